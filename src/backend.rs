@@ -1,0 +1,260 @@
+//! The contract between the scheme and the machines that run it.
+//!
+//! A [`Backend`] owns [`Buffer`]s of residues, `[poly][limb][coefficient]` in `u32`, and a short list of batched
+//! kernels. Which prime a limb belongs to is said by the [`Basis`] given with it. Every kernel takes all limbs, all
+//! polynomials (both halves of all shards) in one call: one parallel region on a CPU, one dispatch on a GPU.
+//!
+//! Contract, the same for every backend:
+//! - residues are canonical, in `[0, q)`, in every buffer at every call boundary; the same call gives the same bits;
+//! - ciphertext data is never in Montgomery form; [`Backend::key_inner_product`]'s keys and the plaintext factors of
+//!   [`Backend::mul_plain`] and [`Backend::plain_inner_product`] are (`x 2^32 mod q`), so their products need no correction;
+//! - "NTT domain" means the order of [`crate::math::ntt_table`];
+//! - outputs are freshly allocated or fully overwritten; inputs are never changed unless the name says `_assign`;
+//! - shapes and bases that do not fit give [`BackendError::Shape`], a buffer of another backend
+//!   [`BackendError::ForeignBuffer`]; nothing panics;
+//! - calls may be asynchronous on a device: only [`Backend::download`] waits.
+//!
+//! The chain of trust is `math::naive` -> scalar -> SIMD -> WGSL, bit-exact at each step.
+
+use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use std::sync::Arc;
+
+pub mod cpu;
+
+/// Shape of a buffer: `[polys][limbs][degree]`. A ciphertext of S shards has `2 S` polys, halves of a shard adjacent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Polynomials.
+    pub polys: usize,
+    /// RNS limbs of each.
+    pub limbs: usize,
+    /// Coefficients N of each limb.
+    pub degree: usize,
+}
+
+impl Shape {
+    /// A shape.
+    pub const fn new(polys: usize, limbs: usize, degree: usize) -> Self {
+        Self { polys, limbs, degree }
+    }
+    /// Words in all.
+    pub const fn words(&self) -> usize {
+        self.polys * self.limbs * self.degree
+    }
+    /// Bytes in all.
+    pub const fn bytes(&self) -> usize {
+        self.words() * 4
+    }
+    /// Words of one polynomial.
+    pub const fn poly_words(&self) -> usize {
+        self.limbs * self.degree
+    }
+}
+
+/// Residues owned by a backend.
+#[derive(Debug)]
+pub struct Buffer {
+    shape: Shape,
+    storage: Storage,
+}
+
+/// Where a buffer's words live.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    /// Host memory, 64-byte aligned.
+    Host(cpu::AlignedWords),
+}
+
+impl Buffer {
+    pub(crate) fn from_host(shape: Shape, words: cpu::AlignedWords) -> Self {
+        debug_assert_eq!(shape.words(), words.len());
+        Self { shape, storage: Storage::Host(words) }
+    }
+    /// The shape.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+    pub(crate) fn storage_mut(&mut self) -> &mut Storage {
+        &mut self.storage
+    }
+}
+
+/// Which polynomials of a buffer a kernel reads: `first, first + stride, ...`, `count` of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolySelect {
+    /// First polynomial.
+    pub first: usize,
+    /// Distance between two.
+    pub stride: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl PolySelect {
+    /// All polynomials of a shape.
+    pub const fn all(shape: Shape) -> Self {
+        Self { first: 0, stride: 1, count: shape.polys }
+    }
+    /// The second halves (c1) of a ciphertext buffer.
+    pub const fn second_halves(shape: Shape) -> Self {
+        Self { first: 1, stride: 2, count: shape.polys / 2 }
+    }
+}
+
+/// How a value is cut into digits for key switching, at one level (DESIGN: "Keys and key switching").
+///
+/// `digits[k]` are limbs of `window`; together they are all of it. The extended basis is `window` then `special`.
+/// `mod_up[k]` goes from digit k to every limb of the extended basis that is not in the digit, in order.
+#[derive(Debug)]
+pub struct GadgetPlan {
+    /// The ciphertext's primes.
+    pub window: Basis,
+    /// The special primes P used.
+    pub special: Basis,
+    /// `window` then `special`.
+    pub extended: Basis,
+    /// The digits' primes.
+    pub digits: Vec<Basis>,
+    /// Conversion of each digit to the rest of `extended`.
+    pub mod_up: Vec<BaseConversion>,
+    /// `extended` -> `window`: division by P with rounding.
+    pub mod_down: BasisChange,
+    /// For each active digit, its index in the key's digit axis.
+    pub key_digits: Vec<usize>,
+    /// For each limb of `extended`, its index in the key's limb axis.
+    pub key_limbs: Vec<usize>,
+}
+
+/// Everything that can go wrong in a backend.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// Shapes or bases that do not fit together.
+    #[error("{op}: expected {expected}, found {found}")]
+    Shape {
+        /// The kernel.
+        op: &'static str,
+        /// What it needs.
+        expected: String,
+        /// What it got.
+        found: String,
+    },
+    /// A buffer that another backend owns.
+    #[error("{op}: the buffer belongs to another backend than `{backend}`; download it there and upload it here")]
+    ForeignBuffer {
+        /// The kernel.
+        op: &'static str,
+        /// The backend asked.
+        backend: &'static str,
+    },
+    /// A request that memory cannot hold.
+    #[error("cannot allocate {bytes} bytes for {op}; lower the batch or use a smaller preset")]
+    OutOfMemory {
+        /// The operation.
+        op: &'static str,
+        /// The size asked for.
+        bytes: usize,
+    },
+    /// A Galois element that is not an odd number below 2N.
+    #[error("{galois} is not a Galois element of degree {degree}: it must be odd and below 2N")]
+    Galois {
+        /// The element refused.
+        galois: u32,
+        /// The ring degree.
+        degree: usize,
+    },
+    /// An instruction set the CPU lacks or a name that is not one.
+    #[error("CPU kernels `{asked}` are not available here (have: {have}); set {variable} to one of these or leave it out")]
+    Isa {
+        /// The request.
+        asked: String,
+        /// What there is.
+        have: String,
+        /// The variable it was read from.
+        variable: &'static str,
+    },
+}
+
+/// Result of a backend call.
+pub type Result<T> = std::result::Result<T, BackendError>;
+
+/// Batched kernels over RNS limbs. See the module documentation for the contract.
+pub trait Backend: Send + Sync + std::fmt::Debug {
+    /// Short name: `cpu-avx512`, `cpu-avx2`, `cpu-scalar`, ...
+    fn name(&self) -> &'static str;
+    /// The primes and degree.
+    fn tables(&self) -> &Arc<RnsTables>;
+
+    /// A buffer of zeros.
+    fn alloc(&self, shape: Shape) -> Result<Buffer>;
+    /// A buffer with these words, `[poly][limb][coefficient]`, canonical.
+    fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer>;
+    /// The words of a buffer. Waits for all pending work on it.
+    fn download(&self, buffer: &Buffer) -> Result<Vec<u32>>;
+    /// A copy.
+    fn duplicate(&self, buffer: &Buffer) -> Result<Buffer>;
+    /// The selected polynomials as a new buffer.
+    fn select(&self, src: &Buffer, select: PolySelect) -> Result<Buffer>;
+    /// The polynomials of all `parts`, one after the other; equal limbs and degree.
+    fn concat(&self, parts: &[&Buffer]) -> Result<Buffer>;
+
+    /// Forward negacyclic NTT of every polynomial, in place.
+    fn ntt_forward(&self, data: &mut Buffer, basis: &Basis) -> Result<()>;
+    /// Inverse negacyclic NTT of every polynomial, in place, N^-1 included.
+    fn ntt_inverse(&self, data: &mut Buffer, basis: &Basis) -> Result<()>;
+
+    /// `a + b`.
+    fn add(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// `a += b`.
+    fn add_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()>;
+    /// `a - b`.
+    fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// `-a`.
+    fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// `a * constants[limb]`; one canonical constant per limb.
+    fn mul_constant(&self, a: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer>;
+    /// Adds `constants[limb]` to every word of the selected polynomials (in NTT domain: adds that constant polynomial).
+    fn add_constant_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[u32], basis: &Basis) -> Result<()>;
+    /// Adds polynomial `i % plain.polys` of `plain` (plain form) to the i-th selected polynomial of `a`.
+    fn add_plain_assign(&self, a: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()>;
+    /// `a * plain`: shard i (polys 2i, 2i+1) times polynomial `i % plain.polys` of `plain` (Montgomery form). NTT domain.
+    fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// Degree-2 product of ciphertexts, shard by shard: polys `[shard][3]` = (a0 b0, a0 b1 + a1 b0, a1 b1). NTT domain.
+    fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// For each output shard o: `sum_t plain[t.plain] * ct[t.source]` over the terms of `terms[o]`; `cts` are
+    /// two-half polynomials picked by shard index out of `ct` (`[shard][2]`), `plain` polys in Montgomery form. NTT domain.
+    fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer>;
+
+    /// X -> X^galois on every polynomial, NTT domain to NTT domain (a permutation of words).
+    fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer>;
+
+    /// Coefficient domain: `[poly][from][N]` -> `[poly][to][N]` by the formula of [`crate::math::base_conversion`].
+    fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer>;
+    /// Digits of the selected polynomials (NTT domain in and out): `[selected][digit][extended limb][N]`, that is
+    /// `polys = selected * digits`. A digit's own limbs are copied, the rest converted. Cost: one inverse NTT a window
+    /// limb, one forward NTT a converted limb.
+    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer>;
+    /// `sum_k digits[s][k] * key[k]`: polys `[shard][2]` over `plan.extended`. `key` is `[key digit][2][key limb][N]` in
+    /// Montgomery form (`polys = key digits * 2`). NTT domain. The key is read once for all shards.
+    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer>;
+    /// `round(x * prod(incoming) / prod(dropped))` for every polynomial, NTT domain to NTT domain (mod_down, rescale, both merged).
+    fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer>;
+    /// mod_up, key_inner_product and mod_down in one: polys `[selected][2]` over `plan.window`.
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+        let digits = self.mod_up(src, select, plan)?;
+        let extended = self.key_inner_product(&digits, key, plan)?;
+        self.change_basis(&extended, &plan.mod_down)
+    }
+}
+
+/// One term of [`Backend::plain_inner_product`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainTerm {
+    /// Index of the plaintext polynomial.
+    pub plain: usize,
+    /// Index of the ciphertext shard.
+    pub source: usize,
+}
