@@ -1,1 +1,3 @@
-//! (filled in below)
+//! Plans: programs over sharded values, their levels, keys, counts and execution.
+
+pub mod program;
