@@ -1,1 +1,1 @@
-//! (filled in below)
+//! Networks: models, tensors, layouts and their lowering to programs.
