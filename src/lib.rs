@@ -7,8 +7,8 @@
 //! See `ARCHITECTURE.md` for the map and `docs/arithmetic.md` for the number system.
 
 pub mod backend;
-pub mod ckks;
 pub mod circuits;
+pub mod ckks;
 pub mod math;
 pub mod nn;
 pub mod plan;

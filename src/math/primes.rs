@@ -48,7 +48,8 @@ pub fn closest_primes(bits: f64, count: usize, log_two_n: u32, taken: &[u32]) ->
     let centre = (((target - 1.0) / step as f64).round() as i64).min(largest);
     let mut found: Vec<u32> = Vec::with_capacity(count);
     let (mut below, mut above) = (centre, centre + 1);
-    let candidate = |k: i64| k.checked_mul(step).and_then(|v| u32::try_from(v + 1).ok()).filter(|&q| q >= 3 && q < Modulus::BOUND);
+    let candidate =
+        |k: i64| k.checked_mul(step).and_then(|v| u32::try_from(v + 1).ok()).filter(|&q| q >= 3 && q < Modulus::BOUND);
     while found.len() < count {
         let (lo, hi) = (candidate(below).filter(|_| below >= 1), candidate(above));
         let next = match (lo, hi) {
