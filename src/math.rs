@@ -3,6 +3,7 @@
 
 pub mod base_conversion;
 pub mod modulus;
+pub mod naive;
 pub mod ntt_table;
 pub mod primes;
 pub mod tables;

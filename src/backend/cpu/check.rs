@@ -1,0 +1,192 @@
+//! Shape checks: what every kernel asks of its arguments before it touches a word.
+
+use super::super::{BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape, Storage};
+use super::CpuBackend;
+use crate::backend::Backend;
+use crate::math::{BaseConversion, Basis, BasisChange};
+
+fn refuse<T>(op: &'static str, expected: String, found: String) -> Result<T> {
+    Err(BackendError::Shape { op, expected, found })
+}
+
+/// Two equal shapes.
+pub fn same(a: Shape, b: Shape, op: &'static str) -> Result<()> {
+    if a == b { Ok(()) } else { refuse(op, format!("{a:?}"), format!("{b:?}")) }
+}
+
+/// As many words as the shape says.
+pub fn words(shape: Shape, len: usize, op: &'static str) -> Result<()> {
+    let want = shape.polys.checked_mul(shape.limbs).and_then(|w| w.checked_mul(shape.degree));
+    if want == Some(len) { Ok(()) } else { refuse(op, format!("the words of {shape:?}"), format!("{len} words")) }
+}
+
+/// A whole number of ciphertexts.
+pub fn even(shape: Shape, op: &'static str) -> Result<()> {
+    if shape.polys % 2 == 0 { Ok(()) } else { refuse(op, "an even number of polynomials".into(), format!("{shape:?}")) }
+}
+
+/// A selection within the shape, without repeats.
+pub fn select(shape: Shape, select: PolySelect, op: &'static str) -> Result<()> {
+    let last = select.count.checked_sub(1).map(|c| c.checked_mul(select.stride).and_then(|d| d.checked_add(select.first)));
+    let fits = match last {
+        None => true,
+        Some(None) => false,
+        Some(Some(last)) => last < shape.polys && (select.count == 1 || select.stride > 0),
+    };
+    if fits { Ok(()) } else { refuse(op, format!("distinct polynomials below {}", shape.polys), format!("{select:?}")) }
+}
+
+/// The rank of polynomial `poly` in a selection.
+pub fn selected(select: PolySelect, poly: usize) -> Option<usize> {
+    let d = poly.checked_sub(select.first)?;
+    let rank = if select.stride == 0 {
+        d
+    } else if d % select.stride == 0 {
+        d / select.stride
+    } else {
+        return None;
+    };
+    (rank < select.count).then_some(rank)
+}
+
+/// Terms that name existing shards and plaintexts.
+pub fn terms(terms: &[Vec<PlainTerm>], shards: usize, plains: usize, op: &'static str) -> Result<()> {
+    match terms.iter().flatten().find(|t| t.source >= shards || t.plain >= plains) {
+        None => Ok(()),
+        Some(t) => refuse(op, format!("{shards} shards and {plains} plaintexts"), format!("{t:?}")),
+    }
+}
+
+/// Where a gadget's digits stand.
+#[derive(Debug)]
+pub struct DigitLayout {
+    /// Per digit and limb of it: (position in the window, position in the extended basis).
+    pub own: Vec<Vec<(usize, usize)>>,
+    /// Per digit and limb of its conversion's target: position in the extended basis.
+    pub converted: Vec<Vec<usize>>,
+}
+
+impl CpuBackend {
+    /// The words of a buffer of this backend.
+    pub(super) fn read<'a>(&self, buffer: &'a Buffer, op: &'static str) -> Result<&'a [u32]> {
+        match buffer.storage() {
+            Storage::Host(words) => Ok(words.as_slice()),
+            #[allow(unreachable_patterns, reason = "other backends add variants")]
+            _ => Err(BackendError::ForeignBuffer { op, backend: self.name() }),
+        }
+    }
+
+    /// The words of a buffer of this backend, mutable.
+    pub(super) fn write<'a>(&self, buffer: &'a mut Buffer, op: &'static str) -> Result<&'a mut [u32]> {
+        match buffer.storage_mut() {
+            Storage::Host(words) => Ok(words.as_mut_slice()),
+            #[allow(unreachable_patterns, reason = "other backends add variants")]
+            _ => Err(BackendError::ForeignBuffer { op, backend: self.name() }),
+        }
+    }
+
+    /// A basis of these tables, one prime for each limb.
+    pub(super) fn check_basis(&self, shape: Shape, basis: &Basis, op: &'static str) -> Result<()> {
+        self.check_limbs(basis, op)?;
+        if shape.limbs == basis.len() && shape.degree == self.tables().degree() {
+            return Ok(());
+        }
+        refuse(op, format!("{} limbs of degree {}", basis.len(), self.tables().degree()), format!("{shape:?}"))
+    }
+
+    fn check_limbs(&self, basis: &Basis, op: &'static str) -> Result<()> {
+        match basis.limbs().iter().find(|l| l.index() >= self.tables().len()) {
+            None => Ok(()),
+            Some(l) => refuse(op, format!("limb ids below {}", self.tables().len()), format!("{l:?}")),
+        }
+    }
+
+    pub(super) fn check_constants(&self, constants: &[u32], basis: &Basis, op: &'static str) -> Result<()> {
+        let canonical = constants.iter().zip(basis.limbs()).all(|(&c, &l)| c < self.tables().modulus(l).value());
+        if constants.len() == basis.len() && canonical {
+            return Ok(());
+        }
+        refuse(op, format!("{} canonical constants", basis.len()), format!("{constants:?}"))
+    }
+
+    /// Plaintext polynomials over the basis; at least one if any is read.
+    pub(super) fn check_plain(&self, plain: Shape, basis: &Basis, readers: usize, op: &'static str) -> Result<()> {
+        self.check_basis(plain, basis, op)?;
+        if plain.polys > 0 || readers == 0 { Ok(()) } else { refuse(op, "a plaintext".into(), format!("{plain:?}")) }
+    }
+
+    pub(super) fn check_conversion(&self, c: &BaseConversion, op: &'static str) -> Result<()> {
+        self.check_limbs(&c.from, op)?;
+        self.check_limbs(&c.to, op)?;
+        let (from, to) = (c.from.len(), c.to.len());
+        let lengths = [c.inv_hat.len(), c.inv_hat_shoup.len(), c.reciprocal.len(), c.neg_product.len(), c.matrix.len()];
+        if lengths == [from, from, from, to, to * from] {
+            return Ok(());
+        }
+        refuse(op, format!("conversion constants for {from} to {to} limbs"), format!("{lengths:?}"))
+    }
+
+    /// Positions of the dropped limbs in the source.
+    pub(super) fn check_change(&self, c: &BasisChange, op: &'static str) -> Result<Vec<usize>> {
+        self.check_limbs(&c.source, op)?;
+        self.check_limbs(&c.target, op)?;
+        self.check_conversion(&c.conversion, op)?;
+        let target = c.target.len();
+        let lengths = [c.source_position.len(), c.keep.len(), c.keep_shoup.len(), c.tail.len(), c.tail_shoup.len()];
+        let positions: Option<Vec<_>> = c.dropped.limbs().iter().map(|&l| c.source.position(l)).collect();
+        match positions {
+            Some(positions)
+                if lengths == [target; 5]
+                    && c.conversion.from == c.dropped
+                    && c.conversion.to == c.target
+                    && c.source_position.iter().flatten().all(|&p| p < c.source.len()) =>
+            {
+                Ok(positions)
+            }
+            _ => refuse(op, format!("a basis change to {target} limbs"), format!("{lengths:?} constants")),
+        }
+    }
+
+    /// Positions of all digits of a plan.
+    pub(super) fn check_plan(&self, plan: &GadgetPlan, op: &'static str) -> Result<DigitLayout> {
+        self.check_limbs(&plan.extended, op)?;
+        if plan.mod_up.len() != plan.digits.len() {
+            return refuse(op, format!("{} conversions", plan.digits.len()), format!("{}", plan.mod_up.len()));
+        }
+        let mut layout = DigitLayout { own: Vec::new(), converted: Vec::new() };
+        for (digit, conversion) in plan.digits.iter().zip(&plan.mod_up) {
+            self.check_conversion(conversion, op)?;
+            let own: Option<Vec<_>> =
+                digit.limbs().iter().map(|&l| Some((plan.window.position(l)?, plan.extended.position(l)?))).collect();
+            let converted: Option<Vec<_>> = conversion.to.limbs().iter().map(|&l| plan.extended.position(l)).collect();
+            match (own, converted) {
+                (Some(own), Some(converted)) if conversion.from == *digit && conversion.to == plan.extended.minus(digit) => {
+                    layout.own.push(own);
+                    layout.converted.push(converted);
+                }
+                _ => return refuse(op, "digits of the window, converted to the rest".into(), format!("{digit:?}")),
+            }
+        }
+        Ok(layout)
+    }
+
+    /// How many shards there are in `digits`, for a key that fits the plan.
+    pub(super) fn check_key(&self, digits: Shape, key: Shape, plan: &GadgetPlan, op: &'static str) -> Result<usize> {
+        let count = plan.digits.len();
+        let fits = count > 0
+            && digits.polys % count == 0
+            && plan.key_digits.len() == count
+            && plan.key_limbs.len() == plan.extended.len()
+            && plan.key_digits.iter().all(|&k| 2 * k + 1 < key.polys)
+            && plan.key_limbs.iter().all(|&l| l < key.limbs)
+            && key.degree == digits.degree;
+        if fits {
+            return Ok(digits.polys / count);
+        }
+        refuse(
+            op,
+            format!("a key and whole shards for {count} digits and {} limbs", plan.extended.len()),
+            format!("digits {digits:?}, key {key:?}"),
+        )
+    }
+}

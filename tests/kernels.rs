@@ -1,0 +1,403 @@
+//! Every CPU kernel against its definition, bit for bit.
+
+use cipherlens::backend::cpu::CpuBackend;
+use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Shape};
+use cipherlens::math::primes::closest_primes;
+use cipherlens::math::{BaseConversion, Basis, BasisChange, LimbId, RnsTables, naive};
+use num_bigint::BigInt;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::sync::Arc;
+
+fn rng(seed: u64) -> StdRng {
+    println!("seed {seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// Terminal-like primes of 25 bits, main ones of 30, special ones of 29 to 30.
+fn tables(log_n: u32, small: usize, main: usize, special: usize) -> Arc<RnsTables> {
+    let mut primes = closest_primes(25.2, small, log_n + 1, &[]).unwrap();
+    primes.extend(closest_primes(30.0, main, log_n + 1, &primes).unwrap());
+    primes.extend(closest_primes(29.9, special, log_n + 1, &primes).unwrap());
+    Arc::new(RnsTables::new(log_n, &primes).unwrap())
+}
+
+fn backends(tables: &Arc<RnsTables>) -> Vec<CpuBackend> {
+    vec![CpuBackend::new(tables.clone()).unwrap()]
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fill {
+    Random,
+    Largest,
+    Zero,
+}
+const FILLS: [Fill; 3] = [Fill::Random, Fill::Largest, Fill::Zero];
+
+fn words(tables: &RnsTables, basis: &Basis, polys: usize, fill: Fill, rng: &mut StdRng) -> Vec<u32> {
+    let n = tables.degree();
+    let mut out = Vec::with_capacity(polys * basis.len() * n);
+    for _ in 0..polys {
+        for &l in basis.limbs() {
+            let q = tables.modulus(l).value();
+            out.extend((0..n).map(|_| match fill {
+                Fill::Random => rng.random_range(0..q),
+                Fill::Largest => q - 1,
+                Fill::Zero => 0,
+            }));
+        }
+    }
+    out
+}
+
+fn upload(backend: &CpuBackend, polys: usize, limbs: usize, words: &[u32]) -> Buffer {
+    backend.upload(Shape::new(polys, limbs, backend.tables().degree()), words).unwrap()
+}
+
+/// Runs `f` over every limb of the words: `f(limb id, words of it) -> words`.
+fn by_limb(tables: &RnsTables, basis: &Basis, words: &[u32], f: impl Fn(LimbId, &[u32]) -> Vec<u32>) -> Vec<u32> {
+    words.chunks(tables.degree()).enumerate().flat_map(|(i, limb)| f(basis.limbs()[i % basis.len()], limb)).collect()
+}
+
+fn zip_limbs(tables: &RnsTables, basis: &Basis, a: &[u32], b: &[u32], f: impl Fn(LimbId, u32, u32) -> u32) -> Vec<u32> {
+    a.iter().zip(b).enumerate().map(|(i, (&x, &y))| f(basis.limbs()[i / tables.degree() % basis.len()], x, y)).collect()
+}
+
+/// A gadget over the first `window` limbs with digits of `alpha`, the last `alpha` limbs as special primes, and a key
+/// made for more than is used.
+fn gadget(tables: &RnsTables, window: std::ops::Range<usize>, alpha: usize, skipped: usize) -> GadgetPlan {
+    let (all, special) = (Basis::range(window.clone()), Basis::range(tables.len() - alpha..tables.len()));
+    let extended = all.then(&special);
+    let digits: Vec<_> = all.limbs().chunks(alpha).map(|c| Basis::new(c.iter().copied())).collect();
+    GadgetPlan {
+        mod_up: digits.iter().map(|d| BaseConversion::new(tables, d, &extended.minus(d), |_| 1)).collect(),
+        mod_down: BasisChange::new(tables, &extended, &all),
+        key_digits: (0..digits.len()).map(|k| k + skipped).collect(),
+        key_limbs: (0..extended.len()).map(|l| l + skipped * alpha).collect(),
+        window: all,
+        special,
+        extended,
+        digits,
+    }
+}
+
+#[test]
+fn transforms_equal_their_definitions() {
+    let mut rng = rng(1);
+    for log_n in 4..=9 {
+        let t = tables(log_n, 2, 2, 1);
+        let basis = Basis::range(0..t.len());
+        for backend in backends(&t) {
+            for fill in FILLS {
+                let a = words(&t, &basis, 2, fill, &mut rng);
+                let mut buffer = upload(&backend, 2, t.len(), &a);
+                backend.ntt_forward(&mut buffer, &basis).unwrap();
+                let want = by_limb(&t, &basis, &a, |l, x| naive::ntt_forward(x, t.ntt(l)));
+                assert_eq!(backend.download(&buffer).unwrap(), want, "{} forward 2^{log_n} {fill:?}", backend.name());
+                let mut buffer = upload(&backend, 2, t.len(), &a);
+                backend.ntt_inverse(&mut buffer, &basis).unwrap();
+                let want = by_limb(&t, &basis, &a, |l, x| naive::ntt_inverse(x, t.ntt(l)));
+                assert_eq!(backend.download(&buffer).unwrap(), want, "{} inverse 2^{log_n} {fill:?}", backend.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_transform_turns_negacyclic_products_into_products() {
+    let mut rng = rng(2);
+    let t = tables(7, 1, 1, 1);
+    let basis = Basis::range(0..3);
+    let (a, b) = (words(&t, &basis, 1, Fill::Random, &mut rng), words(&t, &basis, 1, Fill::Largest, &mut rng));
+    let transform = |x: &[u32]| by_limb(&t, &basis, x, |l, x| naive::ntt_forward(x, t.ntt(l)));
+    for ((i, x), y) in a.chunks(128).enumerate().zip(b.chunks(128)) {
+        let m = t.modulus(LimbId(i as u16));
+        let want = naive::ntt_forward(&naive::negacyclic_product(x, y, m), t.ntt(LimbId(i as u16)));
+        let (fa, fb) = (transform(&a), transform(&b));
+        let got: Vec<_> = (0..128).map(|c| m.mul(fa[i * 128 + c], fb[i * 128 + c])).collect();
+        assert_eq!(got, want);
+    }
+}
+
+#[test]
+fn automorphisms_equal_their_definition() {
+    let mut rng = rng(3);
+    for log_n in 4..=8 {
+        let t = tables(log_n, 1, 1, 1);
+        let basis = Basis::range(0..3);
+        let a = words(&t, &basis, 2, Fill::Random, &mut rng);
+        let values = by_limb(&t, &basis, &a, |l, x| naive::ntt_forward(x, t.ntt(l)));
+        let two_n = 2u32 << log_n;
+        for backend in backends(&t) {
+            let buffer = upload(&backend, 2, 3, &values);
+            for galois in [1, 3, 5, 25, 2 * rng.random_range(0..two_n / 2) + 1, two_n - 1] {
+                let galois = galois % two_n;
+                let got = backend.download(&backend.automorphism(&buffer, galois, &basis).unwrap()).unwrap();
+                let want =
+                    by_limb(&t, &basis, &a, |l, x| naive::ntt_forward(&naive::automorphism(x, galois, t.modulus(l)), t.ntt(l)));
+                assert_eq!(got, want, "{} 2^{log_n} galois {galois}", backend.name());
+            }
+            for galois in [0, 2, two_n, two_n + 1] {
+                let refused = backend.automorphism(&buffer, galois, &basis);
+                assert!(matches!(refused, Err(BackendError::Galois { .. })));
+            }
+        }
+    }
+}
+
+#[test]
+fn elementwise_kernels_equal_their_definitions() {
+    let mut rng = rng(4);
+    for log_n in [4, 5, 8] {
+        let t = tables(log_n, 2, 2, 1);
+        let basis = Basis::range(0..5);
+        for backend in backends(&t) {
+            for fill in FILLS {
+                let (a, b) = (words(&t, &basis, 4, fill, &mut rng), words(&t, &basis, 4, Fill::Random, &mut rng));
+                let (x, y) = (upload(&backend, 4, 5, &a), upload(&backend, 4, 5, &b));
+                let got = |b: Buffer| backend.download(&b).unwrap();
+                let modulus = |l| *t.modulus(l);
+                let sum = zip_limbs(&t, &basis, &a, &b, |l, x, y| modulus(l).add(x, y));
+                assert_eq!(got(backend.add(&x, &y, &basis).unwrap()), sum);
+                let mut z = backend.duplicate(&x).unwrap();
+                backend.add_assign(&mut z, &y, &basis).unwrap();
+                assert_eq!(got(z), sum);
+                assert_eq!(
+                    got(backend.sub(&x, &y, &basis).unwrap()),
+                    zip_limbs(&t, &basis, &a, &b, |l, x, y| modulus(l).sub(x, y))
+                );
+                assert_eq!(got(backend.negate(&x, &basis).unwrap()), zip_limbs(&t, &basis, &a, &b, |l, x, _| modulus(l).neg(x)));
+                let constants: Vec<_> = basis.limbs().iter().map(|&l| rng.random_range(0..t.modulus(l).value())).collect();
+                assert_eq!(
+                    got(backend.mul_constant(&x, &constants, &basis).unwrap()),
+                    zip_limbs(&t, &basis, &a, &b, |l, x, _| modulus(l).mul(x, constants[l.index()]))
+                );
+                let select = PolySelect { first: 1, stride: 2, count: 2 };
+                let mut z = backend.duplicate(&x).unwrap();
+                backend.add_constant_assign(&mut z, select, &constants, &basis).unwrap();
+                let size = 5 * t.degree();
+                let mut want = a.clone();
+                for (p, poly) in want.chunks_mut(size).enumerate().filter(|(p, _)| p % 2 == 1) {
+                    let added =
+                        zip_limbs(&t, &basis, &a[p * size..][..size], &b, |l, x, _| modulus(l).add(x, constants[l.index()]));
+                    poly.copy_from_slice(&added);
+                }
+                assert_eq!(got(z), want);
+                let one = upload(&backend, 1, 5, &b[..size]);
+                let mut z = backend.duplicate(&x).unwrap();
+                backend.add_plain_assign(&mut z, select, &one, &basis).unwrap();
+                let mut want = a.clone();
+                for (p, poly) in want.chunks_mut(size).enumerate().filter(|(p, _)| p % 2 == 1) {
+                    poly.copy_from_slice(&zip_limbs(&t, &basis, &a[p * size..][..size], &b, |l, x, y| modulus(l).add(x, y)));
+                }
+                assert_eq!(got(z), want);
+                let product = backend.mul_plain(&x, &one, &basis).unwrap();
+                let repeated: Vec<_> = (0..4).flat_map(|_| b[..size].to_vec()).collect();
+                assert_eq!(got(product), zip_limbs(&t, &basis, &a, &repeated, |l, x, y| modulus(l).mul_mont(x, y)));
+
+                let mut want = Vec::new();
+                for s in 0..2 {
+                    let (a0, a1) = a[2 * s * size..][..2 * size].split_at(size);
+                    let (b0, b1) = b[2 * s * size..][..2 * size].split_at(size);
+                    let mul = |a: &[u32], b: &[u32]| zip_limbs(&t, &basis, a, b, |l, x, y| modulus(l).mul(x, y));
+                    want.extend(mul(a0, b0));
+                    want.extend(zip_limbs(&t, &basis, &mul(a0, b1), &mul(a1, b0), |l, x, y| modulus(l).add(x, y)));
+                    want.extend(mul(a1, b1));
+                }
+                assert_eq!(got(backend.tensor(&x, &y, &basis).unwrap()), want);
+
+                assert_eq!(got(backend.select(&x, select).unwrap()), [&a[size..2 * size], &a[3 * size..]].concat());
+                assert_eq!(got(backend.concat(&[&one, &x]).unwrap()), [&b[..size], &a].concat());
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_inner_product_equals_its_definition() {
+    let mut rng = rng(5);
+    for (log_n, plains) in [(4, 3), (6, 40)] {
+        let t = tables(log_n, 1, 2, 0);
+        let basis = Basis::range(0..3);
+        let size = 3 * t.degree();
+        for backend in backends(&t) {
+            for fill in FILLS {
+                let (a, b) = (words(&t, &basis, 6, fill, &mut rng), words(&t, &basis, plains, fill, &mut rng));
+                let (x, y) = (upload(&backend, 6, 3, &a), upload(&backend, plains, 3, &b));
+                let terms: Vec<Vec<PlainTerm>> = [0, 1, 2, 15, 16, 17, 33, 48]
+                    .iter()
+                    .map(|&k| {
+                        (0..k).map(|_| PlainTerm { plain: rng.random_range(0..plains), source: rng.random_range(0..3) }).collect()
+                    })
+                    .collect();
+                let got = backend.download(&backend.plain_inner_product(&x, &y, &terms, &basis).unwrap()).unwrap();
+                let mut want = vec![0; terms.len() * 2 * size];
+                for (p, poly) in want.chunks_mut(size).enumerate() {
+                    for term in &terms[p / 2] {
+                        let (a, b) = (&a[(2 * term.source + p % 2) * size..][..size], &b[term.plain * size..][..size]);
+                        for (c, v) in poly.iter_mut().enumerate() {
+                            let m = t.modulus(basis.limbs()[c / t.degree()]);
+                            *v = m.add(*v, m.mul_mont(a[c], b[c]));
+                        }
+                    }
+                }
+                assert_eq!(got, want, "{} {fill:?}", backend.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn base_conversion_equals_its_definition_and_the_integers() {
+    let mut rng = rng(6);
+    for (log_n, small, main) in [(4, 1, 0), (4, 2, 3), (5, 0, 16), (4, 3, 18), (6, 0, 33)] {
+        let t = tables(log_n, small, main, 5);
+        let count = small + main;
+        let (from, to) = (Basis::range(0..count), Basis::range(count..t.len()));
+        let n = t.degree();
+        for factor in [1u32, 12345] {
+            let c = BaseConversion::new(&t, &from, &to, |_| factor);
+            for fill in FILLS {
+                let a = words(&t, &from, 3, fill, &mut rng);
+                let want: Vec<u32> = a.chunks(count * n).flat_map(|p| naive::base_convert(p, &t, &c)).collect();
+                for backend in backends(&t) {
+                    let got = backend.base_convert(&upload(&backend, 3, count, &a), &c).unwrap();
+                    assert_eq!(backend.download(&got).unwrap(), want, "{} {count} limbs {fill:?}", backend.name());
+                }
+                // The first polynomial over the integers: the centred representative, exactly.
+                let product: BigInt = from.limbs().iter().map(|&l| BigInt::from(t.modulus(l).value())).product();
+                for k in 0..n {
+                    let mut value = BigInt::from(0);
+                    for (i, &l) in from.limbs().iter().enumerate() {
+                        let m = t.modulus(l);
+                        let hat = &product / m.value();
+                        let hat_mod = u32::try_from(&hat % m.value()).unwrap();
+                        value += hat * m.mul(m.mul(a[i * n + k], factor % m.value()), m.inv(hat_mod));
+                    }
+                    value %= &product;
+                    if &value * 2 >= product {
+                        value -= &product;
+                    }
+                    for (j, &l) in to.limbs().iter().enumerate() {
+                        let q = BigInt::from(t.modulus(l).value());
+                        assert_eq!(BigInt::from(want[j * n + k]), ((&value % &q) + &q) % &q);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn basis_changes_equal_their_definition_and_round() {
+    let mut rng = rng(7);
+    // (source, target): mod_down, rescale by two, rescale with terminal primes coming back, both merged.
+    for (small, source, target) in [(3, 0..12, 0..7), (3, 3..9, 3..7), (3, 3..9, 1..6), (3, 3..14, 0..4), (3, 3..9, 3..9)] {
+        for log_n in [4, 6] {
+            let t = tables(log_n, small, 6, 5);
+            let (from, to) = (Basis::range(source.clone()), Basis::range(target.clone()));
+            let change = BasisChange::new(&t, &from, &to);
+            let n = t.degree();
+            for fill in FILLS {
+                let a = words(&t, &from, 2, fill, &mut rng);
+                let values = by_limb(&t, &from, &a, |l, x| naive::ntt_forward(x, t.ntt(l)));
+                let coefficients: Vec<u32> = a.chunks(from.len() * n).flat_map(|p| naive::change_basis(p, &t, &change)).collect();
+                let want = by_limb(&t, &to, &coefficients, |l, x| naive::ntt_forward(x, t.ntt(l)));
+                for backend in backends(&t) {
+                    let got = backend.change_basis(&upload(&backend, 2, from.len(), &values), &change).unwrap();
+                    assert_eq!(backend.download(&got).unwrap(), want, "{} {source:?} {target:?} {fill:?}", backend.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn key_switch_equals_its_definition() {
+    let mut rng = rng(8);
+    for (log_n, window, alpha, skipped) in [(4, 0..5, 2, 0), (5, 2..8, 3, 1), (6, 1..8, 3, 2), (4, 0..3, 4, 0)] {
+        let t = tables(log_n, 3, 5, alpha);
+        let plan = gadget(&t, window, alpha, skipped);
+        let n = t.degree();
+        let (shards, ext, digits) = (3, plan.extended.len(), plan.digits.len());
+        let key_shape = Shape::new(2 * (digits + skipped), ext + skipped * alpha, n);
+        for fill in FILLS {
+            let a = words(&t, &plan.window, 2 * shards, fill, &mut rng);
+            let values = by_limb(&t, &plan.window, &a, |l, x| naive::ntt_forward(x, t.ntt(l)));
+            let mut key = vec![0; key_shape.words()];
+            for poly in key.chunks_mut(key_shape.poly_words()) {
+                let used = words(&t, &plan.extended, 1, fill, &mut rng);
+                poly[skipped * alpha * n..].copy_from_slice(&used);
+            }
+            // Digits by definition, in coefficients, then transformed.
+            let mut want_digits = Vec::new();
+            for s in 0..shards {
+                for (digit, conversion) in plan.digits.iter().zip(&plan.mod_up) {
+                    let own: Vec<u32> = digit
+                        .limbs()
+                        .iter()
+                        .flat_map(|&l| {
+                            a[((2 * s + 1) * plan.window.len() + plan.window.position(l).unwrap()) * n..][..n].to_vec()
+                        })
+                        .collect();
+                    let rest = naive::base_convert(&own, &t, conversion);
+                    for &l in plan.extended.limbs() {
+                        let limb = match (digit.position(l), conversion.to.position(l)) {
+                            (Some(i), _) => &own[i * n..][..n],
+                            (_, Some(j)) => &rest[j * n..][..n],
+                            _ => unreachable!(),
+                        };
+                        want_digits.extend(naive::ntt_forward(limb, t.ntt(l)));
+                    }
+                }
+            }
+            let mut want_product = vec![0u32; 2 * shards * ext * n];
+            for (i, v) in want_product.iter_mut().enumerate() {
+                let (p, l, c) = (i / (ext * n), i / n % ext, i % n);
+                let m = t.modulus(plan.extended.limbs()[l]);
+                for k in 0..digits {
+                    let d = want_digits[((p / 2 * digits + k) * ext + l) * n + c];
+                    let w = key[((plan.key_digits[k] * 2 + p % 2) * key_shape.limbs + plan.key_limbs[l]) * n + c];
+                    *v = m.add(*v, m.mul(d, m.from_mont(w)));
+                }
+            }
+            let product = by_limb(&t, &plan.extended, &want_product, |l, x| naive::ntt_inverse(x, t.ntt(l)));
+            let down: Vec<u32> = product.chunks(ext * n).flat_map(|p| naive::change_basis(p, &t, &plan.mod_down)).collect();
+            let want = by_limb(&t, &plan.window, &down, |l, x| naive::ntt_forward(x, t.ntt(l)));
+            for backend in backends(&t) {
+                let src = upload(&backend, 2 * shards, plan.window.len(), &values);
+                let key = backend.upload(key_shape, &key).unwrap();
+                let select = PolySelect::second_halves(src.shape());
+                let digits = backend.mod_up(&src, select, &plan).unwrap();
+                assert_eq!(backend.download(&digits).unwrap(), want_digits, "{} mod_up", backend.name());
+                let product = backend.key_inner_product(&digits, &key, &plan).unwrap();
+                assert_eq!(backend.download(&product).unwrap(), want_product, "{} key_inner_product", backend.name());
+                let switched = backend.key_switch(&src, select, &key, &plan).unwrap();
+                assert_eq!(backend.download(&switched).unwrap(), want, "{} key_switch", backend.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn misfits_are_typed_errors() {
+    let t = tables(4, 1, 2, 1);
+    let basis = Basis::range(0..3);
+    for backend in backends(&t) {
+        let good = backend.alloc(Shape::new(2, 3, 16)).unwrap();
+        let odd = backend.alloc(Shape::new(3, 3, 16)).unwrap();
+        let mut short = backend.alloc(Shape::new(2, 2, 16)).unwrap();
+        let shape = |r: Result<(), BackendError>| assert!(matches!(r, Err(BackendError::Shape { .. })), "{r:?}");
+        shape(backend.upload(Shape::new(1, 3, 16), &[0; 47]).map(drop));
+        shape(backend.add(&good, &short, &basis).map(drop));
+        shape(backend.ntt_forward(&mut short, &basis));
+        shape(backend.tensor(&odd, &odd, &basis).map(drop));
+        shape(backend.mul_constant(&good, &[1, 2], &basis).map(drop));
+        shape(backend.mul_constant(&good, &[1, 2, u32::MAX], &basis).map(drop));
+        shape(backend.select(&good, PolySelect { first: 1, stride: 1, count: 2 }).map(drop));
+        shape(backend.select(&good, PolySelect { first: 1, stride: usize::MAX, count: 2 }).map(drop));
+        shape(backend.concat(&[&good, &short]).map(drop));
+        shape(backend.add(&good, &good, &Basis::range(2..5)).map(drop));
+        let terms = [vec![PlainTerm { plain: 3, source: 0 }]];
+        shape(backend.plain_inner_product(&good, &odd, &terms, &basis).map(drop));
+    }
+}
