@@ -1,5 +1,9 @@
 //! The `cipherlens` command.
 
-fn main() {
-    println!("cipherlens {}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    cli::main()
 }

@@ -1,0 +1,115 @@
+//! The command line: what can be asked, and how answers and failures are shown.
+
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+
+mod doctor;
+mod failure;
+mod output;
+mod picture;
+mod progress;
+mod system;
+
+use failure::{Class, Failure, Outcome};
+
+/// Run trained convolutional networks on encrypted images.
+///
+/// Without a command, runs the demo: a photograph is encrypted, classified without being decrypted, and the answer is
+/// decrypted and compared with the clear one.
+#[derive(Debug, Parser)]
+#[command(name = "cipherlens", version)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Threads to compute with [default: all processors]
+    #[arg(long, short = 't', global = true, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// How progress is shown, on standard error
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub progress: progress::Mode,
+    /// Show the result only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+impl Global {
+    /// Progress mode with `--quiet` taken into account.
+    pub fn progress_mode(&self) -> progress::Mode {
+        if self.quiet { progress::Mode::None } else { self.progress }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What this machine offers: processor, memory, kernels
+    Doctor(doctor::Doctor),
+}
+
+impl Command {
+    fn run(&self, global: &Global) -> Outcome {
+        match self {
+            Command::Doctor(doctor) => doctor.run(global),
+        }
+    }
+    /// Whether the answer is to be one JSON line.
+    fn json(&self) -> bool {
+        match self {
+            Command::Doctor(doctor) => doctor.json,
+        }
+    }
+}
+
+/// Runs the command line; never panics.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(report_bug));
+    // The hook has said what there is to say; only the exit code is left.
+    std::panic::catch_unwind(run).unwrap_or_else(|_| Class::Bug.exit_code())
+}
+
+fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.command.as_ref().is_some_and(Command::json);
+    let outcome = use_threads(&cli.global).and_then(|()| match &cli.command {
+        Some(command) => command.run(&cli.global),
+        None => Ok(()),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(json);
+            failure.class.exit_code()
+        }
+    }
+}
+
+/// Sizes the pool that every parallel kernel uses.
+fn use_threads(global: &Global) -> Outcome {
+    let threads = global.threads.map_or(0, usize::from);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
+        let advice = "ask for fewer threads, or close other programs";
+        Failure::from_error(Class::Resources, "cannot start the worker threads", &e, advice)
+    })
+}
+
+/// What a user sees of a panic: that it is our fault, where, and what to do.
+fn report_bug(info: &std::panic::PanicHookInfo<'_>) {
+    let place = info.location().map_or_else(|| "an unknown place".into(), |l| format!("{}:{}", l.file(), l.line()));
+    let reason = info.payload_as_str().unwrap_or("no reason given");
+    let failure = Failure::new(
+        Class::Bug,
+        "cipherlens stopped because of a broken assumption",
+        format!("{reason} (at {place}, version {})", env!("CARGO_PKG_VERSION")),
+        failure::BUG_ADVICE,
+    );
+    eprint!("{failure}");
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
+        eprintln!("{}", std::backtrace::Backtrace::force_capture());
+    }
+}

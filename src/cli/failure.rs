@@ -1,0 +1,177 @@
+//! How the command fails: what happened, why, what to do, and a stable exit code.
+
+use cipherlens::backend::BackendError;
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+/// What kind of failure, hence which exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The command line asks for something that does not exist.
+    Usage = 2,
+    /// A file or picture that cannot be used.
+    BadInput = 3,
+    /// Keys or parameters that do not belong together.
+    WrongKey = 4,
+    /// Memory, disk or processor features that are not there.
+    Resources = 5,
+    /// Levels, scales or values out of range.
+    Numeric = 6,
+    /// A broken promise of this program.
+    Bug = 70,
+}
+
+impl Class {
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Usage => "usage",
+            Class::BadInput => "bad_input",
+            Class::WrongKey => "wrong_key",
+            Class::Resources => "resources",
+            Class::Numeric => "numeric",
+            Class::Bug => "bug",
+        }
+    }
+    /// The process exit code.
+    pub fn exit_code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+/// A failure as the user reads it.
+#[derive(Debug)]
+pub struct Failure {
+    /// Kind, hence exit code.
+    pub class: Class,
+    /// What happened.
+    pub what: String,
+    /// Why, outermost reason first.
+    pub why: Vec<String>,
+    /// What to do about it.
+    pub advice: String,
+}
+
+impl Failure {
+    /// A failure without an underlying error.
+    pub fn new(class: Class, what: impl Into<String>, why: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { class, what: what.into(), why: vec![why.into()], advice: advice.into() }
+    }
+
+    /// A failure caused by an error, whose whole source chain becomes the reason.
+    pub fn from_error(class: Class, what: impl Into<String>, error: &(dyn Error + 'static), advice: impl Into<String>) -> Self {
+        Self { class, what: what.into(), why: chain(error), advice: advice.into() }
+    }
+
+    /// Prints it: text on standard error, and one JSON line on standard output when asked for.
+    pub fn print(&self, json: bool) {
+        eprint!("{self}");
+        if json {
+            let object = serde_json::json!({ "error": {
+                "class": self.class.name(), "exit_code": self.class as u8,
+                "what": self.what, "why": self.why, "advice": self.advice,
+            }});
+            super::output::line(format_args!("{object}"));
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", self.what)?;
+        for (i, why) in self.why.iter().enumerate() {
+            writeln!(f, "  {} {why}", if i == 0 { "why:" } else { "    " })?;
+        }
+        writeln!(f, "  do:  {}", self.advice)
+    }
+}
+
+/// Result of a command.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+/// An error and its sources, outermost first, without a source whose text its parent already contains.
+pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut reasons: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(e) = next {
+        let text = e.to_string();
+        if !reasons.last().is_some_and(|last| last.contains(&text)) {
+            reasons.push(text);
+        }
+        next = e.source();
+    }
+    reasons
+}
+
+/// The first error of a type in a source chain.
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(e) = next {
+        if let Some(found) = e.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = e.source();
+    }
+    None
+}
+
+/// Turns an error of the library into a failure: the class and the advice come from the innermost error that is known.
+pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failure {
+    let (class, advice) = if let Some(e) = find::<BackendError>(error) {
+        match e {
+            BackendError::OutOfMemory { .. } => {
+                (Class::Resources, "close other programs, use fewer threads (--threads) or a smaller preset (--preset)")
+            }
+            BackendError::Isa { .. } => (
+                Class::Resources,
+                "`cipherlens doctor` shows which kernels this processor can run; unset the variable to let it choose",
+            ),
+            _ => (Class::Bug, BUG_ADVICE),
+        }
+    } else {
+        (Class::Bug, BUG_ADVICE)
+    };
+    Failure::from_error(class, what, error, advice)
+}
+
+/// What to do about a bug.
+pub const BUG_ADVICE: &str =
+    "this is a bug in cipherlens: please report it with the command line and the output of `cipherlens doctor`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer: {0}")]
+    struct Repeats(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("inner {0}")]
+    struct Inner(u32);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("while running layer conv1")]
+    struct Wraps(#[source] BackendError);
+
+    #[test]
+    fn chain_leaves_out_what_the_parent_says() {
+        assert_eq!(chain(&Repeats(Inner(3))), vec!["outer: inner 3"]);
+        let e = Wraps(BackendError::OutOfMemory { op: "mod_up", bytes: 7 });
+        assert_eq!(chain(&e).len(), 2);
+    }
+
+    #[test]
+    fn known_errors_are_found_below_wrappers() {
+        let e = Wraps(BackendError::OutOfMemory { op: "mod_up", bytes: 7 });
+        let failure = explain("cannot run", &e);
+        assert_eq!(failure.class, Class::Resources);
+        let text = failure.to_string();
+        assert!(
+            text.starts_with("error: cannot run\n  why: while running layer conv1\n       cannot allocate 7 bytes"),
+            "{text}"
+        );
+        assert!(text.contains("\n  do:  "), "{text}");
+    }
+}

@@ -1,0 +1,268 @@
+//! Pictures: from any file a person has to the exact size a network wants, saying what was changed on the way.
+
+use super::failure::{Class, Failure, Outcome};
+use clap::ValueEnum;
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::imageops::FilterType;
+use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use std::io::Cursor;
+use std::path::Path;
+
+/// Largest picture file read, bytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+/// Largest width or height, pixels.
+const MAX_SIDE: u32 = 20_000;
+/// Formats this build reads, for messages.
+const FORMATS: &str = "PNG, JPEG, GIF, BMP or WebP";
+
+/// How a picture is brought to the network's aspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum Fit {
+    /// The largest centred part of the right aspect.
+    #[default]
+    Crop,
+    /// All of it, stretched.
+    Stretch,
+}
+
+/// A decoded picture.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    image: DynamicImage,
+    /// What was changed while reading.
+    pub notes: Vec<String>,
+}
+
+/// A picture at the size a network wants.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// Pixels, `[channel][row][column]`, in [0, 1].
+    pub planes: Vec<f64>,
+    /// What was changed since the file.
+    pub notes: Vec<String>,
+}
+
+impl Picture {
+    /// Reads a picture file.
+    pub fn open(path: &Path) -> Outcome<Self> {
+        let what = format!("cannot read the picture {}", path.display());
+        let advice = format!("name a {FORMATS} file that you may read");
+        let io_failure = |e: std::io::Error| Failure::from_error(Class::BadInput, &what, &e, &advice);
+        let about = std::fs::metadata(path).map_err(io_failure)?;
+        if about.is_dir() {
+            return Err(Failure::new(Class::BadInput, what, "it is a directory", advice));
+        }
+        if about.len() > MAX_FILE_BYTES {
+            let why = format!("it has {} bytes, more than the {MAX_FILE_BYTES} this program reads", about.len());
+            return Err(Failure::new(Class::BadInput, what, why, "make the picture smaller"));
+        }
+        Self::decode(&std::fs::read(path).map_err(io_failure)?, &what)
+    }
+
+    /// Decodes the bytes of a picture file; `what` begins the message of a failure.
+    pub fn decode(bytes: &[u8], what: &str) -> Outcome<Self> {
+        let refuse = |why: String, advice: &str| Failure::new(Class::BadInput, what, why, advice);
+        if bytes.is_empty() {
+            return Err(refuse("the file is empty".into(), &format!("name a {FORMATS} file")));
+        }
+        let mut reader = ImageReader::new(Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(|e| Failure::from_error(Class::BadInput, what, &e, "name another file"))?;
+        let Some(format) = reader.format().filter(ImageFormat::reading_enabled) else {
+            let advice = format!("convert it to one of {FORMATS}");
+            return Err(refuse("its contents are in no picture format that this build reads".into(), &advice));
+        };
+        reader.limits(limits());
+        let damaged = |e: image::ImageError| {
+            let advice = "the file may be damaged, cut short or far too large: open it in an image viewer and save it again";
+            Failure::from_error(Class::BadInput, what, &e, advice)
+        };
+        let mut decoder = reader.into_decoder().map_err(damaged)?;
+        let (width, height) = decoder.dimensions();
+        if width == 0 || height == 0 {
+            return Err(refuse(format!("it has no pixels ({width}x{height})"), "name another file"));
+        }
+        let orientation = decoder.orientation().map_err(damaged)?;
+        let mut notes = Vec::new();
+        let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+        if is_animated(bytes, format) {
+            notes.push("animated: only the first frame is used".into());
+        }
+        if orientation != image::metadata::Orientation::NoTransforms {
+            image.apply_orientation(orientation);
+            notes.push("turned upright, as its EXIF data asks".into());
+        }
+        Ok(Self { image: to_rgb8(image, &mut notes), notes })
+    }
+
+    /// Brings the picture to `height` x `width`, with `channels` 3 (RGB) or 1 (brightness).
+    pub fn fit(&self, channels: usize, height: usize, width: usize, fit: Fit) -> Outcome<Fitted> {
+        let mut notes = self.notes.clone();
+        let side = |n: usize| u32::try_from(n).ok().filter(|&n| n > 0 && n <= MAX_SIDE);
+        let (Some(rows), Some(columns), 1 | 3) = (side(height), side(width), channels) else {
+            let why = format!("the network wants {channels} channels of {height} x {width}; pictures have 1 or 3 channels");
+            return Err(Failure::new(
+                Class::BadInput,
+                "the picture does not fit this network",
+                why,
+                "use a network for pictures",
+            ));
+        };
+        let (from_width, from_height) = (self.image.width(), self.image.height());
+        let mut image = self.image.clone();
+        if fit == Fit::Crop && u64::from(from_width) * u64::from(rows) != u64::from(from_height) * u64::from(columns) {
+            let (w, h) = centred(from_width, from_height, columns, rows);
+            image = image.crop_imm((from_width - w) / 2, (from_height - h) / 2, w, h);
+            notes.push(format!("centre {w}x{h} of {from_width}x{from_height}"));
+        }
+        if (image.width(), image.height()) != (columns, rows) {
+            let verb = if image.width() < columns || image.height() < rows { "enlarged" } else { "reduced" };
+            notes.push(format!("{verb} from {}x{} to {columns}x{rows}", image.width(), image.height()));
+            image = image.resize_exact(columns, rows, FilterType::Triangle);
+        }
+        let plane = rows as usize * columns as usize;
+        let mut planes = vec![0.0; channels * plane];
+        if channels == 3 {
+            for (i, pixel) in image.to_rgb8().pixels().enumerate() {
+                for c in 0..3 {
+                    planes[c * plane + i] = f64::from(pixel.0[c]) / 255.0;
+                }
+            }
+        } else {
+            notes.push("colours dropped: the network reads brightness only".into());
+            for (to, pixel) in planes.iter_mut().zip(image.to_luma8().pixels()) {
+                *to = f64::from(pixel.0[0]) / 255.0;
+            }
+        }
+        Ok(Fitted { planes, notes })
+    }
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(1 << 30);
+    limits
+}
+
+/// Whether there is more than one frame. Damage after the first frame is not an error: only that frame is used.
+fn is_animated(bytes: &[u8], format: ImageFormat) -> bool {
+    let source = || Cursor::new(bytes);
+    match format {
+        ImageFormat::Gif => GifDecoder::new(source())
+            .is_ok_and(|mut d| d.set_limits(limits()).is_ok() && d.into_frames().take(2).filter(Result::is_ok).count() == 2),
+        ImageFormat::Png => PngDecoder::new(source()).is_ok_and(|d| d.is_apng().unwrap_or(false)),
+        ImageFormat::WebP => WebPDecoder::new(source()).is_ok_and(|d| d.has_animation()),
+        _ => false,
+    }
+}
+
+/// Eight bits, three colours, no transparency.
+fn to_rgb8(image: DynamicImage, notes: &mut Vec<String>) -> DynamicImage {
+    let color = image.color();
+    if color.bytes_per_pixel() / color.channel_count() > 1 {
+        notes.push(format!("{} bits a sample reduced to 8", 8 * u16::from(color.bytes_per_pixel() / color.channel_count())));
+    }
+    if !color.has_color() {
+        notes.push("grey: the same value in red, green and blue".into());
+    }
+    if !color.has_alpha() {
+        return DynamicImage::ImageRgb8(image.into_rgb8());
+    }
+    let rgba = image.into_rgba8();
+    if rgba.pixels().any(|p| p.0[3] != 255) {
+        notes.push("transparent parts laid over white".into());
+    }
+    let over_white = |v: u8, alpha: u8| {
+        let (v, alpha) = (u32::from(v), u32::from(alpha));
+        ((v * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    DynamicImage::ImageRgb8(image::RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+        let [r, g, b, a] = rgba.get_pixel(x, y).0;
+        image::Rgb([over_white(r, a), over_white(g, a), over_white(b, a)])
+    }))
+}
+
+/// The largest size with the aspect `to_width : to_height` inside `width` x `height`, at least one pixel a side.
+fn centred(width: u32, height: u32, to_width: u32, to_height: u32) -> (u32, u32) {
+    let (w, h, tw, th) = (u64::from(width), u64::from(height), u64::from(to_width), u64::from(to_height));
+    let fit = |full: u64, num: u64, den: u64| u32::try_from((full * num / den).max(1)).unwrap_or(u32::MAX);
+    if w * th > h * tw { (fit(h, tw, th), height) } else { (width, fit(w, th, tw)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+
+    fn png(image: DynamicImage) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    fn read(bytes: &[u8]) -> Picture {
+        Picture::decode(bytes, "cannot read the picture").unwrap()
+    }
+
+    #[test]
+    fn exact_size_is_taken_as_it_is() {
+        let image = RgbImage::from_fn(4, 3, |x, y| Rgb([x as u8, y as u8, 255]));
+        let fitted = read(&png(image.into())).fit(3, 3, 4, Fit::Crop).unwrap();
+        assert!(fitted.notes.is_empty());
+        assert_eq!(fitted.planes.len(), 36);
+        assert_eq!(fitted.planes[4 + 2], 2.0 / 255.0, "row 1, column 2 of red");
+        assert_eq!(fitted.planes[12 + 4 + 2], 1.0 / 255.0, "row 1 of green");
+        assert_eq!(fitted.planes[24], 1.0);
+    }
+
+    #[test]
+    fn crop_takes_the_centre_and_stretch_takes_all() {
+        // Left third black, middle third white, right third black.
+        let image = RgbImage::from_fn(9, 3, |x, _| if (3..6).contains(&x) { Rgb([255; 3]) } else { Rgb([0; 3]) });
+        let picture = read(&png(image.into()));
+        assert!(picture.fit(3, 3, 3, Fit::Crop).unwrap().planes.iter().all(|&v| v == 1.0));
+        let stretched = picture.fit(3, 3, 3, Fit::Stretch).unwrap();
+        assert!(stretched.planes[0] < 0.5 && stretched.planes[1] > 0.5);
+    }
+
+    #[test]
+    fn grey_sixteen_bit_and_transparent_pictures_are_converted_and_it_is_said() {
+        let grey = GrayImage::from_pixel(5, 5, Luma([100]));
+        let fitted = read(&png(grey.into())).fit(3, 5, 5, Fit::Crop).unwrap();
+        assert!(fitted.planes.iter().all(|&v| (v - 100.0 / 255.0).abs() < 1e-12));
+        assert!(fitted.notes[0].starts_with("grey"));
+
+        let deep = image::ImageBuffer::<Rgb<u16>, _>::from_pixel(5, 5, Rgb([65535u16, 0, 257 * 7]));
+        let fitted = read(&png(DynamicImage::ImageRgb16(deep))).fit(3, 5, 5, Fit::Crop).unwrap();
+        assert_eq!((fitted.planes[0], fitted.planes[25], fitted.planes[50]), (1.0, 0.0, 7.0 / 255.0));
+        assert!(fitted.notes[0].starts_with("16 bits"));
+
+        let clear = RgbaImage::from_pixel(5, 5, Rgba([0, 0, 0, 0]));
+        let fitted = read(&png(clear.into())).fit(1, 5, 5, Fit::Crop).unwrap();
+        assert!(fitted.planes.iter().all(|&v| v == 1.0));
+        assert_eq!(fitted.notes.len(), 2);
+    }
+
+    #[test]
+    fn centred_parts_keep_the_aspect() {
+        assert_eq!(centred(451, 300, 128, 128), (300, 300));
+        assert_eq!(centred(300, 451, 128, 128), (300, 300));
+        assert_eq!(centred(1, 1000, 128, 64), (1, 1));
+        assert_eq!(centred(640, 480, 4, 3), (640, 480));
+    }
+
+    #[test]
+    fn damage_is_refused_with_a_reason() {
+        let bytes = png(RgbImage::from_pixel(40, 40, Rgb([1, 2, 3])).into());
+        for cut in [0, 1, 7, 8, 20, 40, bytes.len() - 13] {
+            let failure = Picture::decode(&bytes[..cut], "x").unwrap_err();
+            assert_eq!(failure.class, Class::BadInput, "cut at {cut}");
+            assert!(!failure.why[0].is_empty());
+        }
+        assert!(Picture::decode(b"plain text, not a picture", "x").unwrap_err().why[0].contains("no picture format"));
+    }
+}

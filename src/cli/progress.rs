@@ -1,0 +1,145 @@
+//! Progress on standard error: a bar on a terminal, plain lines elsewhere, or nothing.
+
+use super::output::seconds;
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum Mode {
+    /// A bar on a terminal, plain lines elsewhere.
+    #[default]
+    Auto,
+    /// One line per step.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+/// Progress through steps whose relative cost is known beforehand.
+#[derive(Debug)]
+pub struct Progress {
+    style: Style,
+    /// Estimated seconds of each step.
+    estimates: Vec<f64>,
+    done: usize,
+    started: Instant,
+}
+
+#[derive(Debug)]
+enum Style {
+    Bar(ProgressBar),
+    Plain,
+    Silent,
+}
+
+/// Resolution of the bar.
+const TICKS: u64 = 1000;
+
+impl Progress {
+    /// Progress over steps with these estimated seconds.
+    pub fn new(mode: Mode, estimates: Vec<f64>) -> Self {
+        let style = match mode {
+            Mode::None => Style::Silent,
+            Mode::Auto if std::io::stderr().is_terminal() => Style::Bar(bar()),
+            Mode::Auto | Mode::Plain => Style::Plain,
+        };
+        Self { style, estimates, done: 0, started: Instant::now() }
+    }
+
+    /// A step begins.
+    pub fn begin(&mut self, name: &str) {
+        let text = format!("{name} ({}/{})", self.done + 1, self.estimates.len());
+        match &self.style {
+            Style::Bar(bar) => {
+                bar.set_message(text);
+                bar.set_prefix(self.eta_text());
+                bar.set_position((self.fraction() * TICKS as f64) as u64);
+            }
+            Style::Plain | Style::Silent => {}
+        }
+    }
+
+    /// The step that began last has ended.
+    pub fn end(&mut self, name: &str, spent: Duration) {
+        self.done = (self.done + 1).min(self.estimates.len());
+        match &self.style {
+            Style::Bar(bar) => {
+                bar.set_prefix(self.eta_text());
+                bar.set_position((self.fraction() * TICKS as f64) as u64);
+            }
+            Style::Plain => eprintln!(
+                "  {}/{} {name}: {} ({})",
+                self.done,
+                self.estimates.len(),
+                seconds(spent.as_secs_f64()),
+                self.eta_text()
+            ),
+            Style::Silent => {}
+        }
+    }
+
+    /// All is done; the bar goes away.
+    pub fn finish(&self) {
+        if let Style::Bar(bar) = &self.style {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Share of the estimated work that is done, in [0, 1].
+    fn fraction(&self) -> f64 {
+        let all: f64 = self.estimates.iter().sum();
+        if all > 0.0 {
+            self.estimates[..self.done].iter().sum::<f64>() / all
+        } else {
+            self.done as f64 / self.estimates.len().max(1) as f64
+        }
+    }
+
+    fn eta_text(&self) -> String {
+        match eta(&self.estimates, self.done, self.started.elapsed().as_secs_f64()) {
+            Some(left) => format!("{} left", seconds(left)),
+            None => "done".into(),
+        }
+    }
+}
+
+/// Seconds left: the estimates of what remains, scaled by how well the estimates of what is done came true.
+///
+/// The scale starts at 1 and trusts the measurement in proportion to the share of the work done.
+fn eta(estimates: &[f64], done: usize, elapsed: f64) -> Option<f64> {
+    let past: f64 = estimates[..done].iter().sum();
+    let left: f64 = estimates[done..].iter().sum();
+    if done == estimates.len() {
+        return None;
+    }
+    let measured = if past > 0.0 { elapsed / past } else { 1.0 };
+    let trust = if past + left > 0.0 { (4.0 * past / (past + left)).min(1.0) } else { 0.0 };
+    Some(left * (trust * measured + (1.0 - trust)))
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(TICKS), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("  [{bar:32}] {msg}  {elapsed} so far, {prefix}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eta_follows_the_measurement() {
+        assert_eq!(eta(&[1.0, 3.0], 0, 0.0), Some(4.0));
+        // A quarter of the work is enough to trust the measured speed: half as fast as estimated.
+        assert_eq!(eta(&[1.0, 3.0], 1, 2.0), Some(6.0));
+        assert_eq!(eta(&[1.0, 3.0], 2, 8.0), None);
+        assert_eq!(eta(&[], 0, 0.0), None);
+        assert_eq!(eta(&[0.0, 0.0], 1, 1.0), Some(0.0));
+    }
+}
