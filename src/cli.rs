@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
+mod dataset;
 mod doctor;
 mod failure;
 mod output;
