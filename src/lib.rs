@@ -12,3 +12,4 @@ pub mod ckks;
 pub mod math;
 pub mod nn;
 pub mod plan;
+pub mod wire;

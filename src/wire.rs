@@ -1,0 +1,131 @@
+//! Files: parameters, keys and ciphertexts on disk, streamed, bounded and checked.
+//!
+//! Every file is a [`container`]: a prelude, a small header, and chunks of raw little-endian words that are hashed one by
+//! one, so that a large key set can be loaded key by key. Hashes detect accidents (a cut download, a bad disk), not an
+//! attacker, who can compute them too; what an attacker could do with a file is bounded by the checks on load: sizes before
+//! allocation, every length against the parameters, every residue against its modulus.
+
+pub mod container;
+
+use std::path::PathBuf;
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Kind {
+    /// A parameter set.
+    Params = 1,
+    /// A secret key. Never give it away.
+    SecretKey = 2,
+    /// A public (encryption) key.
+    PublicKey = 3,
+    /// Evaluation keys: what a server needs to compute.
+    EvaluationKeys = 4,
+    /// A ciphertext of any number of shards.
+    Ciphertext = 5,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 5] = [Kind::Params, Kind::SecretKey, Kind::PublicKey, Kind::EvaluationKeys, Kind::Ciphertext];
+
+    /// The kind with a number.
+    pub fn from_u16(value: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|&k| k as u16 == value)
+    }
+    /// What a person calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Params => "parameter set",
+            Kind::SecretKey => "secret key",
+            Kind::PublicKey => "public key",
+            Kind::EvaluationKeys => "evaluation keys",
+            Kind::Ciphertext => "ciphertext",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What can be wrong with a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// The system refuses to read or write.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// `read`, `write`, ...
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Not a file of this program.
+    #[error("this is not a cipherlens file: it does not begin with the cipherlens magic")]
+    Magic,
+    /// A file of another format version.
+    #[error("format version {found}; this program reads version {supported}")]
+    Version {
+        /// In the file.
+        found: u16,
+        /// Readable.
+        supported: u16,
+    },
+    /// A file of another kind.
+    #[error("the file holds a {found}, where a {expected} is needed")]
+    Kind {
+        /// In the file.
+        found: String,
+        /// Asked for.
+        expected: Kind,
+    },
+    /// A file that ends too early or too late.
+    #[error("{what}: the file has {found} bytes, expected {expected}; it is cut short or has something appended")]
+    Length {
+        /// Which part.
+        what: &'static str,
+        /// Bytes there must be.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// A part whose hash differs from the one recorded.
+    #[error("{what}: the contents do not have the recorded BLAKE3 hash; the file was damaged")]
+    Hash {
+        /// Which part.
+        what: String,
+    },
+    /// A header that cannot be decoded.
+    #[error("the header cannot be decoded: {reason}")]
+    Header {
+        /// Why.
+        reason: String,
+    },
+    /// A size beyond a limit or that does not fit the parameters.
+    #[error("{what}: expected {expected}, found {found}")]
+    Shape {
+        /// What.
+        what: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A residue that is not below its modulus.
+    #[error("word {index} of chunk {chunk} is {found}, not below its modulus {modulus}")]
+    Residue {
+        /// Chunk.
+        chunk: usize,
+        /// Word in the chunk.
+        index: usize,
+        /// The word.
+        found: u32,
+        /// The modulus.
+        modulus: u32,
+    },
+}
