@@ -1,1 +1,37 @@
-//! Networks: models, tensors, layouts and their lowering to programs.
+//! Networks: the model file, tensors, direct evaluation, pictures, layouts over shards, and lowering to programs.
+//!
+//! ```text
+//! model file -> Model -> lower -> Program (slot matrices, squares, sums)     what runs encrypted
+//!                  \---> clear::Network                                      what it is compared with
+//! picture -> image::load -> Tensor -> Layout::pack -> slot vectors           what is encrypted
+//! ```
+
+pub mod clear;
+pub mod image;
+pub mod layout;
+pub mod lower;
+pub mod model;
+pub mod tensor;
+
+pub use layout::Layout;
+pub use lower::{Lowered, lower};
+pub use model::Model;
+pub use tensor::{Shape, Tensor};
+
+/// What can go wrong between a model file, a picture and a program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NnError {
+    /// The model file is not usable.
+    #[error(transparent)]
+    Model(#[from] model::ModelError),
+    /// A picture or a folder of pictures is not usable.
+    #[error(transparent)]
+    Image(#[from] image::ImageError),
+    /// The model cannot be turned into a program.
+    #[error(transparent)]
+    Lower(#[from] lower::LowerError),
+    /// A tensor of another shape was expected.
+    #[error(transparent)]
+    Shape(#[from] tensor::ShapeMismatch),
+}

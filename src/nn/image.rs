@@ -1,0 +1,5 @@
+//! Pictures.
+
+/// Placeholder.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {}

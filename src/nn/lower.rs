@@ -1,0 +1,159 @@
+//! Lowering: a model becomes a [`Program`] of slot matrices, squares and sums for shards of a given number of slots.
+//!
+//! 1. `algebra` turns the model into steps on tensors, with batch normalisation, scales and constants folded away;
+//! 2. `search` chooses a layout for each value (`placement` proposes them, `rotations` counts what they cost);
+//! 3. here the steps become matrices between those layouts.
+//!
+//! An unused slot may hold anything: no diagonal reads one, because a diagonal is zero wherever its slot, or the slot it
+//! reads, has no element.
+
+mod algebra;
+mod conv_matrix;
+mod dense;
+mod placement;
+mod rotations;
+mod search;
+
+use super::layout::{Layout, LayoutError};
+use super::model::Model;
+use super::tensor::Shape;
+use crate::circuits::SlotMatrix;
+use crate::plan::program::{Operation, Program, SlotVectors, Step, ValueId};
+use algebra::Logical;
+use conv_matrix::ConvMatrix;
+use dense::{DenseMatrix, MoveMatrix};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Why a model cannot become a program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LowerError {
+    /// A combination of layers that is not lowered.
+    #[error("node {node:?}: {what} is not supported")]
+    Unsupported {
+        /// Which node.
+        node: String,
+        /// What.
+        what: String,
+    },
+    /// A polynomial of degree 3 or more whose input range is not known.
+    #[error("node {node:?}: the range of its input is not known; measure it on some pictures and pass it in the options")]
+    RangeUnknown {
+        /// Which node.
+        node: String,
+    },
+    /// No layout for the input.
+    #[error("no layout for {shape} over shards of {slots} slots")]
+    NoLayout {
+        /// The tensor.
+        shape: Shape,
+        /// Slots of a shard.
+        slots: usize,
+    },
+    /// A layout that cannot be.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+/// What lowering may be told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Largest magnitude that each polynomial of degree 3 or more is fed, by node name. Absent ones come from what the
+    /// training noted, with a quarter added.
+    pub ranges: HashMap<String, f64>,
+}
+
+/// A program, and how to pack its input and read its output.
+#[derive(Debug, Clone)]
+pub struct Lowered {
+    /// The program.
+    pub program: Program,
+    /// Layout of the input.
+    pub input: Layout,
+    /// Layout of the output.
+    pub output: Layout,
+    /// Layout of every value of the program.
+    pub layouts: Vec<Arc<Layout>>,
+}
+
+/// Lowers a model for shards of `slots` slots.
+pub fn lower(model: &Model, slots: usize, options: &Options) -> Result<Lowered, LowerError> {
+    let mut ranges = options.ranges.clone();
+    if let Some(noted) = model.training().get("max_abs_activation_input").and_then(|v| v.as_object()) {
+        for (node, range) in noted.iter().filter_map(|(node, v)| Some((node, v.as_f64()?))) {
+            ranges.entry(node.clone()).or_insert(range * 1.25);
+        }
+    }
+    let (steps, output) = algebra::steps(model, &ranges)?;
+    let assignment = search::assign(model.input().shape, &steps, slots)?;
+    let mut emitter = Emitter { steps: Vec::new(), layouts: vec![assignment.layouts[0].clone()] };
+    // Value of the program that holds each value of the logical steps.
+    let mut held = vec![ValueId(0)];
+    for (i, step) in steps.iter().enumerate() {
+        let from = |v: usize| (held[v], &*assignment.layouts[v]);
+        let layout = &assignment.layouts[i + 1];
+        let operation = match &step.operation {
+            Logical::Conv { input, weights, bias } => {
+                let (input, from) = from(*input);
+                let matrix = Arc::new(ConvMatrix::new(weights.clone(), from, layout));
+                Operation::Linear { input, matrix, rotate_sums: Vec::new(), bias: vectors(layout, bias) }
+            }
+            Logical::Dense { input, weights, bias } => {
+                let (input, from) = from(*input);
+                let matrix = DenseMatrix::new(weights.clone(), from);
+                let rotate_sums = matrix.rotate_sums();
+                Operation::Linear { input, matrix: Arc::new(matrix), rotate_sums, bias: vectors(layout, bias) }
+            }
+            Logical::Square { input } => Operation::Square { input: from(*input).0 },
+            Logical::Polynomial { input, coefficients, range } => {
+                Operation::Polynomial { input: from(*input).0, coefficients: coefficients.clone(), range: *range }
+            }
+            Logical::Affine { input, factor, offset } => Operation::Affine {
+                input: from(*input).0,
+                factor: factor.as_ref().map(|f| filled(layout, f)),
+                offset: offset.as_ref().and_then(|o| vectors(layout, o)),
+            },
+            Logical::Add { a, b } | Logical::Multiply { a, b } => {
+                let (a, mut second) = (from(*a).0, from(*b));
+                if assignment.moved.contains(&i) {
+                    let matrix: Arc<dyn SlotMatrix> = Arc::new(MoveMatrix::new(second.1, layout));
+                    let operation = Operation::Linear { input: second.0, matrix, rotate_sums: Vec::new(), bias: None };
+                    second.0 = emitter.push(&step.layer, operation, layout);
+                }
+                match step.operation {
+                    Logical::Multiply { .. } => Operation::Multiply { a, b: second.0 },
+                    _ => Operation::Add { a, b: second.0 },
+                }
+            }
+        };
+        held.push(emitter.push(&step.layer, operation, layout));
+    }
+    let output = held[output];
+    let Emitter { steps, layouts } = emitter;
+    let program = Program { slots, input_shards: layouts[0].shards(), steps, output };
+    Ok(Lowered { input: (*layouts[0]).clone(), output: (*layouts[output.0]).clone(), program, layouts })
+}
+
+struct Emitter {
+    steps: Vec<Step>,
+    layouts: Vec<Arc<Layout>>,
+}
+
+impl Emitter {
+    fn push(&mut self, layer: &str, operation: Operation, layout: &Arc<Layout>) -> ValueId {
+        self.steps.push(Step { layer: layer.to_owned(), operation });
+        self.layouts.push(layout.clone());
+        ValueId(self.steps.len())
+    }
+}
+
+/// One value per element as slot vectors.
+fn filled(layout: &Layout, values: &[f64]) -> SlotVectors {
+    Arc::new(layout.fill(|i| values[i]))
+}
+
+/// As [`filled`]; none if all are zero.
+fn vectors(layout: &Layout, values: &[f64]) -> Option<SlotVectors> {
+    values.iter().any(|v| *v != 0.0).then(|| filled(layout, values))
+}

@@ -1,0 +1,485 @@
+//! From a model to steps on tensors, before any layout: everything affine is moved to where it costs no level.
+//!
+//! A tensor of the model is represented by a stored tensor v with `x = scale v + shift` per channel. Convolutions, pools
+//! and linear layers take scale and shift into their weights and bias for nothing (the bias then depends on the position,
+//! since the padding is zero in x and not in v). A quadratic `a2 x^2 + a1 x + a0` is completed to a square:
+//!
+//! ```text
+//! u = sqrt|a2| x + s a1 / (2 sqrt|a2|),   y = s u^2 + a0 - a1^2 / (4 a2),   s = sign(a2)
+//! ```
+//!
+//! The layer before it makes u in place of x, the step is u^2, and s and the constant stay pending for the readers.
+
+use super::LowerError;
+use super::conv_matrix::ConvWeights;
+use super::dense::DenseWeights;
+use super::rotations::Along;
+use crate::nn::model::{Conv2d, Model, Operator, Polynomial, Value, Window};
+use crate::nn::tensor::Shape;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Beyond this `a1^2 / (4 |a2|)`, completing the square would add and subtract large numbers and lose precision.
+const MAX_COMPLETION: f64 = 256.0;
+
+/// One step on tensors. Values are numbered as in a program: 0 is the input, i + 1 the result of step i.
+pub(super) struct LogicalStep {
+    pub layer: String,
+    pub operation: Logical,
+    pub shape: Shape,
+}
+
+/// What a step does. Vectors hold one value for each element, `[channel][row][column]`.
+pub(super) enum Logical {
+    Conv { input: usize, weights: Arc<ConvWeights>, bias: Vec<f64> },
+    Dense { input: usize, weights: Arc<DenseWeights>, bias: Vec<f64> },
+    Square { input: usize },
+    Polynomial { input: usize, coefficients: Vec<f64>, range: f64 },
+    Affine { input: usize, factor: Option<Vec<f64>>, offset: Option<Vec<f64>> },
+    Add { a: usize, b: usize },
+    Multiply { a: usize, b: usize },
+}
+
+/// How a tensor of the model is stored: `x = scale v + shift`.
+#[derive(Clone)]
+struct Stored {
+    /// The step's value that holds v.
+    value: usize,
+    /// Shape of v.
+    shape: Shape,
+    /// x is the vector of all elements: scale and shift are per element, not per channel.
+    flat: bool,
+    /// x is the average of each channel of v, not yet computed.
+    pooled: bool,
+    scale: Vec<f64>,
+    shift: Vec<f64>,
+    /// Levels used so far.
+    depth: usize,
+}
+
+impl Stored {
+    /// Index into scale and shift of a flat element of v.
+    fn index(&self, element: usize) -> usize {
+        if self.flat { element } else { element / self.shape.plane() }
+    }
+
+    /// One value for each element of v, from a function of the index into scale and shift.
+    fn elements(&self, of: impl Fn(usize) -> f64) -> Vec<f64> {
+        (0..self.shape.len()).map(|e| of(self.index(e))).collect()
+    }
+
+    fn is_plain(&self) -> bool {
+        self.scale.iter().all(|s| *s == 1.0) && self.shift.iter().all(|s| *s == 0.0)
+    }
+}
+
+/// The form `alpha x + beta` in which the reader of a value wants it stored.
+struct Gauge {
+    alpha: Vec<f64>,
+    beta: Vec<f64>,
+}
+
+/// The steps of a model and the value that is the result.
+pub(super) fn steps(model: &Model, ranges: &HashMap<String, f64>) -> Result<(Vec<LogicalStep>, usize), LowerError> {
+    let model = model.fold_batch_norms();
+    let mut readers = vec![Vec::new(); model.nodes().len() + 1];
+    for (i, node) in model.nodes().iter().enumerate() {
+        node.inputs.iter().for_each(|v| readers[v.0].push(i));
+    }
+    let input = model.input().shape;
+    let first = Stored {
+        value: 0,
+        shape: input,
+        flat: false,
+        pooled: false,
+        scale: vec![1.0; input.channels],
+        shift: vec![0.0; input.channels],
+        depth: 0,
+    };
+    let mut algebra = Algebra { model: &model, readers, ranges, steps: Vec::new(), stored: vec![first] };
+    for i in 0..model.nodes().len() {
+        let stored = algebra.node(i)?;
+        algebra.stored.push(stored);
+    }
+    let last = algebra.stored[model.output().0].clone();
+    let name = model.value_name(model.output()).to_owned();
+    let last = algebra.plain(&name, last);
+    Ok((algebra.steps, last.value))
+}
+
+struct Algebra<'m> {
+    model: &'m Model,
+    /// Nodes that read each value.
+    readers: Vec<Vec<usize>>,
+    ranges: &'m HashMap<String, f64>,
+    steps: Vec<LogicalStep>,
+    /// How each value of the model is stored.
+    stored: Vec<Stored>,
+}
+
+impl Algebra<'_> {
+    fn emit(&mut self, layer: &str, operation: Logical, shape: Shape) -> usize {
+        self.steps.push(LogicalStep { layer: layer.to_owned(), operation, shape });
+        self.steps.len()
+    }
+
+    fn node(&mut self, i: usize) -> Result<Stored, LowerError> {
+        let node = &self.model.nodes()[i];
+        let name = node.name.as_str();
+        let x = self.stored[node.inputs[0].0].clone();
+        match &node.operator {
+            Operator::Conv2d(conv) if x.flat => {
+                let (weight, bias) = self.conv_of_vector(name, conv, x.scale.len(), node.shape)?;
+                Ok(self.linear(i, x, &weight, &bias))
+            }
+            Operator::Conv2d(conv) => {
+                let weights = ConvWeights {
+                    weight: conv.weight.clone(),
+                    per_group: x.shape.channels / conv.groups,
+                    groups: conv.groups,
+                    window: conv.window,
+                    factors: None,
+                };
+                Ok(self.conv(i, x, weights, &conv.bias))
+            }
+            Operator::AvgPool2d { .. } if x.flat => Err(LowerError::Unsupported {
+                node: name.to_owned(),
+                what: "pooling over a flattened tensor".to_owned(),
+            }),
+            Operator::AvgPool2d { window, count_include_pad } => Ok(self.pool(i, x, *window, *count_include_pad)),
+            Operator::GlobalAvgPool => {
+                if x.flat || x.shape.plane() == 1 {
+                    return Ok(x);
+                }
+                if self.only_linear_reads(Value(i + 1)) {
+                    return Ok(Stored { pooled: true, ..x });
+                }
+                let Shape { height, width, .. } = x.shape;
+                let window = Window { kernel: [height, width], stride: [1, 1], padding: [0; 4], dilation: [1, 1] };
+                Ok(self.pool(i, x, window, true))
+            }
+            Operator::Flatten => {
+                if x.pooled || x.flat || x.shape.plane() == 1 {
+                    return Ok(x);
+                }
+                let (scale, shift) = (x.elements(|c| x.scale[c]), x.elements(|c| x.shift[c]));
+                Ok(Stored { flat: true, scale, shift, ..x })
+            }
+            Operator::Linear { weight, bias } => Ok(self.linear(i, x, weight, bias)),
+            Operator::BatchNorm { factor, offset } => {
+                let scale = x.scale.iter().zip(factor).map(|(s, f)| s * f).collect();
+                let shift = x.shift.iter().zip(factor).zip(offset).map(|((s, f), o)| s * f + o).collect();
+                Ok(Stored { scale, shift, ..x })
+            }
+            Operator::Add => {
+                let b = self.stored[node.inputs[1].0].clone();
+                Ok(self.add(name, x, b))
+            }
+            Operator::Polynomial(p) => self.polynomial(i, x, p),
+        }
+    }
+
+    /// Whether only linear layers read a value, directly or through flatten.
+    fn only_linear_reads(&self, value: Value) -> bool {
+        value != self.model.output()
+            && self.readers[value.0].iter().all(|r| match self.model.nodes()[*r].operator {
+                Operator::Linear { .. } => true,
+                Operator::Flatten => self.only_linear_reads(Value(r + 1)),
+                _ => false,
+            })
+    }
+
+    /// How the only reader of node `i` wants its result stored.
+    fn gauge(&self, i: usize) -> Option<Gauge> {
+        let channels = self.model.nodes()[i].shape.channels;
+        let [reader] = self.readers[i + 1][..] else { return None };
+        if self.model.output() == Value(i + 1) {
+            return None;
+        }
+        let node = &self.model.nodes()[reader];
+        match &node.operator {
+            Operator::Polynomial(p) => {
+                let squares = (0..channels).map(|c| Completed::of(p.of_channel(c))).collect::<Option<Vec<_>>>()?;
+                Some(Gauge { alpha: squares.iter().map(|s| s.alpha).collect(), beta: squares.iter().map(|s| s.beta).collect() })
+            }
+            Operator::Add => {
+                let other = node.inputs.iter().find(|v| v.0 != i + 1)?;
+                let other = self.stored.get(other.0).filter(|s| s.scale.len() == channels)?;
+                let alpha: Vec<f64> = other.scale.iter().map(|s| 1.0 / s).collect();
+                let usable = alpha.iter().all(|a| a.is_finite());
+                usable.then(|| Gauge { beta: vec![0.0; channels], alpha })
+            }
+            _ => None,
+        }
+    }
+
+    fn conv(&mut self, i: usize, x: Stored, mut weights: ConvWeights, bias: &[f64]) -> Stored {
+        let node = &self.model.nodes()[i];
+        let shape = node.shape;
+        let gauge = self.gauge(i);
+        let alpha = |o: usize| gauge.as_ref().map_or(1.0, |g| g.alpha[o]);
+        let beta = |o: usize| gauge.as_ref().map_or(0.0, |g| g.beta[o]);
+        let (inputs, taps) = (weights.per_group, weights.window.kernel[0] * weights.window.kernel[1]);
+        let outputs_per_group = shape.channels / weights.groups;
+
+        // What the shift of the inputs adds to output o through each tap that lies inside the picture.
+        let mut shifted = vec![0.0; shape.channels * taps];
+        for (o, plane) in weights.weight.chunks_exact_mut(inputs * taps).enumerate() {
+            let first = o / outputs_per_group * inputs;
+            for (c, kernel) in plane.chunks_exact_mut(taps).enumerate() {
+                for (tap, w) in kernel.iter_mut().enumerate() {
+                    shifted[o * taps + tap] += *w * x.shift[first + c] * alpha(o);
+                    *w *= x.scale[first + c] * alpha(o);
+                }
+            }
+        }
+        let inside = |along: Along, size: usize, outputs: usize| -> Vec<Vec<usize>> {
+            (0..outputs).map(|o| (0..along.kernel).filter(|k| along.source(o, *k, size).is_some()).collect()).collect()
+        };
+        let rows = inside(Along::rows(&weights.window), x.shape.height, shape.height);
+        let columns = inside(Along::columns(&weights.window), x.shape.width, shape.width);
+        let width = weights.window.kernel[1];
+        let any_shift = shifted.iter().any(|s| *s != 0.0);
+        let bias = (0..shape.len()).map(|e| {
+            let (o, y, x) = (e / shape.plane(), e % shape.plane() / shape.width, e % shape.width);
+            let mut sum = 0.0;
+            if any_shift {
+                for ky in &rows[y] {
+                    sum += columns[x].iter().map(|kx| shifted[o * taps + ky * width + kx]).sum::<f64>();
+                }
+                sum *= weights.factors.as_ref().map_or(1.0, |(r, c)| r[y] * c[x]);
+            }
+            sum + alpha(o) * bias[o] + beta(o)
+        });
+        let bias = bias.collect();
+        let operation = Logical::Conv { input: x.value, weights: Arc::new(weights), bias };
+        let value = self.emit(&node.name, operation, shape);
+        made(value, shape, gauge, x.depth + 1)
+    }
+
+    fn pool(&mut self, i: usize, x: Stored, window: Window, count_include_pad: bool) -> Stored {
+        let shape = self.model.nodes()[i].shape;
+        let [kh, kw] = window.kernel;
+        let counts = |along: Along, size: usize, outputs: usize| -> Vec<f64> {
+            let count = |o| (0..along.kernel).filter(|k| along.source(o, *k, size).is_some()).count();
+            (0..outputs).map(|o| along.kernel as f64 / count(o).max(1) as f64).collect()
+        };
+        let factors = (!count_include_pad).then(|| {
+            (counts(Along::rows(&window), x.shape.height, shape.height), counts(Along::columns(&window), x.shape.width, shape.width))
+        });
+        let channels = x.shape.channels;
+        let weight = vec![1.0 / (kh * kw) as f64; channels * kh * kw];
+        let weights = ConvWeights { weight, per_group: 1, groups: channels, window, factors };
+        self.conv(i, x, weights, &vec![0.0; channels])
+    }
+
+    /// A convolution whose input is a vector is a linear layer, if its result is one too.
+    fn conv_of_vector(&self, name: &str, conv: &Conv2d, inputs: usize, out: Shape) -> Result<(Vec<f64>, Vec<f64>), LowerError> {
+        let w = &conv.window;
+        let centre = [0, 1].map(|i| (w.padding[i] / w.dilation[i], w.padding[i] % w.dilation[i]));
+        if out.plane() != 1 {
+            let what = "a convolution that widens a flattened tensor".to_owned();
+            return Err(LowerError::Unsupported { node: name.to_owned(), what });
+        }
+        let taps = w.kernel[0] * w.kernel[1];
+        let mut weight = vec![0.0; out.channels * inputs];
+        let (ci, co) = (inputs / conv.groups, out.channels / conv.groups);
+        // Only the tap over the single pixel counts; there is none if the dilation steps over it.
+        if centre[0].1 == 0 && centre[1].1 == 0 && centre[0].0 < w.kernel[0] && centre[1].0 < w.kernel[1] {
+            let tap = centre[0].0 * w.kernel[1] + centre[1].0;
+            for o in 0..out.channels {
+                for c in 0..ci {
+                    weight[o * inputs + o / co * ci + c] = conv.weight[(o * ci + c) * taps + tap];
+                }
+            }
+        }
+        Ok((weight, conv.bias.clone()))
+    }
+
+    fn linear(&mut self, i: usize, x: Stored, weight: &[f64], bias: &[f64]) -> Stored {
+        let node = &self.model.nodes()[i];
+        let gauge = self.gauge(i);
+        let columns = x.scale.len();
+        let repeat = if x.pooled { x.shape.plane() } else { 1 };
+        let mut scaled = Vec::with_capacity(weight.len());
+        let mut moved = Vec::with_capacity(bias.len());
+        for (o, (row, b)) in weight.chunks_exact(columns).zip(bias).enumerate() {
+            let (alpha, beta) = gauge.as_ref().map_or((1.0, 0.0), |g| (g.alpha[o], g.beta[o]));
+            scaled.extend(row.iter().zip(&x.scale).map(|(w, s)| alpha * w * s / repeat as f64));
+            let shift: f64 = row.iter().zip(&x.shift).map(|(w, s)| w * s).sum();
+            moved.push(alpha * (b + shift) + beta);
+        }
+        let weights = Arc::new(DenseWeights { weight: scaled, columns, repeat });
+        let value = self.emit(&node.name, Logical::Dense { input: x.value, weights, bias: moved }, node.shape);
+        made(value, node.shape, gauge, x.depth + 1)
+    }
+
+    fn add(&mut self, layer: &str, mut a: Stored, mut b: Stored) -> Stored {
+        // Different views of one vector: per element on both sides.
+        if a.flat != b.flat {
+            for side in [&mut a, &mut b] {
+                if !side.flat {
+                    (side.scale, side.shift) = (side.elements(|c| side.scale[c]), side.elements(|c| side.shift[c]));
+                    side.flat = true;
+                }
+            }
+        }
+        let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-13 * a.abs());
+        if !same(&a.scale, &b.scale) {
+            // The side that has levels to spare is rescaled.
+            if a.depth > b.depth {
+                std::mem::swap(&mut a, &mut b);
+            }
+            let nonzero = |s: &Stored| s.scale.iter().all(|s| *s != 0.0);
+            if nonzero(&b) {
+                a = self.rescale(layer, a, &b.scale);
+            } else if nonzero(&a) {
+                b = self.rescale(layer, b, &a.scale);
+            } else {
+                let ones = vec![1.0; a.scale.len()];
+                (a, b) = (self.rescale(layer, a, &ones), self.rescale(layer, b, &ones));
+            }
+        }
+        let shift = a.shift.iter().zip(&b.shift).map(|(a, b)| a + b).collect();
+        let value = self.emit(layer, Logical::Add { a: a.value, b: b.value }, a.shape);
+        Stored { value, shift, depth: a.depth.max(b.depth), ..a }
+    }
+
+    /// Stores the same tensor with another scale. One level.
+    fn rescale(&mut self, layer: &str, x: Stored, scale: &[f64]) -> Stored {
+        let factor = x.elements(|i| x.scale[i] / scale[i]);
+        let operation = Logical::Affine { input: x.value, factor: Some(factor), offset: None };
+        let value = self.emit(layer, operation, x.shape);
+        Stored { value, scale: scale.to_vec(), depth: x.depth + 1, ..x }
+    }
+
+    /// Stores `alpha x + beta` itself; free if only the offset differs.
+    fn transform(&mut self, layer: &str, x: Stored, alpha: &[f64], beta: &[f64]) -> Stored {
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-12 * (1.0 + a.abs());
+        let factor: Vec<f64> = alpha.iter().zip(&x.scale).map(|(a, s)| a * s).collect();
+        let offset: Vec<f64> = alpha.iter().zip(&x.shift).zip(beta).map(|((a, s), b)| a * s + b).collect();
+        let scaled = !factor.iter().all(|f| near(*f, 1.0));
+        let moved = !offset.iter().zip(beta).all(|(o, b)| o.abs() <= 1e-12 * (1.0 + b.abs()));
+        if !scaled && !moved {
+            return x;
+        }
+        let operation = Logical::Affine {
+            input: x.value,
+            factor: scaled.then(|| x.elements(|i| factor[i])),
+            offset: moved.then(|| x.elements(|i| offset[i])),
+        };
+        let value = self.emit(layer, operation, x.shape);
+        let scale = alpha.iter().map(|a| 1.0 / a).collect();
+        let shift = alpha.iter().zip(beta).map(|(a, b)| -b / a).collect();
+        Stored { value, scale, shift, depth: x.depth + usize::from(scaled), ..x }
+    }
+
+    /// Stores x itself.
+    fn plain(&mut self, layer: &str, x: Stored) -> Stored {
+        if x.is_plain() {
+            return x;
+        }
+        let n = x.scale.len();
+        self.transform(layer, x, &vec![1.0; n], &vec![0.0; n])
+    }
+
+    fn polynomial(&mut self, i: usize, x: Stored, p: &Polynomial) -> Result<Stored, LowerError> {
+        let layer = self.model.nodes()[i].name.as_str();
+        let rows: Vec<&[f64]> = (0..x.scale.len()).map(|c| p.of_channel(c)).collect();
+        let degree = rows.iter().map(|r| r.iter().rposition(|a| *a != 0.0).unwrap_or(0)).max().unwrap_or(0);
+        if degree < 2 {
+            let at = |row: &[f64], k: usize| row.get(k).copied().unwrap_or(0.0);
+            let scale = x.scale.iter().zip(&rows).map(|(s, row)| at(row, 1) * s).collect();
+            let shift = x.shift.iter().zip(&rows).map(|(s, row)| at(row, 1) * s + at(row, 0)).collect();
+            return Ok(Stored { scale, shift, ..x });
+        }
+        if let Some(squares) = rows.iter().map(|row| Completed::of(row)).collect::<Option<Vec<_>>>() {
+            let (alpha, beta): (Vec<f64>, Vec<f64>) = squares.iter().map(|s| (s.alpha, s.beta)).unzip();
+            let u = self.transform(layer, x, &alpha, &beta);
+            let value = self.emit(layer, Logical::Square { input: u.value }, u.shape);
+            let scale = squares.iter().map(|s| s.sign).collect();
+            let shift = squares.iter().map(|s| s.constant).collect();
+            return Ok(Stored { value, scale, shift, depth: u.depth + 1, ..u });
+        }
+        // The polynomial in v = (x - shift) / scale.
+        let rows: Vec<Vec<f64>> =
+            rows.iter().zip(x.scale.iter().zip(&x.shift)).map(|(row, (s, t))| compose(&row[..degree + 1], *s, *t)).collect();
+        if rows.iter().all(|row| *row == rows[0]) && x.scale.iter().all(|s| *s != 0.0) {
+            let range = self.range(layer)?;
+            let widest = x.scale.iter().zip(&x.shift).map(|(s, t)| (range + t.abs()) / s.abs()).fold(0.0, f64::max);
+            let operation = Logical::Polynomial { input: x.value, coefficients: rows[0].clone(), range: widest };
+            let value = self.emit(layer, operation, x.shape);
+            let levels = (degree + 1).next_power_of_two().ilog2() as usize;
+            return Ok(plainly(Stored { value, depth: x.depth + levels, ..x }));
+        }
+        // Horner, slot by slot: (a_d v + a_{d-1}) v + ..., with the constant left pending.
+        let coefficient = |k: usize| x.elements(|c| rows[c][k]);
+        let first = Logical::Affine { input: x.value, factor: Some(coefficient(degree)), offset: Some(coefficient(degree - 1)) };
+        let mut sum = self.emit(layer, first, x.shape);
+        for k in (0..degree - 1).rev() {
+            sum = self.emit(layer, Logical::Multiply { a: sum, b: x.value }, x.shape);
+            if k > 0 {
+                let next = Logical::Affine { input: sum, factor: None, offset: Some(coefficient(k)) };
+                sum = self.emit(layer, next, x.shape);
+            }
+        }
+        let shift = rows.iter().map(|row| row[0]).collect();
+        Ok(Stored { value: sum, shift, depth: x.depth + degree, scale: vec![1.0; x.scale.len()], ..x })
+    }
+
+    fn range(&self, layer: &str) -> Result<f64, LowerError> {
+        let known = self.ranges.get(layer).copied();
+        known.filter(|r| r.is_finite() && *r > 0.0).ok_or_else(|| LowerError::RangeUnknown { node: layer.to_owned() })
+    }
+}
+
+/// A fresh result, stored in the given form.
+fn made(value: usize, shape: Shape, gauge: Option<Gauge>, depth: usize) -> Stored {
+    let plain = Gauge { alpha: vec![1.0; shape.channels], beta: vec![0.0; shape.channels] };
+    let Gauge { alpha, beta } = gauge.unwrap_or(plain);
+    let scale = alpha.iter().map(|a| 1.0 / a).collect();
+    let shift = alpha.iter().zip(&beta).map(|(a, b)| if *b == 0.0 { 0.0 } else { -b / a }).collect();
+    Stored { value, shape, flat: false, pooled: false, scale, shift, depth }
+}
+
+fn plainly(x: Stored) -> Stored {
+    let n = x.scale.len();
+    Stored { scale: vec![1.0; n], shift: vec![0.0; n], ..x }
+}
+
+/// A quadratic as `sign (alpha x + beta)^2 + constant`.
+struct Completed {
+    alpha: f64,
+    beta: f64,
+    sign: f64,
+    constant: f64,
+}
+
+impl Completed {
+    /// None if it is no quadratic, or one for which the form loses precision.
+    fn of(coefficients: &[f64]) -> Option<Self> {
+        let [a0, a1, a2, ref rest @ ..] = *coefficients else { return None };
+        if rest.iter().any(|a| *a != 0.0) || a2 == 0.0 || (a1 * a1 / (4.0 * a2)).abs() > MAX_COMPLETION {
+            return None;
+        }
+        let alpha = a2.abs().sqrt();
+        let sign = a2.signum();
+        Some(Self { alpha, beta: sign * a1 / (2.0 * alpha), sign, constant: a0 - a1 * a1 / (4.0 * a2) })
+    }
+}
+
+/// The coefficients of `p(scale v + shift)` in v, by Horner's rule on polynomials.
+fn compose(p: &[f64], scale: f64, shift: f64) -> Vec<f64> {
+    if scale == 1.0 && shift == 0.0 {
+        return p.to_vec();
+    }
+    let mut sum = vec![0.0; p.len()];
+    for a in p.iter().rev() {
+        for k in (0..sum.len()).rev() {
+            let below = if k > 0 { sum[k - 1] } else { 0.0 };
+            sum[k] = sum[k] * shift + below * scale;
+        }
+        sum[0] += a;
+    }
+    sum
+}

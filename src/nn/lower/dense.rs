@@ -1,0 +1,167 @@
+//! Linear layers by hybrid diagonals, and moving a tensor from one layout to another.
+
+use crate::circuits::SlotMatrix;
+use crate::nn::layout::Layout;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// `weight x` for a weight of few rows: `m` diagonals, then a sum over slots by doubling.
+///
+/// With m the power of two at or above the number of outputs, `D_d[j] = W[j mod m][element at slot j + d]` for d < m;
+/// the sum over d leaves partial results of output k at all slots k mod m, and adding the rotations by m, 2m, ..., n/2
+/// completes them: result k stands at slot k of every block of m (Juvekar et al., USENIX Security 2018, section 4.2, the
+/// hybrid method). More than n outputs take several output shards with m = n.
+pub(super) struct DenseMatrix {
+    weights: Arc<DenseWeights>,
+    slots: usize,
+    block: usize,
+    outputs: usize,
+    /// `[shard][slot]` -> flat input element.
+    elements: Vec<Vec<Option<u32>>>,
+    rotations: Vec<Vec<u32>>,
+}
+
+/// The weights of a linear layer.
+pub(super) struct DenseWeights {
+    /// `[out][column]`.
+    pub weight: Vec<f64>,
+    pub columns: usize,
+    /// Consecutive flat elements that share a column (an average over a channel).
+    pub repeat: usize,
+}
+
+impl DenseWeights {
+    fn rows(&self) -> usize {
+        self.weight.len() / self.columns
+    }
+}
+
+impl std::fmt::Debug for DenseMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rows = self.weights.rows();
+        write!(f, "DenseMatrix({} shards -> {rows} values, blocks of {})", self.elements.len(), self.block)
+    }
+}
+
+impl DenseMatrix {
+    /// For an input in the given layout.
+    pub fn new(weights: Arc<DenseWeights>, input: &Layout) -> Self {
+        let slots = input.slots();
+        let (rows, elements) = (weights.rows(), input.elements());
+        let power = rows.next_power_of_two();
+        // Doubling needs blocks that divide the shard.
+        let block = if slots.is_multiple_of(power) && (slots / power).is_power_of_two() { power } else { slots };
+        let outputs = rows.div_ceil(block);
+        let mut rotations = Vec::new();
+        for o in 0..outputs {
+            let valid = (rows - o * block).min(block);
+            for shard in &elements {
+                // Rotation d is empty if no slot j with j mod block < valid has an element at j + d.
+                let used = (0..block).filter(|d| {
+                    valid == block || shard.iter().enumerate().any(|(s, e)| e.is_some() && (s + slots - d) % slots % block < valid)
+                });
+                rotations.push(used.map(|d| d as u32).collect());
+            }
+        }
+        Self { weights, slots, block, outputs, elements, rotations }
+    }
+
+    /// The rotations to be added up afterwards.
+    pub fn rotate_sums(&self) -> Vec<usize> {
+        std::iter::successors(Some(self.block), |r| Some(r * 2)).take_while(|r| *r < self.slots).collect()
+    }
+}
+
+impl SlotMatrix for DenseMatrix {
+    fn inputs(&self) -> usize {
+        self.elements.len()
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn rotations(&self, output: usize, input: usize) -> &[u32] {
+        &self.rotations[output * self.elements.len() + input]
+    }
+
+    fn diagonal(&self, output: usize, input: usize, rotation: u32, values: &mut [f64]) {
+        let DenseWeights { weight, columns, repeat } = &*self.weights;
+        let elements = &self.elements[input];
+        for (j, value) in values.iter_mut().enumerate() {
+            let row = output * self.block + j % self.block;
+            *value = match elements[(j + rotation as usize) % self.slots] {
+                Some(e) if row < self.weights.rows() => weight[row * columns + e as usize / repeat],
+                _ => 0.0,
+            };
+        }
+    }
+}
+
+/// Moves each element from its place in one layout to its place in another. The tensors may differ in shape, not in the
+/// order of their elements.
+pub(super) struct MoveMatrix {
+    slots: usize,
+    /// Flat element per slot, `[shard][slot]`.
+    inputs: Vec<Vec<Option<u32>>>,
+    outputs: Vec<Vec<Option<u32>>>,
+    rotations: Vec<Vec<u32>>,
+}
+
+impl std::fmt::Debug for MoveMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let products: usize = self.rotations.iter().map(Vec::len).sum();
+        write!(f, "MoveMatrix({} -> {} shards, {products} diagonals)", self.inputs.len(), self.outputs.len())
+    }
+}
+
+impl MoveMatrix {
+    /// From `input` to `output`.
+    pub fn new(input: &Layout, output: &Layout) -> Self {
+        let slots = input.slots();
+        let mut places = vec![Default::default(); input.shape().len()];
+        input.for_each(|i, place| places[i] = place);
+        let mut sets = vec![BTreeSet::new(); output.shards() * input.shards()];
+        output.for_each(|i, to| {
+            let from = places[i];
+            sets[to.shard * input.shards() + from.shard].insert(((from.slot + slots - to.slot) % slots) as u32);
+        });
+        let rotations = sets.into_iter().map(|s| s.into_iter().collect()).collect();
+        Self { slots, inputs: input.elements(), outputs: output.elements(), rotations }
+    }
+
+    /// Number of diagonals.
+    pub fn products(&self) -> usize {
+        self.rotations.iter().map(Vec::len).sum()
+    }
+}
+
+impl SlotMatrix for MoveMatrix {
+    fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs.len()
+    }
+
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn rotations(&self, output: usize, input: usize) -> &[u32] {
+        &self.rotations[output * self.inputs.len() + input]
+    }
+
+    fn diagonal(&self, output: usize, input: usize, rotation: u32, values: &mut [f64]) {
+        let (wrapped, straight) = self.inputs[input].split_at(rotation as usize % self.slots);
+        let sources = straight.iter().chain(wrapped);
+        for ((value, to), from) in values.iter_mut().zip(&self.outputs[output]).zip(sources) {
+            *value = if to.is_some() && to == from { 1.0 } else { 0.0 };
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Which rotations a layer needs, counted from its three coordinates.
+//!
+//! A place is a sum over channel, row and column, so the distances from output to input elements are sums of a channel
+//! distance, a row distance and a column distance, and any three that occur occur together. The set of rotations from one
+//! shard to another is therefore a sum of three small sets.
+
+use crate::nn::layout::{Axis, Layout, Place};
+use crate::nn::model::Window;
+use std::collections::BTreeMap;
+
+/// A set of rotations: residues modulo the slots of a shard, as bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RotationSet {
+    words: Vec<u64>,
+    slots: usize,
+}
+
+impl RotationSet {
+    pub fn new(slots: usize) -> Self {
+        Self { words: vec![0; slots.div_ceil(64)], slots }
+    }
+
+    pub fn insert(&mut self, rotation: usize) {
+        self.words[rotation / 64] |= 1 << (rotation % 64);
+    }
+
+    pub fn len(&self) -> usize {
+        self.words.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// Ascending.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.words.iter().enumerate().flat_map(|(i, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(i * 64 + bit)
+            })
+        })
+    }
+
+    pub fn union(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a |= b);
+    }
+
+    /// Adds every `r + shift mod slots` for r in `other`.
+    fn union_shifted(&mut self, other: &Self, shift: usize) {
+        let n = self.words.len();
+        if !self.slots.is_multiple_of(64) {
+            other.iter().for_each(|r| self.insert((r + shift) % self.slots));
+            return;
+        }
+        let (words, bits) = (shift / 64, shift % 64);
+        for (i, word) in other.words.iter().enumerate().filter(|(_, w)| **w != 0) {
+            let at = (i + words) % n;
+            self.words[at] |= word << bits;
+            if bits != 0 {
+                self.words[(at + 1) % n] |= word >> (64 - bits);
+            }
+        }
+    }
+
+    /// All sums of one element of each.
+    fn sum(&self, other: &Self) -> Self {
+        let (few, many) = if self.len() < other.len() { (self, other) } else { (other, self) };
+        let mut sum = Self::new(self.slots);
+        few.iter().for_each(|shift| sum.union_shifted(many, shift));
+        sum
+    }
+}
+
+/// Distances along one coordinate: (output shard part, input shard part) -> slot distances.
+#[derive(Debug, Clone)]
+struct Distances(BTreeMap<(usize, usize), RotationSet>);
+
+impl Distances {
+    fn collect(slots: usize, pairs: impl Iterator<Item = (Place, Place)>) -> Self {
+        let mut sets = BTreeMap::new();
+        for (out, input) in pairs {
+            let set = sets.entry((out.shard, input.shard)).or_insert_with(|| RotationSet::new(slots));
+            set.insert((input.slot + slots - out.slot) % slots);
+        }
+        Self(sets)
+    }
+
+    /// Along rows or columns.
+    fn window(slots: usize, out: (&Axis, usize), input: (&Axis, usize), along: Along) -> Self {
+        let pairs = (0..out.1).flat_map(|o| {
+            let taps = (0..along.kernel).filter_map(move |k| along.source(o, k, input.1));
+            taps.map(move |i| (out.0.place(o), input.0.place(i)))
+        });
+        Self::collect(slots, pairs)
+    }
+}
+
+/// A window along one axis.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Along {
+    pub kernel: usize,
+    pub stride: usize,
+    pub before: usize,
+    pub dilation: usize,
+}
+
+impl Along {
+    pub fn rows(w: &Window) -> Self {
+        Self { kernel: w.kernel[0], stride: w.stride[0], before: w.padding[0], dilation: w.dilation[0] }
+    }
+
+    pub fn columns(w: &Window) -> Self {
+        Self { kernel: w.kernel[1], stride: w.stride[1], before: w.padding[1], dilation: w.dilation[1] }
+    }
+
+    /// The input coordinate that tap `k` of output `o` reads, none if it lies in the padding.
+    pub fn source(&self, o: usize, k: usize, size: usize) -> Option<usize> {
+        (o * self.stride + k * self.dilation).checked_sub(self.before).filter(|i| *i < size)
+    }
+}
+
+/// The rotations of a convolution: `[output shard * input shards + input shard]`, each ascending.
+pub(super) struct ConvRotations {
+    pub sets: Vec<RotationSet>,
+}
+
+impl ConvRotations {
+    /// Counts them for a layout of the input and one of the output.
+    pub fn new(input: &Layout, output: &Layout, window: &Window, groups: usize) -> Self {
+        let slots = input.slots();
+        let (ci, co) = (input.shape().channels / groups, output.shape().channels / groups);
+        let places = |axis: &Axis, n: usize| (0..n).map(|c| axis.place(c)).collect::<Vec<_>>();
+        let (from, to) = (places(input.channels(), ci * groups), places(output.channels(), co * groups));
+        let channels = (0..to.len()).flat_map(|o| {
+            let (from, place) = (&from, to[o]);
+            (o / co * ci..(o / co + 1) * ci).map(move |i| (place, from[i]))
+        });
+        let channels = Distances::collect(slots, channels);
+        let (hi, ho) = (input.shape().height, output.shape().height);
+        let (wi, wo) = (input.shape().width, output.shape().width);
+        let rows = Distances::window(slots, (output.rows(), ho), (input.rows(), hi), Along::rows(window));
+        let columns = Distances::window(slots, (output.columns(), wo), (input.columns(), wi), Along::columns(window));
+
+        let mut sets = vec![RotationSet::new(slots); output.shards() * input.shards()];
+        for ((or, ir), r) in &rows.0 {
+            for ((ox, ix), x) in &columns.0 {
+                let pixels = r.sum(x);
+                for ((oc, ic), c) in &channels.0 {
+                    let (o, i) = (or + ox + oc, ir + ix + ic);
+                    sets[o * input.shards() + i].union(&pixels.sum(c));
+                }
+            }
+        }
+        Self { sets }
+    }
+
+    /// Number of diagonals, which is the number of products with a plaintext.
+    pub fn products(&self) -> usize {
+        self.sets.iter().map(RotationSet::len).sum()
+    }
+}

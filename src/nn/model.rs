@@ -1,0 +1,417 @@
+//! A trained model, checked: every value has a shape, every weight is finite and of the right size, and nodes come in an
+//! order in which they can be computed.
+//!
+//! The file is safetensors with the graph as JSON in its metadata; `training/graph.py` writes it and
+//! [`Model::from_bytes`] reads it. Nothing in a file makes the reader panic or allocate beyond the limits below.
+
+mod check;
+mod file;
+mod fold;
+
+use super::tensor::Shape;
+use std::path::{Path, PathBuf};
+
+/// Largest model file, bytes.
+pub const MAX_FILE_BYTES: u64 = 256 << 20;
+/// Most nodes in a graph.
+pub const MAX_NODES: usize = 4096;
+/// Largest channel count, height, width, kernel, stride, dilation or padding.
+pub const MAX_EXTENT: usize = 1 << 16;
+/// Most elements of one activation tensor.
+pub const MAX_ELEMENTS: usize = 1 << 26;
+/// Most multiplications of one evaluation.
+pub const MAX_MULTIPLICATIONS: u128 = 1 << 42;
+/// Largest polynomial degree.
+pub const MAX_POLYNOMIAL_DEGREE: usize = 255;
+
+/// A value of the graph: 0 is the input, i + 1 the result of node i.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub usize);
+
+/// A checked model. Only nodes that the output depends on are kept.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub(crate) name: String,
+    pub(crate) input: Input,
+    pub(crate) classes: Vec<String>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) output: Value,
+    pub(crate) training: serde_json::Value,
+}
+
+/// The picture a model takes: `(u8 / 255 - mean) / std` per channel.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Name in the graph.
+    pub name: String,
+    /// Channels, height, width.
+    pub shape: Shape,
+    /// Mean per channel.
+    pub mean: Vec<f64>,
+    /// Standard deviation per channel, positive.
+    pub std: Vec<f64>,
+}
+
+/// One node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// What it computes.
+    pub operator: Operator,
+    /// Its operands, each computed before it.
+    pub inputs: Vec<Value>,
+    /// Shape of the result.
+    pub shape: Shape,
+}
+
+/// What a node computes. Weights are held as f64, exact for the f16, f32 and f64 of a file.
+#[derive(Debug, Clone)]
+pub enum Operator {
+    /// Convolution.
+    Conv2d(Conv2d),
+    /// `sum_k coefficients[k] x^k`.
+    Polynomial(Polynomial),
+    /// `(x - mean) / sqrt(var + epsilon) * scale + bias`, held as `factor x + offset` per channel.
+    BatchNorm {
+        /// `scale / sqrt(var + epsilon)`.
+        factor: Vec<f64>,
+        /// `bias - mean * factor`.
+        offset: Vec<f64>,
+    },
+    /// Average over a window.
+    AvgPool2d {
+        /// How the window moves; kernel included.
+        window: Window,
+        /// Whether zeros of the padding count in the divisor.
+        count_include_pad: bool,
+    },
+    /// Average over each channel.
+    GlobalAvgPool,
+    /// `[channel][row][column]` as one vector.
+    Flatten,
+    /// Sum of two operands.
+    Add,
+    /// `weight x + bias`.
+    Linear {
+        /// `[outputs][inputs]`.
+        weight: Vec<f64>,
+        /// `[outputs]`.
+        bias: Vec<f64>,
+    },
+}
+
+impl Operator {
+    /// The name in the file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv2d(_) => "conv2d",
+            Self::Polynomial(_) => "polynomial",
+            Self::BatchNorm { .. } => "batch_norm",
+            Self::AvgPool2d { .. } => "avg_pool2d",
+            Self::GlobalAvgPool => "global_avg_pool",
+            Self::Flatten => "flatten",
+            Self::Add => "add",
+            Self::Linear { .. } => "linear",
+        }
+    }
+}
+
+/// How a window moves over a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Height and width.
+    pub kernel: [usize; 2],
+    /// Step, down and right.
+    pub stride: [usize; 2],
+    /// Zeros at the top, left, bottom and right.
+    pub padding: [usize; 4],
+    /// Distance of neighbouring taps, down and right.
+    pub dilation: [usize; 2],
+}
+
+impl Window {
+    /// Rows and columns of the result, none if the window does not fit.
+    pub fn output(&self, height: usize, width: usize) -> Option<(usize, usize)> {
+        let along = |size: usize, before: usize, after: usize, k: usize, s: usize, d: usize| {
+            let reach = (k - 1) * d + 1;
+            (size + before + after).checked_sub(reach).map(|rest| rest / s + 1)
+        };
+        let [top, left, bottom, right] = self.padding;
+        let h = along(height, top, bottom, self.kernel[0], self.stride[0], self.dilation[0])?;
+        let w = along(width, left, right, self.kernel[1], self.stride[1], self.dilation[1])?;
+        Some((h, w))
+    }
+}
+
+/// A convolution.
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    /// `[out][in / groups][kernel row][kernel column]`.
+    pub weight: Vec<f64>,
+    /// `[out]`.
+    pub bias: Vec<f64>,
+    /// How the kernel moves.
+    pub window: Window,
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+}
+
+/// A polynomial activation.
+#[derive(Debug, Clone)]
+pub struct Polynomial {
+    /// Monomial coefficients, constant first: `[degree + 1]` for all channels or `[channel][degree + 1]`.
+    pub coefficients: Vec<f64>,
+    /// Whether each channel has its own.
+    pub per_channel: bool,
+    /// Highest power, by size of the coefficient table.
+    pub degree: usize,
+}
+
+impl Polynomial {
+    /// The coefficients of one channel, constant first.
+    pub fn of_channel(&self, c: usize) -> &[f64] {
+        let first = if self.per_channel { c * (self.degree + 1) } else { 0 };
+        &self.coefficients[first..first + self.degree + 1]
+    }
+}
+
+impl Model {
+    /// Reads a model file.
+    pub fn from_file(path: &Path) -> Result<Self, ModelError> {
+        let read = |source| ModelError::Read { path: path.to_path_buf(), source };
+        let bytes = std::fs::metadata(path).map_err(read)?.len();
+        if bytes > MAX_FILE_BYTES {
+            return Err(ModelError::FileTooLarge { bytes, limit: MAX_FILE_BYTES });
+        }
+        Self::from_bytes(&std::fs::read(path).map_err(read)?)
+    }
+
+    /// Reads a model file held in memory.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        file::read(bytes)
+    }
+
+    /// Checks a graph, written as in the file's metadata, with its tensors found by name.
+    pub fn from_graph<'a>(graph: &str, tensors: impl Fn(&str) -> Option<TensorData<'a>>) -> Result<Self, ModelError> {
+        check::build(file::parse_graph(graph)?, &tensors)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The picture it takes.
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+
+    /// Class names, in the order of the logits; may be empty.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The nodes, each after its operands.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The result.
+    pub fn output(&self) -> Value {
+        self.output
+    }
+
+    /// What the training script noted (accuracy, ranges, date); free form.
+    pub fn training(&self) -> &serde_json::Value {
+        &self.training
+    }
+
+    /// Shape of a value.
+    pub fn shape(&self, value: Value) -> Shape {
+        value.0.checked_sub(1).map_or(self.input.shape, |i| self.nodes[i].shape)
+    }
+
+    /// Name of the node that makes a value, or of the input.
+    pub fn value_name(&self, value: Value) -> &str {
+        value.0.checked_sub(1).map_or(&self.input.name, |i| &self.nodes[i].name)
+    }
+
+    /// Multiplications of one direct evaluation.
+    pub fn multiplications(&self) -> u128 {
+        self.nodes.iter().map(|n| check::multiplications(n, self.shape(n.inputs[0]))).sum()
+    }
+
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        let of = |n: &Node| match &n.operator {
+            Operator::Conv2d(c) => c.weight.len() + c.bias.len(),
+            Operator::Polynomial(p) => p.coefficients.len(),
+            Operator::BatchNorm { factor, .. } => 2 * factor.len(),
+            Operator::Linear { weight, bias } => weight.len() + bias.len(),
+            _ => 0,
+        };
+        self.nodes.iter().map(of).sum()
+    }
+}
+
+/// A tensor of a file: shape and values. The values are converted and checked when a node uses them.
+#[derive(Debug, Clone)]
+pub struct TensorData<'a> {
+    /// Extents, slowest first.
+    pub shape: Vec<usize>,
+    /// Number type.
+    pub dtype: safetensors::Dtype,
+    /// Little-endian values.
+    pub bytes: &'a [u8],
+}
+
+/// Why a model file is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file cannot be read.
+    #[error("cannot read the model {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Larger than this program reads.
+    #[error("the model file has {bytes} bytes, the limit is {limit}")]
+    FileTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Not safetensors.
+    #[error("not a safetensors file: {0}")]
+    NotSafetensors(String),
+    /// Safetensors, but no model of ours.
+    #[error("the file's metadata has {key} = {found:?}, expected {expected:?}; training/graph.py shows how to write a model")]
+    NotAModel {
+        /// Which entry.
+        key: &'static str,
+        /// What it holds.
+        found: Option<String>,
+        /// What it must hold.
+        expected: &'static str,
+    },
+    /// The graph's JSON does not parse.
+    #[error("the graph is not valid: {0}")]
+    Graph(String),
+    /// More nodes than allowed.
+    #[error("the graph has {found} nodes, the limit is {limit}")]
+    TooManyNodes {
+        /// Nodes.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Operators this program does not know: all of them.
+    #[error("{} unsupported operator{}:{}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
+    UnsupportedOperators(Vec<UnsupportedOperator>),
+    /// A node's attributes are wrong.
+    #[error("node {node:?}: {reason}")]
+    BadNode {
+        /// Which node.
+        node: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Two nodes make the same value, or one makes the input.
+    #[error("node {node:?} makes the value {value:?}, which exists already")]
+    DuplicateValue {
+        /// The second node.
+        node: String,
+        /// The value.
+        value: String,
+    },
+    /// A value that nothing makes.
+    #[error("{node:?} needs the value {value:?}, which nothing makes")]
+    UndefinedValue {
+        /// Who needs it.
+        node: String,
+        /// Which.
+        value: String,
+    },
+    /// Nodes that need each other.
+    #[error("these nodes need each other's results, in a cycle: {}", .nodes.join(", "))]
+    Cycle {
+        /// The nodes.
+        nodes: Vec<String>,
+    },
+    /// A weight that is not in the file.
+    #[error("node {node:?} needs the tensor {tensor:?}, which the file does not have")]
+    MissingTensor {
+        /// Who needs it.
+        node: String,
+        /// Which.
+        tensor: String,
+    },
+    /// A weight of another shape.
+    #[error("node {node:?}: tensor {tensor:?} has shape {found:?}, expected {expected}")]
+    TensorShape {
+        /// Who uses it.
+        node: String,
+        /// Which.
+        tensor: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What fits.
+        expected: String,
+    },
+    /// A weight of a number type that is not read.
+    #[error("tensor {tensor:?} has type {dtype}; F64, F32, F16 and BF16 are read")]
+    TensorType {
+        /// Which.
+        tensor: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// NaN or infinity among the weights.
+    #[error("tensor {tensor:?} holds {value} at index {index}; weights must be finite")]
+    NotFinite {
+        /// Which.
+        tensor: String,
+        /// Flat index.
+        index: usize,
+        /// What is there.
+        value: f64,
+    },
+    /// Operands that do not fit.
+    #[error("node {node:?}: {reason}")]
+    Shapes {
+        /// Which node.
+        node: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Beyond a limit of size or work.
+    #[error("{what} is {found}, the limit is {limit}")]
+    TooLarge {
+        /// What is.
+        what: String,
+        /// How large.
+        found: u128,
+        /// The limit.
+        limit: u128,
+    },
+}
+
+/// An operator that is not known, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsupportedOperator {
+    /// The node.
+    pub node: String,
+    /// Its operator.
+    pub operator: String,
+    /// What to use in its place.
+    pub advice: &'static str,
+}
+
+fn list(operators: &[UnsupportedOperator]) -> String {
+    operators.iter().map(|o| format!("\n  {} ({}): {}", o.node, o.operator, o.advice)).collect()
+}

@@ -1,0 +1,364 @@
+//! From a parsed graph to a checked model: order, shapes, weights, limits.
+
+use super::file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
+use super::*;
+use std::cell::Cell;
+use std::collections::HashMap;
+
+type Tensors<'a, 'f> = &'f dyn Fn(&str) -> Option<TensorData<'a>>;
+
+/// Checks a graph and collects its weights.
+pub(super) fn build(spec: GraphSpec, tensors: Tensors<'_, '_>) -> Result<Model, ModelError> {
+    let input = input(spec.input)?;
+    if !spec.classes.is_empty() && spec.classes.len() > MAX_EXTENT {
+        return Err(too_large("the number of classes", spec.classes.len() as u128, MAX_EXTENT as u128));
+    }
+    let order = order(&input.name, &spec.nodes, &spec.output)?;
+    let mut values = HashMap::from([(input.name.clone(), Value(0))]);
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut work: u128 = 0;
+    let weights = Cell::new(0);
+    for node in order.into_iter().map(|i| &spec.nodes[i]) {
+        let inputs: Vec<Value> = node.inputs.iter().filter_map(|name| values.get(name).copied()).collect();
+        let shapes: Vec<Shape> = inputs.iter().map(|v| v.0.checked_sub(1).map_or(input.shape, |i| nodes[i].shape)).collect();
+        let (operator, shape) = NodeCheck { node, shapes: &shapes, tensors, weights: &weights }.check()?;
+        let checked = Node { name: node.name.clone(), operator, inputs, shape };
+        work = work.saturating_add(multiplications(&checked, shapes[0]));
+        if work > MAX_MULTIPLICATIONS {
+            return Err(too_large("the number of multiplications", work, MAX_MULTIPLICATIONS));
+        }
+        nodes.push(checked);
+        values.insert(node.output.clone(), Value(nodes.len()));
+    }
+    let output = values[&spec.output];
+    let model = Model { name: spec.name, input, classes: spec.classes, nodes, output, training: spec.training };
+    let outputs = model.shape(output).len();
+    if !model.classes.is_empty() && model.classes.len() != outputs {
+        return Err(ModelError::Shapes {
+            node: spec.output,
+            reason: format!("it has {outputs} values, but there are {} class names", model.classes.len()),
+        });
+    }
+    Ok(model)
+}
+
+/// Multiplications that a node costs.
+pub(super) fn multiplications(node: &Node, input: Shape) -> u128 {
+    let out = node.shape.len() as u128;
+    match &node.operator {
+        Operator::Conv2d(c) => out * (c.weight.len() / node.shape.channels.max(1)) as u128,
+        Operator::AvgPool2d { window, .. } => out * (window.kernel[0] * window.kernel[1]) as u128,
+        Operator::Linear { weight, .. } => weight.len() as u128,
+        Operator::Polynomial(p) => out * p.degree as u128,
+        _ => input.len() as u128,
+    }
+}
+
+fn too_large(what: impl Into<String>, found: u128, limit: u128) -> ModelError {
+    ModelError::TooLarge { what: what.into(), found, limit }
+}
+
+fn bounded_shape(name: &str, shape: Shape) -> Result<Shape, ModelError> {
+    let Shape { channels, height, width } = shape;
+    for extent in [height, width] {
+        if extent == 0 || extent > MAX_EXTENT {
+            return Err(too_large(format!("an extent of {name:?} ({shape})"), extent as u128, MAX_EXTENT as u128));
+        }
+    }
+    let elements = channels as u128 * height as u128 * width as u128;
+    if elements == 0 || elements > MAX_ELEMENTS as u128 {
+        return Err(too_large(format!("the size of {name:?} ({shape})"), elements, MAX_ELEMENTS as u128));
+    }
+    Ok(shape)
+}
+
+fn input(spec: InputSpec) -> Result<Input, ModelError> {
+    let bad = |reason: String| Err(ModelError::BadNode { node: spec.name.clone(), reason });
+    let shape = bounded_shape(&spec.name, Shape::new(spec.channels, spec.height, spec.width))?;
+    if spec.mean.len() != shape.channels || spec.std.len() != shape.channels {
+        return bad(format!("{} means and {} deviations for {} channels", spec.mean.len(), spec.std.len(), shape.channels));
+    }
+    if let Some(m) = spec.mean.iter().find(|m| !m.is_finite()) {
+        return bad(format!("mean {m} is not finite"));
+    }
+    if let Some(s) = spec.std.iter().find(|s| !(s.is_finite() && **s > 0.0 && (1.0 / **s).is_finite())) {
+        return bad(format!("standard deviation {s} is not positive and finite"));
+    }
+    Ok(Input { name: spec.name, shape, mean: spec.mean, std: spec.std })
+}
+
+/// Indices of the nodes that the output depends on, each after its operands.
+fn order(input: &str, nodes: &[NodeSpec], output: &str) -> Result<Vec<usize>, ModelError> {
+    let mut makers: HashMap<&str, Option<usize>> = HashMap::from([(input, None)]);
+    for (i, node) in nodes.iter().enumerate() {
+        if makers.insert(&node.output, Some(i)).is_some() {
+            return Err(ModelError::DuplicateValue { node: node.name.clone(), value: node.output.clone() });
+        }
+    }
+    let maker = |by: &str, value: &str| {
+        makers.get(value).copied().ok_or_else(|| ModelError::UndefinedValue { node: by.to_owned(), value: value.to_owned() })
+    };
+    for node in nodes {
+        for value in &node.inputs {
+            maker(&node.name, value)?;
+        }
+    }
+    // Depth-first from the output with an explicit stack: (node, next operand to visit).
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        New,
+        Open,
+        Done,
+    }
+    let mut state = vec![State::New; nodes.len()];
+    let mut order = Vec::new();
+    let mut stack: Vec<(usize, usize)> = maker("the graph's output", output)?.into_iter().map(|i| (i, 0)).collect();
+    while let Some((i, next)) = stack.pop() {
+        state[i] = State::Open;
+        let Some(value) = nodes[i].inputs.get(next) else {
+            state[i] = State::Done;
+            order.push(i);
+            continue;
+        };
+        stack.push((i, next + 1));
+        if let Some(j) = maker(&nodes[i].name, value)? {
+            match state[j] {
+                State::New => stack.push((j, 0)),
+                State::Done => {}
+                State::Open => {
+                    let from = stack.iter().position(|(k, _)| *k == j).unwrap_or(0);
+                    let nodes = stack[from..].iter().map(|(k, _)| nodes[*k].name.clone()).collect();
+                    return Err(ModelError::Cycle { nodes });
+                }
+            }
+        }
+    }
+    Ok(order)
+}
+
+/// One node under check.
+struct NodeCheck<'s, 'a, 'f> {
+    node: &'s NodeSpec,
+    shapes: &'s [Shape],
+    tensors: Tensors<'a, 'f>,
+    /// Bytes of weights taken so far, by all nodes.
+    weights: &'s Cell<usize>,
+}
+
+impl NodeCheck<'_, '_, '_> {
+    fn check(&self) -> Result<(Operator, Shape), ModelError> {
+        let expected = if matches!(self.node.operator, OperatorSpec::Add) { 2 } else { 1 };
+        if self.shapes.len() != expected {
+            return Err(self.shapes_error(format!("it has {} operands, expected {expected}", self.shapes.len())));
+        }
+        let x = self.shapes[0];
+        let (operator, shape) = match &self.node.operator {
+            OperatorSpec::Conv2d { weight, bias, stride, padding, dilation, groups } => {
+                self.conv2d(x, weight, bias.as_deref(), (*stride, *padding, *dilation), *groups)?
+            }
+            OperatorSpec::Polynomial { coefficients } => (self.polynomial(x, coefficients)?, x),
+            OperatorSpec::BatchNorm { scale, bias, mean, var, epsilon } => {
+                (self.batch_norm(x, [scale, bias, mean, var], *epsilon)?, x)
+            }
+            OperatorSpec::AvgPool2d { kernel, stride, padding, count_include_pad } => {
+                let window =
+                    Window { kernel: *kernel, stride: stride.unwrap_or(*kernel), padding: *padding, dilation: [1, 1] };
+                let (height, width) = self.window(x, &window)?;
+                let [top, left, bottom, right] = window.padding;
+                if top.max(bottom) >= kernel[0] || left.max(right) >= kernel[1] {
+                    return Err(self.bad(format!("padding {padding:?} is not smaller than the kernel {kernel:?}")));
+                }
+                let operator = Operator::AvgPool2d { window, count_include_pad: *count_include_pad };
+                (operator, Shape::new(x.channels, height, width))
+            }
+            OperatorSpec::GlobalAvgPool => (Operator::GlobalAvgPool, Shape::new(x.channels, 1, 1)),
+            OperatorSpec::Flatten => (Operator::Flatten, Shape::new(x.len(), 1, 1)),
+            OperatorSpec::Add => {
+                if self.shapes[1] != x {
+                    return Err(self.shapes_error(format!("cannot add {x} and {}", self.shapes[1])));
+                }
+                (Operator::Add, x)
+            }
+            OperatorSpec::Linear { weight, bias } => self.linear(x, weight, bias.as_deref())?,
+        };
+        Ok((operator, bounded_shape(&self.node.output, shape)?))
+    }
+
+    fn bad(&self, reason: String) -> ModelError {
+        ModelError::BadNode { node: self.node.name.clone(), reason }
+    }
+
+    fn shapes_error(&self, reason: String) -> ModelError {
+        ModelError::Shapes { node: self.node.name.clone(), reason }
+    }
+
+    fn wrong_shape(&self, tensor: &str, found: &[usize], expected: String) -> ModelError {
+        ModelError::TensorShape { node: self.node.name.clone(), tensor: tensor.to_owned(), found: found.to_vec(), expected }
+    }
+
+    fn window(&self, x: Shape, window: &Window) -> Result<(usize, usize), ModelError> {
+        let extents = [&window.kernel[..], &window.stride, &window.dilation].concat();
+        if extents.contains(&0) {
+            return Err(self.bad("kernel, stride and dilation must be at least 1".into()));
+        }
+        if let Some(v) = extents.iter().chain(&window.padding).find(|v| **v > MAX_EXTENT) {
+            return Err(self.bad(format!("{v} is beyond the limit {MAX_EXTENT}")));
+        }
+        window.output(x.height, x.width).ok_or_else(|| {
+            let reason = format!("the kernel {:?} (dilation {:?}) is larger than the padded input {x}", window.kernel, window.dilation);
+            self.shapes_error(reason)
+        })
+    }
+
+    fn conv2d(
+        &self,
+        x: Shape,
+        weight: &str,
+        bias: Option<&str>,
+        (stride, padding, dilation): ([usize; 2], [usize; 4], [usize; 2]),
+        groups: usize,
+    ) -> Result<(Operator, Shape), ModelError> {
+        let data = self.find(weight)?;
+        let [out, per_group, kh, kw] = data.shape[..] else {
+            return Err(self.wrong_shape(weight, &data.shape, "[out, in / groups, rows, columns]".into()));
+        };
+        if groups == 0 || !x.channels.is_multiple_of(groups) || !out.is_multiple_of(groups) || out == 0 {
+            return Err(self.bad(format!("{groups} groups do not divide {} channels into {out}", x.channels)));
+        }
+        if per_group != x.channels / groups {
+            return Err(self.wrong_shape(weight, &data.shape, format!("[{out}, {}, {kh}, {kw}]", x.channels / groups)));
+        }
+        let window = Window { kernel: [kh, kw], stride, padding, dilation };
+        let (height, width) = self.window(x, &window)?;
+        let conv = Conv2d { weight: self.finite(weight, &data)?, bias: self.bias(bias, out)?, window, groups };
+        Ok((Operator::Conv2d(conv), Shape::new(out, height, width)))
+    }
+
+    fn linear(&self, x: Shape, weight: &str, bias: Option<&str>) -> Result<(Operator, Shape), ModelError> {
+        if x.plane() != 1 {
+            return Err(self.shapes_error(format!("a linear layer takes a vector, {x} came; put flatten before it")));
+        }
+        let data = self.find(weight)?;
+        let [out, inputs] = data.shape[..] else {
+            return Err(self.wrong_shape(weight, &data.shape, format!("[out, {}]", x.channels)));
+        };
+        if inputs != x.channels || out == 0 {
+            return Err(self.wrong_shape(weight, &data.shape, format!("[out, {}]", x.channels)));
+        }
+        let operator = Operator::Linear { weight: self.finite(weight, &data)?, bias: self.bias(bias, out)? };
+        Ok((operator, Shape::new(out, 1, 1)))
+    }
+
+    fn polynomial(&self, x: Shape, name: &str) -> Result<Operator, ModelError> {
+        let data = self.find(name)?;
+        let (rows, size) = match data.shape[..] {
+            [size] => (None, size),
+            [rows, size] => (Some(rows), size),
+            _ => (None, 0),
+        };
+        if size == 0 || rows.is_some_and(|r| r != x.channels) {
+            return Err(self.wrong_shape(name, &data.shape, format!("[degree + 1] or [{}, degree + 1]", x.channels)));
+        }
+        if size - 1 > MAX_POLYNOMIAL_DEGREE {
+            let what = format!("the degree of {:?}", self.node.name);
+            return Err(too_large(what, size as u128 - 1, MAX_POLYNOMIAL_DEGREE as u128));
+        }
+        let coefficients = self.finite(name, &data)?;
+        Ok(Operator::Polynomial(Polynomial { coefficients, per_channel: rows.is_some(), degree: size - 1 }))
+    }
+
+    fn batch_norm(&self, x: Shape, names: [&String; 4], epsilon: f64) -> Result<Operator, ModelError> {
+        let [scale, bias, mean, var] = names;
+        let of = |name: &str| self.vector(name, x.channels);
+        let (scale, bias, mean, variance) = (of(scale)?, of(bias)?, of(mean)?, of(var)?);
+        if !epsilon.is_finite() {
+            return Err(self.bad(format!("epsilon {epsilon} is not finite")));
+        }
+        if let Some((i, v)) = variance.iter().enumerate().find(|(_, v)| **v + epsilon <= 0.0) {
+            return Err(self.bad(format!("variance {v} of channel {i} plus epsilon {epsilon} is not positive")));
+        }
+        let factor: Vec<f64> = scale.iter().zip(&variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
+        let offset: Vec<f64> = bias.iter().zip(&mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
+        if let Some(i) = factor.iter().zip(&offset).position(|(f, o)| !f.is_finite() || !o.is_finite()) {
+            return Err(self.bad(format!("channel {i} scales by {} and shifts by {}: not finite", factor[i], offset[i])));
+        }
+        Ok(Operator::BatchNorm { factor, offset })
+    }
+
+    fn bias(&self, name: Option<&str>, len: usize) -> Result<Vec<f64>, ModelError> {
+        name.map_or_else(|| Ok(vec![0.0; len]), |name| self.vector(name, len))
+    }
+
+    fn vector(&self, name: &str, len: usize) -> Result<Vec<f64>, ModelError> {
+        let data = self.find(name)?;
+        if data.shape != [len] {
+            return Err(self.wrong_shape(name, &data.shape, format!("[{len}]")));
+        }
+        self.finite(name, &data)
+    }
+
+    fn find(&self, name: &str) -> Result<TensorData<'_>, ModelError> {
+        let missing = || ModelError::MissingTensor { node: self.node.name.clone(), tensor: name.to_owned() };
+        (self.tensors)(name).ok_or_else(missing)
+    }
+
+    fn finite(&self, name: &str, data: &TensorData<'_>) -> Result<Vec<f64>, ModelError> {
+        // Many nodes may name one tensor: the sum is bounded, not the file alone.
+        let total = self.weights.get().saturating_add(data.bytes.len());
+        if total > MAX_FILE_BYTES as usize {
+            return Err(too_large("the size of all weights in bytes", total as u128, MAX_FILE_BYTES.into()));
+        }
+        self.weights.set(total);
+        let values = decode(name, data)?;
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(index) => Err(ModelError::NotFinite { tensor: name.to_owned(), index, value: values[index] }),
+            None => Ok(values),
+        }
+    }
+}
+
+/// Little-endian values as f64.
+fn decode(name: &str, data: &TensorData<'_>) -> Result<Vec<f64>, ModelError> {
+    use safetensors::Dtype;
+    fn each<const N: usize>(bytes: &[u8], to: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+        bytes.as_chunks::<N>().0.iter().map(|b| to(*b)).collect()
+    }
+    let values = match data.dtype {
+        Dtype::F64 => each(data.bytes, f64::from_le_bytes),
+        Dtype::F32 => each(data.bytes, |b| f32::from_le_bytes(b).into()),
+        Dtype::F16 => each(data.bytes, |b| half_to_f64(u16::from_le_bytes(b))),
+        Dtype::BF16 => each(data.bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16).into()),
+        other => return Err(ModelError::TensorType { tensor: name.to_owned(), dtype: format!("{other:?}") }),
+    };
+    let expected = data.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    if expected != Some(values.len()) {
+        let what = format!("the number of values of {name:?}, shape {:?},", data.shape);
+        return Err(too_large(what, values.len() as u128, expected.unwrap_or(0) as u128));
+    }
+    Ok(values)
+}
+
+/// IEEE 754 binary16.
+fn half_to_f64(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        e => (1.0 + fraction / 1024.0) * 2f64.powi(e - 15),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::half_to_f64;
+
+    #[test]
+    fn half_precision_values() {
+        for (bits, want) in [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333251953125), (0x0001, 2f64.powi(-24)), (0x7bff, 65504.0)] {
+            assert_eq!(half_to_f64(bits), want);
+        }
+        assert!(half_to_f64(0x7c00).is_infinite() && half_to_f64(0x7e00).is_nan());
+    }
+}

@@ -1,0 +1,178 @@
+//! From bytes to a parsed, unchecked graph.
+
+use super::{MAX_FILE_BYTES, MAX_NODES, Model, ModelError, TensorData, UnsupportedOperator, check};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use std::collections::HashMap;
+
+/// The metadata entry that names the format, and its value.
+const FORMAT: (&str, &str) = ("format", "cipherlens-model");
+/// The metadata entry with the version, and its value.
+const VERSION: (&str, &str) = ("version", "1");
+
+#[derive(Deserialize)]
+pub(super) struct GraphSpec<N = NodeSpec> {
+    pub name: String,
+    pub input: InputSpec,
+    #[serde(default)]
+    pub classes: Vec<String>,
+    pub nodes: Vec<N>,
+    pub output: String,
+    #[serde(default)]
+    pub training: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+pub(super) struct InputSpec {
+    pub name: String,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    pub mean: Vec<f64>,
+    pub std: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NodeSpec {
+    pub name: String,
+    pub inputs: Vec<String>,
+    pub output: String,
+    #[serde(flatten)]
+    pub operator: OperatorSpec,
+}
+
+fn ones() -> [usize; 2] {
+    [1, 1]
+}
+
+fn one() -> usize {
+    1
+}
+
+fn epsilon() -> f64 {
+    1e-5
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub(super) enum OperatorSpec {
+    Conv2d {
+        weight: String,
+        bias: Option<String>,
+        #[serde(default = "ones")]
+        stride: [usize; 2],
+        #[serde(default)]
+        padding: [usize; 4],
+        #[serde(default = "ones")]
+        dilation: [usize; 2],
+        #[serde(default = "one")]
+        groups: usize,
+    },
+    Polynomial {
+        coefficients: String,
+    },
+    BatchNorm {
+        scale: String,
+        bias: String,
+        mean: String,
+        var: String,
+        #[serde(default = "epsilon")]
+        epsilon: f64,
+    },
+    AvgPool2d {
+        kernel: [usize; 2],
+        stride: Option<[usize; 2]>,
+        #[serde(default)]
+        padding: [usize; 4],
+        #[serde(default)]
+        count_include_pad: bool,
+    },
+    GlobalAvgPool,
+    Flatten,
+    Add,
+    Linear {
+        weight: String,
+        bias: Option<String>,
+    },
+}
+
+/// The operators that are read, as the file names them.
+const SUPPORTED: [&str; 8] =
+    ["conv2d", "polynomial", "batch_norm", "avg_pool2d", "global_avg_pool", "flatten", "add", "linear"];
+
+/// What to use in place of an operator that is not supported.
+fn advice(operator: &str) -> &'static str {
+    match operator.to_ascii_lowercase().as_str() {
+        "relu" | "relu6" | "leaky_relu" | "gelu" | "silu" | "swish" | "elu" | "hardswish" | "tanh" | "mish" | "softplus" => {
+            "encrypted values can only be added and multiplied: train with a polynomial node in its place \
+             (training/model.py has a quadratic one)"
+        }
+        "sigmoid" | "softmax" | "log_softmax" => {
+            "drop it where it ends the network (the largest logit stays the largest), else use a polynomial node"
+        }
+        "max_pool2d" | "max_pool" | "maxpool" | "adaptive_max_pool2d" => {
+            "a maximum is not a polynomial of low degree: use avg_pool2d or a strided conv2d"
+        }
+        "dropout" | "identity" => "it does nothing after training: leave it out of the exported graph",
+        "layer_norm" | "group_norm" | "instance_norm" => "it divides by a value of the picture: use batch_norm, which folds",
+        _ => {
+            "supported: conv2d, polynomial, batch_norm, avg_pool2d, global_avg_pool, flatten, add, linear; \
+             rewrite it with these"
+        }
+    }
+}
+
+/// Parses a graph and lists every operator that is not known.
+pub(super) fn parse_graph(json: &str) -> Result<GraphSpec, ModelError> {
+    let spec: GraphSpec<serde_json::Value> = serde_json::from_str(json).map_err(|e| ModelError::Graph(e.to_string()))?;
+    if spec.nodes.len() > MAX_NODES {
+        return Err(ModelError::TooManyNodes { found: spec.nodes.len(), limit: MAX_NODES });
+    }
+    let text = |node: &serde_json::Value, key: &str| node.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    let label = |i: usize, node: &serde_json::Value| text(node, "name").unwrap_or_else(|| format!("number {i}"));
+    let mut unsupported = Vec::new();
+    for (i, node) in spec.nodes.iter().enumerate() {
+        if let Some(operator) = text(node, "op").filter(|op| !SUPPORTED.contains(&op.as_str())) {
+            let advice = advice(&operator);
+            unsupported.push(UnsupportedOperator { node: label(i, node), operator, advice });
+        }
+    }
+    if !unsupported.is_empty() {
+        return Err(ModelError::UnsupportedOperators(unsupported));
+    }
+    let parse = |(i, node): (usize, serde_json::Value)| {
+        let name = label(i, &node);
+        serde_json::from_value::<NodeSpec>(node).map_err(|e| ModelError::BadNode { node: name, reason: e.to_string() })
+    };
+    Ok(GraphSpec {
+        name: spec.name,
+        input: spec.input,
+        classes: spec.classes,
+        nodes: spec.nodes.into_iter().enumerate().map(parse).collect::<Result<_, _>>()?,
+        output: spec.output,
+        training: spec.training,
+    })
+}
+
+/// Reads a whole file.
+pub(super) fn read(bytes: &[u8]) -> Result<Model, ModelError> {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ModelError::FileTooLarge { bytes: bytes.len() as u64, limit: MAX_FILE_BYTES });
+    }
+    let not_safetensors = |e: safetensors::SafeTensorError| ModelError::NotSafetensors(e.to_string());
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
+    let empty = HashMap::new();
+    let metadata = header.metadata().as_ref().unwrap_or(&empty);
+    for (key, expected) in [FORMAT, VERSION] {
+        let found = metadata.get(key);
+        if found.map(String::as_str) != Some(expected) {
+            return Err(ModelError::NotAModel { key, found: found.cloned(), expected });
+        }
+    }
+    let graph = metadata.get("graph").ok_or(ModelError::NotAModel { key: "graph", found: None, expected: "the graph, as JSON" })?;
+    check::build(parse_graph(graph)?, &|name: &str| {
+        let view = tensors.tensor(name).ok()?;
+        Some(TensorData { shape: view.shape().to_vec(), dtype: view.dtype(), bytes: view.data() })
+    })
+}

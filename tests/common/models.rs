@@ -1,0 +1,150 @@
+//! Random small models, built through the same door as model files.
+
+use cipherlens::nn::model::{Model, TensorData};
+use cipherlens::nn::tensor::{Shape, Tensor};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// A generator for tests that prints its seed, so that a failure can be repeated.
+pub fn seeded(seed: u64) -> ChaCha8Rng {
+    println!("seed {seed}");
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// A graph under construction.
+pub struct Builder {
+    pub nodes: Vec<Value>,
+    pub tensors: HashMap<String, (Vec<usize>, Vec<u8>)>,
+    pub input: Shape,
+    pub training: Value,
+}
+
+impl Builder {
+    pub fn new(input: Shape) -> Self {
+        Self { nodes: Vec::new(), tensors: HashMap::new(), input, training: Value::Null }
+    }
+
+    /// Adds an f32 tensor.
+    pub fn tensor(&mut self, name: &str, shape: &[usize], values: impl IntoIterator<Item = f32>) -> &mut Self {
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        assert_eq!(bytes.len(), 4 * shape.iter().product::<usize>());
+        self.tensors.insert(name.to_owned(), (shape.to_vec(), bytes));
+        self
+    }
+
+    /// Adds a tensor of uniform values in [-size, size].
+    pub fn random(&mut self, name: &str, shape: &[usize], size: f32, rng: &mut impl Rng) -> &mut Self {
+        let n = shape.iter().product();
+        let values: Vec<f32> = (0..n).map(|_| rng.random_range(-size..size)).collect();
+        self.tensor(name, shape, values)
+    }
+
+    /// Adds a node; the value it makes has its name.
+    pub fn node(&mut self, name: &str, inputs: &[&str], mut attributes: Value) -> &mut Self {
+        let map = attributes.as_object_mut().expect("attributes are an object");
+        map.insert("name".into(), json!(name));
+        map.insert("inputs".into(), json!(inputs));
+        map.insert("output".into(), json!(name));
+        self.nodes.push(attributes);
+        self
+    }
+
+    /// Adds a convolution with random weights.
+    pub fn conv(&mut self, name: &str, input: &str, c: &ConvShape, rng: &mut impl Rng) -> &mut Self {
+        let per_group = c.input.channels / c.groups;
+        let size = ((per_group * c.kernel[0] * c.kernel[1]) as f32).recip().sqrt();
+        self.random(&format!("{name}.w"), &[c.outputs, per_group, c.kernel[0], c.kernel[1]], size, rng);
+        self.random(&format!("{name}.b"), &[c.outputs], 0.5, rng);
+        let attributes = json!({
+            "op": "conv2d", "weight": format!("{name}.w"), "bias": format!("{name}.b"), "stride": c.stride,
+            "padding": c.padding, "dilation": c.dilation, "groups": c.groups,
+        });
+        self.node(name, &[input], attributes)
+    }
+
+    pub fn graph(&self, output: &str) -> String {
+        let Shape { channels, height, width } = self.input;
+        json!({
+            "name": "test", "nodes": self.nodes, "output": output, "training": self.training,
+            "input": {"name": "x", "channels": channels, "height": height, "width": width,
+                      "mean": vec![0.0; channels], "std": vec![1.0; channels]},
+        })
+        .to_string()
+    }
+
+    pub fn build(&self, output: &str) -> Model {
+        let find = |name: &str| {
+            let (shape, bytes) = self.tensors.get(name)?;
+            Some(TensorData { shape: shape.clone(), dtype: safetensors::Dtype::F32, bytes })
+        };
+        Model::from_graph(&self.graph(output), find).expect("the test's graph is valid")
+    }
+
+    /// The whole model file.
+    pub fn file(&self, output: &str) -> Vec<u8> {
+        let metadata = HashMap::from([
+            ("format".to_owned(), "cipherlens-model".to_owned()),
+            ("version".to_owned(), "1".to_owned()),
+            ("graph".to_owned(), self.graph(output)),
+        ]);
+        let views = self.tensors.iter().map(|(name, (shape, bytes))| {
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+            (name.clone(), view.expect("the sizes agree"))
+        });
+        safetensors::serialize(views, Some(metadata)).expect("serializable")
+    }
+}
+
+/// A convolution to try.
+#[derive(Debug, Clone)]
+pub struct ConvShape {
+    pub input: Shape,
+    pub outputs: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub padding: [usize; 4],
+    pub dilation: [usize; 2],
+    pub groups: usize,
+}
+
+impl ConvShape {
+    /// Odd and even sizes, strides 1 to 3, paddings, dilations and groups, with 1 to `max_shards` shards of `slots` slots
+    /// if the input is packed densely.
+    pub fn random(rng: &mut impl Rng, slots: usize, max_shards: usize) -> Self {
+        loop {
+            let kernel = [rng.random_range(1..=5), rng.random_range(1..=5)];
+            let dilation = [rng.random_range(1..=2), rng.random_range(1..=2)];
+            let stride = [rng.random_range(1..=3), rng.random_range(1..=3)];
+            let (height, width) = (rng.random_range(1..=40), rng.random_range(1..=40));
+            let groups = [1, 1, 1, 2, 3, 4][rng.random_range(0..6)];
+            let depthwise = rng.random_range(0..6) == 0;
+            let per_group = rng.random_range(1..=6);
+            let outputs = groups * rng.random_range(1..=6);
+            let (groups, outputs) = if depthwise { (groups * per_group, groups * per_group) } else { (groups, outputs) };
+            let per_group = if depthwise { 1 } else { per_group };
+            let padding = [0, 1, 2, 3].map(|side: usize| rng.random_range(0..=(kernel[side % 2] - 1) * dilation[side % 2]));
+            let input = Shape::new(groups * per_group, height, width);
+            let reach = |axis: usize| (kernel[axis] - 1) * dilation[axis] + 1;
+            if height + padding[0] + padding[2] < reach(0) || width + padding[1] + padding[3] < reach(1) {
+                continue;
+            }
+            let out = Shape::new(
+                outputs,
+                (height + padding[0] + padding[2] - reach(0)) / stride[0] + 1,
+                (width + padding[1] + padding[3] - reach(1)) / stride[1] + 1,
+            );
+            if input.len().max(out.len()) > slots * max_shards {
+                continue;
+            }
+            return Self { input, outputs, kernel, stride, padding, dilation, groups };
+        }
+    }
+}
+
+/// Uniform values in [-1, 1].
+pub fn picture(shape: Shape, rng: &mut impl Rng) -> Tensor<f64> {
+    let values = (0..shape.len()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::new(shape, values).expect("as many values as the shape says")
+}
