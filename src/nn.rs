@@ -1,20 +1,19 @@
-//! Networks: the model file, tensors, direct evaluation, pictures, layouts over shards, and lowering to programs.
+//! Networks: the model file, tensors, direct evaluation, layouts over shards, and lowering to programs.
 //!
 //! ```text
-//! model file -> Model -> lower -> Program (slot matrices, squares, sums)     what runs encrypted
-//!                  \---> clear::Network                                      what it is compared with
-//! picture -> image::load -> Tensor -> Layout::pack -> slot vectors           what is encrypted
+//! model file -> Model -> lower -> Program (slot matrices, squares, sums)      what runs encrypted
+//!                  \---> clear::Network                                       what it is compared with
+//! picture -> Input::normalise -> Tensor -> Layout::pack -> slot vectors       what is encrypted
 //! ```
 
 pub mod clear;
-pub mod image;
 pub mod layout;
 pub mod lower;
 pub mod model;
 pub mod tensor;
 
 pub use layout::Layout;
-pub use lower::{Lowered, lower};
+pub use lower::{LowerOptions, Lowered, lower};
 pub use model::Model;
 pub use tensor::{Shape, Tensor};
 
@@ -25,9 +24,6 @@ pub enum NnError {
     /// The model file is not usable.
     #[error(transparent)]
     Model(#[from] model::ModelError),
-    /// A picture or a folder of pictures is not usable.
-    #[error(transparent)]
-    Image(#[from] image::ImageError),
     /// The model cannot be turned into a program.
     #[error(transparent)]
     Lower(#[from] lower::LowerError),

@@ -1,15 +1,14 @@
 //! Programs that `nn` makes, run on clear slot vectors, against direct evaluation.
+#![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
 mod common;
 
 use cipherlens::nn::clear::Network;
-use cipherlens::nn::lower::Options;
-use cipherlens::nn::tensor::{Shape, Tensor};
-use cipherlens::nn::{Lowered, Model, lower};
+use cipherlens::nn::tensor::Tensor;
+use cipherlens::nn::{LowerOptions, Lowered, Model, lower};
 use common::models::{Builder, ConvShape, picture, seeded};
 use common::slots;
 use rand::{Rng, RngExt};
-use serde_json::json;
 use std::path::Path;
 
 /// Slots of a shard in the small tests: those of the ring of degree 1024.
@@ -17,7 +16,7 @@ const SLOTS: usize = 512;
 
 /// Direct evaluation and the program agree to 1e-9 of the largest value; unused input slots hold garbage.
 fn agrees(model: &Model, x: &Tensor<f64>, n: usize, rng: &mut impl Rng) -> Lowered {
-    let lowered = lower(model, n, &Options::default()).expect("lowers");
+    let lowered = lower(model, n, &LowerOptions::default()).expect("lowers");
     let want = Network::<f64>::new(model).evaluate(x).expect("the shape fits");
     let mut packed = lowered.input.pack(x).expect("packs");
     for (shard, elements) in packed.iter_mut().zip(lowered.input.elements()) {
@@ -60,12 +59,8 @@ fn demo_model() {
     let mut rng = seeded(12);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/imagenette11.safetensors");
     let model = Model::from_file(&path).expect("the demo's model loads");
-    let start = std::time::Instant::now();
     let lowered = agrees(&model, &picture(model.input().shape, &mut rng), 16384, &mut rng);
-    println!("{:?}", start.elapsed());
     for (step, layout) in lowered.program.steps.iter().zip(&lowered.layouts[1..]) {
-        println!("{}: {layout}\n    {:.150}", step.layer, format!("{:?}", step.operation).replace('\n', " "));
+        println!("{}: {layout}", step.layer);
     }
-    let _ = json!({});
-    let _ = Shape::new(1, 1, 1);
 }

@@ -346,7 +346,13 @@ impl fmt::Display for Layout {
             let digits: Vec<String> = axis
                 .0
                 .iter()
-                .map(|d| if d.is_shard() { format!("{}@shard {}", d.radix, d.step.shard) } else { format!("{}@{}", d.radix, d.step.slot) })
+                .map(|d| {
+                    if d.is_shard() {
+                        format!("{}@shard {}", d.radix, d.step.shard)
+                    } else {
+                        format!("{}@{}", d.radix, d.step.slot)
+                    }
+                })
                 .collect();
             if !digits.is_empty() {
                 write!(f, "; {name} {}", digits.join(", "))?;

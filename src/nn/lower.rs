@@ -58,7 +58,7 @@ pub enum LowerError {
 
 /// What lowering may be told.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct LowerOptions {
     /// Largest magnitude that each polynomial of degree 3 or more is fed, by node name. Absent ones come from what the
     /// training noted, with a quarter added.
     pub ranges: HashMap<String, f64>,
@@ -78,7 +78,7 @@ pub struct Lowered {
 }
 
 /// Lowers a model for shards of `slots` slots.
-pub fn lower(model: &Model, slots: usize, options: &Options) -> Result<Lowered, LowerError> {
+pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
     let mut ranges = options.ranges.clone();
     if let Some(noted) = model.training().get("max_abs_activation_input").and_then(|v| v.as_object()) {
         for (node, range) in noted.iter().filter_map(|(node, v)| Some((node, v.as_f64()?))) {

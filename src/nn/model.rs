@@ -8,7 +8,7 @@ mod check;
 mod file;
 mod fold;
 
-use super::tensor::Shape;
+use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
 use std::path::{Path, PathBuf};
 
 /// Largest model file, bytes.
@@ -50,6 +50,18 @@ pub struct Input {
     pub mean: Vec<f64>,
     /// Standard deviation per channel, positive.
     pub std: Vec<f64>,
+}
+
+impl Input {
+    /// The tensor of a picture given as `[channel][row][column]` in [0, 1]: `(v - mean) / std` per channel.
+    pub fn normalise<T: Element>(&self, planes: &[f64]) -> Result<Tensor<T>, ShapeMismatch> {
+        let plane = self.shape.plane();
+        let value = |(i, v): (usize, &f64)| T::from_f64((v - self.mean[i / plane]) / self.std[i / plane]);
+        if planes.len() != self.shape.len() {
+            return Err(ShapeMismatch { expected: self.shape, found: Shape::new(planes.len(), 1, 1) });
+        }
+        Tensor::new(self.shape, planes.iter().enumerate().map(value).collect())
+    }
 }
 
 /// One node.

@@ -1,5 +1,5 @@
 //! Shared by the integration tests.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, clippy::expect_used, reason = "each test file uses a part; a test that cannot go on may stop")]
 
 pub mod models;
 pub mod slots;

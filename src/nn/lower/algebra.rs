@@ -142,10 +142,9 @@ impl Algebra<'_> {
                 };
                 Ok(self.conv(i, x, weights, &conv.bias))
             }
-            Operator::AvgPool2d { .. } if x.flat => Err(LowerError::Unsupported {
-                node: name.to_owned(),
-                what: "pooling over a flattened tensor".to_owned(),
-            }),
+            Operator::AvgPool2d { .. } if x.flat => {
+                Err(LowerError::Unsupported { node: name.to_owned(), what: "pooling over a flattened tensor".to_owned() })
+            }
             Operator::AvgPool2d { window, count_include_pad } => Ok(self.pool(i, x, *window, *count_include_pad)),
             Operator::GlobalAvgPool => {
                 if x.flat || x.shape.plane() == 1 {
@@ -265,7 +264,10 @@ impl Algebra<'_> {
             (0..outputs).map(|o| along.kernel as f64 / count(o).max(1) as f64).collect()
         };
         let factors = (!count_include_pad).then(|| {
-            (counts(Along::rows(&window), x.shape.height, shape.height), counts(Along::columns(&window), x.shape.width, shape.width))
+            (
+                counts(Along::rows(&window), x.shape.height, shape.height),
+                counts(Along::columns(&window), x.shape.width, shape.width),
+            )
         });
         let channels = x.shape.channels;
         let weight = vec![1.0 / (kh * kw) as f64; channels * kh * kw];

@@ -58,7 +58,8 @@ impl DenseMatrix {
             for shard in &elements {
                 // Rotation d is empty if no slot j with j mod block < valid has an element at j + d.
                 let used = (0..block).filter(|d| {
-                    valid == block || shard.iter().enumerate().any(|(s, e)| e.is_some() && (s + slots - d) % slots % block < valid)
+                    valid == block
+                        || shard.iter().enumerate().any(|(s, e)| e.is_some() && (s + slots - d) % slots % block < valid)
                 });
                 rotations.push(used.map(|d| d as u32).collect());
             }

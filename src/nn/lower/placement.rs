@@ -84,7 +84,9 @@ pub(super) fn outputs(input: &Layout, shape: Shape, window: &Window, groups: usi
 /// Numbers of phases, down and right, that `shards` allow.
 fn phases(shards: usize) -> impl Iterator<Item = [usize; 2]> {
     let most = shards.max(1).next_power_of_two();
-    [[1, 1], [2, 1], [1, 2], [2, 2], [4, 2], [2, 4], [4, 4]].into_iter().filter(move |[v, h]| *v == 1 && *h == 1 || v * h <= 2 * most)
+    [[1, 1], [2, 1], [1, 2], [2, 2], [4, 2], [2, 4], [4, 4]]
+        .into_iter()
+        .filter(move |[v, h]| *v == 1 && *h == 1 || v * h <= 2 * most)
 }
 
 /// A low digit of `phases` shards before the other digits.

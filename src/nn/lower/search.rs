@@ -38,7 +38,8 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize) -> Resul
     if inputs.is_empty() {
         Layout::row_major(shape, slots)?;
     }
-    let start = |layout: Layout| Assignment { cost: SHARD_COST * layout.shards(), layouts: vec![Arc::new(layout)], moved: Vec::new() };
+    let start =
+        |layout: Layout| Assignment { cost: SHARD_COST * layout.shards(), layouts: vec![Arc::new(layout)], moved: Vec::new() };
     let mut beam: Vec<Assignment> = inputs.into_iter().map(start).collect();
     for (i, step) in steps.iter().enumerate() {
         let mut next: Vec<(Assignment, Arc<Layout>)> = Vec::new();

@@ -161,8 +161,7 @@ impl NodeCheck<'_, '_, '_> {
                 (self.batch_norm(x, [scale, bias, mean, var], *epsilon)?, x)
             }
             OperatorSpec::AvgPool2d { kernel, stride, padding, count_include_pad } => {
-                let window =
-                    Window { kernel: *kernel, stride: stride.unwrap_or(*kernel), padding: *padding, dilation: [1, 1] };
+                let window = Window { kernel: *kernel, stride: stride.unwrap_or(*kernel), padding: *padding, dilation: [1, 1] };
                 let (height, width) = self.window(x, &window)?;
                 let [top, left, bottom, right] = window.padding;
                 if top.max(bottom) >= kernel[0] || left.max(right) >= kernel[1] {
@@ -204,8 +203,14 @@ impl NodeCheck<'_, '_, '_> {
         if let Some(v) = extents.iter().chain(&window.padding).find(|v| **v > MAX_EXTENT) {
             return Err(self.bad(format!("{v} is beyond the limit {MAX_EXTENT}")));
         }
+        let [top, left, bottom, right] = window.padding;
+        let padded = (x.height + top + bottom) as u128 * (x.width + left + right) as u128 * x.channels as u128;
+        if padded > MAX_ELEMENTS as u128 {
+            return Err(too_large(format!("the padded input of {:?}", self.node.name), padded, MAX_ELEMENTS as u128));
+        }
         window.output(x.height, x.width).ok_or_else(|| {
-            let reason = format!("the kernel {:?} (dilation {:?}) is larger than the padded input {x}", window.kernel, window.dilation);
+            let reason =
+                format!("the kernel {:?} (dilation {:?}) is larger than the padded input {x}", window.kernel, window.dilation);
             self.shapes_error(reason)
         })
     }
@@ -356,7 +361,8 @@ mod tests {
 
     #[test]
     fn half_precision_values() {
-        for (bits, want) in [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333251953125), (0x0001, 2f64.powi(-24)), (0x7bff, 65504.0)] {
+        for (bits, want) in [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333251953125), (0x0001, 2f64.powi(-24)), (0x7bff, 65504.0)]
+        {
             assert_eq!(half_to_f64(bits), want);
         }
         assert!(half_to_f64(0x7c00).is_infinite() && half_to_f64(0x7e00).is_nan());

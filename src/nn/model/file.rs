@@ -97,8 +97,7 @@ pub(super) enum OperatorSpec {
 }
 
 /// The operators that are read, as the file names them.
-const SUPPORTED: [&str; 8] =
-    ["conv2d", "polynomial", "batch_norm", "avg_pool2d", "global_avg_pool", "flatten", "add", "linear"];
+const SUPPORTED: [&str; 8] = ["conv2d", "polynomial", "batch_norm", "avg_pool2d", "global_avg_pool", "flatten", "add", "linear"];
 
 /// What to use in place of an operator that is not supported.
 fn advice(operator: &str) -> &'static str {
@@ -170,7 +169,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Model, ModelError> {
             return Err(ModelError::NotAModel { key, found: found.cloned(), expected });
         }
     }
-    let graph = metadata.get("graph").ok_or(ModelError::NotAModel { key: "graph", found: None, expected: "the graph, as JSON" })?;
+    let graph =
+        metadata.get("graph").ok_or(ModelError::NotAModel { key: "graph", found: None, expected: "the graph, as JSON" })?;
     check::build(parse_graph(graph)?, &|name: &str| {
         let view = tensors.tensor(name).ok()?;
         Some(TensorData { shape: view.shape().to_vec(), dtype: view.dtype(), bytes: view.data() })

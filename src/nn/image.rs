@@ -1,5 +1,0 @@
-//! Pictures.
-
-/// Placeholder.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {}
