@@ -17,6 +17,7 @@
 //! The chain of trust is `math::naive` -> scalar -> SIMD -> WGSL, bit-exact at each step.
 
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use rayon::prelude::*;
 use std::sync::Arc;
 
 pub mod cpu;
@@ -192,6 +193,17 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn alloc(&self, shape: Shape) -> Result<Buffer>;
     /// A buffer with these words, `[poly][limb][coefficient]`, canonical.
     fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer>;
+    /// A buffer in NTT domain. `fill(poly, limb, words)` writes the canonical coefficients of each limb, in parallel and
+    /// in any order; a CPU transforms each limb while it is still in cache.
+    fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
+        let shape = Shape::new(polys, basis.len(), self.tables().degree());
+        let mut words = vec![0u32; shape.words()];
+        let limbs = basis.len().max(1);
+        words.par_chunks_mut(shape.degree).enumerate().for_each(|(i, limb)| fill(i / limbs, i % limbs, limb));
+        let mut buffer = self.upload(shape, &words)?;
+        self.ntt_forward(&mut buffer, basis)?;
+        Ok(buffer)
+    }
     /// The words of a buffer. Waits for all pending work on it.
     fn download(&self, buffer: &Buffer) -> Result<Vec<u32>>;
     /// A copy.

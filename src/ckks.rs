@@ -1,1 +1,29 @@
-//! The scheme (filled in below).
+//! The scheme: RNS-CKKS on a ladder of prime windows (docs/arithmetic.md).
+
+pub mod ciphertext;
+mod compose;
+pub mod encoder;
+pub mod encrypt;
+pub mod error;
+pub mod evaluator;
+pub mod gadget;
+mod host;
+mod key_switch;
+pub mod keys;
+pub mod ladder;
+pub mod params;
+pub mod plaintext;
+pub mod presets;
+pub mod sampler;
+
+pub use ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
+pub use encoder::Encoder;
+pub use encrypt::{Decryptor, Encryptor, SeededCiphertext};
+pub use error::{CkksError, Result};
+pub use evaluator::{Degree2, Evaluator};
+pub use gadget::Gadget;
+pub use key_switch::Lifted;
+pub use keys::{KeyGenerator, KeyId, KeyKind, KeyRequest, KeySet, KeySwitchKey, PublicKey, SecretKey, Tag};
+pub use params::{Level, Params, ParamsError, ParamsLiteral, Scale};
+pub use plaintext::{PlainForm, Plaintext};
+pub use sampler::RandomSource;

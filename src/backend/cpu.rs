@@ -96,6 +96,17 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, out))
     }
 
+    fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
+        let shape = Shape::new(polys, basis.len(), self.tables.degree());
+        let mut out = self.fresh(shape);
+        self.check_basis(shape, basis, "upload_ntt")?;
+        self.each_limb(out.as_mut_slice(), basis.len().max(1), |p, l, limb| {
+            fill(p, l, limb);
+            ntt::forward(limb, self.tables.ntt(basis.limbs()[l]));
+        });
+        Ok(Buffer::from_host(shape, out))
+    }
+
     fn download(&self, buffer: &Buffer) -> Result<Vec<u32>> {
         Ok(self.read(buffer, "download")?.to_vec())
     }

@@ -1,0 +1,232 @@
+//! Encryption and decryption: on the host, with the secret key or the public one.
+
+use super::ciphertext::Ciphertext;
+use super::compose::Composer;
+use super::encoder::Encoder;
+use super::error::{CkksError, Result};
+use super::host::{Host, build};
+use super::keys::{PublicKey, SecretKey, Tag, check_fingerprint, check_residues, public_basis};
+use super::params::{Level, Params, Scale};
+use super::plaintext::{PlainForm, Plaintext};
+use super::sampler::{RandomSource, Seed, stream, uniform};
+use crate::backend::{Backend, Shape};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// A fresh ciphertext under the secret key: the second halves are uniform and stand as a seed. Half the size.
+#[derive(Debug, Clone)]
+pub struct SeededCiphertext {
+    /// First halves, `[shard][limb][N]`, NTT domain.
+    pub words: Vec<u32>,
+    /// Seed of the second halves.
+    pub seed: Seed,
+    /// The level.
+    pub level: Level,
+    /// The scale.
+    pub scale: Scale,
+    /// Origin.
+    pub tag: Tag,
+}
+
+const DOMAIN: &str = "ciphertext, uniform half";
+
+impl SeededCiphertext {
+    /// How many vectors.
+    pub fn shards(&self, params: &Params) -> usize {
+        self.words.len() / (params.window(self.level).len() * params.degree())
+    }
+
+    /// The ciphertext in full, on a backend. Checks every residue.
+    pub fn expand(&self, params: &Params, backend: &dyn Backend) -> Result<Ciphertext> {
+        self.tag.check_params(params, "expand ciphertext")?;
+        params.check_level(self.level)?;
+        let basis = params.window(self.level);
+        let shards = self.shards(params);
+        check_residues("ciphertext", params, basis, &self.words, shards)?;
+        let n = params.degree();
+        let poly = basis.len() * n;
+        let buffer = build(backend, Shape::new(2 * shards, basis.len(), n), |out| {
+            out.par_chunks_mut(2 * poly).enumerate().for_each(|(shard, out)| {
+                let (c0, c1) = out.split_at_mut(poly);
+                c0.copy_from_slice(&self.words[shard * poly..][..poly]);
+                c1.par_chunks_mut(n).zip(basis.limbs()).for_each(|(out, &limb)| {
+                    uniform(&mut stream(&self.seed, DOMAIN, shard, limb.index()), params.tables().modulus(limb), out);
+                });
+            });
+        })?;
+        Ciphertext::from_parts(params, buffer, self.level, self.scale, self.tag)
+    }
+}
+
+/// Encrypts. Sampling is on the host; ciphertexts go to the backend.
+#[derive(Debug)]
+pub struct Encryptor {
+    host: Host,
+    backend: Arc<dyn Backend>,
+    random: RandomSource,
+}
+
+impl Encryptor {
+    /// An encryptor for plaintexts and ciphertexts on `backend`.
+    pub fn new(params: &Arc<Params>, backend: Arc<dyn Backend>, random: RandomSource) -> Result<Self> {
+        Ok(Self { host: Host::new(params)?, backend, random })
+    }
+
+    /// The level whose window a plaintext is over.
+    fn level_of(&self, plain: &Plaintext, op: &'static str) -> Result<Level> {
+        let params = &self.host.params;
+        check_fingerprint(params, &plain.fingerprint, op)?;
+        if plain.form != PlainForm::Plain {
+            return Err(CkksError::FormMismatch { op, expected: "plain" });
+        }
+        (0..=params.max_level().0).map(Level).find(|&l| *params.window(l) == plain.basis).ok_or_else(|| {
+            let top = params.max_level();
+            CkksError::BasisMismatch { op, level: top, expected: params.window(top).len(), found: plain.basis.len() }
+        })
+    }
+
+    /// Encrypts under the secret key: `(m + e - a s, a)`, the noise is one Gaussian.
+    pub fn encrypt(&self, secret: &SecretKey, plain: &Plaintext) -> Result<Ciphertext> {
+        self.encrypt_seeded(secret, plain)?.expand(&self.host.params, self.backend.as_ref())
+    }
+
+    /// As [`Self::encrypt`], the uniform half as a seed.
+    pub fn encrypt_seeded(&self, secret: &SecretKey, plain: &Plaintext) -> Result<SeededCiphertext> {
+        let op = "encrypt";
+        let params = &self.host.params;
+        secret.tag.check_params(params, op)?;
+        let level = self.level_of(plain, op)?;
+        let basis = &plain.basis;
+        let n = params.degree();
+        let errors = self.host.errors(&self.random.fresh("encryption error"), "gaussian", plain.polys());
+        let errors = self.host.small_to_ntt(&errors, basis)?;
+        let error_words = errors.words()?;
+        let seed = *self.random.fresh(DOMAIN);
+        let mut words = self.backend.download(&plain.buffer)?;
+        words.par_chunks_mut(n).enumerate().try_for_each_init(
+            || vec![0u32; n],
+            |a, (i, out)| {
+                let (shard, limb) = (i / basis.len(), basis.limbs()[i % basis.len()]);
+                let m = params.tables().modulus(limb);
+                uniform(&mut stream(&seed, DOMAIN, shard, limb.index()), m, a);
+                let s = secret.limb(limb.index(), n)?;
+                for (((o, &a), &s), &e) in out.iter_mut().zip(a.iter()).zip(s).zip(&error_words[i * n..]) {
+                    *o = m.sub(m.add(*o, e), m.mul_mont(m.to_mont(a), s));
+                }
+                Ok::<(), CkksError>(())
+            },
+        )?;
+        Ok(SeededCiphertext { words, seed, level, scale: plain.scale, tag: secret.tag })
+    }
+
+    /// Encrypts under the public key (b, a): `(b u + e0 + m, a u + e1)`, u ternary. More noise than [`Self::encrypt`].
+    pub fn encrypt_public(&self, key: &PublicKey, plain: &Plaintext) -> Result<Ciphertext> {
+        let op = "encrypt with the public key";
+        let params = &self.host.params;
+        key.tag.check_params(params, op)?;
+        let level = self.level_of(plain, op)?;
+        let (basis, all) = (&plain.basis, public_basis(params));
+        let n = params.degree();
+        let shards = plain.polys();
+        let errors = self.host.errors(&self.random.fresh("encryption error"), "gaussian", 2 * shards);
+        let errors = self.host.small_to_ntt(&errors, basis)?;
+        let masks = self.host.ternary(&self.random.fresh("encryption mask"), "ternary", shards);
+        let masks = self.host.small_to_ntt(&masks, basis)?;
+        let (error_words, mask_words) = (errors.words()?, masks.words()?);
+        let message = self.backend.download(&plain.buffer)?;
+        let poly = basis.len() * n;
+        let buffer = build(self.backend.as_ref(), Shape::new(2 * shards, basis.len(), n), |out| {
+            out.par_chunks_mut(n).enumerate().for_each_init(
+                || vec![0u32; n],
+                |a, (i, out)| {
+                    let (half, place) = (i / basis.len(), i % basis.len());
+                    let (shard, limb) = (half / 2, basis.limbs()[place]);
+                    let m = params.tables().modulus(limb);
+                    let first = half % 2 == 0;
+                    if first {
+                        let at = all.position(limb).unwrap_or(0) * n;
+                        a.copy_from_slice(&key.words[at..][..n]);
+                    } else {
+                        uniform(&mut stream(&key.seed, PublicKey::DOMAIN, 0, limb.index()), m, a);
+                    }
+                    let u = &mask_words[shard * poly + place * n..][..n];
+                    for (((o, &a), &u), &e) in out.iter_mut().zip(a.iter()).zip(u).zip(&error_words[i * n..]) {
+                        *o = m.add(e, m.mul_mont(m.to_mont(a), u));
+                    }
+                    if first {
+                        for (o, &p) in out.iter_mut().zip(&message[shard * poly + place * n..]) {
+                            *o = m.add(*o, p);
+                        }
+                    }
+                },
+            );
+        })?;
+        Ok(Ciphertext { buffer, level, scale: plain.scale, tag: key.tag })
+    }
+}
+
+/// Decrypts, on the host.
+#[derive(Debug)]
+pub struct Decryptor {
+    host: Host,
+    encoder: Encoder,
+    backend: Arc<dyn Backend>,
+}
+
+impl Decryptor {
+    /// A decryptor for ciphertexts on `backend`.
+    pub fn new(params: &Arc<Params>, backend: Arc<dyn Backend>) -> Result<Self> {
+        let host = Host::new(params)?;
+        let encoder = Encoder::new(params.clone(), host.cpu.clone());
+        Ok(Self { host, encoder, backend })
+    }
+
+    /// Coefficients of `c0 + c1 s` per shard, centred, as integers in f64 (not divided by the scale).
+    pub fn coefficients(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<Vec<f64>>> {
+        let words = self.raw(secret, ct)?;
+        let params = &self.host.params;
+        let basis = params.window(ct.level);
+        // Enough limbs for a message 2^40 times the scale; the composer falls back to all of them beyond.
+        let composer = Composer::new(params.tables(), basis, ct.scale.log2() + 40.0);
+        Ok(words.par_chunks(basis.len() * params.degree()).map(|poly| composer.compose(poly)).collect())
+    }
+
+    /// `c0 + c1 s` in coefficient domain: residues `[shard][limb][N]`.
+    pub fn raw(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<u32>> {
+        let op = "decrypt";
+        let params = &self.host.params;
+        ct.tag.check_params(params, op)?;
+        secret.tag.check_params(params, op)?;
+        secret.tag.check_key(&ct.tag, op)?;
+        let basis = params.window(ct.level);
+        let n = params.degree();
+        let poly = basis.len() * n;
+        let words = self.backend.download(&ct.buffer)?;
+        let mut buffer = build(self.host.cpu.as_ref(), Shape::new(ct.shards(), basis.len(), n), |out| {
+            out.par_chunks_mut(n).enumerate().for_each(|(i, out)| {
+                let (shard, place) = (i / basis.len(), i % basis.len());
+                let limb = basis.limbs()[place];
+                let m = params.tables().modulus(limb);
+                let at = shard * 2 * poly + place * n;
+                let Ok(s) = secret.limb(limb.index(), n) else { return };
+                for (((o, &c0), &c1), &s) in out.iter_mut().zip(&words[at..]).zip(&words[at + poly..]).zip(s) {
+                    *o = m.add(c0, m.mul_mont(m.to_mont(c1), s));
+                }
+            });
+        })?;
+        self.host.cpu.ntt_inverse(&mut buffer, basis)?;
+        Ok(self.host.cpu.download(&buffer)?)
+    }
+
+    /// Real parts of the slots, one vector a shard.
+    pub fn decrypt_real(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<Vec<f64>>> {
+        let coefficients = self.coefficients(secret, ct)?;
+        coefficients.iter().map(|c| self.encoder.decode_real(c, ct.scale)).collect()
+    }
+
+    /// Slots, one vector a shard: real parts, imaginary parts.
+    pub fn decrypt_complex(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
+        let coefficients = self.coefficients(secret, ct)?;
+        coefficients.iter().map(|c| self.encoder.decode_complex(c, ct.scale)).collect()
+    }
+}

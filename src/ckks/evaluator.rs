@@ -1,0 +1,355 @@
+//! Operations on ciphertexts. Every one works on all shards at once.
+//!
+//! Levels and scales: operands of additions have one level and scales equal to 2^-20; a product has the product of the
+//! scales and stays at its level until [`Evaluator::rescale`] takes it one level down. Values at canonical scales stay there: a
+//! product at level l, rescaled, is at the canonical scale of level l - 1.
+
+use super::ciphertext::Ciphertext;
+use super::encoder::Encoder;
+use super::error::{CkksError, Result};
+use super::keys::{KeyKind, KeySet, check_fingerprint};
+use super::params::{Level, Params, Scale};
+use super::plaintext::{PlainForm, Plaintext};
+use crate::backend::{Backend, Buffer, PlainTerm, PolySelect};
+use crate::math::Basis;
+use std::sync::Arc;
+
+/// Scales of summands may differ by this, relatively.
+pub const SCALE_TOLERANCE: f64 = 1.0 / (1u64 << 20) as f64;
+/// A scale this close to canonical, relatively, is set to canonical.
+pub const CANONICAL_TOLERANCE: f64 = 1e-9;
+
+/// Evaluates with a key set on a backend. All methods take `&self`.
+#[derive(Debug)]
+pub struct Evaluator {
+    pub(super) params: Arc<Params>,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) keys: Arc<KeySet>,
+    encoder: Encoder,
+}
+
+/// The first halves of `shards` ciphertexts.
+pub(super) const fn first_halves(shards: usize) -> PolySelect {
+    PolySelect { first: 0, stride: 2, count: shards }
+}
+
+/// The second halves of `shards` ciphertexts.
+pub(super) const fn second_halves(shards: usize) -> PolySelect {
+    PolySelect { first: 1, stride: 2, count: shards }
+}
+
+impl Evaluator {
+    /// An evaluator; the keys must live on `backend` and belong to `params`.
+    pub fn new(params: Arc<Params>, backend: Arc<dyn Backend>, keys: Arc<KeySet>) -> Result<Self> {
+        keys.tag().check_params(&params, "evaluator")?;
+        let encoder = Encoder::new(params.clone(), backend.clone());
+        Ok(Self { params, backend, keys, encoder })
+    }
+    /// The parameter set.
+    pub fn params(&self) -> &Arc<Params> {
+        &self.params
+    }
+    /// The backend.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+    /// The keys.
+    pub fn keys(&self) -> &Arc<KeySet> {
+        &self.keys
+    }
+    /// An encoder for the same parameters and backend.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+    pub(super) fn window(&self, level: Level) -> &Basis {
+        self.params.window(level)
+    }
+
+    /// A copy.
+    pub fn duplicate(&self, ct: &Ciphertext) -> Result<Ciphertext> {
+        ct.duplicate(self.backend.as_ref())
+    }
+
+    /// `a + b`.
+    pub fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
+        self.check_summands("add", a, b)?;
+        Ok(a.with(self.backend.add(&a.buffer, &b.buffer, self.window(a.level))?))
+    }
+
+    /// `a += b`.
+    pub fn add_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
+        self.check_summands("add", a, b)?;
+        Ok(self.backend.add_assign(&mut a.buffer, &b.buffer, self.params.window(a.level))?)
+    }
+
+    /// `a - b`.
+    pub fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
+        self.check_summands("sub", a, b)?;
+        Ok(a.with(self.backend.sub(&a.buffer, &b.buffer, self.window(a.level))?))
+    }
+
+    /// `-a`.
+    pub fn negate(&self, a: &Ciphertext) -> Result<Ciphertext> {
+        self.check(a, "negate")?;
+        Ok(a.with(self.backend.negate(&a.buffer, self.window(a.level))?))
+    }
+
+    /// `a + plain`; the plaintext holds one vector for all shards or one for each, at the ciphertext's scale.
+    pub fn add_plain(&self, a: &Ciphertext, plain: &Plaintext) -> Result<Ciphertext> {
+        let mut out = self.duplicate(a)?;
+        self.add_plain_assign(&mut out, plain)?;
+        Ok(out)
+    }
+
+    /// `a += plain`; see [`Self::add_plain`].
+    pub fn add_plain_assign(&self, a: &mut Ciphertext, plain: &Plaintext) -> Result<()> {
+        let op = "add_plain";
+        self.check(a, op)?;
+        self.check_plain(op, plain, PlainForm::Plain, a.level, self.window(a.level), a.shards())?;
+        check_scales(op, a.scale, plain.scale)?;
+        let select = first_halves(a.shards());
+        Ok(self.backend.add_plain_assign(&mut a.buffer, select, &plain.buffer, self.params.window(a.level))?)
+    }
+
+    /// `a * plain`, not rescaled; the plaintext is in Montgomery form, one vector for all shards or one for each.
+    pub fn mul_plain(&self, a: &Ciphertext, plain: &Plaintext) -> Result<Ciphertext> {
+        let op = "mul_plain";
+        self.check(a, op)?;
+        self.check_plain(op, plain, PlainForm::Montgomery, a.level, self.window(a.level), a.shards())?;
+        let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
+        let buffer = self.backend.mul_plain(&a.buffer, &plain.buffer, self.window(a.level))?;
+        Ok(Ciphertext { scale, ..a.with(buffer) })
+    }
+
+    /// For each output o: `sum_t plain[t.plain] * a[t.source]` over `terms[o]`, not rescaled. Plaintexts in Montgomery form.
+    pub fn plain_inner_product(&self, a: &Ciphertext, plain: &Plaintext, terms: &[Vec<PlainTerm>]) -> Result<Ciphertext> {
+        let op = "plain_inner_product";
+        self.check(a, op)?;
+        self.check_plain(op, plain, PlainForm::Montgomery, a.level, self.window(a.level), 0)?;
+        let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
+        let buffer = self.backend.plain_inner_product(&a.buffer, &plain.buffer, terms, self.window(a.level))?;
+        Ok(Ciphertext { scale, ..a.with(buffer) })
+    }
+
+    /// Adds a number to every slot.
+    pub fn add_scalar(&self, a: &Ciphertext, value: f64) -> Result<Ciphertext> {
+        self.check(a, "add_scalar")?;
+        let basis = self.window(a.level);
+        let constants = self.encoder.constant(value, a.scale, basis)?;
+        let mut out = self.duplicate(a)?;
+        self.backend.add_constant_assign(&mut out.buffer, first_halves(a.shards()), &constants, basis)?;
+        Ok(out)
+    }
+
+    /// `value * a` with the number at scale `scale`, not rescaled. At scale 1, a product with an integer costs no level.
+    pub fn mul_scalar(&self, a: &Ciphertext, value: f64, scale: Scale) -> Result<Ciphertext> {
+        let op = "mul_scalar";
+        self.check(a, op)?;
+        let scale_out = self.product_scale(op, a.level, a.scale, scale)?;
+        let constants = self.encoder.constant(value, scale, self.window(a.level))?;
+        let buffer = self.backend.mul_constant(&a.buffer, &constants, self.window(a.level))?;
+        Ok(Ciphertext { scale: scale_out, ..a.with(buffer) })
+    }
+
+    /// `a * b`, relinearized, not rescaled. Needs a relinearization key that covers the level.
+    pub fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
+        let product = self.tensor("mul", a, b)?;
+        self.relinearize(product)
+    }
+
+    /// `a * a`, relinearized, not rescaled.
+    pub fn square(&self, a: &Ciphertext) -> Result<Ciphertext> {
+        let product = self.tensor("square", a, a)?;
+        self.relinearize(product)
+    }
+
+    /// `a * b`, relinearized and rescaled by one level, with a single division: `(d0, d1)` is lifted to the extended basis,
+    /// added to the key's inner product, and P and the leaving primes are divided out together. Cheaper than [`Self::mul`] then
+    /// [`Self::rescale`], with less rounding; not bit for bit the same.
+    pub fn mul_rescale(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
+        let product = self.tensor("mul_rescale", a, b)?;
+        self.relinearize_rescale(product)
+    }
+
+    /// The product before relinearization.
+    pub fn tensor(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<Degree2> {
+        self.check(a, op)?;
+        self.check(b, op)?;
+        check_levels(op, a.level, b.level)?;
+        check_shards(op, a.shards(), b.shards())?;
+        a.tag.check_key(&b.tag, op)?;
+        let scale = self.product_scale(op, a.level, a.scale, b.scale)?;
+        let buffer = self.backend.tensor(&a.buffer, &b.buffer, self.window(a.level))?;
+        Ok(Degree2 { value: Ciphertext { scale, ..a.with(buffer) } })
+    }
+
+    /// `(d0, d1, d2) -> (d0, d1) + key switch of d2`.
+    pub fn relinearize(&self, product: Degree2) -> Result<Ciphertext> {
+        let (ct, key, shards) = self.relin_parts(&product)?;
+        let plan = self.params.gadget_plan(&key.gadget(), ct.level)?;
+        let thirds = PolySelect { first: 2, stride: 3, count: shards };
+        let mut out = self.backend.key_switch(&ct.buffer, thirds, key.buffer(), &plan)?;
+        self.add_low(&mut out, &ct.buffer, shards, &plan.window)?;
+        Ok(ct.with(out))
+    }
+
+    /// [`Self::relinearize`] and [`Self::rescale`] with a single division.
+    pub fn relinearize_rescale(&self, product: Degree2) -> Result<Ciphertext> {
+        let (ct, key, shards) = self.relin_parts(&product)?;
+        let to = one_below("mul_rescale", ct.level)?;
+        let gadget = key.gadget();
+        let plan = self.params.gadget_plan(&gadget, ct.level)?;
+        let digits = self.backend.mod_up(&ct.buffer, PolySelect { first: 2, stride: 3, count: shards }, &plan)?;
+        let mut sum = self.backend.key_inner_product(&digits, key.buffer(), &plan)?;
+        drop(digits);
+        let lift = self.params.lift_change(&gadget, ct.level)?;
+        for (half, select) in [first_halves(shards), second_halves(shards)].into_iter().enumerate() {
+            let part = self.backend.select(&ct.buffer, PolySelect { first: half, stride: 3, count: shards })?;
+            let part = self.backend.change_basis(&part, &lift)?;
+            self.backend.add_plain_assign(&mut sum, select, &part, &plan.extended)?;
+        }
+        let change = self.params.mod_down_rescale_change(&gadget, ct.level, to)?;
+        let buffer = self.backend.change_basis(&sum, &change)?;
+        Ok(self.rescaled(ct, buffer, to))
+    }
+
+    fn relin_parts<'a>(&'a self, product: &'a Degree2) -> Result<(&'a Ciphertext, &'a super::keys::KeySwitchKey, usize)> {
+        let ct = &product.value;
+        self.keys.tag().check_key(&ct.tag, "relinearize")?;
+        let key = self.keys.covering(&self.params, KeyKind::Relin, ct.level)?;
+        Ok((ct, key, ct.buffer.shape().polys / 3))
+    }
+
+    fn add_low(&self, out: &mut Buffer, product: &Buffer, shards: usize, basis: &Basis) -> Result<()> {
+        for (half, select) in [first_halves(shards), second_halves(shards)].into_iter().enumerate() {
+            let part = self.backend.select(product, PolySelect { first: half, stride: 3, count: shards })?;
+            self.backend.add_plain_assign(out, select, &part, basis)?;
+        }
+        Ok(())
+    }
+
+    /// One level down: divides by the primes that leave, times those that enter.
+    pub fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext> {
+        self.check(a, "rescale")?;
+        let to = one_below("rescale", a.level)?;
+        let change = self.params.rescale_change(a.level, to)?;
+        let buffer = self.backend.change_basis(&a.buffer, &change)?;
+        Ok(self.rescaled(a, buffer, to))
+    }
+
+    /// To a lower level and its canonical scale: one product with a constant and one division over all levels between
+    /// (two or more where they span over 900 bits). At its own level, a copy, if the scale is canonical.
+    pub fn drop_to(&self, a: &Ciphertext, level: Level) -> Result<Ciphertext> {
+        let op = "drop_to";
+        self.check(a, op)?;
+        if level > a.level {
+            return Err(CkksError::LevelMismatch { op, expected: level, found: a.level });
+        }
+        if level == a.level {
+            check_scales(op, self.params.scale(level), a.scale)?;
+            return self.duplicate(a);
+        }
+        let log_q = |l: Level| self.params.log_q(l);
+        if log_q(a.level) - log_q(level) > 900.0 {
+            let middle = (level.0..a.level.0).map(Level).find(|&l| log_q(a.level) - log_q(l) <= 900.0);
+            let middle = middle.ok_or(CkksError::LevelMismatch { op, expected: level, found: a.level })?;
+            return self.drop_to(&self.drop_to(a, middle)?, level);
+        }
+        let target = self.params.scale(level);
+        let factor = (target.0 / a.scale.0 * self.params.divisor(a.level, level)).round();
+        if !(factor.is_finite() && factor >= SCALE_TOLERANCE.recip()) {
+            return Err(CkksError::ScaleRange { op, scale: a.scale, level: a.level, log_q: log_q(a.level) });
+        }
+        let constants = self.encoder.constant(factor, Scale(1.0), self.window(a.level))?;
+        let scaled = self.backend.mul_constant(&a.buffer, &constants, self.window(a.level))?;
+        let buffer = self.backend.change_basis(&scaled, &*self.params.rescale_change(a.level, level)?)?;
+        let mut out = a.with(buffer);
+        out.level = level;
+        out.scale = Scale(a.scale.0 * factor / self.params.divisor(a.level, level));
+        // The factor is an integer of 16 bits or more, so the scale is canonical to 2^-17 at worst and 2^-53 as a rule.
+        out.scale = self.snapped(out.scale, level);
+        Ok(out)
+    }
+
+    pub(super) fn rescaled(&self, a: &Ciphertext, buffer: Buffer, to: Level) -> Ciphertext {
+        let scale = self.snapped(Scale(a.scale.0 / self.params.divisor(a.level, to)), to);
+        Ciphertext { buffer, level: to, scale, tag: a.tag }
+    }
+
+    /// The canonical scale if this is it to within rounding of f64.
+    pub(super) fn snapped(&self, scale: Scale, level: Level) -> Scale {
+        let canonical = self.params.scale(level);
+        if scale.agrees(canonical, CANONICAL_TOLERANCE) { canonical } else { scale }
+    }
+
+    pub(super) fn product_scale(&self, op: &'static str, level: Level, a: Scale, b: Scale) -> Result<Scale> {
+        let scale = Scale(a.0 * b.0);
+        let log_q = self.params.log_q(level);
+        if scale.0.is_finite() && scale.0 >= 1.0 && scale.log2() < log_q {
+            return Ok(scale);
+        }
+        if level == Level(0) && b.0 > 1.0 {
+            return Err(CkksError::LevelsExhausted { op, level, needed: 1 });
+        }
+        Err(CkksError::ScaleRange { op, scale, level, log_q })
+    }
+
+    pub(super) fn check(&self, a: &Ciphertext, op: &'static str) -> Result<()> {
+        a.tag.check_params(&self.params, op)
+    }
+
+    fn check_summands(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<()> {
+        self.check(a, op)?;
+        self.check(b, op)?;
+        a.tag.check_key(&b.tag, op)?;
+        check_levels(op, a.level, b.level)?;
+        check_shards(op, a.shards(), b.shards())?;
+        check_scales(op, a.scale, b.scale)
+    }
+
+    /// A plaintext in the right form over the right primes, one vector or `shards` of them (any number if 0).
+    pub(super) fn check_plain(
+        &self,
+        op: &'static str,
+        plain: &Plaintext,
+        form: PlainForm,
+        level: Level,
+        basis: &Basis,
+        shards: usize,
+    ) -> Result<()> {
+        check_fingerprint(&self.params, &plain.fingerprint, op)?;
+        if plain.form != form {
+            let expected = if form == PlainForm::Plain { "plain" } else { "Montgomery" };
+            return Err(CkksError::FormMismatch { op, expected });
+        }
+        if plain.basis != *basis {
+            return Err(CkksError::BasisMismatch { op, level, expected: basis.len(), found: plain.basis.len() });
+        }
+        if shards != 0 && plain.polys() != 1 && plain.polys() != shards {
+            return Err(CkksError::ShardMismatch { op, expected: shards, found: plain.polys() });
+        }
+        Ok(())
+    }
+}
+
+/// A product before relinearization: `[shard][3]`.
+#[derive(Debug)]
+pub struct Degree2 {
+    value: Ciphertext,
+}
+
+pub(super) fn one_below(op: &'static str, level: Level) -> Result<Level> {
+    level.below(1).ok_or(CkksError::LevelsExhausted { op, level, needed: 1 })
+}
+
+pub(super) fn check_levels(op: &'static str, expected: Level, found: Level) -> Result<()> {
+    if expected == found { Ok(()) } else { Err(CkksError::LevelMismatch { op, expected, found }) }
+}
+
+pub(super) fn check_shards(op: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found { Ok(()) } else { Err(CkksError::ShardMismatch { op, expected, found }) }
+}
+
+pub(super) fn check_scales(op: &'static str, expected: Scale, found: Scale) -> Result<()> {
+    if expected.agrees(found, SCALE_TOLERANCE) { Ok(()) } else { Err(CkksError::ScaleMismatch { op, expected, found }) }
+}

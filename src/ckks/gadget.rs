@@ -1,0 +1,206 @@
+//! How key switching cuts a value into digits, and the cached constants that go with it.
+
+use super::params::{Level, Params, ParamsError};
+use crate::backend::GadgetPlan;
+use crate::math::{BaseConversion, Basis, BasisChange};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::ops::{Range, RangeInclusive};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The shape of a key: a contiguous range of limbs cut into digits of `alpha` limbs from its start, and the number of
+/// special primes. A key made for a gadget serves every level whose window lies in the range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Gadget {
+    start: u16,
+    end: u16,
+    alpha: u16,
+    special: u16,
+}
+
+impl Gadget {
+    /// The limbs of the global order that are cut into digits.
+    pub fn range(&self) -> Range<usize> {
+        self.start.into()..self.end.into()
+    }
+    /// Limbs a digit (the last one may have fewer).
+    pub fn alpha(&self) -> usize {
+        self.alpha.into()
+    }
+    /// Special primes used.
+    pub fn special(&self) -> usize {
+        self.special.into()
+    }
+    /// Digits of a key: its first axis.
+    pub fn digits(&self) -> usize {
+        self.range().len().div_ceil(self.alpha())
+    }
+    /// Limbs of a key: those of the range, then the special ones.
+    pub fn key_limbs(&self) -> usize {
+        self.range().len() + self.special()
+    }
+    /// Bytes of a key in ring degree `degree`: `digits * 2 * key_limbs * degree` words.
+    pub fn key_bytes(&self, degree: usize) -> usize {
+        self.digits() * 2 * self.key_limbs() * degree * 4
+    }
+    /// Whether all limbs of a window are in the range.
+    pub fn covers(&self, window: &Basis) -> bool {
+        window.limbs().iter().all(|l| self.range().contains(&l.index()))
+    }
+    /// The primes of digit `k`.
+    pub fn digit(&self, k: usize) -> Range<usize> {
+        let start = self.range().start + k * self.alpha();
+        start..(start + self.alpha()).min(self.range().end)
+    }
+}
+
+impl std::fmt::Display for Gadget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "limbs {}..{} in digits of {} with {} special primes", self.start, self.end, self.alpha, self.special)
+    }
+}
+
+type Cached<K, V> = RwLock<HashMap<K, Arc<V>>>;
+
+/// Constants built on first use.
+#[derive(Debug, Default)]
+pub(super) struct GadgetCache {
+    plans: Cached<(Gadget, Level), GadgetPlan>,
+    rescale: Cached<(Level, Level), BasisChange>,
+    mod_down_rescale: Cached<(Gadget, Level, Level), BasisChange>,
+    lift: Cached<(Gadget, Level), BasisChange>,
+}
+
+/// Looks up or builds. A poisoned lock only means that another thread stopped while inserting a finished value.
+fn cached<K: std::hash::Hash + Eq, V>(
+    cache: &Cached<K, V>,
+    key: K,
+    build: impl FnOnce() -> Result<V, ParamsError>,
+) -> Result<Arc<V>, ParamsError> {
+    if let Some(found) = cache.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return Ok(found.clone());
+    }
+    let built = Arc::new(build()?);
+    Ok(cache.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(built).clone())
+}
+
+impl Params {
+    /// The gadget over the union of the windows of `levels`, in digits of `alpha` limbs, with the first `alpha` special
+    /// primes, or as many as it takes for their product P to reach the largest digit (else noise would grow by the gap).
+    pub fn gadget(&self, levels: RangeInclusive<Level>, alpha: usize) -> Result<Gadget, ParamsError> {
+        let (low, high) = (*levels.start(), *levels.end());
+        self.check_level(low)?;
+        self.check_level(high)?;
+        let limbs = || (low.0..=high.0).flat_map(|l| self.window(Level(l)).limbs().iter().map(|l| l.0));
+        let (Some(start), Some(last)) = (limbs().min(), limbs().max()) else {
+            return Err(ParamsError::GadgetRange { level: low, start: 0, end: 0 });
+        };
+        let alpha = alpha.max(1);
+        let mut gadget = Gadget { start, end: last + 1, alpha: alpha.min(u16::MAX.into()) as u16, special: 0 };
+        let log2 = |r: Range<usize>| self.tables().log2(&Basis::range(r));
+        let digit_bits = (0..gadget.digits()).map(|k| log2(gadget.digit(k))).fold(0.0, f64::max);
+        let special_bits =
+            |count: usize| self.special().limbs()[..count].iter().map(|&l| self.tables().modulus(l).log2()).sum::<f64>();
+        let largest_digit = (0..gadget.digits()).map(|k| gadget.digit(k).len()).max().unwrap_or(0);
+        let available = self.special().len();
+        let needed = (largest_digit.min(available)..=available).find(|&count| special_bits(count) >= digit_bits);
+        let Some(needed) = needed else {
+            let special_bits = special_bits(available);
+            return Err(ParamsError::SpecialTooSmall { alpha, digit_bits, special: available, special_bits });
+        };
+        gadget.special = needed as u16;
+        Ok(gadget)
+    }
+
+    /// The digit size with the cheapest key switch at the highest of `levels`: least `(digits + 2) * (limbs + special)`
+    /// limb transforms.
+    pub fn best_alpha(&self, levels: RangeInclusive<Level>) -> Result<usize, ParamsError> {
+        let window = self.window(*levels.end());
+        let mut best = None;
+        for alpha in 1..=self.special().len() {
+            let Ok(gadget) = self.gadget(levels.clone(), alpha) else { continue };
+            let digits = (0..gadget.digits()).filter(|&k| window.limbs().iter().any(|l| gadget.digit(k).contains(&l.index())));
+            let cost = (digits.count() + 2) * (window.len() + gadget.special());
+            if best.is_none_or(|(least, _)| cost < least) {
+                best = Some((cost, alpha));
+            }
+        }
+        match best {
+            Some((_, alpha)) => Ok(alpha),
+            None => self.gadget(levels, 1).map(|_| 1),
+        }
+    }
+
+    /// [`Self::gadget`] with [`Self::best_alpha`].
+    pub fn best_gadget(&self, levels: RangeInclusive<Level>) -> Result<Gadget, ParamsError> {
+        self.gadget(levels.clone(), self.best_alpha(levels)?)
+    }
+
+    /// All primes of a gadget's keys: its range, then its special primes.
+    pub fn key_basis(&self, gadget: &Gadget) -> Result<Basis, ParamsError> {
+        let most = self.tables().len() - self.special().len();
+        if gadget.end <= gadget.start
+            || usize::from(gadget.end) > most
+            || gadget.special() > self.special().len()
+            || gadget.alpha == 0
+        {
+            return Err(ParamsError::ForeignGadget { gadget: gadget.to_string(), name: self.name().into() });
+        }
+        Ok(Basis::range(gadget.range()).then(&self.gadget_special(gadget)))
+    }
+
+    /// The special primes of a gadget.
+    pub fn gadget_special(&self, gadget: &Gadget) -> Basis {
+        Basis::new(self.special().limbs().iter().copied().take(gadget.special()))
+    }
+
+    /// The constants of key switching with a gadget at a level it covers; built once, then shared.
+    pub fn gadget_plan(&self, gadget: &Gadget, level: Level) -> Result<Arc<GadgetPlan>, ParamsError> {
+        cached(&self.cache.plans, (*gadget, level), || {
+            let key = self.key_basis(gadget)?;
+            self.check_level(level)?;
+            let window = self.window(level).clone();
+            if !gadget.covers(&window) {
+                let Range { start, end } = gadget.range();
+                return Err(ParamsError::GadgetRange { level, start, end });
+            }
+            let special = self.gadget_special(gadget);
+            let extended = window.then(&special);
+            let (mut digits, mut key_digits) = (Vec::new(), Vec::new());
+            for k in 0..gadget.digits() {
+                let range = gadget.digit(k);
+                let digit = Basis::new(window.limbs().iter().copied().filter(|l| range.contains(&l.index())));
+                if !digit.is_empty() {
+                    digits.push(digit);
+                    key_digits.push(k);
+                }
+            }
+            let mod_up = digits.iter().map(|d| BaseConversion::new(self.tables(), d, &extended.minus(d), |_| 1)).collect();
+            let mod_down = BasisChange::new(self.tables(), &extended, &window);
+            let key_limbs = extended.limbs().iter().filter_map(|&l| key.position(l)).collect();
+            Ok(GadgetPlan { window, special, extended, digits, mod_up, mod_down, key_digits, key_limbs })
+        })
+    }
+
+    /// The constants of rescaling from one level to a lower one.
+    pub fn rescale_change(&self, from: Level, to: Level) -> Result<Arc<BasisChange>, ParamsError> {
+        self.check_level(from)?;
+        self.check_level(to)?;
+        cached(&self.cache.rescale, (from, to), || Ok(BasisChange::new(self.tables(), self.window(from), self.window(to))))
+    }
+
+    /// The constants of dividing by P and rescaling in one step.
+    pub fn mod_down_rescale_change(&self, gadget: &Gadget, from: Level, to: Level) -> Result<Arc<BasisChange>, ParamsError> {
+        self.check_level(to)?;
+        let plan = self.gadget_plan(gadget, from)?;
+        cached(&self.cache.mod_down_rescale, (*gadget, from, to), || {
+            Ok(BasisChange::new(self.tables(), &plan.extended, self.window(to)))
+        })
+    }
+
+    /// The constants of multiplying by P into the extended basis (nothing is dropped; special residues become 0).
+    pub fn lift_change(&self, gadget: &Gadget, level: Level) -> Result<Arc<BasisChange>, ParamsError> {
+        let plan = self.gadget_plan(gadget, level)?;
+        cached(&self.cache.lift, (*gadget, level), || Ok(BasisChange::new(self.tables(), &plan.window, &plan.extended)))
+    }
+}

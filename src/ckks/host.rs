@@ -1,0 +1,108 @@
+//! Work that stays on the host whatever the backend: everything that touches a secret.
+
+use super::error::Result;
+use super::params::Params;
+use super::sampler::{Gaussian, SecretVec, Seed, small_residues, stream, ternary};
+use crate::backend::{Backend, BackendError, Buffer, Shape, Storage, cpu::CpuBackend};
+use crate::math::Basis;
+use rayon::prelude::*;
+use std::sync::Arc;
+use zeroize::Zeroize;
+
+/// Transforms and sampling on the host.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub params: Arc<Params>,
+    pub cpu: Arc<CpuBackend>,
+    gaussian: Gaussian,
+}
+
+impl Host {
+    pub fn new(params: &Arc<Params>) -> Result<Self> {
+        let cpu = Arc::new(CpuBackend::new(params.tables().clone())?);
+        Ok(Self { gaussian: Gaussian::new(params.sigma()), params: params.clone(), cpu })
+    }
+
+    /// `polys` ternary polynomials.
+    pub fn ternary(&self, seed: &Seed, domain: &str, polys: usize) -> SecretVec<i8> {
+        let mut out = SecretVec(vec![0i8; polys * self.params.degree()]);
+        for (i, poly) in out.0.chunks_mut(self.params.degree()).enumerate() {
+            ternary(&mut stream(seed, domain, i, 0), poly);
+        }
+        out
+    }
+
+    /// `polys` Gaussian polynomials.
+    pub fn errors(&self, seed: &Seed, domain: &str, polys: usize) -> SecretVec<i16> {
+        let mut out = SecretVec(vec![0i16; polys * self.params.degree()]);
+        out.0.par_chunks_mut(self.params.degree()).enumerate().for_each(|(i, poly)| {
+            self.gaussian.sample(&mut stream(seed, domain, i, 0), poly);
+        });
+        out
+    }
+
+    /// Small polynomials `[poly][N]` in NTT domain over a basis: `[poly][limb][N]`, plain form.
+    pub fn small_to_ntt<T: Copy + Into<i32> + Sync + Zeroize>(
+        &self,
+        values: &SecretVec<T>,
+        basis: &Basis,
+    ) -> Result<SecretBuffer> {
+        let n = self.params.degree();
+        let tables = self.params.tables();
+        let buffer = self.cpu.upload_ntt(values.0.len() / n, basis, &|poly, limb, out| {
+            small_residues(&values.0[poly * n..][..n], tables.modulus(basis.limbs()[limb]), out);
+        })?;
+        Ok(SecretBuffer(buffer))
+    }
+}
+
+/// The words of a buffer in host memory.
+pub(super) fn host_words(buffer: &Buffer) -> Result<&[u32]> {
+    match buffer.storage() {
+        Storage::Host(words) => Ok(words.as_slice()),
+        #[allow(unreachable_patterns, reason = "other backends add variants")]
+        _ => Err(BackendError::ForeignBuffer { op: "host access", backend: "cpu" }.into()),
+    }
+}
+
+/// A buffer filled by `fill`, in place where the backend's memory is the host's.
+pub(super) fn build(backend: &dyn Backend, shape: Shape, fill: impl FnOnce(&mut [u32])) -> Result<Buffer> {
+    let mut buffer = backend.alloc(shape)?;
+    match buffer.storage_mut() {
+        Storage::Host(words) => {
+            fill(words.as_mut_slice());
+            Ok(buffer)
+        }
+        #[allow(unreachable_patterns, reason = "other backends add variants")]
+        _ => {
+            let mut words = vec![0u32; shape.words()];
+            fill(&mut words);
+            Ok(backend.upload(shape, &words)?)
+        }
+    }
+}
+
+/// A host buffer that is wiped when dropped.
+pub(super) struct SecretBuffer(pub Buffer);
+
+impl SecretBuffer {
+    pub fn words(&self) -> Result<&[u32]> {
+        host_words(&self.0)
+    }
+}
+
+impl Drop for SecretBuffer {
+    fn drop(&mut self) {
+        match self.0.storage_mut() {
+            Storage::Host(words) => words.as_mut_slice().zeroize(),
+            #[allow(unreachable_patterns, reason = "other backends add variants")]
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for SecretBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[redacted; {:?}]", self.0.shape())
+    }
+}

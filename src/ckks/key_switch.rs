@@ -1,0 +1,218 @@
+//! Rotations and conjugation, alone, hoisted, and in the extended basis.
+//!
+//! A rotation by g is `sigma_g(c0 + k0, k1)` where `(k0, k1)` is the key switch of c1 from `s` to `sigma_g^-1(s)`. The
+//! automorphism comes last, so the digits of c1 (mod_up) serve every rotation as they are (hoisting, Halevi and Shoup 2018). In
+//! the extended basis the division by P is left out and `P c0` is added instead: sums of products of such values need one
+//! division in all (double hoisting, Bossuat et al. 2021).
+
+use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
+use super::error::{CkksError, Result};
+use super::evaluator::{Evaluator, check_levels, check_scales, check_shards, first_halves, one_below, second_halves};
+use super::gadget::Gadget;
+use super::keys::{KeyKind, KeySwitchKey};
+use super::params::{Level, Scale};
+use super::plaintext::{PlainForm, Plaintext};
+use crate::backend::{Buffer, PlainTerm};
+use std::sync::Arc;
+
+impl Evaluator {
+    /// Slot i of the result is slot i + k of the input. Needs the Galois key of `5^k`.
+    pub fn rotate(&self, ct: &Ciphertext, k: i64) -> Result<Ciphertext> {
+        self.apply_galois(ct, self.params.galois_element(k))
+    }
+
+    /// Complex conjugation of every slot. Needs the Galois key of `2N - 1`.
+    pub fn conjugate(&self, ct: &Ciphertext) -> Result<Ciphertext> {
+        self.apply_galois(ct, self.params.conjugation_element())
+    }
+
+    /// The automorphism `X -> X^galois`, with its key switch.
+    pub fn apply_galois(&self, ct: &Ciphertext, galois: u32) -> Result<Ciphertext> {
+        let op = "rotate";
+        self.check(ct, op)?;
+        if galois == 1 {
+            return self.duplicate(ct);
+        }
+        self.keys.tag().check_key(&ct.tag, op)?;
+        let key = self.keys.covering(&self.params, KeyKind::Galois(galois), ct.level)?;
+        let plan = self.params.gadget_plan(&key.gadget(), ct.level)?;
+        let switched = self.backend.key_switch(&ct.buffer, second_halves(ct.shards()), key.buffer(), &plan)?;
+        self.finish_rotation(ct, switched, galois)
+    }
+
+    /// Rotations that share one mod_up wherever their keys share a gadget: `out[i] = rotate(ct, ks[i])`, the same bits.
+    pub fn rotate_many(&self, ct: &Ciphertext, ks: &[i64]) -> Result<Vec<Ciphertext>> {
+        self.check(ct, "rotate_many")?;
+        let mut hoisted: Vec<Digits> = Vec::new();
+        let mut out = Vec::with_capacity(ks.len());
+        for &k in ks {
+            let galois = self.params.galois_element(k);
+            if galois == 1 {
+                out.push(self.duplicate(ct)?);
+                continue;
+            }
+            let gadget = self.keys.covering(&self.params, KeyKind::Galois(galois), ct.level)?.gadget();
+            if !hoisted.iter().any(|d| d.gadget == gadget) {
+                hoisted.push(self.mod_up(ct, gadget)?);
+            }
+            if let Some(digits) = hoisted.iter().find(|d| d.gadget == gadget) {
+                out.push(self.rotate_digits(digits, ct, k)?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// The digits of the second halves. Cost: one inverse NTT a limb and one forward NTT a digit and converted limb.
+    pub fn mod_up(&self, ct: &Ciphertext, gadget: Gadget) -> Result<Digits> {
+        self.check(ct, "mod_up")?;
+        let plan = self.params.gadget_plan(&gadget, ct.level)?;
+        let buffer = self.backend.mod_up(&ct.buffer, second_halves(ct.shards()), &plan)?;
+        Ok(Digits { buffer, gadget, level: ct.level, shards: ct.shards(), tag: ct.tag })
+    }
+
+    /// A rotation from digits made by [`Self::mod_up`] of the same ciphertext.
+    pub fn rotate_digits(&self, digits: &Digits, ct: &Ciphertext, k: i64) -> Result<Ciphertext> {
+        self.galois_digits(digits, ct, self.params.galois_element(k))
+    }
+
+    /// An automorphism from digits of the same ciphertext.
+    pub fn galois_digits(&self, digits: &Digits, ct: &Ciphertext, galois: u32) -> Result<Ciphertext> {
+        self.check_digits("rotate_digits", digits, ct)?;
+        if galois == 1 {
+            return self.duplicate(ct);
+        }
+        let key = self.exact_key(digits, galois)?;
+        let plan = self.params.gadget_plan(&digits.gadget, ct.level)?;
+        let extended = self.backend.key_inner_product(&digits.buffer, key.buffer(), &plan)?;
+        let switched = self.backend.change_basis(&extended, &plan.mod_down)?;
+        self.finish_rotation(ct, switched, galois)
+    }
+
+    /// P times the ciphertext in the extended basis: both halves, special residues 0. The rotation by 0 of a hoisted sum.
+    pub fn lift(&self, ct: &Ciphertext, gadget: Gadget) -> Result<ExtendedCiphertext> {
+        self.check(ct, "lift")?;
+        let change = self.params.lift_change(&gadget, ct.level)?;
+        let buffer = self.backend.change_basis(&ct.buffer, &change)?;
+        Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale: ct.scale, tag: ct.tag })
+    }
+
+    /// P times the first halves of a ciphertext in the extended basis, to be shared by the rotations of
+    /// [`Self::rotate_digits_extended`].
+    pub fn lift_first(&self, ct: &Ciphertext, gadget: Gadget) -> Result<Lifted> {
+        self.check(ct, "lift_first")?;
+        let change = self.params.lift_change(&gadget, ct.level)?;
+        let first = self.backend.select(&ct.buffer, first_halves(ct.shards()))?;
+        let buffer = self.backend.change_basis(&first, &change)?;
+        Ok(Lifted { buffer, gadget, level: ct.level, scale: ct.scale, shards: ct.shards() })
+    }
+
+    /// A rotation times P in the extended basis: everything of a rotation but the division by P.
+    pub fn rotate_digits_extended(&self, digits: &Digits, lifted: &Lifted, k: i64) -> Result<ExtendedCiphertext> {
+        let op = "rotate_digits_extended";
+        self.check_gadgets(op, digits.gadget, lifted.gadget)?;
+        check_levels(op, digits.level, lifted.level)?;
+        check_shards(op, digits.shards, lifted.shards)?;
+        self.keys.tag().check_key(&digits.tag, op)?;
+        let galois = self.params.galois_element(k);
+        let key = self.exact_key(digits, galois)?;
+        let plan = self.params.gadget_plan(&digits.gadget, digits.level)?;
+        let mut sum = self.backend.key_inner_product(&digits.buffer, key.buffer(), &plan)?;
+        self.backend.add_plain_assign(&mut sum, first_halves(digits.shards), &lifted.buffer, &plan.extended)?;
+        let buffer = self.backend.automorphism(&sum, galois, &plan.extended)?;
+        Ok(ExtendedCiphertext { buffer, gadget: digits.gadget, level: digits.level, scale: lifted.scale, tag: digits.tag })
+    }
+
+    /// Divides by P: back to the window of the level.
+    pub fn mod_down(&self, value: &ExtendedCiphertext) -> Result<Ciphertext> {
+        value.tag.check_params(&self.params, "mod_down")?;
+        let plan = self.params.gadget_plan(&value.gadget, value.level)?;
+        let buffer = self.backend.change_basis(&value.buffer, &plan.mod_down)?;
+        Ok(Ciphertext { buffer, level: value.level, scale: value.scale, tag: value.tag })
+    }
+
+    /// Divides by P and rescales one level down in one step, with one rounding.
+    pub fn mod_down_rescale(&self, value: &ExtendedCiphertext) -> Result<Ciphertext> {
+        value.tag.check_params(&self.params, "mod_down_rescale")?;
+        let to = one_below("mod_down_rescale", value.level)?;
+        let change = self.params.mod_down_rescale_change(&value.gadget, value.level, to)?;
+        let buffer = self.backend.change_basis(&value.buffer, &change)?;
+        let scale = self.snapped(Scale(value.scale.0 / self.params.divisor(value.level, to)), to);
+        Ok(Ciphertext { buffer, level: to, scale, tag: value.tag })
+    }
+
+    /// `a += b` in the extended basis.
+    pub fn add_extended_assign(&self, a: &mut ExtendedCiphertext, b: &ExtendedCiphertext) -> Result<()> {
+        let op = "add_extended";
+        a.tag.check_params(&self.params, op)?;
+        a.tag.check_key(&b.tag, op)?;
+        self.check_gadgets(op, a.gadget, b.gadget)?;
+        check_levels(op, a.level, b.level)?;
+        check_shards(op, a.shards(), b.shards())?;
+        check_scales(op, a.scale, b.scale)?;
+        let plan = self.params.gadget_plan(&a.gadget, a.level)?;
+        Ok(self.backend.add_assign(&mut a.buffer, &b.buffer, &plan.extended)?)
+    }
+
+    /// `a * plain` in the extended basis; the plaintext (Montgomery form) is encoded over the extended basis.
+    pub fn mul_plain_extended(&self, a: &ExtendedCiphertext, plain: &Plaintext) -> Result<ExtendedCiphertext> {
+        let op = "mul_plain_extended";
+        a.tag.check_params(&self.params, op)?;
+        let plan = self.params.gadget_plan(&a.gadget, a.level)?;
+        self.check_plain(op, plain, PlainForm::Montgomery, a.level, &plan.extended, a.shards())?;
+        let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
+        let buffer = self.backend.mul_plain(&a.buffer, &plain.buffer, &plan.extended)?;
+        Ok(ExtendedCiphertext { scale, ..a.with(buffer) })
+    }
+
+    /// [`Self::plain_inner_product`] in the extended basis.
+    pub fn plain_inner_product_extended(
+        &self,
+        a: &ExtendedCiphertext,
+        plain: &Plaintext,
+        terms: &[Vec<PlainTerm>],
+    ) -> Result<ExtendedCiphertext> {
+        let op = "plain_inner_product_extended";
+        a.tag.check_params(&self.params, op)?;
+        let plan = self.params.gadget_plan(&a.gadget, a.level)?;
+        self.check_plain(op, plain, PlainForm::Montgomery, a.level, &plan.extended, 0)?;
+        let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
+        let buffer = self.backend.plain_inner_product(&a.buffer, &plain.buffer, terms, &plan.extended)?;
+        Ok(ExtendedCiphertext { scale, ..a.with(buffer) })
+    }
+
+    fn finish_rotation(&self, ct: &Ciphertext, mut switched: Buffer, galois: u32) -> Result<Ciphertext> {
+        let basis = self.window(ct.level);
+        let first = self.backend.select(&ct.buffer, first_halves(ct.shards()))?;
+        self.backend.add_plain_assign(&mut switched, first_halves(ct.shards()), &first, basis)?;
+        Ok(ct.with(self.backend.automorphism(&switched, galois, basis)?))
+    }
+
+    fn check_digits(&self, op: &'static str, digits: &Digits, ct: &Ciphertext) -> Result<()> {
+        self.check(ct, op)?;
+        ct.tag.check_key(&digits.tag, op)?;
+        self.keys.tag().check_key(&ct.tag, op)?;
+        check_levels(op, digits.level, ct.level)?;
+        check_shards(op, digits.shards, ct.shards())
+    }
+
+    fn exact_key(&self, digits: &Digits, galois: u32) -> Result<&Arc<KeySwitchKey>> {
+        self.keys.exact(KeyKind::Galois(galois), &digits.gadget, digits.level)
+    }
+
+    fn check_gadgets(&self, op: &'static str, expected: Gadget, found: Gadget) -> Result<()> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(CkksError::GadgetMismatch { op, expected: expected.to_string(), found: found.to_string() })
+    }
+}
+
+/// P times the first halves of a ciphertext: `[shard]` over the extended basis.
+#[derive(Debug)]
+pub struct Lifted {
+    buffer: Buffer,
+    gadget: Gadget,
+    level: Level,
+    scale: Scale,
+    shards: usize,
+}

@@ -1,0 +1,144 @@
+//! From a few sizes to a parameter set: the deterministic search for primes and windows.
+
+use super::params::{Level, PRIME_FLOOR, ParamsError, ParamsLiteral, Rung};
+use crate::math::primes::closest_primes;
+
+/// What a parameter set should look like; [`LadderSpec::literal`] finds the primes and windows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LadderSpec {
+    /// Name of the set.
+    pub name: &'static str,
+    /// log2 of the ring degree.
+    pub log_n: u32,
+    /// log2 of the modulus of level 0.
+    pub q0_bits: f64,
+    /// log2 of the scale; each level adds that many bits.
+    pub scale_bits: f64,
+    /// Levels above level 0.
+    pub levels: usize,
+    /// log2 of terminal primes (the floor is just above 24).
+    pub terminal_bits: f64,
+    /// The most terminal primes the ladder may use.
+    pub max_terminal: usize,
+    /// log2 of main primes.
+    pub main_bits: f64,
+    /// How many special primes, of the largest size there is.
+    pub special: usize,
+    /// Whether the set is for tests only.
+    pub insecure: bool,
+}
+
+/// Largest deviation, in bits, of a level's modulus from its target.
+pub const LADDER_TOLERANCE: f64 = 0.75;
+
+impl LadderSpec {
+    /// The literal. Special primes are the largest below 2^30, main and terminal primes the closest to their sizes.
+    ///
+    /// The windows are a shortest path over levels: each level may use any (terminal, main) counts within
+    /// [`LADDER_TOLERANCE`] of `q0_bits + level * scale_bits`; the cost is the squared deviation, and a main prime that a
+    /// higher level lacks, or a terminal prime more than needed, costs more than any deviation. The smallest number of
+    /// terminal primes that admits a path is used.
+    pub fn literal(&self) -> Result<ParamsLiteral, ParamsError> {
+        let log_two_n = self.log_n + 1;
+        let top = self.q0_bits + self.scale_bits * self.levels as f64;
+        let most_main = (top / self.main_bits).ceil() as usize + 2;
+        let special = closest_primes(30.0, self.special, log_two_n, &[])?;
+        let main = closest_primes(self.main_bits, most_main, log_two_n, &special)?;
+        let mut taken: Vec<u32> = special.iter().chain(&main).copied().collect();
+        let mut terminal = Vec::new();
+        // Closest to the size, and above the floor: candidates are asked for one by one so that low ones can be skipped.
+        while terminal.len() < self.max_terminal {
+            let q = closest_primes(self.terminal_bits, 1, log_two_n, &taken)?[0];
+            taken.push(q);
+            if q > PRIME_FLOOR {
+                terminal.push(q);
+            }
+        }
+        let mut failure = None;
+        for count in 0..=terminal.len() {
+            match self.windows(&terminal[..count], &main) {
+                Ok(ladder) => {
+                    let used = |f: fn(&Rung) -> usize| ladder.iter().map(f).max().unwrap_or(0);
+                    return Ok(ParamsLiteral {
+                        name: self.name.into(),
+                        log_n: self.log_n,
+                        terminal: terminal[..used(|r| r.terminal)].to_vec(),
+                        main: main[..used(|r| r.main)].to_vec(),
+                        special,
+                        base_scale: self.scale_bits.exp2(),
+                        sigma: super::params::STANDARD_SIGMA,
+                        insecure: self.insecure,
+                        ladder,
+                    });
+                }
+                Err(e) => failure = Some(e),
+            }
+        }
+        Err(failure.unwrap_or_else(|| self.no_ladder(0)))
+    }
+
+    fn no_ladder(&self, level: usize) -> ParamsError {
+        ParamsError::NoLadder {
+            level: Level(level),
+            target: self.q0_bits + self.scale_bits * level as f64,
+            terminal_bits: self.terminal_bits,
+            main_bits: self.main_bits,
+            tolerance: LADDER_TOLERANCE,
+        }
+    }
+
+    fn windows(&self, terminal: &[u32], main: &[u32]) -> Result<Vec<Rung>, ParamsError> {
+        let sums = |primes: &[u32]| {
+            let mut sums = vec![0.0];
+            sums.extend(primes.iter().scan(0.0, |acc, &q| {
+                *acc += f64::from(q).log2();
+                Some(*acc)
+            }));
+            sums
+        };
+        let (terminal_sums, main_sums) = (sums(terminal), sums(main));
+        // Per level: candidates with the cost of the best path to them and where it came from.
+        let mut layers: Vec<Vec<(Rung, f64, usize)>> = Vec::new();
+        for level in 0..=self.levels {
+            let target = self.q0_bits + self.scale_bits * level as f64;
+            let mut layer = Vec::new();
+            for (t, t_sum) in terminal_sums.iter().enumerate() {
+                for (m, m_sum) in main_sums.iter().enumerate() {
+                    let deviation = t_sum + m_sum - target;
+                    if deviation.abs() > LADDER_TOLERANCE {
+                        continue;
+                    }
+                    let rung = Rung { terminal: t, main: m };
+                    let own = deviation * deviation;
+                    let from = match layers.last() {
+                        None => Some((0.0, 0)),
+                        Some(previous) => previous
+                            .iter()
+                            .enumerate()
+                            .map(|(i, (below, cost, _))| (cost + below.main.saturating_sub(m) as f64, i))
+                            .min_by(|a, b| a.0.total_cmp(&b.0)),
+                    };
+                    if let Some((cost, i)) = from {
+                        layer.push((rung, cost + own, i));
+                    }
+                }
+            }
+            if layer.is_empty() {
+                return Err(self.no_ladder(level));
+            }
+            layers.push(layer);
+        }
+        let mut ladder = Vec::with_capacity(layers.len());
+        let mut at = layers
+            .last()
+            .and_then(|layer| (0..layer.len()).min_by(|&a, &b| layer[a].1.total_cmp(&layer[b].1)))
+            .ok_or_else(|| self.no_ladder(self.levels))?;
+        for layer in layers.iter().rev() {
+            let (rung, _, from) = layer[at];
+            ladder.push(rung);
+            at = from;
+        }
+        ladder.reverse();
+        Ok(ladder)
+    }
+}

@@ -1,0 +1,245 @@
+//! Randomness: ChaCha20 streams from the operating system's entropy, and the three distributions of the scheme.
+//!
+//! Every object has its own stream: a 32-byte seed drawn for it, hashed with a domain string and two indices. A seed
+//! is either secret (secret keys, errors) or public (the uniform half of keys and ciphertexts), never both.
+//!
+//! Secret-dependent timing: the ternary and Gaussian samplers have no branch and no memory access that depends on
+//! what they draw. The uniform sampler rejects, but its output is public.
+
+use super::error::{CkksError, Result};
+use crate::math::Modulus;
+use rand::rngs::SysRng;
+use rand::{Rng, SeedableRng, TryRng};
+use rand_chacha::ChaCha20Rng;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Seed of a stream.
+pub type Seed = [u8; 32];
+
+/// A root of randomness that hands out fresh seeds. The root is wiped when dropped and never printed.
+pub struct RandomSource {
+    root: Zeroizing<Seed>,
+    drawn: AtomicU64,
+}
+
+impl std::fmt::Debug for RandomSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RandomSource").field("root", &"[redacted]").finish_non_exhaustive()
+    }
+}
+
+impl RandomSource {
+    /// From the operating system.
+    pub fn from_os() -> Result<Self> {
+        let mut root = Zeroizing::new([0u8; 32]);
+        SysRng.try_fill_bytes(root.as_mut()).map_err(|e| CkksError::Randomness { reason: e.to_string() })?;
+        Ok(Self { root, drawn: AtomicU64::new(0) })
+    }
+
+    /// The same objects for the same seed: for tests and benchmarks only. Whoever knows the seed knows the secret key.
+    pub fn insecure_seeded(seed: u64) -> Self {
+        let mut root = Zeroizing::new([0u8; 32]);
+        root[..8].copy_from_slice(&seed.to_le_bytes());
+        Self { root, drawn: AtomicU64::new(0) }
+    }
+
+    /// A fresh seed; no two calls on one source give the same.
+    pub fn fresh(&self, domain: &str) -> Zeroizing<Seed> {
+        let count = self.drawn.fetch_add(1, Ordering::Relaxed);
+        derive(&self.root, domain, count, 0)
+    }
+}
+
+fn derive(seed: &Seed, domain: &str, i: u64, j: u64) -> Zeroizing<Seed> {
+    let mut hasher = blake3::Hasher::new_keyed(seed);
+    hasher.update(b"cipherlens stream v1");
+    hasher.update(&(domain.len() as u64).to_le_bytes());
+    hasher.update(domain.as_bytes());
+    hasher.update(&i.to_le_bytes());
+    hasher.update(&j.to_le_bytes());
+    Zeroizing::new(*hasher.finalize().as_bytes())
+}
+
+/// One stream of a seed: the same (seed, domain, i, j) gives the same words everywhere.
+pub fn stream(seed: &Seed, domain: &str, i: usize, j: usize) -> ChaCha20Rng {
+    ChaCha20Rng::from_seed(*derive(seed, domain, i as u64, j as u64))
+}
+
+/// Fills `out` with uniform residues: the low `ceil(log2 q)` bits of each 32-bit word, rejected when not below q. Words
+/// are drawn 1024 at a time; this is the definition that seeded keys and ciphertexts rely on.
+pub fn uniform(rng: &mut ChaCha20Rng, modulus: &Modulus, out: &mut [u32]) {
+    let q = modulus.value();
+    let mask = q.next_power_of_two() - 1;
+    let mut bytes = [0u8; 4096];
+    let mut filled = 0;
+    while filled < out.len() {
+        rng.fill_bytes(&mut bytes);
+        for word in bytes.chunks_exact(4) {
+            if filled == out.len() {
+                break;
+            }
+            let v = u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & mask;
+            // Written always, kept if in range: no branch to mispredict.
+            out[filled] = v;
+            filled += usize::from(v < q);
+        }
+    }
+}
+
+/// Uniform in {-1, 0, 1}: `floor(3 u / 2^32) - 1` of a 32-bit word, off uniform by less than 2^-31.
+pub fn ternary(rng: &mut ChaCha20Rng, out: &mut [i8]) {
+    let mut words = Zeroizing::new([0u8; 4096]);
+    for chunk in out.chunks_mut(1024) {
+        rng.fill_bytes(words.as_mut());
+        for (o, w) in chunk.iter_mut().zip(words.chunks_exact(4)) {
+            let u = u32::from_le_bytes([w[0], w[1], w[2], w[3]]);
+            *o = ((u64::from(u) * 3) >> 32) as i8 - 1;
+        }
+    }
+}
+
+/// Discrete Gaussian by inversion of the cumulative distribution of its magnitude.
+///
+/// `thresholds[k] = 2^63 P(|X| <= k)`. A sample is the number of thresholds that a 63-bit uniform reaches, with the sign
+/// of the remaining bit. All thresholds are compared for each sample, by subtraction and shift.
+#[derive(Debug, Clone)]
+pub struct Gaussian {
+    thresholds: Vec<u64>,
+}
+
+impl Gaussian {
+    /// Largest magnitude, in standard deviations: the tail beyond has probability below 2^-62.
+    pub const TAIL: f64 = 9.3;
+
+    /// The table for a standard deviation (0.5 to 16).
+    pub fn new(sigma: f64) -> Self {
+        let last = (Self::TAIL * sigma).ceil() as usize;
+        let weight = |k: usize| if k == 0 { 1.0 } else { 2.0 * (-((k * k) as f64) / (2.0 * sigma * sigma)).exp() };
+        // From the small end, so that the sum is accurate.
+        let total: f64 = (0..=last).rev().map(weight).sum();
+        let mut below = 0.0;
+        let thresholds = (0..last)
+            .map(|k| {
+                below += weight(k);
+                (below / total * 63f64.exp2()) as u64
+            })
+            .collect();
+        Self { thresholds }
+    }
+
+    /// The largest magnitude that can come out.
+    pub fn bound(&self) -> usize {
+        self.thresholds.len()
+    }
+
+    /// Fills `out`.
+    pub fn sample(&self, rng: &mut ChaCha20Rng, out: &mut [i16]) {
+        let mut bytes = Zeroizing::new([0u8; 1024]);
+        let mut magnitude = Zeroizing::new([0u64; 128]);
+        let mut words = Zeroizing::new([0u64; 128]);
+        for chunk in out.chunks_mut(128) {
+            rng.fill_bytes(bytes.as_mut());
+            for (w, b) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+                *w = u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+            }
+            magnitude.fill(0);
+            for &t in &self.thresholds {
+                for (m, &w) in magnitude.iter_mut().zip(words.iter()) {
+                    // Both below 2^63: the top bit of u - t is set exactly when u < t.
+                    *m += 1 - ((w >> 1).wrapping_sub(t) >> 63);
+                }
+            }
+            for ((o, &m), &w) in chunk.iter_mut().zip(magnitude.iter()).zip(words.iter()) {
+                let sign = -((w & 1) as i16);
+                *o = (m as i16 ^ sign) - sign;
+            }
+        }
+    }
+}
+
+/// Small signed values as residues: `v` if not negative, `q + v` otherwise, without a branch.
+pub fn small_residues<T: Copy + Into<i32>>(values: &[T], modulus: &Modulus, out: &mut [u32]) {
+    let q = modulus.value();
+    for (o, &v) in out.iter_mut().zip(values) {
+        let v: i32 = v.into();
+        *o = (v as u32).wrapping_add(q & ((v >> 31) as u32));
+    }
+}
+
+/// Small secret values that are wiped when dropped.
+pub struct SecretVec<T: Zeroize>(pub(super) Vec<T>);
+
+impl<T: Zeroize> Drop for SecretVec<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<T: Zeroize> std::fmt::Debug for SecretVec<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[redacted; {}]", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_separate_and_repeatable() {
+        let seed = [7u8; 32];
+        let draw = |domain, i, j| stream(&seed, domain, i, j).next_u64();
+        assert_eq!(draw("a", 1, 2), draw("a", 1, 2));
+        let all = [draw("a", 1, 2), draw("a", 2, 1), draw("b", 1, 2), draw("a", 1, 3)];
+        for i in 0..all.len() {
+            for j in 0..i {
+                assert_ne!(all[i], all[j]);
+            }
+        }
+        let source = RandomSource::insecure_seeded(1);
+        assert_ne!(*source.fresh("x"), *source.fresh("x"));
+        assert!(!format!("{source:?}").contains('1'));
+        assert_ne!(*RandomSource::from_os().unwrap().fresh("x"), *RandomSource::from_os().unwrap().fresh("x"));
+    }
+
+    #[test]
+    fn gaussian_matches_its_density() {
+        let sigma = 3.19;
+        let gaussian = Gaussian::new(sigma);
+        let count = 1 << 18;
+        let mut draws = vec![0i16; count];
+        gaussian.sample(&mut stream(&[3; 32], "test", 0, 0), &mut draws);
+        let total: f64 = (-40i32..=40).map(|k| (-f64::from(k * k) / (2.0 * sigma * sigma)).exp()).sum();
+        // chi-square over magnitudes -8..=8; 17 cells, so beyond 60 has probability below 1e-6.
+        let mut chi = 0.0;
+        for k in -8i32..=8 {
+            let want = (-f64::from(k * k) / (2.0 * sigma * sigma)).exp() / total * count as f64;
+            let got = draws.iter().filter(|&&d| i32::from(d) == k).count() as f64;
+            chi += (got - want) * (got - want) / want;
+        }
+        assert!(chi < 60.0, "chi-square {chi}");
+        let variance = draws.iter().map(|&d| f64::from(d) * f64::from(d)).sum::<f64>() / count as f64;
+        assert!((variance.sqrt() / sigma - 1.0).abs() < 0.01);
+        assert!(draws.iter().all(|d| usize::from(d.unsigned_abs()) <= gaussian.bound()));
+    }
+
+    #[test]
+    fn ternary_and_uniform_are_flat() {
+        let mut t = vec![0i8; 30_000];
+        ternary(&mut stream(&[4; 32], "test", 0, 0), &mut t);
+        for v in [-1i8, 0, 1] {
+            let n = t.iter().filter(|&&x| x == v).count();
+            assert!((9_500..10_500).contains(&n), "{v}: {n}");
+        }
+        let m = Modulus::new(16_777_259).unwrap_or_else(|_| unreachable!());
+        let mut u = vec![u32::MAX; 40_001];
+        uniform(&mut stream(&[5; 32], "test", 0, 0), &m, &mut u);
+        assert!(u.iter().all(|&x| x < m.value()));
+        let mean = u.iter().map(|&x| f64::from(x)).sum::<f64>() / u.len() as f64;
+        assert!((mean / f64::from(m.value()) - 0.5).abs() < 0.01);
+        let mut r = [0u32; 3];
+        small_residues(&[-1i8, 0, 1], &m, &mut r);
+        assert_eq!(r, [m.value() - 1, 0, 1]);
+    }
+}

@@ -1,0 +1,112 @@
+//! Parameter sets: security, ladders, gadgets.
+#![allow(missing_docs)]
+
+use cipherlens::ckks::ladder::LadderSpec;
+use cipherlens::ckks::params::{PRIME_FLOOR, SECURITY_CAPS_128};
+use cipherlens::ckks::{Level, Params, ParamsError, presets};
+
+#[test]
+fn presets_are_secure_and_their_ladders_are_close_to_nominal() {
+    for spec in presets::all() {
+        let literal = spec.literal().unwrap();
+        assert_eq!(literal, spec.literal().unwrap(), "deterministic");
+        let primes: Vec<u32> = [&literal.terminal[..], &literal.main, &literal.special].concat();
+        assert!(primes.iter().all(|&q| q > PRIME_FLOOR && q < 1 << 30 && q % (2 << spec.log_n) == 1), "{}", spec.name);
+        let log_qp: f64 = primes.iter().map(|&q| f64::from(q).log2()).sum();
+        if !spec.insecure {
+            let cap = SECURITY_CAPS_128.iter().find(|r| r.0 == spec.log_n).unwrap().1;
+            assert!(log_qp <= cap, "{}: {log_qp} > {cap}", spec.name);
+        }
+        // Tables are a matter of seconds for the largest sets in all; levels and scales are what is tested.
+        let params = Params::new(literal).unwrap();
+        assert!((params.log_qp() - log_qp).abs() < 1e-9);
+        assert_eq!(params.max_level(), Level(spec.levels));
+        assert_eq!(params.security_bits_claim(), if spec.insecure { 0 } else { 128 });
+        for l in 0..=spec.levels {
+            let level = Level(l);
+            assert!((params.scale(level).log2() - spec.scale_bits).abs() < 0.5, "{} {level}: {}", spec.name, params.scale(level));
+            assert!((params.log_q(level) - (spec.q0_bits + spec.scale_bits * l as f64)).abs() < 0.8, "{} {level}", spec.name);
+            if l > 0 {
+                let below = Level(l - 1);
+                let r = params.divisor(level, below);
+                assert!((r.log2() - (params.log_q(level) - params.log_q(below))).abs() < 1e-6);
+                assert!((params.scale(level).0 * params.scale(level).0 / r / params.scale(below).0 - 1.0).abs() < 1e-12);
+            }
+            let gadget = params.best_gadget(Level(0)..=level).unwrap();
+            assert!(gadget.covers(params.window(level)) && gadget.covers(params.window(Level(0))));
+        }
+    }
+}
+
+#[test]
+fn gadgets_cut_windows_into_digits() {
+    let params = presets::by_name("insecure-toy").unwrap();
+    let top = params.max_level();
+    for alpha in 1..=params.special().len() {
+        let gadget = match params.gadget(Level(0)..=top, alpha) {
+            Ok(gadget) => gadget,
+            Err(e) => {
+                assert!(matches!(e, ParamsError::SpecialTooSmall { .. }), "{e}");
+                continue;
+            }
+        };
+        let log2 = |r: std::ops::Range<usize>| params.tables().log2(&cipherlens::math::Basis::range(r));
+        let p = params.tables().log2(&params.gadget_special(&gadget));
+        for k in 0..gadget.digits() {
+            assert!(log2(gadget.digit(k)) <= p, "P >= digit {k}");
+        }
+        for level in 0..=top.0 {
+            let plan = params.gadget_plan(&gadget, Level(level)).unwrap();
+            let mut limbs: Vec<_> = plan.digits.iter().flat_map(|d| d.limbs().to_vec()).collect();
+            limbs.sort();
+            assert_eq!(limbs, plan.window.limbs());
+            let key = params.key_basis(&gadget).unwrap();
+            for (l, &at) in plan.extended.limbs().iter().zip(&plan.key_limbs) {
+                assert_eq!(key.limbs()[at], *l);
+            }
+            for (digit, &k) in plan.digits.iter().zip(&plan.key_digits) {
+                assert!(digit.limbs().iter().all(|l| gadget.digit(k).contains(&l.index())));
+            }
+        }
+    }
+    let one = params.gadget(Level(1)..=Level(1), 2).unwrap();
+    assert!(matches!(params.gadget_plan(&one, top), Err(ParamsError::GadgetRange { .. })));
+    assert!(matches!(params.gadget(Level(0)..=Level(99), 1), Err(ParamsError::NoSuchLevel { .. })));
+}
+
+#[test]
+fn bad_literals_are_refused_with_the_reason() {
+    let good = presets::all().iter().find(|s| s.name == "insecure-toy").unwrap().literal().unwrap();
+    let with = |change: &dyn Fn(&mut cipherlens::ckks::ParamsLiteral)| {
+        let mut literal = good.clone();
+        change(&mut literal);
+        Params::new(literal).map(|_| ())
+    };
+    assert!(with(&|_| ()).is_ok());
+    assert!(matches!(with(&|l| l.insecure = false), Err(ParamsError::Literal { what: "name", .. })));
+    let secure = with(&|l| (l.insecure, l.name) = (false, "x".into()));
+    assert!(matches!(secure, Err(ParamsError::Insecure { log_n: 10, .. })), "{secure:?}");
+    assert!(matches!(with(&|l| l.special.clear()), Err(ParamsError::Literal { what: "sizes", .. })));
+    assert!(matches!(with(&|l| l.ladder.swap(0, 1)), Err(ParamsError::Literal { what: "ladder", .. })));
+    assert!(matches!(with(&|l| l.ladder[0].main = 99), Err(ParamsError::Literal { what: "ladder", .. })));
+    assert!(matches!(with(&|l| l.base_scale = f64::NAN), Err(ParamsError::Literal { what: "base_scale", .. })));
+    assert!(matches!(with(&|l| l.sigma = 0.0), Err(ParamsError::Literal { what: "sigma", .. })));
+    assert!(matches!(with(&|l| l.main[0] = 12289), Err(ParamsError::Literal { what: "primes", .. })));
+    assert!(matches!(with(&|l| l.main[0] = l.main[1]), Err(ParamsError::Math(_))));
+    let e = presets::by_name("n12").unwrap_err();
+    assert!(e.to_string().contains("n15-cnn"), "{e}");
+    let spec = LadderSpec { scale_bits: 7.0, ..presets::all()[0].clone() };
+    assert!(matches!(spec.literal(), Err(ParamsError::NoLadder { .. })));
+}
+
+#[test]
+fn fingerprints_tell_sets_apart() {
+    let base = presets::all().iter().find(|s| s.name == "insecure-tiny").unwrap().literal().unwrap();
+    let print = |l| Params::new(l).unwrap().fingerprint();
+    let mut renamed = base.clone();
+    renamed.name = "insecure-other".into();
+    assert_eq!(print(base.clone()), print(renamed));
+    let mut shorter = base.clone();
+    shorter.ladder.pop();
+    assert_ne!(print(base), print(shorter));
+}
