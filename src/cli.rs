@@ -3,10 +3,15 @@
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
+mod bench;
 mod dataset;
 mod doctor;
+mod eval;
 mod failure;
+mod inspect;
+mod model;
 mod output;
+mod params;
 mod picture;
 mod progress;
 mod system;
@@ -29,9 +34,10 @@ struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Threads to compute with [default: all processors]
-    #[arg(long, short = 't', global = true, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    /// Threads to compute with; `bench` takes several, as in 1,4 [default: all processors]
+    #[arg(long, short = 't', global = true, value_name = "T", value_delimiter = ',',
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Vec<u16>,
     /// How progress is shown, on standard error
     #[arg(long, global = true, value_enum, default_value_t)]
     pub progress: progress::Mode,
@@ -49,20 +55,36 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Accuracy on a set of labelled pictures
+    Eval(eval::Eval),
+    /// What a file is: a model, a picture, keys, a ciphertext
+    Inspect(inspect::Inspect),
     /// What this machine offers: processor, memory, kernels
     Doctor(doctor::Doctor),
+    /// Parameter sets and their security
+    Params(params::ParamsCommand),
+    /// Time single operations on this machine
+    Bench(bench::Bench),
 }
 
 impl Command {
     fn run(&self, global: &Global) -> Outcome {
         match self {
+            Command::Eval(eval) => eval.run(global),
+            Command::Inspect(inspect) => inspect.run(global),
             Command::Doctor(doctor) => doctor.run(global),
+            Command::Params(params) => params.run(),
+            Command::Bench(bench) => bench.run(global),
         }
     }
     /// Whether the answer is to be one JSON line.
     fn json(&self) -> bool {
         match self {
+            Command::Eval(eval) => eval.json,
+            Command::Inspect(_) => false,
             Command::Doctor(doctor) => doctor.json,
+            Command::Params(params) => params.json(),
+            Command::Bench(bench) => bench.json(),
         }
     }
 }
@@ -75,24 +97,25 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let json = cli.command.as_ref().is_some_and(Command::json);
-    let outcome = use_threads(&cli.global).and_then(|()| match &cli.command {
-        Some(command) => command.run(&cli.global),
-        None => Ok(()),
-    });
+    let Cli { global, command } = Cli::parse();
+    let Some(command) = command else { return ExitCode::SUCCESS };
+    let outcome = use_threads(&global, &command).and_then(|()| command.run(&global));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.print(json);
+            failure.print(command.json());
             failure.class.exit_code()
         }
     }
 }
 
-/// Sizes the pool that every parallel kernel uses.
-fn use_threads(global: &Global) -> Outcome {
-    let threads = global.threads.map_or(0, usize::from);
+/// Sizes the pool that every parallel kernel uses. `bench` makes its own pools when several sizes are asked for.
+fn use_threads(global: &Global, command: &Command) -> Outcome {
+    if global.threads.len() > 1 && !matches!(command, Command::Bench(_)) {
+        let why = format!("{} were given", global.threads.len());
+        return Err(Failure::new(Class::Usage, "this command runs with one number of threads", why, "give --threads one number"));
+    }
+    let threads = global.threads.iter().copied().max().map_or(0, usize::from);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
         let advice = "ask for fewer threads, or close other programs";
         Failure::from_error(Class::Resources, "cannot start the worker threads", &e, advice)

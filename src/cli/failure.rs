@@ -1,6 +1,8 @@
 //! How the command fails: what happened, why, what to do, and a stable exit code.
 
 use cipherlens::backend::BackendError;
+use cipherlens::ckks::CkksError;
+use cipherlens::wire::WireError;
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
@@ -116,23 +118,51 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
     None
 }
 
-/// Turns an error of the library into a failure: the class and the advice come from the innermost error that is known.
+/// Turns an error of the library into a failure: class and advice come from the innermost error that is known.
 pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failure {
-    let (class, advice) = if let Some(e) = find::<BackendError>(error) {
-        match e {
-            BackendError::OutOfMemory { .. } => {
-                (Class::Resources, "close other programs, use fewer threads (--threads) or a smaller preset (--preset)")
-            }
-            BackendError::Isa { .. } => (
-                Class::Resources,
-                "`cipherlens doctor` shows which kernels this processor can run; unset the variable to let it choose",
-            ),
-            _ => (Class::Bug, BUG_ADVICE),
-        }
-    } else {
-        (Class::Bug, BUG_ADVICE)
-    };
+    let known =
+        find(error).and_then(of_backend).or_else(|| find(error).and_then(of_scheme)).or_else(|| find(error).and_then(of_file));
+    let (class, advice) = known.unwrap_or((Class::Bug, BUG_ADVICE));
     Failure::from_error(class, what, error, advice)
+}
+
+type Known = Option<(Class, &'static str)>;
+
+fn of_backend(error: &BackendError) -> Known {
+    match error {
+        BackendError::OutOfMemory { .. } => {
+            Some((Class::Resources, "close other programs, use fewer threads (--threads) or a smaller preset (--preset)"))
+        }
+        BackendError::Isa { .. } => {
+            Some((Class::Resources, "unset the variable to let cipherlens choose, or set it to one of the kernels named"))
+        }
+        _ => None,
+    }
+}
+
+fn of_scheme(error: &CkksError) -> Known {
+    match error {
+        CkksError::LevelsExhausted { .. } | CkksError::ScaleRange { .. } | CkksError::EncodingOverflow { .. } => {
+            Some((Class::Numeric, "use a preset with more levels or a smaller scale: `cipherlens params list`"))
+        }
+        CkksError::NotFinite { .. } => Some((Class::Numeric, "look for overflowing weights or pixels before encoding")),
+        CkksError::MissingKey { .. } => Some((Class::WrongKey, "make the keys again for this very plan")),
+        CkksError::ParamsMismatch { .. } | CkksError::KeyMismatch { .. } => {
+            Some((Class::WrongKey, "use keys, ciphertexts and parameters that were made together"))
+        }
+        CkksError::Randomness { .. } => Some((Class::Resources, "make the system's random generator available and try again")),
+        CkksError::Malformed { .. } => Some((Class::BadInput, "the data were damaged: make or copy them again")),
+        _ => None,
+    }
+}
+
+fn of_file(error: &WireError) -> Known {
+    match error {
+        WireError::Io { action: "write", .. } => Some((Class::Resources, "check the place, its permissions and free space")),
+        WireError::Kind { .. } => Some((Class::WrongKey, "name the right file; `cipherlens inspect` tells what a file is")),
+        WireError::Version { .. } => Some((Class::BadInput, "use the version of cipherlens that wrote it, or make it again")),
+        _ => Some((Class::BadInput, "the file is damaged or not what it should be: copy or make it again")),
+    }
 }
 
 /// What to do about a bug.

@@ -97,6 +97,11 @@ impl Picture {
         Ok(Self { image: to_rgb8(image, &mut notes), notes })
     }
 
+    /// Width and height.
+    pub fn size(&self) -> (u32, u32) {
+        (self.image.width(), self.image.height())
+    }
+
     /// Brings the picture to `height` x `width`, with `channels` 3 (RGB) or 1 (brightness).
     pub fn fit(&self, channels: usize, height: usize, width: usize, fit: Fit) -> Outcome<Fitted> {
         let mut notes = self.notes.clone();

@@ -24,6 +24,8 @@ pub struct Progress {
     style: Style,
     /// Estimated seconds of each step.
     estimates: Vec<f64>,
+    /// Whether they are seconds, or only proportions.
+    absolute: bool,
     done: usize,
     started: Instant,
 }
@@ -41,12 +43,21 @@ const TICKS: u64 = 1000;
 impl Progress {
     /// Progress over steps with these estimated seconds.
     pub fn new(mode: Mode, estimates: Vec<f64>) -> Self {
+        Self::with(mode, estimates, true)
+    }
+
+    /// Progress over steps of which only the proportions are known.
+    pub fn of_proportions(mode: Mode, weights: Vec<f64>) -> Self {
+        Self::with(mode, weights, false)
+    }
+
+    fn with(mode: Mode, estimates: Vec<f64>, absolute: bool) -> Self {
         let style = match mode {
             Mode::None => Style::Silent,
             Mode::Auto if std::io::stderr().is_terminal() => Style::Bar(bar()),
             Mode::Auto | Mode::Plain => Style::Plain,
         };
-        Self { style, estimates, done: 0, started: Instant::now() }
+        Self { style, estimates, absolute, done: 0, started: Instant::now() }
     }
 
     /// A step begins.
@@ -99,7 +110,8 @@ impl Progress {
     }
 
     fn eta_text(&self) -> String {
-        match eta(&self.estimates, self.done, self.started.elapsed().as_secs_f64()) {
+        match eta(&self.estimates, self.done, self.started.elapsed().as_secs_f64(), self.absolute) {
+            _ if self.done == 0 && !self.absolute => "time left not known yet".into(),
             Some(left) => format!("{} left", seconds(left)),
             None => "done".into(),
         }
@@ -108,15 +120,17 @@ impl Progress {
 
 /// Seconds left: the estimates of what remains, scaled by how well the estimates of what is done came true.
 ///
-/// The scale starts at 1 and trusts the measurement in proportion to the share of the work done.
-fn eta(estimates: &[f64], done: usize, elapsed: f64) -> Option<f64> {
+/// Where estimates are seconds (`absolute`), the scale starts at 1 and trusts the measurement in proportion to the share of
+/// the work done, fully from a quarter on.
+fn eta(estimates: &[f64], done: usize, elapsed: f64, absolute: bool) -> Option<f64> {
     let past: f64 = estimates[..done].iter().sum();
     let left: f64 = estimates[done..].iter().sum();
     if done == estimates.len() {
         return None;
     }
     let measured = if past > 0.0 { elapsed / past } else { 1.0 };
-    let trust = if past + left > 0.0 { (4.0 * past / (past + left)).min(1.0) } else { 0.0 };
+    let share = if past + left > 0.0 { past / (past + left) } else { 0.0 };
+    let trust = if absolute { (4.0 * share).min(1.0) } else { 1.0 };
     Some(left * (trust * measured + (1.0 - trust)))
 }
 
@@ -135,11 +149,13 @@ mod tests {
 
     #[test]
     fn eta_follows_the_measurement() {
-        assert_eq!(eta(&[1.0, 3.0], 0, 0.0), Some(4.0));
+        assert_eq!(eta(&[1.0, 3.0], 0, 0.0, true), Some(4.0));
         // A quarter of the work is enough to trust the measured speed: half as fast as estimated.
-        assert_eq!(eta(&[1.0, 3.0], 1, 2.0), Some(6.0));
-        assert_eq!(eta(&[1.0, 3.0], 2, 8.0), None);
-        assert_eq!(eta(&[], 0, 0.0), None);
-        assert_eq!(eta(&[0.0, 0.0], 1, 1.0), Some(0.0));
+        assert_eq!(eta(&[1.0, 3.0], 1, 2.0, true), Some(6.0));
+        assert_eq!(eta(&[1.0, 3.0], 2, 8.0, true), None);
+        // Proportions: the measured speed from the first step on.
+        assert_eq!(eta(&[1.0, 9.0], 1, 2.0, false), Some(18.0));
+        assert_eq!(eta(&[], 0, 0.0, true), None);
+        assert_eq!(eta(&[0.0, 0.0], 1, 1.0, true), Some(0.0));
     }
 }

@@ -1,0 +1,128 @@
+//! `cipherlens eval`: accuracy of the clear evaluation, with the very polynomials that run encrypted.
+
+use super::failure::{Class, Failure, Outcome};
+use super::output::{Align, Table, say, seconds};
+use super::picture::Fit;
+use super::progress::Progress;
+use super::{Global, dataset, model};
+use cipherlens::nn::clear::Network;
+use rayon::prelude::*;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Pictures evaluated between two progress messages.
+const BATCH: usize = 256;
+
+/// Accuracy on a set of labelled pictures
+#[derive(Debug, clap::Args)]
+pub struct Eval {
+    /// Model file [default: the embedded network]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Pictures: DIR (one folder a class), or packed:DIR (JPEGs in one file); @CLASS at the end labels all of them
+    #[arg(long, value_name = "DIR|packed:DIR", required = true, num_args = 1..)]
+    images: Vec<String>,
+    /// Evaluate on clear numbers (the only way so far)
+    #[arg(long, required = true)]
+    clear: bool,
+    /// Use at most this many pictures of each --images, evenly spread
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// How pictures are brought to the network's size
+    #[arg(long, value_enum, default_value_t)]
+    fit: Fit,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What became of one picture.
+struct Prediction {
+    label: Option<usize>,
+    predicted: usize,
+    largest: f64,
+}
+
+impl Eval {
+    /// Evaluates and prints.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let started = Instant::now();
+        let (network, name) = model::open(self.model.as_deref())?;
+        let mut items = Vec::new();
+        for spec in &self.images {
+            let found = dataset::open(spec, network.classes())?;
+            let keep = self.limit.map_or(found.len(), |l| l as usize).min(found.len());
+            items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
+        }
+        let clear = Network::<f32>::new(&network);
+        let batches: Vec<_> = items.chunks(BATCH).collect();
+        let mut progress = Progress::of_proportions(global.progress_mode(), batches.iter().map(|b| b.len() as f64).collect());
+        let mut predictions = Vec::with_capacity(items.len());
+        for batch in batches {
+            let begun = Instant::now();
+            progress.begin("pictures");
+            let evaluate = |item: &dataset::Item| -> Outcome<Prediction> {
+                let (input, _) = model::input(&network, &item.open()?, self.fit)?;
+                let logits = clear.evaluate(&input.cast()).map_err(|e| super::failure::explain("cannot evaluate", &e))?;
+                if let Some(bad) = logits.values().iter().find(|v| !v.is_finite()) {
+                    let why = format!("a logit is {bad}: an activation polynomial left the range it was fitted on");
+                    return Err(Failure::new(Class::Numeric, "the network diverged", why, "train with wider ranges"));
+                }
+                let largest = logits.values().iter().fold(0.0, |m: f64, &v| m.max(f64::from(v).abs()));
+                Ok(Prediction { label: item.label, predicted: logits.argmax().unwrap_or(0), largest })
+            };
+            predictions.extend(batch.par_iter().map(evaluate).collect::<Outcome<Vec<_>>>()?);
+            progress.end("pictures", begun.elapsed());
+        }
+        progress.finish();
+        self.report(&network, &name, &predictions, started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn report(&self, network: &cipherlens::nn::Model, name: &str, predictions: &[Prediction], elapsed: f64) {
+        let classes = network.shape(network.output()).len();
+        let labelled = predictions.iter().filter(|p| p.label.is_some()).count();
+        let correct = predictions.iter().filter(|p| p.label == Some(p.predicted)).count();
+        let accuracy = (labelled > 0).then(|| correct as f64 / labelled as f64);
+        let largest = predictions.iter().fold(0.0, |m: f64, p| m.max(p.largest));
+        let of_class = |c: usize| {
+            let labelled = predictions.iter().filter(|p| p.label == Some(c));
+            (labelled.clone().count(), labelled.filter(|p| p.predicted == c).count())
+        };
+        let predicted = |c: usize| predictions.iter().filter(|p| p.predicted == c).count();
+        if self.json {
+            let per_class: Vec<_> = (0..classes)
+                .map(|c| {
+                    let (labelled, correct) = of_class(c);
+                    let name = model::class_name(network, c);
+                    serde_json::json!({ "class": name, "labelled": labelled, "correct": correct, "predicted": predicted(c) })
+                })
+                .collect();
+            let object = serde_json::json!({
+                "model": network.name(), "model_file": name, "evaluation": "clear", "images": predictions.len(),
+                "labelled": labelled, "correct": correct, "accuracy": accuracy, "max_abs_logit": largest,
+                "classes": per_class, "seconds": elapsed,
+            });
+            say!("{object}");
+            return;
+        }
+        let mut table = Table::new([
+            ("class", Align::Left),
+            ("pictures", Align::Right),
+            ("correct", Align::Right),
+            ("predicted", Align::Right),
+        ]);
+        for c in 0..classes {
+            let (labelled, correct) = of_class(c);
+            table.row([model::class_name(network, c), labelled.to_string(), correct.to_string(), predicted(c).to_string()]);
+        }
+        table.print("");
+        say!();
+        let pictures = predictions.len();
+        match accuracy {
+            Some(a) => say!("{} of {labelled} labelled pictures right: {:.2} % top-1", correct, 100.0 * a),
+            None => say!("{pictures} pictures, none of them labelled: no accuracy to report"),
+        }
+        say!("{pictures} pictures on clear numbers in {}; largest |logit| {largest:.2}", seconds(elapsed));
+    }
+}

@@ -1,0 +1,85 @@
+//! `cipherlens inspect`: what a file is.
+
+use super::failure::{Class, Failure, Outcome, explain};
+use super::output::{Align, Table, bytes, grouped, say};
+use super::picture::Picture;
+use super::{Global, model};
+use cipherlens::wire::{WireError, container};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What a file is: a model, a picture, keys, a ciphertext
+#[derive(Debug, clap::Args)]
+pub struct Inspect {
+    /// The file
+    file: PathBuf,
+}
+
+impl Inspect {
+    /// Prints it.
+    pub fn run(&self, _global: &Global) -> Outcome {
+        let path = &self.file;
+        let mut start = Vec::new();
+        let read = File::open(path).and_then(|f| f.take(4096).read_to_end(&mut start));
+        read.map_err(|e| {
+            let what = format!("cannot read {}", path.display());
+            Failure::from_error(Class::BadInput, what, &e, "name a file that you may read")
+        })?;
+        if start.starts_with(&container::MAGIC) {
+            return inspect_container(path);
+        }
+        // Safetensors: the length of a JSON header, then the header.
+        if start.get(8) == Some(&b'{') {
+            return inspect_model(path);
+        }
+        match image::guess_format(&start) {
+            Ok(format) => inspect_picture(path, format),
+            Err(_) => Err(Failure::new(
+                Class::BadInput,
+                format!("{} is no file that this program knows", path.display()),
+                "it begins neither like a model, nor like a picture, nor like a file of this program",
+                "name a model (safetensors), a picture, or a file that cipherlens wrote",
+            )),
+        }
+    }
+}
+
+fn inspect_container(path: &Path) -> Outcome {
+    let failed = |e: WireError| explain(format!("cannot read {}", path.display()), &e);
+    let kind = container::kind_of(path).map_err(failed)?;
+    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    say!("{kind}, cipherlens format {}, {}", container::VERSION, bytes(size));
+    Ok(())
+}
+
+fn inspect_model(path: &Path) -> Outcome {
+    let (network, file) = model::open(Some(path))?;
+    say!("model {} ({file})", network.name());
+    say!("input {} {}, {} weights", network.input().name, network.input().shape, grouped(network.weights()));
+    let classes = network.classes();
+    say!("classes {}", if classes.is_empty() { "without names".into() } else { classes.join(", ") });
+    say!();
+    let mut table =
+        Table::new([("node", Align::Left), ("operator", Align::Left), ("reads", Align::Left), ("shape", Align::Right)]);
+    for node in network.nodes() {
+        let reads: Vec<&str> = node.inputs.iter().map(|&v| network.value_name(v)).collect();
+        table.row([node.name.clone(), node.operator.name().into(), reads.join(", "), node.shape.to_string()]);
+    }
+    table.print("  ");
+    if let Some(notes) = network.training().as_object().filter(|o| !o.is_empty()) {
+        say!();
+        for (key, value) in notes {
+            say!("  {key}: {value}");
+        }
+    }
+    Ok(())
+}
+
+fn inspect_picture(path: &Path, format: image::ImageFormat) -> Outcome {
+    let picture = Picture::open(path)?;
+    let (width, height) = picture.size();
+    say!("picture, {format:?}, {width}x{height}");
+    picture.notes.iter().for_each(|note| say!("  {note}"));
+    Ok(())
+}

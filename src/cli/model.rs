@@ -1,0 +1,58 @@
+//! Models for the commands: the embedded one or a file, and pictures as their input.
+
+use super::failure::{Class, Failure, Outcome};
+use super::picture::{Fit, Picture};
+use cipherlens::nn::model::{Model, ModelError};
+use cipherlens::nn::tensor::Tensor;
+use std::path::Path;
+
+/// The demo's network.
+static EMBEDDED: &[u8] = include_bytes!("../../models/imagenette11.safetensors");
+/// Its place in the repository, as reports name it.
+pub const EMBEDDED_NAME: &str = "models/imagenette11.safetensors (embedded)";
+
+/// The model in a file, or the embedded one, and what to call it.
+pub fn open(path: Option<&Path>) -> Outcome<(Model, String)> {
+    match path {
+        Some(path) => {
+            let model = Model::from_file(path).map_err(|e| refuse(&path.display().to_string(), &e))?;
+            Ok((model, path.display().to_string()))
+        }
+        None => {
+            let model = Model::from_bytes(EMBEDDED).map_err(|e| refuse(EMBEDDED_NAME, &e))?;
+            Ok((model, EMBEDDED_NAME.to_string()))
+        }
+    }
+}
+
+fn refuse(name: &str, error: &ModelError) -> Failure {
+    let advice = match error {
+        ModelError::Read { .. } => "name a model file that you may read",
+        ModelError::NotSafetensors(_) | ModelError::NotAModel { .. } => {
+            "a model is a safetensors file with a graph in its metadata: README.md, \"Your own model\""
+        }
+        ModelError::UnsupportedOperators(_) => "replace these operators as told above and write the model again",
+        ModelError::NotFinite { .. } => "the training diverged or the file was damaged: write the model again",
+        _ => "write the model again; training/graph.py shows how",
+    };
+    Failure::from_error(Class::BadInput, format!("cannot use the model {name}"), error, advice)
+}
+
+/// What to call a class: its name, or its index where the model has no names.
+pub fn class_name(model: &Model, class: usize) -> String {
+    model.classes().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+}
+
+/// A picture as a model's input, `(pixel - mean) / std` per channel, and what was changed on the way.
+pub fn input(model: &Model, picture: &Picture, fit: Fit) -> Outcome<(Tensor<f64>, Vec<String>)> {
+    let input = model.input();
+    let fitted = picture.fit(input.shape.channels, input.shape.height, input.shape.width, fit)?;
+    let mut planes = fitted.planes;
+    for (c, plane) in planes.chunks_exact_mut(input.shape.plane()).enumerate() {
+        let (mean, std) = (input.mean[c], input.std[c]);
+        plane.iter_mut().for_each(|v| *v = (*v - mean) / std);
+    }
+    let tensor =
+        Tensor::new(input.shape, planes).map_err(|e| super::failure::explain("the picture does not fit the network", &e))?;
+    Ok((tensor, fitted.notes))
+}

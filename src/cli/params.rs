@@ -1,0 +1,193 @@
+//! `cipherlens params`: parameter sets, their ladders and their security.
+
+use super::failure::{Class, Failure, Outcome};
+use super::output::{Align, Table, say};
+use cipherlens::ckks::params::SECURITY_CAPS_128;
+use cipherlens::ckks::{Level, Params, ParamsError, presets};
+use std::sync::Arc;
+
+/// The preset used where none is named.
+pub const DEFAULT_PRESET: &str = "n15-cnn";
+
+/// Parameter sets and their security
+#[derive(Debug, clap::Args)]
+pub struct ParamsCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// All presets, one line each
+    List {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// One preset: sizes, security, the ladder of levels
+    Show {
+        /// Its name
+        #[arg(default_value = DEFAULT_PRESET)]
+        preset: String,
+        /// Print one JSON object, primes included
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl ParamsCommand {
+    /// Prints them.
+    pub fn run(&self) -> Outcome {
+        match &self.action {
+            Action::List { json } => list(*json),
+            Action::Show { preset, json } => {
+                let params = open(preset)?;
+                show(&params, *json)
+            }
+        }
+    }
+    /// Whether the answer is to be one JSON line.
+    pub fn json(&self) -> bool {
+        match self.action {
+            Action::List { json } | Action::Show { json, .. } => json,
+        }
+    }
+}
+
+/// The parameter set of a preset.
+pub fn open(name: &str) -> Outcome<Arc<Params>> {
+    presets::by_name(name).map_err(|e| match &e {
+        ParamsError::NoSuchPreset { have, .. } => Failure::new(
+            Class::Usage,
+            format!("there is no preset `{name}`"),
+            format!("presets are {have}"),
+            "name one of them; `cipherlens params list` tells what each is for",
+        ),
+        _ => super::failure::explain(format!("cannot build preset `{name}`"), &e),
+    })
+}
+
+/// log2 of the largest QP allowed at 128 bits for a ring degree.
+fn cap(log_n: u32) -> Option<f64> {
+    SECURITY_CAPS_128.iter().find(|row| row.0 == log_n).map(|row| row.1)
+}
+
+fn security(params: &Params) -> String {
+    match params.security_bits_claim() {
+        0 => "NONE (tests only)".into(),
+        bits => format!("{bits} bits"),
+    }
+}
+
+fn summary(params: &Params) -> serde_json::Value {
+    let top = params.max_level();
+    serde_json::json!({
+        "name": params.name(), "log_n": params.log_n(), "slots": params.slots(), "levels": top.0,
+        "log_q": params.log_q(top), "log_qp": params.log_qp(), "log_qp_cap": cap(params.log_n()),
+        "log_scale": params.scale(Level(0)).log2(), "limbs": params.window(top).len(), "special_primes": params.special().len(),
+        "security_bits": params.security_bits_claim(), "insecure": params.is_insecure(),
+    })
+}
+
+fn list(json: bool) -> Outcome {
+    let sets = presets::all().iter().map(|spec| open(spec.name)).collect::<Outcome<Vec<_>>>()?;
+    if json {
+        let object = serde_json::json!({ "presets": sets.iter().map(|p| summary(p)).collect::<Vec<_>>() });
+        say!("{object}");
+        return Ok(());
+    }
+    let mut table = Table::new([
+        ("preset", Align::Left),
+        ("N", Align::Right),
+        ("slots", Align::Right),
+        ("levels", Align::Right),
+        ("scale", Align::Right),
+        ("log Q", Align::Right),
+        ("log QP", Align::Right),
+        ("cap", Align::Right),
+        ("security", Align::Left),
+    ]);
+    for p in &sets {
+        table.row([
+            p.name().to_string(),
+            format!("2^{}", p.log_n()),
+            p.slots().to_string(),
+            p.max_level().0.to_string(),
+            format!("2^{:.1}", p.scale(Level(0)).log2()),
+            format!("{:.0}", p.log_q(p.max_level())),
+            format!("{:.1}", p.log_qp()),
+            cap(p.log_n()).map_or("-".into(), |c| format!("{c:.0}")),
+            security(p),
+        ]);
+    }
+    table.print("");
+    say!();
+    say!("cap: the largest log2(QP) for 128 bits with a ternary secret and sigma 3.19 (Bossuat et al. 2024, table 5.2)");
+    Ok(())
+}
+
+fn show(params: &Params, json: bool) -> Outcome {
+    let levels = (0..=params.max_level().0).rev().map(Level);
+    if json {
+        let ladder: Vec<_> = levels
+            .map(|l| {
+                serde_json::json!({ "level": l.0, "limbs": params.window(l).len(), "log_q": params.log_q(l), "log_scale": params.scale(l).log2() })
+            })
+            .collect();
+        let literal = serde_json::to_value(params.literal()).unwrap_or_default();
+        say!("{}", serde_json::json!({ "summary": summary(params), "ladder": ladder, "literal": literal }));
+        return Ok(());
+    }
+    let literal = params.literal();
+    say!("preset          {}", params.name());
+    say!("ring            N = 2^{} = {}, {} slots a shard", params.log_n(), params.degree(), params.slots());
+    let cap = cap(params.log_n()).map_or("no row in the table".into(), |c| format!("cap for 128 bits: {c:.0}"));
+    say!("modulus         log2(QP) = {:.1} ({cap})", params.log_qp());
+    say!("security        {}", security(params));
+    say!("secret          ternary, uniform, dense; error sigma {}", params.sigma());
+    say!(
+        "primes          {} terminal, {} main, {} special, each = 1 mod 2N and below 2^30",
+        literal.terminal.len(),
+        literal.main.len(),
+        literal.special.len()
+    );
+    let top = params.max_level();
+    if let Ok(gadget) = params.best_gadget(top..=top) {
+        let key = super::output::bytes(gadget.key_bytes(params.degree()) as u64);
+        say!(
+            "key switching   at the top: {} digits of {} primes, {} special primes, {key} a key",
+            gadget.digits(),
+            gadget.alpha(),
+            gadget.special()
+        );
+    }
+    say!("fingerprint     {}", hex(&params.fingerprint()[..16]));
+    say!();
+    let mut table = Table::new([
+        ("level", Align::Right),
+        ("terminal", Align::Right),
+        ("main", Align::Right),
+        ("log Q", Align::Right),
+        ("log scale", Align::Right),
+        ("ciphertext shard", Align::Right),
+    ]);
+    for l in levels {
+        let rung = literal.ladder.get(l.0).copied();
+        let count = |f: fn(cipherlens::ckks::params::Rung) -> usize| rung.map_or(0, f).to_string();
+        table.row([
+            l.0.to_string(),
+            count(|r| r.terminal),
+            count(|r| r.main),
+            format!("{:.2}", params.log_q(l)),
+            format!("{:.4}", params.scale(l).log2()),
+            super::output::bytes((params.window(l).len() * params.degree() * 8) as u64),
+        ]);
+    }
+    table.print("");
+    Ok(())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
