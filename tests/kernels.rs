@@ -1,6 +1,6 @@
 //! Every CPU kernel against its definition, bit for bit.
 
-use cipherlens::backend::cpu::CpuBackend;
+use cipherlens::backend::cpu::{CpuBackend, Isa};
 use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Shape};
 use cipherlens::math::primes::closest_primes;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, LimbId, RnsTables, naive};
@@ -22,7 +22,7 @@ fn tables(log_n: u32, small: usize, main: usize, special: usize) -> Arc<RnsTable
 }
 
 fn backends(tables: &Arc<RnsTables>) -> Vec<CpuBackend> {
-    vec![CpuBackend::new(tables.clone()).unwrap()]
+    Isa::available().into_iter().map(|isa| CpuBackend::with_isa(tables.clone(), isa)).collect()
 }
 
 #[derive(Debug, Clone, Copy)]

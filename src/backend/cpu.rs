@@ -1,28 +1,50 @@
 //! The CPU backend.
 
 use super::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape};
-use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
+use crate::math::{BaseConversion, Basis, BasisChange, LimbId, Modulus, RnsTables};
 use rayon::prelude::*;
 use std::sync::Arc;
 
 mod automorphism;
 mod base_convert;
 mod check;
+pub mod isa;
+mod lanes;
 mod ntt;
 mod words;
 
+pub use isa::Isa;
 pub use words::AlignedWords;
 
 /// Kernels on the host's cores, in rayon's current thread pool.
 #[derive(Debug)]
 pub struct CpuBackend {
     tables: Arc<RnsTables>,
+    isa: Isa,
+    /// The instruction set of the transforms: `isa`, or a narrower one where the degree asks for it.
+    ntt_isa: Isa,
 }
 
 impl CpuBackend {
-    /// A backend for these primes.
+    /// A backend for these primes, with the best instruction set or the one named by [`Isa::VARIABLE`].
     pub fn new(tables: Arc<RnsTables>) -> Result<Self> {
-        Ok(Self { tables })
+        Ok(Self::with_isa(tables, Isa::detect()?))
+    }
+
+    /// A backend for these primes with a given instruction set.
+    pub fn with_isa(tables: Arc<RnsTables>, isa: Isa) -> Self {
+        let ntt_isa = isa.for_degree(tables.degree());
+        Self { tables, isa, ntt_isa }
+    }
+
+    fn forward(&self, limb: &mut [u32], id: LimbId) {
+        // SAFETY: a limb has N words; `ntt_isa` suits the degree.
+        unsafe { ntt::forward(self.ntt_isa, limb.as_ptr(), limb.as_mut_ptr(), self.tables.ntt(id)) }
+    }
+
+    fn inverse(&self, limb: &mut [u32], id: LimbId) {
+        // SAFETY: a limb has N words; `ntt_isa` suits the degree.
+        unsafe { ntt::inverse(self.ntt_isa, limb.as_ptr(), limb.as_mut_ptr(), self.tables.ntt(id), 1) }
     }
 
     fn modulus(&self, basis: &Basis, limb: usize) -> &Modulus {
@@ -79,7 +101,7 @@ impl CpuBackend {
 
 impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
-        "cpu-scalar"
+        self.isa.backend_name()
     }
     fn tables(&self) -> &Arc<RnsTables> {
         &self.tables
@@ -152,14 +174,14 @@ impl Backend for CpuBackend {
     fn ntt_forward(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
         self.check_basis(data.shape(), basis, "ntt_forward")?;
         let words = self.write(data, "ntt_forward")?;
-        self.each_limb(words, basis.len(), |_, l, limb| ntt::forward(limb, self.tables.ntt(basis.limbs()[l])));
+        self.each_limb(words, basis.len(), |_, l, limb| self.forward(limb, basis.limbs()[l]));
         Ok(())
     }
 
     fn ntt_inverse(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
         self.check_basis(data.shape(), basis, "ntt_inverse")?;
         let words = self.write(data, "ntt_inverse")?;
-        self.each_limb(words, basis.len(), |_, l, limb| ntt::inverse(limb, self.tables.ntt(basis.limbs()[l])));
+        self.each_limb(words, basis.len(), |_, l, limb| self.inverse(limb, basis.limbs()[l]));
         Ok(())
     }
 
@@ -330,12 +352,12 @@ impl Backend for CpuBackend {
             self.each_limb(y.as_mut_slice(), digit.len().max(1), |s, i, y| {
                 let poly = select.first + s * select.stride;
                 y.copy_from_slice(&x[(poly * limbs + layout.own[k][i].0) * n..][..n]);
-                ntt::inverse(y, self.tables.ntt(digit.limbs()[i]));
+                self.inverse(y, digit.limbs()[i]);
             });
             let mut t = AlignedWords::zeroed(select.count * conversion.to.len() * n);
             self.convert(y.as_mut_slice(), t.as_mut_slice(), conversion);
             self.each_limb(t.as_mut_slice(), conversion.to.len().max(1), |_, j, t| {
-                ntt::forward(t, self.tables.ntt(conversion.to.limbs()[j]));
+                self.forward(t, conversion.to.limbs()[j]);
             });
             let t = t.as_slice();
             for s in 0..select.count {
@@ -383,7 +405,7 @@ impl Backend for CpuBackend {
         let mut y = AlignedWords::zeroed(src.shape().polys * dropped * n);
         self.each_limb(y.as_mut_slice(), dropped.max(1), |p, i, y| {
             y.copy_from_slice(&x[(p * source + positions[i]) * n..][..n]);
-            ntt::inverse(y, self.tables.ntt(change.dropped.limbs()[i]));
+            self.inverse(y, change.dropped.limbs()[i]);
         });
         let shape = Shape { limbs: target, ..src.shape() };
         let mut out = self.fresh(shape);
@@ -391,7 +413,7 @@ impl Backend for CpuBackend {
         self.each_limb(out.as_mut_slice(), target.max(1), |p, j, t| {
             let limb = change.target.limbs()[j];
             let m = self.tables.modulus(limb);
-            ntt::forward(t, self.tables.ntt(limb));
+            self.forward(t, limb);
             let kept = change.source_position[j].map(|from| &x[(p * source + from) * n..][..n]);
             for (c, t) in t.iter_mut().enumerate() {
                 let kept = kept.map_or(0, |x| m.mul_shoup(x[c], change.keep[j], change.keep_shoup[j]));

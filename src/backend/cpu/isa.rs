@@ -1,0 +1,89 @@
+//! Which instruction set the kernels use: found once, overridable.
+
+use super::super::{BackendError, Result};
+
+/// Instruction sets that kernels are written for, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Plain integers.
+    Scalar,
+    /// AVX2, 8 lanes.
+    Avx2,
+    /// AVX-512 F, BW, DQ, VL, 16 lanes.
+    Avx512,
+}
+
+/// An instruction set that this CPU has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Level);
+
+impl Isa {
+    /// The variable that overrides the choice: `scalar`, `avx2` or `avx512`.
+    pub const VARIABLE: &'static str = "CIPHERLENS_CPU";
+    /// Plain integers, on any CPU.
+    pub const SCALAR: Self = Self(Level::Scalar);
+
+    /// All that this CPU has, weakest first.
+    pub fn available() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            let levels = [(Level::Scalar, true), (Level::Avx2, avx2), (Level::Avx512, avx512)];
+            levels.into_iter().filter(|&(_, have)| have).map(|(level, _)| Self(level)).collect()
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        vec![Self::SCALAR]
+    }
+
+    /// The best one, or the one named by [`Self::VARIABLE`].
+    pub fn detect() -> Result<Self> {
+        match std::env::var(Self::VARIABLE) {
+            Ok(name) if !name.is_empty() => Self::by_name(&name),
+            _ => Ok(Self::available().pop().unwrap_or(Self::SCALAR)),
+        }
+    }
+
+    /// By name, if this CPU has it.
+    pub fn by_name(name: &str) -> Result<Self> {
+        let available = Self::available();
+        let have = || available.iter().map(|isa| isa.short_name()).collect::<Vec<_>>().join(", ");
+        available
+            .iter()
+            .copied()
+            .find(|isa| isa.short_name() == name)
+            .ok_or_else(|| BackendError::Isa { asked: name.to_owned(), have: have(), variable: Self::VARIABLE })
+    }
+
+    /// The level.
+    pub const fn level(self) -> Level {
+        self.0
+    }
+    /// `scalar`, `avx2` or `avx512`.
+    pub const fn short_name(self) -> &'static str {
+        match self.0 {
+            Level::Scalar => "scalar",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
+    }
+    /// The name of a backend that uses it.
+    pub const fn backend_name(self) -> &'static str {
+        match self.0 {
+            Level::Scalar => "cpu-scalar",
+            Level::Avx2 => "cpu-avx2",
+            Level::Avx512 => "cpu-avx512",
+        }
+    }
+    /// Whether a limb of this degree is long enough for the transform's vectors (two are needed).
+    pub(super) fn for_degree(self, degree: usize) -> Self {
+        match self.0 {
+            Level::Avx512 if degree < 32 => Self(Level::Avx2),
+            _ => self,
+        }
+    }
+}

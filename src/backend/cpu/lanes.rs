@@ -1,0 +1,194 @@
+//! Machine operations on lanes of `u32`: all that the kernels know of an instruction set.
+//!
+//! A kernel is written once, `#[inline(always)]` and generic over [`Lanes`], and instantiated inside functions that
+//! enable the instruction set ([`kernel`]). A value of a `Lanes` type is the proof that the CPU has it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use scalar::Scalar;
+
+/// An instruction set; a token, made only where the CPU is known to have it.
+pub trait Lanes: Copy {
+    /// Lanes of a vector, a power of two, at most 16 (the smallest degree).
+    const WIDTH: usize;
+    /// Its log2.
+    const LOG_WIDTH: u32;
+    /// Most transform stages worth doing in registers (2^this vectors are live).
+    const LOG_RADIX: u32;
+    /// Target limbs that a base conversion accumulates at once.
+    const OUTPUTS: usize;
+    /// `WIDTH` values of 32 bits.
+    type V: Copy;
+    /// A vector made ready to be a factor of [`Lanes::mac`].
+    type F: Copy;
+    /// `WIDTH` sums of 64 bits.
+    type A: Copy;
+
+    /// Reads `WIDTH` words.
+    ///
+    /// # Safety
+    /// `at` must be valid for reads of `WIDTH` words.
+    unsafe fn load(self, at: *const u32) -> Self::V;
+    /// Writes `WIDTH` words.
+    ///
+    /// # Safety
+    /// `at` must be valid for writes of `WIDTH` words.
+    unsafe fn store(self, at: *mut u32, v: Self::V);
+    /// Reads `2^log_count <= WIDTH` words and repeats them: lane i is word `i mod 2^log_count`.
+    ///
+    /// # Safety
+    /// `at` must be valid for reads of `2^log_count` words.
+    unsafe fn load_repeated(self, at: *const u32, log_count: u32) -> Self::V;
+    /// The word in every lane.
+    fn splat(self, x: u32) -> Self::V;
+    /// `a + b mod 2^32`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b mod 2^32`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The unsigned minimum.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a b mod 2^32`.
+    fn mul_lo(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `floor(a b / 2^32)`.
+    fn mul_hi(self, a: Self::V, b: Self::V) -> Self::V;
+    /// [`Lanes::mul_hi`] for a `b` with the same word in every lane.
+    fn mul_hi_splat(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a_0 b_0 a_1 b_1 ...`, as two vectors.
+    fn zip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// The inverse of [`Lanes::zip`].
+    fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// Lane i is `a[index_i]`, `index_i < WIDTH`.
+    fn permute(self, a: Self::V, index: Self::V) -> Self::V;
+
+    /// A factor.
+    fn factor(self, a: Self::V) -> Self::F;
+    /// A factor from a vector with the same word in every lane.
+    fn factor_splat(self, a: Self::V) -> Self::F;
+    /// Sums of zero.
+    fn zero(self) -> Self::A;
+    /// `sum + a b mod 2^64`.
+    fn mac(self, sum: Self::A, a: Self::F, b: Self::F) -> Self::A;
+    /// The low words.
+    fn low(self, sum: Self::A) -> Self::V;
+    /// The high words.
+    fn high(self, sum: Self::A) -> Self::V;
+    /// Takes `bound 2^32` from the sums that are not below it, for sums below `2 bound 2^32`.
+    fn fold(self, sum: Self::A, bound: Self::V) -> Self::A;
+    /// Asks for the cache line at `at`.
+    fn prefetch(self, at: *const u32);
+}
+
+/// Modular arithmetic on lanes, for one modulus.
+#[derive(Clone, Copy)]
+pub struct LaneModulus<L: Lanes> {
+    /// The instruction set.
+    pub l: L,
+    /// q in every lane.
+    pub q: L::V,
+    /// 2q in every lane.
+    pub q2: L::V,
+    /// q^-1 mod 2^32 in every lane.
+    pub q_inv: L::V,
+}
+
+impl<L: Lanes> LaneModulus<L> {
+    /// For a modulus.
+    #[inline(always)]
+    pub fn new(l: L, modulus: &crate::math::Modulus) -> Self {
+        let q = modulus.value();
+        Self { l, q: l.splat(q), q2: l.splat(2 * q), q_inv: l.splat(modulus.q_inv()) }
+    }
+    /// From `[0, 2q)` to `[0, q)`.
+    #[inline(always)]
+    pub fn reduce_once(&self, x: L::V) -> L::V {
+        self.l.min(x, self.l.sub(x, self.q))
+    }
+    /// From `[0, 4q)` to `[0, 2q)`.
+    #[inline(always)]
+    pub fn reduce_twice(&self, x: L::V) -> L::V {
+        self.l.min(x, self.l.sub(x, self.q2))
+    }
+    /// `a + b`; all in `[0, q)`.
+    #[inline(always)]
+    pub fn add(&self, a: L::V, b: L::V) -> L::V {
+        self.reduce_once(self.l.add(a, b))
+    }
+    /// `a - b`; all in `[0, q)`. A negative difference wraps to a number above q, so the smaller of both forms is it.
+    #[inline(always)]
+    pub fn sub(&self, a: L::V, b: L::V) -> L::V {
+        let d = self.l.sub(a, b);
+        self.l.min(d, self.l.add(d, self.q))
+    }
+    /// `x w` in `[0, 2q)` for any `x`, by a constant and its Shoup companion, both the same in every lane.
+    #[inline(always)]
+    pub fn mul_shoup_lazy(&self, x: L::V, w: L::V, w_shoup: L::V) -> L::V {
+        let hi = self.l.mul_hi_splat(x, w_shoup);
+        self.l.sub(self.l.mul_lo(x, w), self.l.mul_lo(hi, self.q))
+    }
+    /// [`Self::mul_shoup_lazy`] with one constant a lane.
+    #[inline(always)]
+    pub fn mul_shoup_lanes_lazy(&self, x: L::V, w: L::V, w_shoup: L::V) -> L::V {
+        let hi = self.l.mul_hi(x, w_shoup);
+        self.l.sub(self.l.mul_lo(x, w), self.l.mul_lo(hi, self.q))
+    }
+    /// `t 2^-32` in `[0, 3q)` for sums `t < 4 q 2^32`.
+    #[inline(always)]
+    pub fn redc_lazy(&self, t: L::A) -> L::V {
+        let m = self.l.mul_lo(self.l.low(t), self.q_inv);
+        let taken = self.l.mul_hi_splat(m, self.q);
+        let high = self.reduce_twice(self.l.high(t));
+        self.l.sub(self.l.add(high, self.q), taken)
+    }
+    /// `t 2^-32` in `[0, q)` for sums `t < 4 q 2^32`.
+    #[inline(always)]
+    pub fn redc(&self, t: L::A) -> L::V {
+        let m = self.l.mul_lo(self.l.low(t), self.q_inv);
+        let taken = self.l.mul_hi_splat(m, self.q);
+        let high = self.reduce_once(self.reduce_twice(self.l.high(t)));
+        self.sub(high, taken)
+    }
+}
+
+/// Makes the dispatching entry point of a kernel: `kernel! { pub fn name(args) -> ret = body }` where
+/// `unsafe fn body<L: Lanes>(l: L, args) -> ret` is `#[inline(always)]`.
+macro_rules! kernel {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        $vis unsafe fn $name(isa: $crate::backend::cpu::isa::Isa, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx2($($arg: $ty),*) {
+                // SAFETY: only called where the CPU has AVX2; the rest is the caller's promise.
+                unsafe { $body($crate::backend::cpu::lanes::Avx2::new(), $($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx512($($arg: $ty),*) {
+                // SAFETY: only called where the CPU has AVX-512; the rest is the caller's promise.
+                unsafe { $body($crate::backend::cpu::lanes::Avx512::new(), $($arg),*) }
+            }
+            // SAFETY: an `Isa` other than scalar is only made where the CPU has it; the rest is the caller's promise.
+            unsafe {
+                match isa.level() {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::backend::cpu::isa::Level::Avx2 => avx2($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::backend::cpu::isa::Level::Avx512 => avx512($($arg),*),
+                    _ => $body($crate::backend::cpu::lanes::Scalar, $($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(super) use kernel;
