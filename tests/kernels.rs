@@ -1,5 +1,7 @@
 //! Every CPU kernel against its definition, bit for bit.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 use cipherlens::backend::cpu::{CpuBackend, Isa};
 use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Shape};
 use cipherlens::math::primes::closest_primes;
@@ -399,5 +401,95 @@ fn misfits_are_typed_errors() {
         shape(backend.add(&good, &good, &Basis::range(2..5)).map(drop));
         let terms = [vec![PlainTerm { plain: 3, source: 0 }]];
         shape(backend.plain_inner_product(&good, &odd, &terms, &basis).map(drop));
+    }
+}
+
+/// Every backend must agree with the scalar one.
+fn agree(backends: &[CpuBackend], what: &str, f: impl Fn(&CpuBackend) -> Buffer) {
+    let want = backends[0].download(&f(&backends[0])).unwrap();
+    for backend in &backends[1..] {
+        assert_eq!(backend.download(&f(backend)).unwrap(), want, "{} {what}", backend.name());
+    }
+}
+
+#[test]
+fn instruction_sets_agree_at_every_degree() {
+    let mut rng = rng(9);
+    for log_n in 4..=17 {
+        let t = tables(log_n, 1, 1, 1);
+        let basis = Basis::range(0..3);
+        let backends = backends(&t);
+        for fill in [Fill::Random, Fill::Largest] {
+            let a = words(&t, &basis, 1, fill, &mut rng);
+            let run = |f: &dyn Fn(&CpuBackend, &mut Buffer)| {
+                agree(&backends, &format!("2^{log_n} {fill:?}"), |b| {
+                    let mut x = upload(b, 1, 3, &a);
+                    f(b, &mut x);
+                    x
+                });
+            };
+            run(&|b, x| b.ntt_forward(x, &basis).unwrap());
+            run(&|b, x| b.ntt_inverse(x, &basis).unwrap());
+            run(&|b, x| *x = b.automorphism(x, 5, &basis).unwrap());
+            run(&|b, x| *x = b.automorphism(x, (2 << log_n) - 1, &basis).unwrap());
+            // The round trip ties the scalar transforms, which the definitions check only at small degrees.
+            let mut x = upload(&backends[0], 1, 3, &a);
+            backends[0].ntt_forward(&mut x, &basis).unwrap();
+            backends[0].ntt_inverse(&mut x, &basis).unwrap();
+            assert_eq!(backends[0].download(&x).unwrap(), a);
+        }
+    }
+}
+
+#[test]
+fn a_large_transform_equals_its_definition_at_some_points() {
+    let mut rng = rng(10);
+    for log_n in [13, 16, 17] {
+        let t = tables(log_n, 0, 1, 0);
+        let (basis, n) = (Basis::range(0..1), t.degree());
+        let (table, m) = (t.ntt(LimbId(0)), *t.modulus(LimbId(0)));
+        let a = words(&t, &basis, 1, Fill::Random, &mut rng);
+        for backend in backends(&t) {
+            let mut x = upload(&backend, 1, 1, &a);
+            backend.ntt_forward(&mut x, &basis).unwrap();
+            let got = backend.download(&x).unwrap();
+            for i in [0, 1, n / 2, n - 1, rng.random_range(0..n)] {
+                let point = m.pow(table.psi(), 2 * naive::bit_reverse(i, log_n) as u64 + 1);
+                let want = a.iter().rev().fold(0, |acc, &c| m.add(m.mul(acc, point), c));
+                assert_eq!(got[i], want, "{} 2^{log_n} index {i}", backend.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_fused_key_switch_equals_its_parts() {
+    let mut rng = rng(11);
+    // Sizes where groups of limbs and batches of shards are cut, and digits straddle groups.
+    for (log_n, window, alpha, shards) in [(12, 0..13, 5, 3), (13, 1..17, 3, 2), (15, 0..9, 4, 1), (10, 0..6, 20, 5)] {
+        let t = tables(log_n, 3, window.end - 3, alpha);
+        let plan = gadget(&t, window, alpha, 0);
+        let (digits, ext) = (plan.digits.len(), plan.extended.len());
+        let a = words(&t, &plan.window, 2 * shards, Fill::Random, &mut rng);
+        let key = words(&t, &plan.extended, 2 * digits, Fill::Random, &mut rng);
+        let backends = backends(&t);
+        let run = |b: &CpuBackend, fused: bool| {
+            let src = upload(b, 2 * shards, plan.window.len(), &a);
+            let key = upload(b, 2 * digits, ext, &key);
+            let select = PolySelect::second_halves(src.shape());
+            if fused {
+                return b.key_switch(&src, select, &key, &plan).unwrap();
+            }
+            let digits = b.mod_up(&src, select, &plan).unwrap();
+            let product = b.key_inner_product(&digits, &key, &plan).unwrap();
+            b.change_basis(&product, &plan.mod_down).unwrap()
+        };
+        agree(&backends, &format!("2^{log_n} parts"), |b| run(b, false));
+        agree(&backends, &format!("2^{log_n} fused"), |b| run(b, true));
+        let last = backends.last().unwrap();
+        assert_eq!(last.download(&run(last, true)).unwrap(), last.download(&run(last, false)).unwrap());
+        // The same bits on one thread, where groups are cut otherwise.
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(alone.install(|| last.download(&run(last, true)).unwrap()), last.download(&run(last, true)).unwrap());
     }
 }

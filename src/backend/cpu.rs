@@ -1,28 +1,48 @@
-//! The CPU backend.
+//! The CPU backend: kernels on the host's cores, in rayon's current thread pool.
+//!
+//! A kernel is written once over [`lanes::Lanes`] and compiled for scalar code, AVX2 and AVX-512; the instruction set is
+//! found when the backend is made. The composites ([`mod_up`], [`change_basis`], [`key_switch`]) are fused and blocked so
+//! that intermediate limbs stay in the caches: memory, not arithmetic, is the wall.
 
 use super::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape};
-use crate::math::{BaseConversion, Basis, BasisChange, LimbId, Modulus, RnsTables};
-use rayon::prelude::*;
+use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
+use base_convert::{Packed, padded};
+use inner_product::Term;
+use key_switch::Key;
+use parallel::Shared;
+use stages::{Job, Source};
 use std::sync::Arc;
+use words::Pool;
 
 mod automorphism;
 mod base_convert;
+mod change_basis;
 mod check;
-pub mod isa;
+mod elementwise;
+mod inner_product;
+mod isa;
+mod key_switch;
 mod lanes;
+mod mod_up;
 mod ntt;
+mod parallel;
+mod stages;
 mod words;
 
 pub use isa::Isa;
 pub use words::AlignedWords;
 
-/// Kernels on the host's cores, in rayon's current thread pool.
+/// Words of a task of an inner product.
+const INNER_PRODUCT_TILE: usize = 2048;
+
+/// Kernels on the host's cores.
 #[derive(Debug)]
 pub struct CpuBackend {
     tables: Arc<RnsTables>,
     isa: Isa,
     /// The instruction set of the transforms: `isa`, or a narrower one where the degree asks for it.
     ntt_isa: Isa,
+    pool: Arc<Pool>,
 }
 
 impl CpuBackend {
@@ -34,68 +54,33 @@ impl CpuBackend {
     /// A backend for these primes with a given instruction set.
     pub fn with_isa(tables: Arc<RnsTables>, isa: Isa) -> Self {
         let ntt_isa = isa.for_degree(tables.degree());
-        Self { tables, isa, ntt_isa }
-    }
-
-    fn forward(&self, limb: &mut [u32], id: LimbId) {
-        // SAFETY: a limb has N words; `ntt_isa` suits the degree.
-        unsafe { ntt::forward(self.ntt_isa, limb.as_ptr(), limb.as_mut_ptr(), self.tables.ntt(id)) }
-    }
-
-    fn inverse(&self, limb: &mut [u32], id: LimbId) {
-        // SAFETY: a limb has N words; `ntt_isa` suits the degree.
-        unsafe { ntt::inverse(self.ntt_isa, limb.as_ptr(), limb.as_mut_ptr(), self.tables.ntt(id), 1) }
+        Self { tables, isa, ntt_isa, pool: Arc::default() }
     }
 
     fn modulus(&self, basis: &Basis, limb: usize) -> &Modulus {
         self.tables.modulus(basis.limbs()[limb])
     }
 
-    fn fresh(&self, shape: Shape) -> AlignedWords {
-        AlignedWords::zeroed(shape.words())
+    /// Runs `f(modulus, out, poly, limb)` for all limbs of `words`, in parallel; `cost` in operations a word.
+    fn each_limb(&self, words: &mut [u32], basis: &Basis, cost: usize, f: impl Fn(&Modulus, *mut u32, usize, usize) + Sync) {
+        let (n, limbs) = (self.tables.degree(), basis.len());
+        let count = words.len() / n;
+        let work = words.len() * cost;
+        let words = Shared::new(words);
+        parallel::each(count, work, |i| f(self.modulus(basis, i % limbs), words.piece(i * n, n), i / limbs, i % limbs));
     }
 
-    /// Runs `f(poly, limb, words)` over all limbs of `words`, in parallel.
-    fn each_limb(&self, words: &mut [u32], limbs: usize, f: impl Fn(usize, usize, &mut [u32]) + Sync) {
-        words.par_chunks_mut(self.tables.degree()).enumerate().for_each(|(i, limb)| f(i / limbs, i % limbs, limb));
-    }
-
-    /// A new buffer from `f(modulus, out, poly, limb)` over limbs.
-    fn build(&self, shape: Shape, basis: &Basis, f: impl Fn(&Modulus, &mut [u32], usize, usize) + Sync) -> Buffer {
-        let mut words = self.fresh(shape);
-        self.each_limb(words.as_mut_slice(), shape.limbs, |p, l, out| f(self.modulus(basis, l), out, p, l));
+    /// A new buffer from [`Self::each_limb`]'s `f`, which overwrites every limb.
+    fn build(&self, shape: Shape, basis: &Basis, f: impl Fn(&Modulus, *mut u32, usize, usize) + Sync) -> Buffer {
+        let mut words = self.pool.take(shape.words());
+        self.each_limb(words.as_mut_slice(), basis, 1, f);
         Buffer::from_host(shape, words)
     }
 
-    fn zip(&self, a: &Buffer, b: &Buffer, basis: &Basis, op: &'static str, f: fn(&Modulus, u32, u32) -> u32) -> Result<Buffer> {
-        let (x, y) = (self.read(a, op)?, self.read(b, op)?);
-        self.check_basis(a.shape(), basis, op)?;
-        check::same(a.shape(), b.shape(), op)?;
+    /// A function to the first word of a limb, `[poly][limb][N]`.
+    fn limbs<'a>(&self, words: &'a [u32], limbs: usize) -> impl Fn(usize, usize) -> &'a [u32] + Copy + use<'a> {
         let n = self.tables.degree();
-        Ok(self.build(a.shape(), basis, |m, out, p, l| {
-            let at = (p * basis.len() + l) * n;
-            for ((o, &a), &b) in out.iter_mut().zip(&x[at..]).zip(&y[at..]) {
-                *o = f(m, a, b);
-            }
-        }))
-    }
-
-    /// The limbs of `polys` polys scaled to `y` of a conversion, coefficient domain in, plus quotients: per poly
-    /// `[from][N]` and `[N]`.
-    fn convert(&self, y: &mut [u32], out: &mut [u32], conversion: &BaseConversion) {
-        let n = self.tables.degree();
-        let (from, to) = (conversion.from.len(), conversion.to.len());
-        self.each_limb(y, from.max(1), |_, l, limb| {
-            base_convert::scale(limb, self.modulus(&conversion.from, l), conversion.inv_hat[l], conversion.inv_hat_shoup[l]);
-        });
-        let polys = out.len() / (to * n).max(1);
-        let mut u = AlignedWords::zeroed(polys * n);
-        self.each_limb(u.as_mut_slice(), 1, |p, _, u| base_convert::quotient(u, &y[p * from * n..][..from * n], conversion));
-        let u = u.as_slice();
-        self.each_limb(out, to.max(1), |p, j, out| {
-            let (y, u) = (&y[p * from * n..][..from * n], &u[p * n..][..n]);
-            base_convert::convert_limb(out, y, u, conversion, j, self.modulus(&conversion.to, j));
-        });
+        move |poly, limb| &words[(poly * limbs + limb) * n..][..n]
     }
 }
 
@@ -108,12 +93,14 @@ impl Backend for CpuBackend {
     }
 
     fn alloc(&self, shape: Shape) -> Result<Buffer> {
-        Ok(Buffer::from_host(shape, AlignedWords::zeroed(shape.words())))
+        let mut words = self.pool.take(shape.words());
+        words.as_mut_slice().fill(0);
+        Ok(Buffer::from_host(shape, words))
     }
 
     fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer> {
         check::words(shape, words.len(), "upload")?;
-        let mut out = self.fresh(shape);
+        let mut out = self.pool.take(shape.words());
         out.as_mut_slice().copy_from_slice(words);
         Ok(Buffer::from_host(shape, out))
     }
@@ -142,12 +129,10 @@ impl Backend for CpuBackend {
         let words = self.read(src, "select")?;
         check::select(src.shape(), select, "select")?;
         let shape = Shape { polys: select.count, ..src.shape() };
-        let mut out = self.fresh(shape);
+        let mut out = self.pool.take(shape.words());
         let size = shape.poly_words();
-        if size > 0 {
-            for (i, poly) in out.as_mut_slice().chunks_exact_mut(size).enumerate() {
-                poly.copy_from_slice(&words[(select.first + i * select.stride) * size..][..size]);
-            }
+        for (i, poly) in out.as_mut_slice().chunks_exact_mut(size.max(1)).enumerate() {
+            poly.copy_from_slice(&words[(select.first + i * select.stride) * size..][..size]);
         }
         Ok(Buffer::from_host(shape, out))
     }
@@ -160,7 +145,7 @@ impl Backend for CpuBackend {
             polys += part.shape().polys;
         }
         let shape = Shape { polys, ..first };
-        let mut out = self.fresh(shape);
+        let mut out = self.pool.take(shape.words());
         let mut rest = out.as_mut_slice();
         for part in parts {
             let words = self.read(part, "concat")?;
@@ -174,44 +159,62 @@ impl Backend for CpuBackend {
     fn ntt_forward(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
         self.check_basis(data.shape(), basis, "ntt_forward")?;
         let words = self.write(data, "ntt_forward")?;
-        self.each_limb(words, basis.len(), |_, l, limb| self.forward(limb, basis.limbs()[l]));
+        self.each_limb(words, basis, 8, |_, limb, _, l| {
+            // SAFETY: a whole limb, its task's own; `ntt_isa` suits the degree.
+            unsafe { ntt::forward(self.ntt_isa, limb, limb, self.tables.ntt(basis.limbs()[l])) }
+        });
         Ok(())
     }
 
     fn ntt_inverse(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
         self.check_basis(data.shape(), basis, "ntt_inverse")?;
         let words = self.write(data, "ntt_inverse")?;
-        self.each_limb(words, basis.len(), |_, l, limb| self.inverse(limb, basis.limbs()[l]));
+        self.each_limb(words, basis, 8, |_, limb, _, l| {
+            // SAFETY: a whole limb, its task's own; `ntt_isa` suits the degree.
+            unsafe { ntt::inverse(self.ntt_isa, limb, limb, self.tables.ntt(basis.limbs()[l]), 1) }
+        });
         Ok(())
     }
 
     fn add(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
-        self.zip(a, b, basis, "add", |m, a, b| m.add(a, b))
+        let (x, y) = self.two(a, b, basis, "add")?;
+        let n = self.tables.degree();
+        Ok(self.build(a.shape(), basis, |m, out, p, l| {
+            // SAFETY: whole limbs.
+            unsafe { elementwise::add(self.isa, out, x(p, l).as_ptr(), y(p, l).as_ptr(), n, m) }
+        }))
     }
 
     fn add_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()> {
         check::same(a.shape(), b.shape(), "add_assign")?;
-        self.add_plain_assign(a, PolySelect { first: 0, stride: 1, count: b.shape().polys }, b, basis)
+        self.add_plain_assign(a, PolySelect::all(b.shape()), b, basis)
     }
 
     fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
-        self.zip(a, b, basis, "sub", |m, a, b| m.sub(a, b))
+        let (x, y) = self.two(a, b, basis, "sub")?;
+        let n = self.tables.degree();
+        Ok(self.build(a.shape(), basis, |m, out, p, l| {
+            // SAFETY: whole limbs.
+            unsafe { elementwise::sub(self.isa, out, x(p, l).as_ptr(), y(p, l).as_ptr(), n, m) }
+        }))
     }
 
     fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer> {
-        self.zip(a, a, basis, "negate", |m, a, _| m.neg(a))
+        let (x, _) = self.two(a, a, basis, "negate")?;
+        let n = self.tables.degree();
+        Ok(self.build(a.shape(), basis, |m, out, p, l| {
+            // SAFETY: whole limbs.
+            unsafe { elementwise::negate(self.isa, out, x(p, l).as_ptr(), n, m) }
+        }))
     }
 
     fn mul_constant(&self, a: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer> {
-        let x = self.read(a, "mul_constant")?;
-        self.check_basis(a.shape(), basis, "mul_constant")?;
+        let (x, _) = self.two(a, a, basis, "mul_constant")?;
         self.check_constants(constants, basis, "mul_constant")?;
         let n = self.tables.degree();
         Ok(self.build(a.shape(), basis, |m, out, p, l| {
-            let (w, ws) = (constants[l], m.shoup(constants[l]));
-            for (o, &a) in out.iter_mut().zip(&x[(p * basis.len() + l) * n..]) {
-                *o = m.mul_shoup(a, w, ws);
-            }
+            // SAFETY: whole limbs.
+            unsafe { elementwise::mul_constant(self.isa, out, x(p, l).as_ptr(), constants[l], n, m) }
         }))
     }
 
@@ -221,12 +224,11 @@ impl Backend for CpuBackend {
         self.check_constants(constants, basis, op)?;
         check::select(a.shape(), select, op)?;
         let words = self.write(a, op)?;
-        self.each_limb(words, basis.len(), |p, l, limb| {
+        let n = self.tables.degree();
+        self.each_limb(words, basis, 1, |m, limb, p, l| {
             if check::selected(select, p).is_some() {
-                let m = self.modulus(basis, l);
-                for v in limb {
-                    *v = m.add(*v, constants[l]);
-                }
+                // SAFETY: a whole limb, in place.
+                unsafe { elementwise::add_constant(self.isa, limb, limb, constants[l], n, m) }
             }
         });
         Ok(())
@@ -237,16 +239,14 @@ impl Backend for CpuBackend {
         self.check_basis(a.shape(), basis, op)?;
         self.check_plain(plain.shape(), basis, select.count, op)?;
         check::select(a.shape(), select, op)?;
-        let y = self.read(plain, op)?;
+        let y = self.limbs(self.read(plain, op)?, basis.len());
         let words = self.write(a, op)?;
         let n = self.tables.degree();
         let polys = plain.shape().polys;
-        self.each_limb(words, basis.len(), |p, l, limb| {
+        self.each_limb(words, basis, 1, |m, limb, p, l| {
             if let Some(i) = check::selected(select, p) {
-                let m = self.modulus(basis, l);
-                for (v, &y) in limb.iter_mut().zip(&y[(i % polys * basis.len() + l) * n..]) {
-                    *v = m.add(*v, y);
-                }
+                // SAFETY: whole limbs, the first in place.
+                unsafe { elementwise::add(self.isa, limb, limb, y(i % polys, l).as_ptr(), n, m) }
             }
         });
         Ok(())
@@ -254,86 +254,128 @@ impl Backend for CpuBackend {
 
     fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
         let op = "mul_plain";
-        let (x, y) = (self.read(a, op)?, self.read(plain, op)?);
         self.check_basis(a.shape(), basis, op)?;
         check::even(a.shape(), op)?;
         self.check_plain(plain.shape(), basis, a.shape().polys, op)?;
+        let (x, y) = (self.limbs(self.read(a, op)?, basis.len()), self.limbs(self.read(plain, op)?, basis.len()));
         let n = self.tables.degree();
         let polys = plain.shape().polys;
         Ok(self.build(a.shape(), basis, |m, out, p, l| {
-            let x = &x[(p * basis.len() + l) * n..];
-            let y = &y[(p / 2 % polys * basis.len() + l) * n..];
-            for ((o, &a), &b) in out.iter_mut().zip(x).zip(y) {
-                *o = m.mul_mont(a, b);
-            }
+            // SAFETY: whole limbs.
+            unsafe { elementwise::mul_plain(self.isa, out, x(p, l).as_ptr(), y(p / 2 % polys, l).as_ptr(), n, m) }
         }))
     }
 
     fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
         let op = "tensor";
-        let (x, y) = (self.read(a, op)?, self.read(b, op)?);
-        self.check_basis(a.shape(), basis, op)?;
-        check::same(a.shape(), b.shape(), op)?;
+        let (x, y) = self.two(a, b, basis, op)?;
         check::even(a.shape(), op)?;
-        let n = self.tables.degree();
-        let shape = Shape { polys: a.shape().polys / 2 * 3, ..a.shape() };
-        let at = |p: usize, l: usize| (p * basis.len() + l) * n;
-        Ok(self.build(shape, basis, |m, out, p, l| {
-            let (s, part) = (p / 3, p % 3);
-            let (i, j) = (at(2 * s, l), at(2 * s + 1, l));
-            for (c, o) in out.iter_mut().enumerate() {
-                *o = match part {
-                    0 => m.mul(x[i + c], y[i + c]),
-                    1 => m.add(m.mul(x[i + c], y[j + c]), m.mul(x[j + c], y[i + c])),
-                    _ => m.mul(x[j + c], y[j + c]),
-                };
+        let (n, limbs, shards) = (self.tables.degree(), basis.len(), a.shape().polys / 2);
+        let shape = Shape { polys: shards * 3, ..a.shape() };
+        let mut words = self.pool.take(shape.words());
+        let out = Shared::new(words.as_mut_slice());
+        parallel::each(shards * limbs, shape.words(), |i| {
+            let (s, l) = (i / limbs, i % limbs);
+            let to = [0, 1, 2].map(|part| out.piece(((3 * s + part) * limbs + l) * n, n));
+            let halves = [2 * s, 2 * s + 1];
+            // SAFETY: whole limbs, the outputs this task's own.
+            unsafe {
+                elementwise::tensor(
+                    self.isa,
+                    to,
+                    halves.map(|p| x(p, l).as_ptr()),
+                    halves.map(|p| y(p, l).as_ptr()),
+                    n,
+                    self.modulus(basis, l),
+                );
             }
-        }))
+        });
+        Ok(Buffer::from_host(shape, words))
     }
 
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
         let op = "plain_inner_product";
-        let (x, y) = (self.read(ct, op)?, self.read(plain, op)?);
         self.check_basis(ct.shape(), basis, op)?;
         check::even(ct.shape(), op)?;
         self.check_basis(plain.shape(), basis, op)?;
         check::terms(terms, ct.shape().polys / 2, plain.shape().polys, op)?;
-        let n = self.tables.degree();
+        let (x, y) = (self.limbs(self.read(ct, op)?, basis.len()), self.limbs(self.read(plain, op)?, basis.len()));
+        let (n, limbs) = (self.tables.degree(), basis.len());
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
-        Ok(self.build(shape, basis, |m, out, p, l| {
-            out.fill(0);
-            for term in &terms[p / 2] {
-                let x = &x[((2 * term.source + p % 2) * basis.len() + l) * n..];
-                let y = &y[(term.plain * basis.len() + l) * n..];
-                for ((o, &a), &b) in out.iter_mut().zip(x).zip(y) {
-                    *o = m.add(*o, m.mul_mont(a, b));
-                }
+        let mut words = self.pool.take(shape.words());
+        let out = Shared::new(words.as_mut_slice());
+        let tile = n.min(INNER_PRODUCT_TILE);
+        let tiles = n / tile;
+        let all: usize = terms.iter().map(Vec::len).sum();
+        parallel::each(limbs * tiles, (all + terms.len()) * limbs * n, |i| {
+            let (l, at) = (i / tiles, i % tiles * tile);
+            let mut list = Vec::new();
+            for (o, terms) in terms.iter().enumerate() {
+                list.clear();
+                list.extend(terms.iter().map(|t| Term {
+                    x: y(t.plain, l)[at..].as_ptr(),
+                    a: x(2 * t.source, l)[at..].as_ptr(),
+                    b: x(2 * t.source + 1, l)[at..].as_ptr(),
+                }));
+                let to = [0, 1].map(|h| out.piece(((2 * o + h) * limbs + l) * n + at, tile));
+                // SAFETY: a tile of each limb, the outputs this task's own.
+                unsafe { inner_product::inner_product(self.isa, to, &list, tile, self.modulus(basis, l)) };
             }
-        }))
+        });
+        Ok(Buffer::from_host(shape, words))
     }
 
     fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer> {
-        let x = self.read(src, "automorphism")?;
         self.check_basis(src.shape(), basis, "automorphism")?;
         let n = self.tables.degree();
-        if galois % 2 == 0 || galois as usize >= 2 * n {
+        if galois.is_multiple_of(2) || galois as usize >= 2 * n {
             return Err(BackendError::Galois { galois, degree: n });
         }
+        let x = self.limbs(self.read(src, "automorphism")?, basis.len());
+        let permutation = automorphism::Permutation::new(galois, self.tables.log_n(), self.isa.log_width());
         Ok(self.build(src.shape(), basis, |_, out, p, l| {
-            automorphism::permute(out, &x[(p * basis.len() + l) * n..][..n], galois);
+            // SAFETY: whole limbs, apart; the permutation is for this width.
+            unsafe { automorphism::permute(self.isa, out, x(p, l).as_ptr(), &permutation) }
         }))
     }
 
     fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer> {
-        let x = self.read(src, "base_convert")?;
         self.check_basis(src.shape(), &conversion.from, "base_convert")?;
         self.check_conversion(conversion, "base_convert")?;
-        let mut y = self.fresh(src.shape());
-        y.as_mut_slice().copy_from_slice(x);
-        let shape = Shape { limbs: conversion.to.len(), ..src.shape() };
-        let mut out = self.fresh(shape);
-        self.convert(y.as_mut_slice(), out.as_mut_slice(), conversion);
-        Ok(Buffer::from_host(shape, out))
+        let (from, to) = (conversion.from.len(), conversion.to.len());
+        let x = self.limbs(self.read(src, "base_convert")?, from);
+        let (n, polys) = (self.tables.degree(), src.shape().polys);
+        let stride = padded(n);
+        let mut y = self.pool.take(polys * from * stride);
+        let mut u = self.pool.take(polys * n);
+        let (y, u) = (Shared::new(y.as_mut_slice()), Shared::new(u.as_mut_slice()));
+        parallel::each(polys * from, polys * from * n, |i| {
+            let (p, l) = (i / from, i % from);
+            let (c, m) = (conversion.inv_hat[l], self.modulus(&conversion.from, l));
+            // SAFETY: whole limbs, the output this task's own.
+            unsafe { elementwise::mul_constant(self.isa, y.piece(i * stride, n), x(p, l).as_ptr(), c, n, m) };
+        });
+        let sources: Vec<_> =
+            (0..polys).map(|p| Source { conversion, y: (y, p * from * stride), stride, u: (u, p * n) }).collect();
+        self.quotients(&sources);
+        let shape = Shape { limbs: to, ..src.shape() };
+        let mut words = self.pool.take(shape.words());
+        let out = Shared::new(words.as_mut_slice());
+        let jobs: Vec<_> = sources
+            .iter()
+            .enumerate()
+            .map(|(p, source)| Job {
+                source,
+                packed: Packed::new(&self.tables, conversion, 0..to),
+                out: (0..to).map(|j| (out, (p * to + j) * n)).collect(),
+            })
+            .collect();
+        self.convert(&jobs);
+        self.each_limb(words.as_mut_slice(), &conversion.to, 1, |m, limb, _, _| {
+            // SAFETY: a whole limb, in place.
+            unsafe { elementwise::reduce(self.isa, limb, limb, n, m) }
+        });
+        Ok(Buffer::from_host(shape, words))
     }
 
     fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer> {
@@ -342,57 +384,38 @@ impl Backend for CpuBackend {
         self.check_basis(src.shape(), &plan.window, op)?;
         check::select(src.shape(), select, op)?;
         let layout = self.check_plan(plan, op)?;
-        let n = self.tables.degree();
-        let (limbs, extended, digits) = (plan.window.len(), plan.extended.len(), plan.digits.len());
-        let shape = Shape::new(select.count * digits, extended, n);
-        let mut out = self.fresh(shape);
-        for (k, digit) in plan.digits.iter().enumerate() {
-            let conversion = &plan.mod_up[k];
-            let mut y = AlignedWords::zeroed(select.count * digit.len() * n);
-            self.each_limb(y.as_mut_slice(), digit.len().max(1), |s, i, y| {
-                let poly = select.first + s * select.stride;
-                y.copy_from_slice(&x[(poly * limbs + layout.own[k][i].0) * n..][..n]);
-                self.inverse(y, digit.limbs()[i]);
-            });
-            let mut t = AlignedWords::zeroed(select.count * conversion.to.len() * n);
-            self.convert(y.as_mut_slice(), t.as_mut_slice(), conversion);
-            self.each_limb(t.as_mut_slice(), conversion.to.len().max(1), |_, j, t| {
-                self.forward(t, conversion.to.limbs()[j]);
-            });
-            let t = t.as_slice();
-            for s in 0..select.count {
-                let poly = &mut out.as_mut_slice()[(s * digits + k) * extended * n..][..extended * n];
-                for &(from, to) in &layout.own[k] {
-                    let at = ((select.first + s * select.stride) * limbs + from) * n;
-                    poly[to * n..][..n].copy_from_slice(&x[at..][..n]);
-                }
-                for (j, &to) in layout.converted[k].iter().enumerate() {
-                    poly[to * n..][..n].copy_from_slice(&t[(s * conversion.to.len() + j) * n..][..n]);
-                }
-            }
-        }
-        Ok(Buffer::from_host(shape, out))
+        let work = select.count * plan.window.len() * self.tables.degree() * 16;
+        let (shape, words) = parallel::region(work, || self.mod_up_words(x, select, plan, &layout));
+        Ok(Buffer::from_host(shape, words))
     }
 
     fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
         let op = "key_inner_product";
-        let (x, y) = (self.read(digits, op)?, self.read(key, op)?);
         self.check_basis(digits.shape(), &plan.extended, op)?;
         let count = plan.digits.len();
         let shards = self.check_key(digits.shape(), key.shape(), plan, op)?;
-        let n = self.tables.degree();
+        let (n, limbs) = (self.tables.degree(), plan.extended.len());
+        let (x, y) = (self.limbs(self.read(digits, op)?, limbs), self.limbs(self.read(key, op)?, key.shape().limbs));
         let shape = Shape { polys: 2 * shards, ..digits.shape() };
-        let (limbs, key_limbs) = (plan.extended.len(), key.shape().limbs);
-        Ok(self.build(shape, &plan.extended, |m, out, p, l| {
-            out.fill(0);
-            for k in 0..count {
-                let x = &x[((p / 2 * count + k) * limbs + l) * n..];
-                let y = &y[((plan.key_digits[k] * 2 + p % 2) * key_limbs + plan.key_limbs[l]) * n..];
-                for ((o, &a), &b) in out.iter_mut().zip(x).zip(y) {
-                    *o = m.add(*o, m.mul_mont(a, b));
-                }
+        let mut words = self.pool.take(shape.words());
+        let out = Shared::new(words.as_mut_slice());
+        let tile = n.min(INNER_PRODUCT_TILE);
+        let tiles = n / tile;
+        parallel::each(limbs * tiles, shape.words() * count, |i| {
+            let (l, at) = (i / tiles, i % tiles * tile);
+            let mut list = Vec::with_capacity(count);
+            for s in 0..shards {
+                list.clear();
+                list.extend((0..count).map(|k| {
+                    let key = |half| y(plan.key_digits[k] * 2 + half, plan.key_limbs[l])[at..].as_ptr();
+                    Term { x: x(s * count + k, l)[at..].as_ptr(), a: key(0), b: key(1) }
+                }));
+                let to = [0, 1].map(|h| out.piece(((2 * s + h) * limbs + l) * n + at, tile));
+                // SAFETY: a tile of each limb, the outputs this task's own.
+                unsafe { inner_product::inner_product(self.isa, to, &list, tile, self.modulus(&plan.extended, l)) };
             }
-        }))
+        });
+        Ok(Buffer::from_host(shape, words))
     }
 
     fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer> {
@@ -400,26 +423,44 @@ impl Backend for CpuBackend {
         let x = self.read(src, op)?;
         self.check_basis(src.shape(), &change.source, op)?;
         let positions = self.check_change(change, op)?;
-        let n = self.tables.degree();
-        let (source, dropped, target) = (change.source.len(), change.dropped.len(), change.target.len());
-        let mut y = AlignedWords::zeroed(src.shape().polys * dropped * n);
-        self.each_limb(y.as_mut_slice(), dropped.max(1), |p, i, y| {
-            y.copy_from_slice(&x[(p * source + positions[i]) * n..][..n]);
-            self.inverse(y, change.dropped.limbs()[i]);
-        });
-        let shape = Shape { limbs: target, ..src.shape() };
-        let mut out = self.fresh(shape);
-        self.convert(y.as_mut_slice(), out.as_mut_slice(), &change.conversion);
-        self.each_limb(out.as_mut_slice(), target.max(1), |p, j, t| {
-            let limb = change.target.limbs()[j];
-            let m = self.tables.modulus(limb);
-            self.forward(t, limb);
-            let kept = change.source_position[j].map(|from| &x[(p * source + from) * n..][..n]);
-            for (c, t) in t.iter_mut().enumerate() {
-                let kept = kept.map_or(0, |x| m.mul_shoup(x[c], change.keep[j], change.keep_shoup[j]));
-                *t = m.sub(kept, m.mul_shoup(*t, change.tail[j], change.tail_shoup[j]));
-            }
-        });
-        Ok(Buffer::from_host(shape, out))
+        let (shape, words) =
+            parallel::region(src.shape().words() * 8, || self.change_basis_words(x, src.shape(), change, &positions));
+        Ok(Buffer::from_host(shape, words))
+    }
+
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+        let op = "key_switch";
+        if !key_switch::fusible(plan) {
+            let digits = self.mod_up(src, select, plan)?;
+            let extended = self.key_inner_product(&digits, key, plan)?;
+            return self.change_basis(&extended, &plan.mod_down);
+        }
+        let x = self.read(src, op)?;
+        self.check_basis(src.shape(), &plan.window, op)?;
+        check::select(src.shape(), select, op)?;
+        let layout = self.check_plan(plan, op)?;
+        self.check_change(&plan.mod_down, op)?;
+        let digits = Shape::new(select.count * plan.digits.len(), plan.extended.len(), self.tables.degree());
+        self.check_key(digits, key.shape(), plan, op)?;
+        let key = Key { words: self.read(key, op)?, limbs: key.shape().limbs };
+        let work = select.count * plan.extended.len() * self.tables.degree() * 16;
+        let (shape, words) = parallel::region(work, || self.key_switch_words(x, select, key, plan, &layout));
+        Ok(Buffer::from_host(shape, words))
+    }
+}
+
+impl CpuBackend {
+    /// The limbs of two equal shapes over a basis.
+    #[allow(clippy::type_complexity)]
+    fn two<'a>(
+        &self,
+        a: &'a Buffer,
+        b: &'a Buffer,
+        basis: &Basis,
+        op: &'static str,
+    ) -> Result<(impl Fn(usize, usize) -> &'a [u32] + Copy + use<'a>, impl Fn(usize, usize) -> &'a [u32] + Copy + use<'a>)> {
+        self.check_basis(a.shape(), basis, op)?;
+        check::same(a.shape(), b.shape(), op)?;
+        Ok((self.limbs(self.read(a, op)?, basis.len()), self.limbs(self.read(b, op)?, basis.len())))
     }
 }

@@ -22,7 +22,7 @@ pub fn words(shape: Shape, len: usize, op: &'static str) -> Result<()> {
 
 /// A whole number of ciphertexts.
 pub fn even(shape: Shape, op: &'static str) -> Result<()> {
-    if shape.polys % 2 == 0 { Ok(()) } else { refuse(op, "an even number of polynomials".into(), format!("{shape:?}")) }
+    if shape.polys.is_multiple_of(2) { Ok(()) } else { refuse(op, "an even number of polynomials".into(), format!("{shape:?}")) }
 }
 
 /// A selection within the shape, without repeats.
@@ -41,7 +41,7 @@ pub fn selected(select: PolySelect, poly: usize) -> Option<usize> {
     let d = poly.checked_sub(select.first)?;
     let rank = if select.stride == 0 {
         d
-    } else if d % select.stride == 0 {
+    } else if d.is_multiple_of(select.stride) {
         d / select.stride
     } else {
         return None;
@@ -64,6 +64,19 @@ pub struct DigitLayout {
     pub own: Vec<Vec<(usize, usize)>>,
     /// Per digit and limb of its conversion's target: position in the extended basis.
     pub converted: Vec<Vec<usize>>,
+}
+
+impl DigitLayout {
+    /// The rows of digit k's conversion whose targets lie in a range of the extended basis.
+    pub fn rows(&self, k: usize, limbs: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let before = |end: usize| self.converted[k].partition_point(|&limb| limb < end);
+        before(limbs.start)..before(limbs.end)
+    }
+
+    /// If the limb of the extended basis is digit k's own, its place in the window.
+    pub fn own_at(&self, k: usize, limb: usize) -> Option<usize> {
+        self.own[k].iter().find(|&&(_, to)| to == limb).map(|&(from, _)| from)
+    }
 }
 
 impl CpuBackend {
@@ -174,7 +187,7 @@ impl CpuBackend {
     pub(super) fn check_key(&self, digits: Shape, key: Shape, plan: &GadgetPlan, op: &'static str) -> Result<usize> {
         let count = plan.digits.len();
         let fits = count > 0
-            && digits.polys % count == 0
+            && digits.polys.is_multiple_of(count)
             && plan.key_digits.len() == count
             && plan.key_limbs.len() == plan.extended.len()
             && plan.key_digits.iter().all(|&k| 2 * k + 1 < key.polys)

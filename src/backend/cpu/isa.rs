@@ -52,11 +52,11 @@ impl Isa {
     pub fn by_name(name: &str) -> Result<Self> {
         let available = Self::available();
         let have = || available.iter().map(|isa| isa.short_name()).collect::<Vec<_>>().join(", ");
-        available
-            .iter()
-            .copied()
-            .find(|isa| isa.short_name() == name)
-            .ok_or_else(|| BackendError::Isa { asked: name.to_owned(), have: have(), variable: Self::VARIABLE })
+        available.iter().copied().find(|isa| isa.short_name() == name).ok_or_else(|| BackendError::Isa {
+            asked: name.to_owned(),
+            have: have(),
+            variable: Self::VARIABLE,
+        })
     }
 
     /// The level.
@@ -79,7 +79,15 @@ impl Isa {
             Level::Avx512 => "cpu-avx512",
         }
     }
-    /// Whether a limb of this degree is long enough for the transform's vectors (two are needed).
+    /// log2 of the lanes.
+    pub const fn log_width(self) -> u32 {
+        match self.0 {
+            Level::Scalar => 0,
+            Level::Avx2 => 3,
+            Level::Avx512 => 4,
+        }
+    }
+    /// The widest set for which a limb of this degree is long enough for the transform (two vectors).
     pub(super) fn for_degree(self, degree: usize) -> Self {
         match self.0 {
             Level::Avx512 if degree < 32 => Self(Level::Avx2),

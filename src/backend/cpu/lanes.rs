@@ -55,6 +55,8 @@ pub trait Lanes: Copy {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// The unsigned minimum.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a >> BITS`.
+    fn shift_right<const BITS: u32>(self, a: Self::V) -> Self::V;
     /// `a b mod 2^32`.
     fn mul_lo(self, a: Self::V, b: Self::V) -> Self::V;
     /// `floor(a b / 2^32)`.

@@ -73,6 +73,10 @@ impl Lanes for Avx2 {
         with!(_mm256_min_epu32(a, b))
     }
     #[inline(always)]
+    fn shift_right<const BITS: u32>(self, a: __m256i) -> __m256i {
+        with!(_mm256_srl_epi32(a, _mm_cvtsi32_si128(BITS as i32)))
+    }
+    #[inline(always)]
     fn mul_lo(self, a: __m256i, b: __m256i) -> __m256i {
         with!(_mm256_mullo_epi32(a, b))
     }
@@ -122,10 +126,7 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     fn mac(self, sum: Self::A, a: Self::F, b: Self::F) -> Self::A {
-        with!((
-            _mm256_add_epi64(sum.0, _mm256_mul_epu32(a.0, b.0)),
-            _mm256_add_epi64(sum.1, _mm256_mul_epu32(a.1, b.1))
-        ))
+        with!((_mm256_add_epi64(sum.0, _mm256_mul_epu32(a.0, b.0)), _mm256_add_epi64(sum.1, _mm256_mul_epu32(a.1, b.1))))
     }
     #[inline(always)]
     fn low(self, sum: Self::A) -> __m256i {
@@ -140,10 +141,7 @@ impl Lanes for Avx2 {
         // Only the high words change: the low ones meet a zero, and so equal themselves.
         with!({
             let bound = _mm256_slli_epi64::<32>(bound);
-            (
-                _mm256_min_epu32(sum.0, _mm256_sub_epi32(sum.0, bound)),
-                _mm256_min_epu32(sum.1, _mm256_sub_epi32(sum.1, bound)),
-            )
+            (_mm256_min_epu32(sum.0, _mm256_sub_epi32(sum.0, bound)), _mm256_min_epu32(sum.1, _mm256_sub_epi32(sum.1, bound)))
         })
     }
     #[inline(always)]

@@ -47,6 +47,10 @@ impl Lanes for Scalar {
         a.min(b)
     }
     #[inline(always)]
+    fn shift_right<const BITS: u32>(self, a: u32) -> u32 {
+        a >> BITS
+    }
+    #[inline(always)]
     fn mul_lo(self, a: u32, b: u32) -> u32 {
         a.wrapping_mul(b)
     }

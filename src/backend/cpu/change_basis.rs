@@ -1,0 +1,81 @@
+//! Division with rounding from one basis to another (mod_down, rescale, both merged), group of limbs by group of limbs.
+
+use super::base_convert::{Packed, padded};
+use super::parallel::{self, Shared};
+use super::stages::{GROUP_BYTES, Job, SOURCE_BYTES, Source, group};
+use super::words::AlignedWords;
+use super::{CpuBackend, elementwise, ntt};
+use crate::backend::Shape;
+use crate::math::BasisChange;
+
+impl CpuBackend {
+    /// [`crate::backend::Backend::change_basis`] on checked arguments; `positions` of the dropped limbs in the source.
+    pub(super) fn change_basis_words(
+        &self,
+        x: &[u32],
+        shape: Shape,
+        change: &BasisChange,
+        positions: &[usize],
+    ) -> (Shape, AlignedWords) {
+        let n = self.tables.degree();
+        let (source, dropped, target) = (change.source.len(), change.dropped.len(), change.target.len());
+        let out_shape = Shape { limbs: target, ..shape };
+        let mut words = self.pool.take(out_shape.words());
+        let out = Shared::new(words.as_mut_slice());
+        let stride = padded(n);
+        let batch = (SOURCE_BYTES / (dropped * stride * 4).max(1)).clamp(1, shape.polys.max(1));
+        let mut y = self.pool.take(batch * dropped * stride);
+        let mut u = self.pool.take(batch * n);
+        let (y, u) = (Shared::new(y.as_mut_slice()), Shared::new(u.as_mut_slice()));
+        let conversion = &change.conversion;
+        for first in (0..shape.polys).step_by(batch) {
+            let count = batch.min(shape.polys - first);
+            parallel::each(count * dropped, count * dropped * n * 8, |i| {
+                let (c, d) = (i / dropped, i % dropped);
+                let from = &x[((first + c) * source + positions[d]) * n..][..n];
+                let table = self.tables.ntt(change.dropped.limbs()[d]);
+                // SAFETY: one limb, this task's own.
+                unsafe { ntt::inverse(self.ntt_isa, from.as_ptr(), y.piece(i * stride, n), table, conversion.inv_hat[d]) };
+            });
+            let sources: Vec<_> =
+                (0..count).map(|c| Source { conversion, y: (y, c * dropped * stride), stride, u: (u, c * n) }).collect();
+            self.quotients(&sources);
+            let size = group(target, count * n * 4, GROUP_BYTES);
+            for start in (0..target).step_by(size) {
+                let end = target.min(start + size);
+                let place = |c: usize, j: usize| ((first + c) * target + j) * n;
+                let jobs: Vec<_> = sources
+                    .iter()
+                    .enumerate()
+                    .map(|(c, source)| Job {
+                        source,
+                        packed: Packed::new(&self.tables, conversion, start..end),
+                        out: (start..end).map(|j| (out, place(c, j))).collect(),
+                    })
+                    .collect();
+                self.convert(&jobs);
+                let tasks = (end - start) * count;
+                parallel::each(tasks, tasks * n * 8, |i| {
+                    let (j, c) = (start + i / count, i % count);
+                    let table = self.tables.ntt(change.target.limbs()[j]);
+                    let kept = change.source_position[j].map(|p| &x[((first + c) * source + p) * n..][..n]);
+                    let (keep, tail) = ((change.keep[j], change.keep_shoup[j]), (change.tail[j], change.tail_shoup[j]));
+                    let to = out.piece(place(c, j), n);
+                    let log_blocks = ntt::log_blocks(self.ntt_isa, table.log_n());
+                    let len = n >> log_blocks;
+                    // SAFETY: one limb, this task's own, block by block.
+                    unsafe {
+                        ntt::forward_top(self.ntt_isa, to, to, table);
+                        for block in 0..1 << log_blocks {
+                            ntt::forward_block(self.ntt_isa, to, to, table, block);
+                            let at = block * len;
+                            let kept = kept.map(|k| k[at..][..len].as_ptr());
+                            elementwise::divide_tail(self.isa, to.add(at), kept, keep, tail, len, table.modulus());
+                        }
+                    }
+                });
+            }
+        }
+        (out_shape, words)
+    }
+}

@@ -1,0 +1,160 @@
+//! Word-by-word kernels of one limb. Lengths are multiples of 16.
+
+use super::lanes::{LaneModulus, Lanes, kernel};
+use crate::math::Modulus;
+
+/// `out[i] = e` over vectors of the inputs.
+macro_rules! map {
+    ($l:ident, $len:ident, $out:ident <- ($($in:ident),*) $e:expr) => {{
+        let mut at = 0;
+        while at < $len {
+            // SAFETY: the caller's promise: all pointers are valid for `len` words.
+            unsafe {
+                $( let $in = $l.load($in.add(at)); )*
+                $l.store($out.add(at), $e);
+            }
+            at += L::WIDTH;
+        }
+    }};
+}
+
+#[inline(always)]
+unsafe fn add_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    map!(l, len, out <- (a, b) m.add(a, b))
+}
+#[inline(always)]
+unsafe fn sub_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    map!(l, len, out <- (a, b) m.sub(a, b))
+}
+#[inline(always)]
+unsafe fn negate_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    map!(l, len, out <- (a) m.reduce_once(l.sub(m.q, a)))
+}
+#[inline(always)]
+unsafe fn add_constant_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    let c = l.splat(c);
+    map!(l, len, out <- (a) m.add(a, c))
+}
+#[inline(always)]
+unsafe fn mul_constant_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    let (w, ws) = (l.splat(c), l.splat(modulus.shoup(c)));
+    map!(l, len, out <- (a) m.reduce_once(m.mul_shoup_lazy(a, w, ws)))
+}
+#[inline(always)]
+unsafe fn mul_plain_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    map!(l, len, out <- (a, b) m.redc(l.mac(l.zero(), l.factor(a), l.factor(b))))
+}
+
+#[inline(always)]
+unsafe fn reduce_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    map!(l, len, out <- (a) m.reduce_once(m.reduce_twice(a)))
+}
+
+#[inline(always)]
+unsafe fn tensor_body<L: Lanes>(l: L, out: [*mut u32; 3], a: [*const u32; 2], b: [*const u32; 2], len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    let (r, rs) = (l.splat(modulus.r()), l.splat(modulus.shoup(modulus.r())));
+    let mut at = 0;
+    while at < len {
+        // SAFETY: the caller's promise: all pointers are valid for `len` words.
+        unsafe {
+            // Into Montgomery form, in [0, 2q): two products with values below q sum to less than 4 q^2.
+            let a0 = l.factor(m.mul_shoup_lazy(l.load(a[0].add(at)), r, rs));
+            let a1 = l.factor(m.mul_shoup_lazy(l.load(a[1].add(at)), r, rs));
+            let (b0, b1) = (l.factor(l.load(b[0].add(at))), l.factor(l.load(b[1].add(at))));
+            l.store(out[0].add(at), m.redc(l.mac(l.zero(), a0, b0)));
+            l.store(out[1].add(at), m.redc(l.mac(l.mac(l.zero(), a0, b1), a1, b0)));
+            l.store(out[2].add(at), m.redc(l.mac(l.zero(), a1, b1)));
+        }
+        at += L::WIDTH;
+    }
+}
+
+#[inline(always)]
+unsafe fn divide_tail_body<L: Lanes>(
+    l: L,
+    out: *mut u32,
+    kept: Option<*const u32>,
+    keep: (u32, u32),
+    tail: (u32, u32),
+    len: usize,
+    modulus: &Modulus,
+) {
+    let m = LaneModulus::new(l, modulus);
+    let (tail, tail_shoup) = (l.splat(tail.0), l.splat(tail.1));
+    let (keep, keep_shoup) = (l.splat(keep.0), l.splat(keep.1));
+    let read = out.cast_const();
+    match kept {
+        Some(kept) => map!(l, len, out <- (read, kept) {
+            let kept = m.reduce_once(m.mul_shoup_lazy(kept, keep, keep_shoup));
+            m.sub(kept, m.reduce_once(m.mul_shoup_lazy(read, tail, tail_shoup)))
+        }),
+        None => map!(l, len, out <- (read) {
+            m.reduce_once(l.sub(m.q, m.reduce_once(m.mul_shoup_lazy(read, tail, tail_shoup))))
+        }),
+    }
+}
+
+kernel! {
+    /// `out = a + b`.
+    /// # Safety
+    /// Pointers valid for `len` words, equal or apart; likewise for all kernels here.
+    pub fn add(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = add_body
+}
+kernel! {
+    /// `out = a mod q`, from `[0, 4q)`.
+    /// # Safety
+    /// As for [`add`].
+    pub fn reduce(out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) = reduce_body
+}
+kernel! {
+    /// `out = a - b`.
+    /// # Safety
+    /// As for [`add`].
+    pub fn sub(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = sub_body
+}
+kernel! {
+    /// `out = -a`.
+    /// # Safety
+    /// As for [`add`].
+    pub fn negate(out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) = negate_body
+}
+kernel! {
+    /// `out = a + c`.
+    /// # Safety
+    /// As for [`add`].
+    pub fn add_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = add_constant_body
+}
+kernel! {
+    /// `out = a c`.
+    /// # Safety
+    /// As for [`add`].
+    pub fn mul_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = mul_constant_body
+}
+kernel! {
+    /// `out = a b 2^-32`: b in Montgomery form.
+    /// # Safety
+    /// As for [`add`].
+    pub fn mul_plain(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = mul_plain_body
+}
+kernel! {
+    /// `out = (a0 b0, a0 b1 + a1 b0, a1 b1)`.
+    /// # Safety
+    /// As for [`add`].
+    pub fn tensor(out: [*mut u32; 3], a: [*const u32; 2], b: [*const u32; 2], len: usize, modulus: &Modulus) = tensor_body
+}
+kernel! {
+    /// `out = kept keep - out tail`: the tail of a division with rounding; constants with Shoup companions.
+    /// # Safety
+    /// As for [`add`].
+    pub fn divide_tail(
+        out: *mut u32, kept: Option<*const u32>, keep: (u32, u32), tail: (u32, u32), len: usize, modulus: &Modulus,
+    ) = divide_tail_body
+}

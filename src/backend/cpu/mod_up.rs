@@ -1,0 +1,119 @@
+//! Digits for key switching, group of limbs by group of limbs: a group is converted and transformed before the next one.
+
+use super::base_convert::{Packed, padded};
+use super::check::DigitLayout;
+use super::parallel::{self, Shared};
+use super::stages::{GROUP_BYTES, Job, SOURCE_BYTES, Source, group};
+use super::words::AlignedWords;
+use super::{CpuBackend, ntt};
+use crate::backend::{GadgetPlan, PolySelect, Shape};
+
+/// The digits of some shards before conversion: scaled coefficients of all window limbs, and quotients.
+#[derive(Debug)]
+pub struct Digits {
+    y: AlignedWords,
+    u: AlignedWords,
+}
+
+impl CpuBackend {
+    /// How many polynomials to cut into digits at once, `others` limbs of the same size being kept beside each.
+    pub(super) fn digit_batch(&self, plan: &GadgetPlan, others: usize, count: usize) -> usize {
+        let bytes = (plan.window.len() + others) * padded(self.tables.degree()) * 4;
+        (SOURCE_BYTES / bytes.max(1)).clamp(1, count.max(1))
+    }
+
+    /// Memory for the digits of `batch` polynomials.
+    pub(super) fn digits_scratch(&self, plan: &GadgetPlan, batch: usize) -> Digits {
+        let n = self.tables.degree();
+        Digits { y: self.pool.take(batch * plan.window.len() * padded(n)), u: self.pool.take(batch * plan.digits.len() * n) }
+    }
+
+    /// Inverse transforms and quotients of polynomials `first..first + count` of the selection.
+    pub(super) fn digits<'a>(
+        &self,
+        scratch: &mut Digits,
+        (x, select): (&[u32], PolySelect),
+        (first, count): (usize, usize),
+        plan: &'a GadgetPlan,
+        layout: &DigitLayout,
+    ) -> Vec<Source<'a>> {
+        let n = self.tables.degree();
+        let (limbs, stride) = (plan.window.len(), padded(n));
+        let y = Shared::new(scratch.y.as_mut_slice());
+        let u = Shared::new(scratch.u.as_mut_slice());
+        let mut sources = Vec::new();
+        let mut tasks = Vec::new();
+        for c in 0..count {
+            let poly = select.first + (first + c) * select.stride;
+            let mut at = c * limbs * stride;
+            for (k, conversion) in plan.mod_up.iter().enumerate() {
+                sources.push(Source { conversion, y: (y, at), stride, u: (u, (c * plan.digits.len() + k) * n) });
+                for (i, &(from, _)) in layout.own[k].iter().enumerate() {
+                    tasks.push((&x[(poly * limbs + from) * n..][..n], at, conversion.from.limbs()[i], conversion.inv_hat[i]));
+                    at += stride;
+                }
+            }
+        }
+        parallel::each(tasks.len(), tasks.len() * n * 8, |i| {
+            let (x, at, limb, factor) = tasks[i];
+            // SAFETY: one limb each, y's checked to be there and its task's own.
+            unsafe { ntt::inverse(self.ntt_isa, x.as_ptr(), y.piece(at, n), self.tables.ntt(limb), factor) };
+        });
+        self.quotients(&sources);
+        sources
+    }
+
+    /// [`crate::backend::Backend::mod_up`] on checked arguments.
+    pub(super) fn mod_up_words(
+        &self,
+        x: &[u32],
+        select: PolySelect,
+        plan: &GadgetPlan,
+        layout: &DigitLayout,
+    ) -> (Shape, AlignedWords) {
+        let n = self.tables.degree();
+        let (limbs, extended, digits) = (plan.window.len(), plan.extended.len(), plan.digits.len());
+        let shape = Shape::new(select.count * digits, extended, n);
+        let mut words = self.pool.take(shape.words());
+        let out = Shared::new(words.as_mut_slice());
+        let batch = self.digit_batch(plan, 0, select.count);
+        let mut scratch = self.digits_scratch(plan, batch);
+        for first in (0..select.count).step_by(batch) {
+            let count = batch.min(select.count - first);
+            let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
+            let size = group(extended, count * digits * n * 4, GROUP_BYTES);
+            for start in (0..extended).step_by(size) {
+                let end = extended.min(start + size);
+                let place = |c: usize, k: usize, limb: usize| (((first + c) * digits + k) * extended + limb) * n;
+                let mut jobs = Vec::new();
+                for (i, source) in sources.iter().enumerate() {
+                    let (c, k) = (i / digits, i % digits);
+                    let rows = layout.rows(k, start..end);
+                    if !rows.is_empty() {
+                        jobs.push(Job {
+                            source,
+                            packed: Packed::new(&self.tables, source.conversion, rows.clone()),
+                            out: layout.converted[k][rows].iter().map(|&limb| (out, place(c, k, limb))).collect(),
+                        });
+                    }
+                }
+                self.convert(&jobs);
+                let tasks = (end - start) * count * digits;
+                parallel::each(tasks, tasks * n * 8, |i| {
+                    let (limb, c, k) = (start + i / (count * digits), i / digits % count, i % digits);
+                    let to = out.piece(place(c, k, limb), n);
+                    // SAFETY: one limb, this task's own.
+                    unsafe {
+                        if let Some(from) = layout.own_at(k, limb) {
+                            let poly = select.first + (first + c) * select.stride;
+                            std::ptr::copy_nonoverlapping(x[(poly * limbs + from) * n..][..n].as_ptr(), to, n);
+                        } else {
+                            ntt::forward(self.ntt_isa, to, to, self.tables.ntt(plan.extended.limbs()[limb]));
+                        }
+                    }
+                });
+            }
+        }
+        (shape, words)
+    }
+}

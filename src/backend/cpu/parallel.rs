@@ -1,0 +1,50 @@
+//! Parallel loops over disjoint pieces of buffers.
+
+use rayon::prelude::*;
+
+/// Words of work below which a loop is not worth sharing out (a hand-over costs some microseconds).
+const SMALLEST: usize = 1 << 15;
+
+/// Runs `f(0..count)`, in parallel if all of it is worth `work` word operations or more than a hand-over.
+pub fn each(count: usize, work: usize, f: impl Fn(usize) + Sync) {
+    if count < 2 || work < SMALLEST || rayon::current_num_threads() == 1 {
+        (0..count).for_each(f);
+    } else {
+        (0..count).into_par_iter().for_each(&f);
+    }
+}
+
+/// Runs a routine of several parallel loops, handing it over to the pool once.
+pub fn region<T: Send>(work: usize, f: impl FnOnce() -> T + Send) -> T {
+    if work < SMALLEST || rayon::current_num_threads() == 1 || rayon::current_thread_index().is_some() {
+        f()
+    } else {
+        rayon::scope(|_| f())
+    }
+}
+
+/// A buffer whose pieces tasks write, each its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared {
+    at: *mut u32,
+    len: usize,
+}
+
+// SAFETY: only a pointer; every dereference is an `unsafe` of the kernel that makes it, on its own piece.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// All of a buffer, which must not be used otherwise while tasks run.
+    pub fn new(words: &mut [u32]) -> Self {
+        Self { at: words.as_mut_ptr(), len: words.len() }
+    }
+    /// The words from `at`, of which `len` must be there.
+    #[inline(always)]
+    pub fn piece(self, at: usize, len: usize) -> *mut u32 {
+        assert!(at <= self.len && len <= self.len - at, "a piece within the buffer");
+        // SAFETY: just checked.
+        unsafe { self.at.add(at) }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the fused composites share: quotients and conversions of many limbs, tile by tile, and how much of them to take
+//! at once so that what one stage writes is still in the cache when the next one reads it.
+
+use super::CpuBackend;
+use super::base_convert::{self, Packed, Span};
+use super::parallel::{self, Shared};
+use crate::math::BaseConversion;
+
+/// Bytes of last-level cache that a group of limbs between two stages may take.
+pub const GROUP_BYTES: usize = 8 << 20;
+/// Bytes of last-level cache that the scaled source limbs may take.
+pub const SOURCE_BYTES: usize = 16 << 20;
+/// Words of a task of a conversion.
+const SPAN: usize = 1024;
+
+/// Where limbs are: a buffer and a first word.
+pub type At = (Shared, usize);
+
+/// Source limbs of one polynomial, scaled, with their quotients.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The conversion.
+    pub conversion: &'a BaseConversion,
+    /// The limbs.
+    pub y: At,
+    /// Words between two limbs.
+    pub stride: usize,
+    /// The quotients.
+    pub u: At,
+}
+
+/// One source converted to some limbs.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// From here.
+    pub source: &'a Source<'a>,
+    /// The constants of the targets.
+    pub packed: Packed,
+    /// The targets.
+    pub out: Vec<At>,
+}
+
+/// The number of limbs (or polynomials) to take at once: as many as fit `budget`, a multiple of the threads if that fits,
+/// and no small rest.
+pub fn group(count: usize, bytes: usize, budget: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let fits = (budget / bytes.max(1)).max(1);
+    if count <= fits {
+        return count.max(1);
+    }
+    let fits = fits.max(threads) / threads * threads;
+    // Even groups, still multiples of the threads.
+    count.div_ceil(count.div_ceil(fits)).next_multiple_of(threads).min(fits)
+}
+
+impl CpuBackend {
+    fn spans(&self) -> (usize, usize) {
+        let n = self.tables.degree();
+        (n.div_ceil(SPAN), n.min(SPAN))
+    }
+
+    fn span(&self, source: &Source<'_>, at: usize, len: usize) -> Span {
+        let from = source.conversion.from.len();
+        let y = source.y.0.piece(source.y.1 + at, if from == 0 { 0 } else { (from - 1) * source.stride + len });
+        Span { y, stride: source.stride, u: source.u.0.piece(source.u.1 + at, len), len }
+    }
+
+    /// The quotients of all sources.
+    pub(super) fn quotients(&self, sources: &[Source<'_>]) {
+        let (spans, len) = self.spans();
+        let limbs: usize = sources.iter().map(|s| s.conversion.from.len()).sum();
+        parallel::each(sources.len() * spans, limbs * self.tables.degree(), |i| {
+            let source = &sources[i / spans];
+            let span = self.span(source, i % spans * len, len);
+            // SAFETY: the pieces were checked to be there; each task has its own part of u.
+            unsafe { base_convert::quotient(self.isa, span, &source.conversion.reciprocal) };
+        });
+    }
+
+    /// All conversions; targets in `[0, 3q)`.
+    pub(super) fn convert(&self, jobs: &[Job<'_>]) {
+        let (spans, len) = self.spans();
+        let work: usize = jobs.iter().map(|j| j.packed.from() * j.packed.to()).sum();
+        parallel::each(jobs.len() * spans, work * self.tables.degree(), |i| {
+            let (job, at) = (&jobs[i % jobs.len()], i / jobs.len() * len);
+            let out: Vec<_> = job.out.iter().map(|&(to, first)| to.piece(first, at + len)).collect();
+            // SAFETY: the pieces were checked to be there; each task writes its own words.
+            unsafe { base_convert::convert(self.isa, self.span(job.source, at, len), &job.packed, at, &out) };
+        });
+    }
+}
