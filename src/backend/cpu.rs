@@ -107,11 +107,14 @@ impl Backend for CpuBackend {
 
     fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
         let shape = Shape::new(polys, basis.len(), self.tables.degree());
-        let mut out = self.fresh(shape);
-        self.check_basis(shape, basis, "upload_ntt")?;
-        self.each_limb(out.as_mut_slice(), basis.len().max(1), |p, l, limb| {
-            fill(p, l, limb);
-            ntt::forward(limb, self.tables.ntt(basis.limbs()[l]));
+        let n = self.tables.degree();
+        let mut out = self.pool.take(shape.words());
+        self.each_limb(out.as_mut_slice(), basis, 8, |_, limb, p, l| {
+            // SAFETY: a whole limb, its task's own; it holds initialised words (the pool's are).
+            let words = unsafe { std::slice::from_raw_parts_mut(limb, n) };
+            fill(p, l, words);
+            // SAFETY: a whole limb, its task's own; `ntt_isa` suits the degree.
+            unsafe { ntt::forward(self.ntt_isa, limb, limb, self.tables.ntt(basis.limbs()[l])) }
         });
         Ok(Buffer::from_host(shape, out))
     }
