@@ -1,4 +1,70 @@
 //! Circuits built from evaluator operations: linear transforms over shards, polynomials.
+//!
+//! A circuit is written once, over [`Engine`], and runs on ciphertexts ([`EncryptedEngine`]), on levels and scales alone
+//! ([`TraceEngine`], which counts what it would cost) and on clear slot vectors ([`ClearEngine`]).
 
+pub mod clear;
+pub mod encrypted;
+pub mod engine;
 pub mod linear_transform;
-pub use linear_transform::SlotMatrix;
+pub mod polynomial;
+pub mod trace;
+
+pub use clear::ClearEngine;
+pub use encrypted::EncryptedEngine;
+pub use engine::Engine;
+pub use linear_transform::{LinearTransform, Packing, SlotMatrix, Split};
+pub use trace::{Counts, TraceEngine};
+
+use crate::ckks::{CkksError, Level};
+
+/// What can go wrong in a circuit.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CircuitError {
+    /// Wrong number of shards.
+    #[error("{operation}: expected {expected} shards, found {found}")]
+    Shards {
+        /// The operation.
+        operation: &'static str,
+        /// Shards it needs.
+        expected: usize,
+        /// Shards it got.
+        found: usize,
+    },
+    /// Two operands at different levels.
+    #[error("{operation}: operands at levels {left} and {right}; drop the higher one first")]
+    Levels {
+        /// The operation.
+        operation: &'static str,
+        /// Level of the first operand.
+        left: Level,
+        /// Level of the second.
+        right: Level,
+    },
+    /// No level left.
+    #[error("{operation} needs {needed} level(s) and the value is at level {have}; use a preset with more levels")]
+    LevelsExhausted {
+        /// The operation.
+        operation: &'static str,
+        /// Levels it consumes.
+        needed: usize,
+        /// Levels there are.
+        have: usize,
+    },
+    /// A matrix that is all zero.
+    #[error("a linear transform without any nonzero diagonal computes nothing; remove the layer or fix its weights")]
+    EmptyMatrix,
+    /// A polynomial that cannot be evaluated.
+    #[error("polynomial: {0}")]
+    Polynomial(String),
+    /// From the scheme.
+    #[error(transparent)]
+    Ckks(#[from] CkksError),
+}
+
+/// The level `by` below, or the typed error that says it does not exist.
+fn below(level: Level, by: usize, operation: &'static str) -> Result<Level, CircuitError> {
+    let have = level.0;
+    have.checked_sub(by).map(Level).ok_or(CircuitError::LevelsExhausted { operation, needed: by, have })
+}

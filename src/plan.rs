@@ -1,3 +1,85 @@
-//! Plans: programs over sharded values, their levels, keys, counts and execution.
+//! Plans: programs over sharded values, their levels, splits, keys, counts, cost and execution.
+//!
+//! A [`Plan`] is a value made before any key exists: it says what a program will do on a parameter set. What it counts
+//! is counted by running the same circuits that will run on ciphertexts, on an engine that only tracks levels.
 
+pub mod cost;
+pub mod execute;
+pub mod planner;
 pub mod program;
+
+pub use cost::CostModel;
+pub use execute::{Progress, execute};
+pub use planner::{LayerReport, Plan, PlanOptions, PlannedOperation, PlannedStep};
+pub use program::{Operation, Program, Step, ValueId};
+
+use crate::{
+    circuits::CircuitError,
+    ckks::{CkksError, ParamsError},
+};
+
+/// What can go wrong in planning or running a program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The program is deeper than the parameter set.
+    #[error(
+        "the program needs {needed} levels and preset `{preset}` has {have}; use a preset with more levels or a shallower model"
+    )]
+    LevelsExhausted {
+        /// Levels the program consumes.
+        needed: usize,
+        /// Levels the preset has.
+        have: usize,
+        /// The preset.
+        preset: String,
+    },
+    /// The program was laid out for another slot count.
+    #[error(
+        "the program is laid out for {program} slots and preset `{preset}` has {have}; lower the model again for this preset"
+    )]
+    Slots {
+        /// Slots of the program's layouts.
+        program: usize,
+        /// Slots of the preset.
+        have: usize,
+        /// The preset.
+        preset: String,
+    },
+    /// A step that names a value not made before it.
+    #[error("step {step} (`{layer}`) uses value {value}, which no earlier step makes")]
+    UndefinedValue {
+        /// The step.
+        step: usize,
+        /// Its layer.
+        layer: String,
+        /// The value.
+        value: usize,
+    },
+    /// An input that does not fit the program.
+    #[error("the program takes {expected} input shards at level {level}, found {found} at level {found_level}")]
+    Input {
+        /// Shards it takes.
+        expected: usize,
+        /// Level it takes them at.
+        level: usize,
+        /// Shards it got.
+        found: usize,
+        /// Their level.
+        found_level: usize,
+    },
+    /// A failure inside a layer.
+    #[error("layer `{layer}`: {source}")]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// What happened.
+        source: CircuitError,
+    },
+    /// From the parameter set.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// From the scheme.
+    #[error(transparent)]
+    Ckks(#[from] CkksError),
+}

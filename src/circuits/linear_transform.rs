@@ -1,4 +1,15 @@
-//! A layer as a sparse block matrix over shards, cut into diagonals.
+//! A layer as a sparse block matrix over shards, cut into diagonals and evaluated with baby and giant steps.
+//!
+//! With a rotation written `r = g + b`, `out[o] = sum_g rot_g( sum_{i,b} D'(o,i,g+b) * rot_b(in[i]) )` where
+//! `D'(..)[s] = D(..)[s - g]` (Halevi-Shoup 2018, section 4). The baby rotations of one input shard share one mod_up
+//! (hoisting) and serve every output shard; the sum over input shards stands before the giant rotation; the key-switched
+//! giants of one output add up in the extended basis, so that one mod_down, merged with the rescale, ends each output
+//! (double hoisting; Bossuat et al. 2021, section 4). Every step acts on all shards at once, so that a rotation key is
+//! read once for the whole image.
+
+use super::{CircuitError, Engine};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A linear map from `inputs` shards of `slots` values to `outputs` shards, given by its generalised diagonals:
 ///
@@ -18,4 +29,286 @@ pub trait SlotMatrix: Send + Sync + std::fmt::Debug {
     fn rotations(&self, output: usize, input: usize) -> &[u32];
     /// Writes the diagonal (`slots` values, every one of them) of a rotation listed by [`Self::rotations`].
     fn diagonal(&self, output: usize, input: usize, rotation: u32, values: &mut [f64]);
+}
+
+/// How rotations are split: `b` is the centred remainder of `r` modulo `modulus`, in `[-modulus/2, modulus/2)`, and
+/// `g = r - b`. `modulus = slots` means babies only, `modulus = 1` giants only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Split {
+    /// A power of two up to the slot count.
+    pub modulus: usize,
+}
+
+impl Split {
+    /// `(giant, baby)` of a rotation, both in `[0, slots)`.
+    pub fn parts(self, rotation: usize, slots: usize) -> (usize, usize) {
+        let remainder = rotation % self.modulus;
+        let centred =
+            if remainder >= self.modulus.div_ceil(2) && self.modulus > 1 { remainder + slots - self.modulus } else { remainder };
+        let baby = centred % slots;
+        ((rotation + slots - baby) % slots, baby)
+    }
+}
+
+/// How real shards share complex slots, which halves the plaintext products.
+///
+/// Slots are complex, images are real. With two outputs in one, `out_0 + i out_1 = sum (D_0 + i D_1) rot(x)`; with two
+/// inputs in one, `Re sum (D_0 - i D_1) rot(x_0 + i x_1) = sum D_0 rot(x_0) + D_1 rot(x_1)`. Either way one conjugation
+/// an output ciphertext takes the parts apart: `2 Re y = y + conj(y)`, `2 Im y = -i (y - conj(y))`; the halves are
+/// folded into the diagonals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+pub enum Packing {
+    /// One shard a ciphertext throughout.
+    Real,
+    /// Input shards 2k and 2k + 1 become one: half the baby rotations as well.
+    Inputs,
+    /// Output shards 2k and 2k + 1 are computed as one: half the giant rotations as well.
+    Outputs,
+}
+
+/// One product of the inner sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    /// Input shard, packed.
+    pub input: usize,
+    /// Index into [`LinearTransform::babies`].
+    pub baby: usize,
+    /// The whole rotation r = g + b.
+    pub rotation: u32,
+}
+
+/// What an evaluation costs in key switches, for choosing a split and a packing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransformCounts {
+    /// Input ciphertexts, packed.
+    pub inputs: usize,
+    /// Output ciphertexts, packed.
+    pub outputs: usize,
+    /// Baby rotations by a nonzero amount.
+    pub babies: usize,
+    /// Giant rotations by a nonzero amount.
+    pub giants: usize,
+    /// Plaintext products.
+    pub products: usize,
+    /// Conjugations.
+    pub conjugations: usize,
+}
+
+/// A matrix with its split and packing: everything the evaluation needs but the numbers.
+#[derive(Debug, Clone)]
+pub struct LinearTransform {
+    matrix: Arc<dyn SlotMatrix>,
+    split: Split,
+    packing: Packing,
+    babies: Vec<usize>,
+    /// Giant -> for each packed output its terms.
+    giants: BTreeMap<usize, Vec<Vec<Term>>>,
+    products: usize,
+}
+
+impl LinearTransform {
+    /// Cuts a matrix by a split and a packing.
+    pub fn new(matrix: Arc<dyn SlotMatrix>, split: Split, packing: Packing) -> Self {
+        let slots = matrix.slots();
+        let blocks = packed_rotations(&*matrix, packing);
+        let babies: BTreeSet<usize> =
+            blocks.iter().flat_map(|(_, _, rs)| rs.iter().map(|&r| split.parts(r as usize, slots).1)).collect();
+        let babies: Vec<usize> = babies.into_iter().collect();
+        let (_, outputs) = packed_shards(&*matrix, packing);
+        let mut giants: BTreeMap<usize, Vec<Vec<Term>>> = BTreeMap::new();
+        let mut products = 0;
+        for (output, input, rotations) in blocks {
+            for rotation in rotations {
+                let (g, b) = split.parts(rotation as usize, slots);
+                let baby = babies.binary_search(&b).unwrap_or(0);
+                giants.entry(g).or_insert_with(|| vec![Vec::new(); outputs])[output].push(Term { input, baby, rotation });
+                products += 1;
+            }
+        }
+        Self { matrix, split, packing, babies, giants, products }
+    }
+
+    /// The cheapest split and packing by a cost function.
+    pub fn cheapest(matrix: Arc<dyn SlotMatrix>, cost: impl Fn(&TransformCounts) -> f64) -> Self {
+        let slots = matrix.slots();
+        let mut best = (f64::INFINITY, Split { modulus: slots }, Packing::Real);
+        for packing in [Packing::Real, Packing::Inputs, Packing::Outputs] {
+            let useful = match packing {
+                Packing::Real => true,
+                Packing::Inputs => matrix.inputs() > 1,
+                Packing::Outputs => matrix.outputs() > 1,
+            };
+            if !useful {
+                continue;
+            }
+            let blocks = packed_rotations(&*matrix, packing);
+            let all: BTreeSet<usize> = blocks.iter().flat_map(|(_, _, rs)| rs.iter().map(|&r| r as usize)).collect();
+            let products = blocks.iter().map(|(_, _, rs)| rs.len()).sum();
+            let (inputs, outputs) = packed_shards(&*matrix, packing);
+            let conjugations = if packing == Packing::Real { 0 } else { outputs };
+            for log in 0..=slots.trailing_zeros() {
+                let split = Split { modulus: 1 << log };
+                let (giants, babies): (BTreeSet<usize>, BTreeSet<usize>) = all.iter().map(|&r| split.parts(r, slots)).unzip();
+                let nonzero = |set: &BTreeSet<usize>| set.iter().filter(|&&r| r != 0).count();
+                let counts = TransformCounts {
+                    inputs,
+                    outputs,
+                    babies: nonzero(&babies),
+                    giants: nonzero(&giants),
+                    products,
+                    conjugations,
+                };
+                let c = cost(&counts);
+                if c < best.0 {
+                    best = (c, split, packing);
+                }
+            }
+        }
+        Self::new(matrix, best.1, best.2)
+    }
+
+    /// The matrix.
+    pub fn matrix(&self) -> &Arc<dyn SlotMatrix> {
+        &self.matrix
+    }
+    /// The split.
+    pub fn split(&self) -> Split {
+        self.split
+    }
+    /// The packing.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+    /// Input and output ciphertexts after packing.
+    pub fn packed_shards(&self) -> (usize, usize) {
+        packed_shards(&*self.matrix, self.packing)
+    }
+    /// The baby rotations, ascending; 0 may be among them.
+    pub fn babies(&self) -> &[usize] {
+        &self.babies
+    }
+    /// The giant rotations; 0 may be among them.
+    pub fn giants(&self) -> impl Iterator<Item = usize> + '_ {
+        self.giants.keys().copied()
+    }
+    /// Plaintext products.
+    pub fn products(&self) -> usize {
+        self.products
+    }
+
+    /// Where a term's operand stands in the packed input rotated by all babies ([`Engine::rotate_all`]).
+    pub fn source(&self, term: Term) -> usize {
+        term.baby * self.packed_shards().0 + term.input
+    }
+
+    /// Writes the diagonal of a term turned back by its giant, real and imaginary parts: `values[s] = D[s - g]`.
+    pub fn turned_diagonal(&self, output: usize, giant: usize, term: Term, re: &mut [f64], im: &mut [f64]) {
+        let (o, i, r) = (output, term.input, term.rotation);
+        match self.packing {
+            Packing::Real => {
+                self.matrix.diagonal(o, i, r, re);
+                im.fill(0.0);
+            }
+            Packing::Inputs => {
+                self.diagonal_or_zero(o, 2 * i, r, 0.5, re);
+                self.diagonal_or_zero(o, 2 * i + 1, r, -0.5, im);
+            }
+            Packing::Outputs => {
+                self.diagonal_or_zero(2 * o, i, r, 0.5, re);
+                self.diagonal_or_zero(2 * o + 1, i, r, 0.5, im);
+            }
+        }
+        re.rotate_right(giant % re.len().max(1));
+        im.rotate_right(giant % im.len().max(1));
+    }
+
+    fn diagonal_or_zero(&self, output: usize, input: usize, rotation: u32, factor: f64, values: &mut [f64]) {
+        let m = &self.matrix;
+        let there = output < m.outputs() && input < m.inputs() && m.rotations(output, input).binary_search(&rotation).is_ok();
+        if there {
+            m.diagonal(output, input, rotation, values);
+            values.iter_mut().for_each(|v| *v *= factor);
+        } else {
+            values.fill(0.0);
+        }
+    }
+
+    /// Applies the transform: one level, result at the canonical scale one level below.
+    ///
+    /// Cost, S_in and S_out packed ciphertexts: one mod_up an input, one key product and mod_down a baby rotation and
+    /// input, one mod_up and key product a giant rotation and output, one mod_down-rescale an output,
+    /// [`Self::products`] plaintext products, one conjugation an output if packed.
+    pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value) -> Result<E::Value, CircuitError> {
+        if engine.shards(x) != self.matrix.inputs() {
+            return Err(CircuitError::Shards {
+                operation: "linear transform",
+                expected: self.matrix.inputs(),
+                found: engine.shards(x),
+            });
+        }
+        let rotated = match self.packing {
+            Packing::Inputs => engine.rotate_all(&engine.pack_pairs(x)?, &self.babies)?,
+            _ => engine.rotate_all(x, &self.babies)?,
+        };
+        let mut sum = None;
+        for (&giant, outputs) in &self.giants {
+            let inner = engine.inner_product(&rotated, self, giant, outputs)?;
+            engine.accumulate_rotated(&mut sum, inner, giant)?;
+        }
+        let y = engine.finish(sum.ok_or(CircuitError::EmptyMatrix)?)?;
+        match self.packing {
+            Packing::Real => Ok(y),
+            Packing::Inputs => engine.real_parts(&y),
+            Packing::Outputs => engine.unpack_pairs(&y, self.matrix.outputs()),
+        }
+    }
+}
+
+fn packed_shards(matrix: &dyn SlotMatrix, packing: Packing) -> (usize, usize) {
+    match packing {
+        Packing::Real => (matrix.inputs(), matrix.outputs()),
+        Packing::Inputs => (matrix.inputs().div_ceil(2), matrix.outputs()),
+        Packing::Outputs => (matrix.inputs(), matrix.outputs().div_ceil(2)),
+    }
+}
+
+/// `(packed output, packed input, rotations)` of every block; the rotations of a pair are the union of its two.
+fn packed_rotations(matrix: &dyn SlotMatrix, packing: Packing) -> Vec<(usize, usize, Vec<u32>)> {
+    let (inputs, outputs) = packed_shards(matrix, packing);
+    let of = |o: usize, i: usize| if o < matrix.outputs() && i < matrix.inputs() { matrix.rotations(o, i) } else { &[] };
+    let mut blocks = Vec::with_capacity(inputs * outputs);
+    for output in 0..outputs {
+        for input in 0..inputs {
+            let parts = match packing {
+                Packing::Real => [of(output, input), &[]],
+                Packing::Inputs => [of(output, 2 * input), of(output, 2 * input + 1)],
+                Packing::Outputs => [of(2 * output, input), of(2 * output + 1, input)],
+            };
+            let union: BTreeSet<u32> = parts.into_iter().flatten().copied().collect();
+            blocks.push((output, input, union.into_iter().collect()));
+        }
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn split_parts_add_up_and_babies_are_centred() {
+        for log_slots in [4usize, 9] {
+            let slots = 1 << log_slots;
+            for log in 0..=log_slots {
+                let split = Split { modulus: 1 << log };
+                for r in 0..slots {
+                    let (g, b) = split.parts(r, slots);
+                    assert_eq!((g + b) % slots, r);
+                    assert_eq!(g % split.modulus, 0);
+                    let centred = if b >= slots / 2 { b as isize - slots as isize } else { b as isize };
+                    assert!(2 * centred.unsigned_abs() <= split.modulus, "modulus {} baby {centred}", split.modulus);
+                }
+            }
+        }
+    }
 }

@@ -105,6 +105,38 @@ impl Encoder {
         self.finish(&Coefficients { stored: 2 * n, values, largest: vec![largest] }, scale, basis, form)
     }
 
+    /// `count` complex vectors, one polynomial each; `fill(i, re, im)` writes every slot of vector i (called in parallel).
+    ///
+    /// Cost: a complex transform of N/2 points a vector, then one reduction and one NTT a limb.
+    pub fn encode_complex_batch(
+        &self,
+        count: usize,
+        fill: impl Fn(usize, &mut [f64], &mut [f64]) + Sync,
+        scale: Scale,
+        basis: &Basis,
+        form: PlainForm,
+    ) -> Result<Plaintext> {
+        let n = self.params.slots();
+        let limit = self.limit(basis);
+        let mut values = vec![0.0f64; count * 2 * n];
+        let mut largest = vec![0.0f64; count];
+        values.par_chunks_mut(2 * n).zip(&mut largest).enumerate().try_for_each_init(
+            || (vec![0.0f64; n], vec![0.0f64; n], Scratch::new(n)),
+            |(re, im, scratch), (i, (out, largest))| {
+                fill(i, re, im);
+                check_finite(i, re)?;
+                check_finite(i, im)?;
+                self.transform.to_coefficients(re, Some(im), scale.0, scratch);
+                out[..n].copy_from_slice(&scratch.re);
+                out[n..].copy_from_slice(&scratch.im);
+                *largest = check_range(i, out, limit)?;
+                residues::round(out, *largest);
+                Ok::<(), CkksError>(())
+            },
+        )?;
+        self.finish(&Coefficients { stored: 2 * n, values, largest }, scale, basis, form)
+    }
+
     /// Polynomials given by their integer coefficients, `[poly][N]`, exact in f64: for tests and for special plaintexts.
     pub fn encode_coefficients(&self, values: Vec<f64>, scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
         let degree = self.params.degree();

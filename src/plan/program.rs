@@ -90,3 +90,15 @@ pub struct Program {
     /// The result.
     pub output: ValueId,
 }
+
+impl Operation {
+    /// The values it reads.
+    pub fn operands(&self) -> Vec<ValueId> {
+        match *self {
+            Self::Linear { input, .. } | Self::Square { input } | Self::Polynomial { input, .. } | Self::Affine { input, .. } => {
+                vec![input]
+            }
+            Self::Add { a, b } | Self::Multiply { a, b } => vec![a, b],
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Shared by the integration tests.
 #![allow(dead_code, clippy::expect_used, reason = "each test file uses a part; a test that cannot go on may stop")]
 
+pub mod diagonals;
 pub mod models;
 pub mod slots;

@@ -1,0 +1,189 @@
+//! Circuits on clear slot vectors: what the encrypted run would give without noise.
+
+use super::{CircuitError, Engine, LinearTransform, below, linear_transform::Term};
+use crate::ckks::Level;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+type Result<T> = std::result::Result<T, CircuitError>;
+
+/// Evaluates on `f64` slot vectors, keeping count of levels.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClearEngine;
+
+/// Shards of clear slots at a level.
+#[derive(Debug, Clone)]
+pub struct ClearValue {
+    /// Real parts, `[shard][slot]`.
+    pub shards: Arc<Vec<Vec<f64>>>,
+    /// Imaginary parts, inside a linear transform with packed shards only.
+    imaginary: Option<Arc<Vec<Vec<f64>>>>,
+    /// The level an encrypted value would be at.
+    pub level: Level,
+}
+
+impl ClearValue {
+    /// A value from its slots.
+    pub fn new(shards: Vec<Vec<f64>>, level: Level) -> Self {
+        Self { shards: Arc::new(shards), imaginary: None, level }
+    }
+    fn complex(re: Vec<Vec<f64>>, im: Vec<Vec<f64>>, level: Level) -> Self {
+        Self { shards: Arc::new(re), imaginary: Some(Arc::new(im)), level }
+    }
+    fn map(&self, level: Level, f: impl Fn(f64) -> f64 + Sync) -> Self {
+        Self::new(self.shards.par_iter().map(|s| s.iter().map(|&v| f(v)).collect()).collect(), level)
+    }
+    fn zip(&self, other: &[Vec<f64>], level: Level, f: impl Fn(f64, f64) -> f64 + Sync) -> Self {
+        let shards = self.shards.par_iter().zip(other).map(|(a, b)| a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect());
+        Self::new(shards.collect(), level)
+    }
+}
+
+fn same(operation: &'static str, a: &ClearValue, b: &ClearValue) -> Result<()> {
+    if a.level != b.level {
+        return Err(CircuitError::Levels { operation, left: a.level, right: b.level });
+    }
+    same_shards(operation, a, b.shards.len())
+}
+
+fn same_shards(operation: &'static str, a: &ClearValue, found: usize) -> Result<()> {
+    if a.shards.len() == found { Ok(()) } else { Err(CircuitError::Shards { operation, expected: a.shards.len(), found }) }
+}
+
+impl Engine for ClearEngine {
+    type Value = ClearValue;
+    type Sum = ClearValue;
+
+    fn level(&self, x: &ClearValue) -> Level {
+        x.level
+    }
+    fn shards(&self, x: &ClearValue) -> usize {
+        x.shards.len()
+    }
+    fn add(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
+        same("add", a, b)?;
+        Ok(a.zip(&b.shards, a.level, |a, b| a + b))
+    }
+    fn sub(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
+        same("sub", a, b)?;
+        Ok(a.zip(&b.shards, a.level, |a, b| a - b))
+    }
+    fn multiply(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
+        same("multiply", a, b)?;
+        Ok(a.zip(&b.shards, below(a.level, 1, "multiply")?, |a, b| a * b))
+    }
+    fn square(&self, x: &ClearValue) -> Result<ClearValue> {
+        Ok(x.map(below(x.level, 1, "square")?, |v| v * v))
+    }
+    fn add_scalar(&self, x: &ClearValue, c: f64) -> Result<ClearValue> {
+        Ok(x.map(x.level, |v| v + c))
+    }
+    fn weighted_sum(&self, values: &[&ClearValue], coefficients: &[f64]) -> Result<ClearValue> {
+        let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
+        for v in values {
+            same("weighted sum", first, v)?;
+        }
+        let level = below(first.level, 1, "weighted sum")?;
+        let mut sum = first.map(level, |_| 0.0);
+        for (v, &c) in values.iter().zip(coefficients) {
+            sum = sum.zip(&v.shards, level, |s, v| s + c * v);
+        }
+        Ok(sum)
+    }
+    fn multiply_plain(&self, x: &ClearValue, factor: &[Vec<f64>]) -> Result<ClearValue> {
+        same_shards("multiply plain", x, factor.len())?;
+        Ok(x.zip(factor, below(x.level, 1, "multiply plain")?, |a, b| a * b))
+    }
+    fn add_plain(&self, x: &ClearValue, offset: &[Vec<f64>]) -> Result<ClearValue> {
+        same_shards("add plain", x, offset.len())?;
+        Ok(x.zip(offset, x.level, |a, b| a + b))
+    }
+    fn drop_to(&self, x: &ClearValue, level: Level) -> Result<ClearValue> {
+        if level > x.level {
+            return Err(CircuitError::Levels { operation: "drop", left: x.level, right: level });
+        }
+        Ok(ClearValue { level, ..x.clone() })
+    }
+    fn rotate(&self, x: &ClearValue, k: usize) -> Result<ClearValue> {
+        let turn = |shards: &Arc<Vec<Vec<f64>>>| Arc::new(shards.par_iter().map(|s| turned(s, k)).collect::<Vec<_>>());
+        Ok(ClearValue { shards: turn(&x.shards), imaginary: x.imaginary.as_ref().map(turn), level: x.level })
+    }
+    fn rotate_all(&self, x: &ClearValue, ks: &[usize]) -> Result<ClearValue> {
+        let turn = |shards: &Arc<Vec<Vec<f64>>>| {
+            Arc::new(ks.iter().flat_map(|&k| shards.iter().map(move |s| turned(s, k))).collect::<Vec<_>>())
+        };
+        Ok(ClearValue { shards: turn(&x.shards), imaginary: x.imaginary.as_ref().map(turn), level: x.level })
+    }
+    fn pack_pairs(&self, x: &ClearValue) -> Result<ClearValue> {
+        let zero = || vec![0.0; x.shards.first().map_or(0, Vec::len)];
+        let (re, im) = x.shards.chunks(2).map(|pair| (pair[0].clone(), pair.get(1).cloned().unwrap_or_else(zero))).unzip();
+        Ok(ClearValue::complex(re, im, x.level))
+    }
+    fn real_parts(&self, x: &ClearValue) -> Result<ClearValue> {
+        Ok(x.map(x.level, |v| 2.0 * v))
+    }
+    fn unpack_pairs(&self, x: &ClearValue, count: usize) -> Result<ClearValue> {
+        if count.div_ceil(2) != x.shards.len() {
+            return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards.len() });
+        }
+        let twice = |s: &Vec<f64>| s.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
+        let zero = |s: &Vec<f64>| vec![0.0; s.len()];
+        let shard = |k: usize| match &x.imaginary {
+            _ if k.is_multiple_of(2) => twice(&x.shards[k / 2]),
+            Some(im) => twice(&im[k / 2]),
+            None => zero(&x.shards[k / 2]),
+        };
+        Ok(ClearValue::new((0..count).map(shard).collect(), x.level))
+    }
+    fn inner_product(
+        &self,
+        rotated: &ClearValue,
+        transform: &LinearTransform,
+        giant: usize,
+        outputs: &[Vec<Term>],
+    ) -> Result<ClearValue> {
+        let slots = transform.matrix().slots();
+        let shard = |(output, terms): (usize, &Vec<Term>)| {
+            let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
+            let (mut d_re, mut d_im) = (vec![0.0; slots], vec![0.0; slots]);
+            for &term in terms {
+                transform.turned_diagonal(output, giant, term, &mut d_re, &mut d_im);
+                let source = transform.source(term);
+                let (x_re, x_im) = (&rotated.shards[source], rotated.imaginary.as_ref().map(|i| &i[source]));
+                for s in 0..slots {
+                    let imaginary = x_im.map_or(0.0, |i| i[s]);
+                    re[s] += d_re[s] * x_re[s] - d_im[s] * imaginary;
+                    im[s] += d_im[s] * x_re[s] + d_re[s] * imaginary;
+                }
+            }
+            (re, im)
+        };
+        let (re, im) = outputs.par_iter().enumerate().map(shard).unzip();
+        Ok(ClearValue::complex(re, im, rotated.level))
+    }
+    fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize) -> Result<()> {
+        let turned = self.rotate(&x, k)?;
+        *sum = Some(match sum.take() {
+            Some(s) => {
+                let parts = (&s.imaginary, &turned.imaginary);
+                let im = if let (Some(a), Some(b)) = parts { Some(Arc::new(added(a, b))) } else { None };
+                ClearValue { shards: Arc::new(added(&s.shards, &turned.shards)), imaginary: im, level: s.level }
+            }
+            None => turned,
+        });
+        Ok(())
+    }
+    fn finish(&self, sum: ClearValue) -> Result<ClearValue> {
+        Ok(ClearValue { level: below(sum.level, 1, "linear transform")?, ..sum })
+    }
+}
+
+fn turned(slots: &[f64], k: usize) -> Vec<f64> {
+    let mut turned = slots.to_vec();
+    turned.rotate_left(k % slots.len().max(1));
+    turned
+}
+
+fn added(a: &[Vec<f64>], b: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect()
+}

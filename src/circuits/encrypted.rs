@@ -1,0 +1,262 @@
+//! Circuits on ciphertexts.
+
+use super::{CircuitError, Engine, LinearTransform, linear_transform::Term};
+use crate::{
+    backend::{Backend, Buffer, PlainTerm, PolySelect},
+    ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, KeyKind, Level, PlainForm, Plaintext, Scale},
+};
+use std::sync::Arc;
+
+type Result<T> = std::result::Result<T, CircuitError>;
+
+/// Evaluates with an [`Evaluator`]; plaintexts are encoded as they are needed.
+#[derive(Debug)]
+pub struct EncryptedEngine {
+    evaluator: Evaluator,
+}
+
+/// A sum of rotated products, over the plain primes as long as nothing was rotated.
+#[derive(Debug)]
+pub enum ProductSum {
+    /// Over the ciphertext's primes.
+    Plain(Ciphertext),
+    /// Over the extended basis.
+    Extended(ExtendedCiphertext),
+}
+
+impl EncryptedEngine {
+    /// Most bytes of encoded diagonals held at once: they should stay in the last-level cache.
+    const PLAINTEXT_BYTES: usize = 24 << 20;
+
+    /// An engine on an evaluator.
+    pub fn new(evaluator: Evaluator) -> Self {
+        Self { evaluator }
+    }
+
+    /// The evaluator.
+    pub fn evaluator(&self) -> &Evaluator {
+        &self.evaluator
+    }
+
+    fn backend(&self) -> &dyn Backend {
+        self.evaluator.backend().as_ref()
+    }
+
+    /// The scale of plaintext factors at a level: with it a product, rescaled, is at the canonical scale below.
+    fn factor_scale(&self, level: Level) -> Scale {
+        self.evaluator.params().scale(level)
+    }
+
+    fn same_level(operation: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<()> {
+        if a.level() == b.level() { Ok(()) } else { Err(CircuitError::Levels { operation, left: a.level(), right: b.level() }) }
+    }
+
+    fn like(&self, x: &Ciphertext, buffer: Buffer, scale: Scale) -> Result<Ciphertext> {
+        Ok(Ciphertext::from_parts(self.evaluator.params(), buffer, x.level(), scale, x.tag())?)
+    }
+
+    fn shard(&self, x: &Ciphertext, index: usize) -> Result<Ciphertext> {
+        let buffer =
+            self.backend().select(x.buffer(), PolySelect { first: 2 * index, stride: 1, count: 2 }).map_err(CkksError::from)?;
+        self.like(x, buffer, x.scale())
+    }
+
+    fn concat(&self, parts: &[Ciphertext]) -> Result<Ciphertext> {
+        let Some(first) = parts.first() else { return Err(CircuitError::EmptyMatrix) };
+        let buffers: Vec<&Buffer> = parts.iter().map(Ciphertext::buffer).collect();
+        self.like(first, self.backend().concat(&buffers).map_err(CkksError::from)?, first.scale())
+    }
+
+    /// `i` or `-i` in every slot: the monomial `X^(N/2)` or its negative, exact at scale 1.
+    fn imaginary_unit(&self, level: Level, sign: f64) -> Result<Plaintext> {
+        let params = self.evaluator.params();
+        let mut coefficients = vec![0.0; params.degree()];
+        coefficients[params.slots()] = sign;
+        Ok(self.evaluator.encoder().encode_coefficients(coefficients, Scale(1.0), params.window(level), PlainForm::Montgomery)?)
+    }
+
+    /// The terms of one output, in pieces whose plaintexts fit the cache, added up.
+    fn output_sum(
+        &self,
+        rotated: &Ciphertext,
+        transform: &LinearTransform,
+        giant: usize,
+        output: usize,
+        terms: &[Term],
+    ) -> Result<Ciphertext> {
+        let params = self.evaluator.params();
+        let basis = params.window(rotated.level());
+        let piece = (Self::PLAINTEXT_BYTES / (basis.len() * params.degree() * 4)).max(4);
+        let mut sum: Option<Ciphertext> = None;
+        let empty = [&terms[..0]];
+        let pieces: Vec<&[Term]> = if terms.is_empty() { empty.to_vec() } else { terms.chunks(piece).collect() };
+        for terms in pieces {
+            let plain = self.evaluator.encoder().encode_complex_batch(
+                terms.len(),
+                |t, re, im| transform.turned_diagonal(output, giant, terms[t], re, im),
+                self.factor_scale(rotated.level()),
+                basis,
+                PlainForm::Montgomery,
+            )?;
+            let products: Vec<PlainTerm> =
+                terms.iter().enumerate().map(|(t, &term)| PlainTerm { plain: t, source: transform.source(term) }).collect();
+            let part = self.evaluator.plain_inner_product(rotated, &plain, &[products])?;
+            match &mut sum {
+                Some(sum) => self.evaluator.add_assign(sum, &part)?,
+                None => sum = Some(part),
+            }
+        }
+        sum.ok_or(CircuitError::EmptyMatrix)
+    }
+}
+
+impl Engine for EncryptedEngine {
+    type Value = Arc<Ciphertext>;
+    type Sum = ProductSum;
+
+    fn level(&self, x: &Self::Value) -> Level {
+        x.level()
+    }
+    fn shards(&self, x: &Self::Value) -> usize {
+        x.shards()
+    }
+    fn add(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value> {
+        Self::same_level("add", a, b)?;
+        Ok(Arc::new(self.evaluator.add(a, b)?))
+    }
+    fn sub(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value> {
+        Self::same_level("sub", a, b)?;
+        Ok(Arc::new(self.evaluator.sub(a, b)?))
+    }
+    fn multiply(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value> {
+        Self::same_level("multiply", a, b)?;
+        Ok(Arc::new(self.evaluator.mul_rescale(a, b)?))
+    }
+    fn square(&self, x: &Self::Value) -> Result<Self::Value> {
+        Ok(Arc::new(self.evaluator.mul_rescale(x, x)?))
+    }
+    fn add_scalar(&self, x: &Self::Value, c: f64) -> Result<Self::Value> {
+        Ok(Arc::new(self.evaluator.add_scalar(x, c)?))
+    }
+    fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64]) -> Result<Self::Value> {
+        let mut sum: Option<Ciphertext> = None;
+        for (x, &c) in values.iter().zip(coefficients) {
+            let term = self.evaluator.mul_scalar(x, c, self.factor_scale(x.level()))?;
+            match &mut sum {
+                Some(sum) => {
+                    Self::same_level("weighted sum", sum, x)?;
+                    self.evaluator.add_assign(sum, &term)?;
+                }
+                None => sum = Some(term),
+            }
+        }
+        let sum = sum.ok_or_else(|| CircuitError::Polynomial("an empty sum".into()))?;
+        Ok(Arc::new(self.evaluator.rescale(&sum)?))
+    }
+    fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value> {
+        let basis = self.evaluator.params().window(x.level());
+        let plain = self.evaluator.encoder().encode_shards(factor, self.factor_scale(x.level()), basis, PlainForm::Montgomery)?;
+        Ok(Arc::new(self.evaluator.rescale(&self.evaluator.mul_plain(x, &plain)?)?))
+    }
+    fn add_plain(&self, x: &Self::Value, offset: &[Vec<f64>]) -> Result<Self::Value> {
+        let basis = self.evaluator.params().window(x.level());
+        let plain = self.evaluator.encoder().encode_shards(offset, x.scale(), basis, PlainForm::Plain)?;
+        Ok(Arc::new(self.evaluator.add_plain(x, &plain)?))
+    }
+    fn drop_to(&self, x: &Self::Value, level: Level) -> Result<Self::Value> {
+        if level == x.level() { Ok(x.clone()) } else { Ok(Arc::new(self.evaluator.drop_to(x, level)?)) }
+    }
+    fn rotate(&self, x: &Self::Value, k: usize) -> Result<Self::Value> {
+        Ok(Arc::new(self.evaluator.rotate(x, k as i64)?))
+    }
+    fn rotate_all(&self, x: &Self::Value, ks: &[usize]) -> Result<Self::Value> {
+        if ks == [0] {
+            return Ok(x.clone());
+        }
+        let ks: Vec<i64> = ks.iter().map(|&k| k as i64).collect();
+        Ok(Arc::new(self.concat(&self.evaluator.rotate_many(x, &ks)?)?))
+    }
+    fn pack_pairs(&self, x: &Self::Value) -> Result<Self::Value> {
+        let unit = self.imaginary_unit(x.level(), 1.0)?;
+        let mut pairs = Vec::with_capacity(x.shards().div_ceil(2));
+        for first in (0..x.shards()).step_by(2) {
+            let mut pair = self.shard(x, first)?;
+            if first + 1 < x.shards() {
+                let second = self.evaluator.mul_plain(&self.shard(x, first + 1)?, &unit)?;
+                self.evaluator.add_assign(&mut pair, &second)?;
+            }
+            pairs.push(pair);
+        }
+        Ok(Arc::new(self.concat(&pairs)?))
+    }
+    fn real_parts(&self, x: &Self::Value) -> Result<Self::Value> {
+        Ok(Arc::new(self.evaluator.add(x, &self.evaluator.conjugate(x)?)?))
+    }
+    fn unpack_pairs(&self, x: &Self::Value, count: usize) -> Result<Self::Value> {
+        if count.div_ceil(2) != x.shards() {
+            return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards() });
+        }
+        let conjugate = self.evaluator.conjugate(x)?;
+        let real = self.evaluator.add(x, &conjugate)?;
+        let unit = self.imaginary_unit(x.level(), -1.0)?;
+        let imaginary = self.evaluator.mul_plain(&self.evaluator.sub(x, &conjugate)?, &unit)?;
+        let shards =
+            (0..count).map(|k| self.shard(if k % 2 == 0 { &real } else { &imaginary }, k / 2)).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(self.concat(&shards)?))
+    }
+    fn inner_product(
+        &self,
+        rotated: &Self::Value,
+        transform: &LinearTransform,
+        giant: usize,
+        outputs: &[Vec<Term>],
+    ) -> Result<Self::Value> {
+        let sums = outputs
+            .iter()
+            .enumerate()
+            .map(|(o, terms)| self.output_sum(rotated, transform, giant, o, terms))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(self.concat(&sums)?))
+    }
+    fn accumulate_rotated(&self, sum: &mut Option<ProductSum>, x: Self::Value, k: usize) -> Result<()> {
+        let ev = &self.evaluator;
+        if k == 0 {
+            *sum = Some(match sum.take() {
+                None => ProductSum::Plain(ev.duplicate(&x)?),
+                Some(ProductSum::Plain(mut s)) => {
+                    ev.add_assign(&mut s, &x)?;
+                    ProductSum::Plain(s)
+                }
+                Some(ProductSum::Extended(mut s)) => {
+                    let lifted = ev.lift(&x, s.gadget())?;
+                    ev.add_extended_assign(&mut s, &lifted)?;
+                    ProductSum::Extended(s)
+                }
+            });
+            return Ok(());
+        }
+        let galois = ev.params().galois_element(k as i64);
+        let gadget = ev.keys().covering(ev.params(), KeyKind::Galois(galois), x.level())?.gadget();
+        let digits = ev.mod_up(&x, gadget)?;
+        let rotated = ev.rotate_digits_extended(&digits, &ev.lift_first(&x, gadget)?, k as i64)?;
+        *sum = Some(ProductSum::Extended(match sum.take() {
+            None => rotated,
+            Some(ProductSum::Plain(s)) => {
+                let mut s = ev.lift(&s, gadget)?;
+                ev.add_extended_assign(&mut s, &rotated)?;
+                s
+            }
+            Some(ProductSum::Extended(mut s)) => {
+                ev.add_extended_assign(&mut s, &rotated)?;
+                s
+            }
+        }));
+        Ok(())
+    }
+    fn finish(&self, sum: ProductSum) -> Result<Self::Value> {
+        Ok(Arc::new(match sum {
+            ProductSum::Plain(s) => self.evaluator.rescale(&s)?,
+            ProductSum::Extended(s) => self.evaluator.mod_down_rescale(&s)?,
+        }))
+    }
+}

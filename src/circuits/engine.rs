@@ -1,0 +1,64 @@
+//! The operations a circuit is made of.
+
+use super::{CircuitError, LinearTransform, linear_transform::Term};
+use crate::ckks::Level;
+
+type Result<T> = std::result::Result<T, CircuitError>;
+
+/// Evaluates circuits over sharded values. Products land on the canonical scale one level below, so any two values of
+/// one level add. All operations act on every shard of a value.
+pub trait Engine: Sync {
+    /// A sharded value at one level; cheap to clone.
+    type Value: Clone + Send + Sync;
+    /// A sum of key-switched products before mod_down and rescale.
+    type Sum: Send;
+
+    /// Level of a value.
+    fn level(&self, x: &Self::Value) -> Level;
+    /// Shards of a value.
+    fn shards(&self, x: &Self::Value) -> usize;
+
+    /// `a + b`, equal levels.
+    fn add(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
+    /// `a - b`, equal levels.
+    fn sub(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
+    /// `a * b`, equal levels; one level.
+    fn multiply(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
+    /// `x^2`; one level.
+    fn square(&self, x: &Self::Value) -> Result<Self::Value>;
+    /// `x + c`.
+    fn add_scalar(&self, x: &Self::Value, c: f64) -> Result<Self::Value>;
+    /// `sum_k coefficients[k] * values[k]`, all at one level; one level (a single rescale).
+    fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64]) -> Result<Self::Value>;
+    /// `x * factor`, slot by slot (`[shard][slot]`); one level.
+    fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value>;
+    /// `x + offset`, slot by slot (`[shard][slot]`).
+    fn add_plain(&self, x: &Self::Value, offset: &[Vec<f64>]) -> Result<Self::Value>;
+    /// Down to a lower level, at its canonical scale; the value itself at its own level.
+    fn drop_to(&self, x: &Self::Value, level: Level) -> Result<Self::Value>;
+    /// Slot s of the result is slot s + k of x.
+    fn rotate(&self, x: &Self::Value, k: usize) -> Result<Self::Value>;
+
+    /// x rotated by each of `ks` (0 allowed), as one value of `ks.len() * shards` shards, all shards of `ks[0]` first.
+    /// One mod_up a shard serves all rotations; each key is read once for all shards.
+    fn rotate_all(&self, x: &Self::Value, ks: &[usize]) -> Result<Self::Value>;
+    /// Pairs of real shards as complex ones: shard k of the result is `x[2k] + i x[2k + 1]`.
+    fn pack_pairs(&self, x: &Self::Value) -> Result<Self::Value>;
+    /// `x + conj(x)`, twice the real parts.
+    fn real_parts(&self, x: &Self::Value) -> Result<Self::Value>;
+    /// Twice the real and imaginary parts of each shard, alternating, `count` shards in all.
+    fn unpack_pairs(&self, x: &Self::Value, count: usize) -> Result<Self::Value>;
+    /// For each output shard, the sum over its terms of the turned diagonal times the rotated input shard, not rescaled.
+    /// `rotated` is the input rotated by [`LinearTransform::babies`]; an output without terms is zero.
+    fn inner_product(
+        &self,
+        rotated: &Self::Value,
+        transform: &LinearTransform,
+        giant: usize,
+        outputs: &[Vec<Term>],
+    ) -> Result<Self::Value>;
+    /// `sum += rotate(x, k)` for an unrescaled product x.
+    fn accumulate_rotated(&self, sum: &mut Option<Self::Sum>, x: Self::Value, k: usize) -> Result<()>;
+    /// mod_down and rescale of a sum: a value one level below.
+    fn finish(&self, sum: Self::Sum) -> Result<Self::Value>;
+}

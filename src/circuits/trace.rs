@@ -1,0 +1,252 @@
+//! Circuits on levels alone: what a run will do, counted by the code that does it.
+
+use super::{CircuitError, Engine, LinearTransform, below, linear_transform::Term};
+use crate::ckks::Level;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+type Result<T> = std::result::Result<T, CircuitError>;
+
+/// How often each operation happens, shard by shard (a rotation of S shards counts S times).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Rotations by a nonzero amount, hoisted or not.
+    pub rotations: usize,
+    /// Those of them that shared a mod_up.
+    pub hoisted_rotations: usize,
+    /// Complex conjugations.
+    pub conjugations: usize,
+    /// Products with a key (rotations, conjugations and relinearizations).
+    pub key_switches: usize,
+    /// Decompositions into digits.
+    pub mod_ups: usize,
+    /// Divisions by P.
+    pub mod_downs: usize,
+    /// Plaintext-ciphertext products.
+    pub plaintext_products: usize,
+    /// Ciphertext-ciphertext products.
+    pub ciphertext_products: usize,
+    /// Rescalings, those merged with a mod_down included.
+    pub rescales: usize,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, o: Self) {
+        self.rotations += o.rotations;
+        self.hoisted_rotations += o.hoisted_rotations;
+        self.conjugations += o.conjugations;
+        self.key_switches += o.key_switches;
+        self.mod_ups += o.mod_ups;
+        self.mod_downs += o.mod_downs;
+        self.plaintext_products += o.plaintext_products;
+        self.ciphertext_products += o.ciphertext_products;
+        self.rescales += o.rescales;
+    }
+}
+
+impl std::ops::Sub for Counts {
+    type Output = Self;
+    fn sub(self, o: Self) -> Self {
+        Self {
+            rotations: self.rotations - o.rotations,
+            hoisted_rotations: self.hoisted_rotations - o.hoisted_rotations,
+            conjugations: self.conjugations - o.conjugations,
+            key_switches: self.key_switches - o.key_switches,
+            mod_ups: self.mod_ups - o.mod_ups,
+            mod_downs: self.mod_downs - o.mod_downs,
+            plaintext_products: self.plaintext_products - o.plaintext_products,
+            ciphertext_products: self.ciphertext_products - o.ciphertext_products,
+            rescales: self.rescales - o.rescales,
+        }
+    }
+}
+
+/// What a traced circuit did.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// Totals.
+    pub counts: Counts,
+    /// The same by the level at which it happened.
+    pub by_level: BTreeMap<Level, Counts>,
+    /// Rotations used at each level.
+    pub rotations: BTreeSet<(Level, usize)>,
+    /// Levels at which something was conjugated.
+    pub conjugations: BTreeSet<Level>,
+    /// Levels at which a product of ciphertexts was relinearized.
+    pub relinearizations: BTreeSet<Level>,
+}
+
+/// Tracks shards and levels, counts operations and notes which keys they need.
+#[derive(Debug, Default)]
+pub struct TraceEngine {
+    trace: Mutex<Trace>,
+}
+
+/// A value without numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceValue {
+    /// Shards.
+    pub shards: usize,
+    /// Level.
+    pub level: Level,
+}
+
+impl TraceEngine {
+    /// What happened so far.
+    pub fn trace(&self) -> Trace {
+        self.lock().clone()
+    }
+    /// Totals so far.
+    pub fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, Trace> {
+        self.trace.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+    fn note(&self, level: Level, counts: Counts) {
+        let mut trace = self.lock();
+        trace.counts += counts;
+        *trace.by_level.entry(level).or_default() += counts;
+    }
+    fn note_rotation(&self, x: &TraceValue, k: usize, counts: Counts) {
+        if k != 0 {
+            self.note(x.level, counts);
+            self.lock().rotations.insert((x.level, k));
+        }
+    }
+    fn conjugate(&self, x: &TraceValue) {
+        let s = x.shards;
+        self.note(x.level, Counts { conjugations: s, key_switches: s, mod_ups: s, mod_downs: s, ..Counts::default() });
+        self.lock().conjugations.insert(x.level);
+    }
+    fn product(&self, operation: &'static str, x: &TraceValue) -> Result<TraceValue> {
+        let level = below(x.level, 1, operation)?;
+        let s = x.shards;
+        self.note(
+            x.level,
+            Counts { ciphertext_products: s, key_switches: s, mod_ups: s, mod_downs: s, rescales: s, ..Counts::default() },
+        );
+        self.lock().relinearizations.insert(x.level);
+        Ok(TraceValue { shards: s, level })
+    }
+}
+
+fn same(operation: &'static str, a: &TraceValue, b: &TraceValue) -> Result<()> {
+    if a.level != b.level {
+        return Err(CircuitError::Levels { operation, left: a.level, right: b.level });
+    }
+    same_shards(operation, a, b.shards)
+}
+
+fn same_shards(operation: &'static str, a: &TraceValue, found: usize) -> Result<()> {
+    if a.shards == found { Ok(()) } else { Err(CircuitError::Shards { operation, expected: a.shards, found }) }
+}
+
+impl Engine for TraceEngine {
+    type Value = TraceValue;
+    type Sum = (TraceValue, bool);
+
+    fn level(&self, x: &TraceValue) -> Level {
+        x.level
+    }
+    fn shards(&self, x: &TraceValue) -> usize {
+        x.shards
+    }
+    fn add(&self, a: &TraceValue, b: &TraceValue) -> Result<TraceValue> {
+        same("add", a, b)?;
+        Ok(*a)
+    }
+    fn sub(&self, a: &TraceValue, b: &TraceValue) -> Result<TraceValue> {
+        same("sub", a, b)?;
+        Ok(*a)
+    }
+    fn multiply(&self, a: &TraceValue, b: &TraceValue) -> Result<TraceValue> {
+        same("multiply", a, b)?;
+        self.product("multiply", a)
+    }
+    fn square(&self, x: &TraceValue) -> Result<TraceValue> {
+        self.product("square", x)
+    }
+    fn add_scalar(&self, x: &TraceValue, _: f64) -> Result<TraceValue> {
+        Ok(*x)
+    }
+    fn weighted_sum(&self, values: &[&TraceValue], coefficients: &[f64]) -> Result<TraceValue> {
+        let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
+        for v in values {
+            same("weighted sum", first, v)?;
+        }
+        let _ = coefficients;
+        let level = below(first.level, 1, "weighted sum")?;
+        self.note(first.level, Counts { rescales: first.shards, ..Counts::default() });
+        Ok(TraceValue { shards: first.shards, level })
+    }
+    fn multiply_plain(&self, x: &TraceValue, factor: &[Vec<f64>]) -> Result<TraceValue> {
+        same_shards("multiply plain", x, factor.len())?;
+        let level = below(x.level, 1, "multiply plain")?;
+        self.note(x.level, Counts { plaintext_products: x.shards, rescales: x.shards, ..Counts::default() });
+        Ok(TraceValue { shards: x.shards, level })
+    }
+    fn add_plain(&self, x: &TraceValue, offset: &[Vec<f64>]) -> Result<TraceValue> {
+        same_shards("add plain", x, offset.len())?;
+        Ok(*x)
+    }
+    fn drop_to(&self, x: &TraceValue, level: Level) -> Result<TraceValue> {
+        if level > x.level {
+            return Err(CircuitError::Levels { operation: "drop", left: x.level, right: level });
+        }
+        if level < x.level {
+            self.note(x.level, Counts { rescales: x.shards, ..Counts::default() });
+        }
+        Ok(TraceValue { shards: x.shards, level })
+    }
+    fn rotate(&self, x: &TraceValue, k: usize) -> Result<TraceValue> {
+        let s = x.shards;
+        self.note_rotation(x, k, Counts { rotations: s, key_switches: s, mod_ups: s, mod_downs: s, ..Counts::default() });
+        Ok(*x)
+    }
+    fn rotate_all(&self, x: &TraceValue, ks: &[usize]) -> Result<TraceValue> {
+        let s = x.shards;
+        if ks.iter().any(|&k| k != 0) {
+            self.note(x.level, Counts { mod_ups: s, ..Counts::default() });
+        }
+        for &k in ks {
+            self.note_rotation(
+                x,
+                k,
+                Counts { rotations: s, hoisted_rotations: s, key_switches: s, mod_downs: s, ..Counts::default() },
+            );
+        }
+        Ok(TraceValue { shards: s * ks.len(), level: x.level })
+    }
+    fn pack_pairs(&self, x: &TraceValue) -> Result<TraceValue> {
+        Ok(TraceValue { shards: x.shards.div_ceil(2), level: x.level })
+    }
+    fn real_parts(&self, x: &TraceValue) -> Result<TraceValue> {
+        self.conjugate(x);
+        Ok(*x)
+    }
+    fn unpack_pairs(&self, x: &TraceValue, count: usize) -> Result<TraceValue> {
+        if count.div_ceil(2) != x.shards {
+            return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards });
+        }
+        self.conjugate(x);
+        Ok(TraceValue { shards: count, level: x.level })
+    }
+    fn inner_product(&self, rotated: &TraceValue, _: &LinearTransform, _: usize, outputs: &[Vec<Term>]) -> Result<TraceValue> {
+        self.note(rotated.level, Counts { plaintext_products: outputs.iter().map(Vec::len).sum(), ..Counts::default() });
+        Ok(TraceValue { shards: outputs.len(), level: rotated.level })
+    }
+    fn accumulate_rotated(&self, sum: &mut Option<(TraceValue, bool)>, x: TraceValue, k: usize) -> Result<()> {
+        let s = x.shards;
+        self.note_rotation(&x, k, Counts { rotations: s, key_switches: s, mod_ups: s, ..Counts::default() });
+        let extended = sum.is_some_and(|(_, e)| e) || k != 0;
+        *sum = Some((x, extended));
+        Ok(())
+    }
+    fn finish(&self, (x, extended): (TraceValue, bool)) -> Result<TraceValue> {
+        let level = below(x.level, 1, "linear transform")?;
+        let mod_downs = if extended { x.shards } else { 0 };
+        self.note(x.level, Counts { mod_downs, rescales: x.shards, ..Counts::default() });
+        Ok(TraceValue { shards: x.shards, level })
+    }
+}

@@ -1,0 +1,344 @@
+//! From a program and a parameter set to a plan.
+
+use super::{
+    CostModel, Operation, PlanError, Program, Step, ValueId,
+    cost::SwitchShape,
+    execute::{run_steps, unobserved},
+    program::SlotVectors,
+};
+use crate::{
+    circuits::{
+        Counts, LinearTransform, SlotMatrix, TraceEngine,
+        polynomial::Chebyshev,
+        trace::{Trace, TraceValue},
+    },
+    ckks::{Gadget, KeyKind, KeyRequest, Level, Params},
+};
+use std::sync::Arc;
+
+/// What the planner may choose.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    /// Level of the output; 0 spends every level the input is given.
+    pub output_level: Level,
+    /// Unit costs; `None` takes [`CostModel::typical`].
+    pub cost: Option<CostModel>,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self { output_level: Level(0), cost: None }
+    }
+}
+
+/// A step with everything decided.
+#[derive(Debug, Clone)]
+pub struct PlannedStep {
+    /// Layer name.
+    pub layer: String,
+    /// The values it reads.
+    pub operands: Vec<ValueId>,
+    /// The operation, matrices split and polynomials in Chebyshev basis.
+    pub operation: PlannedOperation,
+    /// Level its operands are brought to.
+    pub level_in: Level,
+    /// Level of its result.
+    pub level_out: Level,
+}
+
+/// The planned form of [`Operation`].
+#[derive(Debug, Clone)]
+pub enum PlannedOperation {
+    /// A split matrix.
+    Linear {
+        /// The transform.
+        transform: LinearTransform,
+        /// Rotations summed after it.
+        rotate_sums: Vec<usize>,
+        /// Added at the end.
+        bias: Option<SlotVectors>,
+    },
+    /// A polynomial in Chebyshev basis.
+    Polynomial(Chebyshev),
+    /// `x^2`.
+    Square,
+    /// `x * factor + offset`.
+    Affine {
+        /// Slot-wise factor.
+        factor: Option<SlotVectors>,
+        /// Slot-wise offset.
+        offset: Option<SlotVectors>,
+    },
+    /// `a + b`.
+    Add,
+    /// `a * b`.
+    Multiply,
+}
+
+/// What one layer does and costs.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LayerReport {
+    /// Layer name.
+    pub layer: String,
+    /// Level before.
+    pub level_in: usize,
+    /// Level after.
+    pub level_out: usize,
+    /// Shards before.
+    pub shards_in: usize,
+    /// Shards after.
+    pub shards_out: usize,
+    /// Operations.
+    pub counts: Counts,
+    /// Estimated seconds.
+    pub seconds: f64,
+}
+
+/// A program on a parameter set: levels, splits, counts, keys and cost, before any key exists.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    params: Arc<Params>,
+    program: Program,
+    steps: Vec<PlannedStep>,
+    input_level: Level,
+    layers: Vec<LayerReport>,
+    trace: Trace,
+    keys: Vec<KeyRequest>,
+    max_shards: usize,
+    seconds: f64,
+    key_bytes: u64,
+}
+
+impl Plan {
+    /// Plans a program: levels as low as the output's allows, each matrix split at its least estimated cost.
+    pub fn new(program: &Program, params: &Arc<Params>, options: &PlanOptions) -> Result<Self, PlanError> {
+        if program.slots != params.slots() {
+            return Err(PlanError::Slots { program: program.slots, have: params.slots(), preset: params.name().to_string() });
+        }
+        let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
+        let depths = program.steps.iter().map(depth).collect::<Result<Vec<_>, _>>()?;
+        let levels = needed_levels(program, &depths, options.output_level.0)?;
+        let have = params.max_level().0;
+        if levels[0] > have {
+            return Err(PlanError::LevelsExhausted {
+                needed: levels[0] - options.output_level.0,
+                have: have - options.output_level.0.min(have),
+                preset: params.name().to_string(),
+            });
+        }
+        let mut steps = Vec::with_capacity(program.steps.len());
+        for (i, step) in program.steps.iter().enumerate() {
+            let level_in = Level(levels[i + 1] + depths[i]);
+            let operation = match &step.operation {
+                Operation::Linear { matrix, rotate_sums, bias, .. } => PlannedOperation::Linear {
+                    transform: split(matrix, &switch_shape(params, level_in)?, &cost),
+                    rotate_sums: rotate_sums.clone(),
+                    bias: bias.clone(),
+                },
+                Operation::Polynomial { coefficients, range, .. } => {
+                    PlannedOperation::Polynomial(chebyshev(&step.layer, coefficients, *range)?)
+                }
+                Operation::Square { .. } => PlannedOperation::Square,
+                Operation::Affine { factor, offset, .. } => {
+                    PlannedOperation::Affine { factor: factor.clone(), offset: offset.clone() }
+                }
+                Operation::Add { .. } => PlannedOperation::Add,
+                Operation::Multiply { .. } => PlannedOperation::Multiply,
+            };
+            let level_out = Level(levels[i + 1]);
+            steps.push(PlannedStep {
+                layer: step.layer.clone(),
+                operands: step.operation.operands(),
+                operation,
+                level_in,
+                level_out,
+            });
+        }
+        let mut plan = Self {
+            params: params.clone(),
+            program: program.clone(),
+            steps,
+            input_level: Level(levels[0]),
+            layers: Vec::new(),
+            trace: Trace::default(),
+            keys: Vec::new(),
+            max_shards: program.input_shards,
+            seconds: 0.0,
+            key_bytes: 0,
+        };
+        plan.trace_run(&cost)?;
+        plan.request_keys()?;
+        Ok(plan)
+    }
+
+    /// The parameter set.
+    pub fn params(&self) -> &Arc<Params> {
+        &self.params
+    }
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+    /// The steps.
+    pub fn steps(&self) -> &[PlannedStep] {
+        &self.steps
+    }
+    /// The level inputs are encrypted at.
+    pub fn input_level(&self) -> Level {
+        self.input_level
+    }
+    /// Layer by layer.
+    pub fn layers(&self) -> &[LayerReport] {
+        &self.layers
+    }
+    /// All operations.
+    pub fn counts(&self) -> Counts {
+        self.trace.counts
+    }
+    /// The keys the run needs, exactly.
+    pub fn keys(&self) -> &[KeyRequest] {
+        &self.keys
+    }
+    /// Bytes of those keys in memory.
+    pub fn key_bytes(&self) -> u64 {
+        self.key_bytes
+    }
+    /// Most shards of one value.
+    pub fn max_shards(&self) -> usize {
+        self.max_shards
+    }
+    /// Estimated seconds.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Runs the steps on the tracing engine and reports layer by layer.
+    fn trace_run(&mut self, cost: &CostModel) -> Result<(), PlanError> {
+        let engine = TraceEngine::default();
+        let input = TraceValue { shards: self.program.input_shards, level: self.input_level };
+        let mut previous = Trace::default();
+        let mut layers: Vec<LayerReport> = Vec::new();
+        let mut failed = None;
+        run_steps(
+            self.program.output,
+            &self.steps,
+            &engine,
+            input,
+            &unobserved(),
+            |i, operand: &TraceValue, result: &TraceValue| {
+                let trace = engine.trace();
+                let mut seconds = 0.0;
+                for (&level, &counts) in &trace.by_level {
+                    let here = counts - previous.by_level.get(&level).copied().unwrap_or_default();
+                    match switch_shape(&self.params, level) {
+                        Ok(shape) => seconds += cost.seconds(&here, &shape),
+                        Err(e) => failed = Some(e),
+                    }
+                }
+                let counts = trace.counts - previous.counts;
+                previous = trace;
+                let layer = &self.steps[i].layer;
+                match layers.last_mut().filter(|l| &l.layer == layer) {
+                    Some(l) => {
+                        l.level_out = result.level.0;
+                        l.shards_out = result.shards;
+                        l.counts += counts;
+                        l.seconds += seconds;
+                    }
+                    None => layers.push(LayerReport {
+                        layer: layer.clone(),
+                        level_in: self.steps[i].level_in.0,
+                        level_out: result.level.0,
+                        shards_in: operand.shards,
+                        shards_out: result.shards,
+                        counts,
+                        seconds,
+                    }),
+                }
+            },
+        )?;
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        self.max_shards = layers.iter().map(|l| l.shards_out).chain([self.program.input_shards]).max().unwrap_or(0);
+        self.seconds = layers.iter().map(|l| l.seconds).sum();
+        self.layers = layers;
+        self.trace = engine.trace();
+        Ok(())
+    }
+
+    fn request_keys(&mut self) -> Result<(), PlanError> {
+        let (params, trace) = (&self.params, &self.trace);
+        let rotations = trace.rotations.iter().map(|&(level, k)| (level, KeyKind::Galois(params.galois_element(k as i64))));
+        let conjugations = trace.conjugations.iter().map(|&level| (level, KeyKind::Galois(params.conjugation_element())));
+        let relinearizations = trace.relinearizations.iter().map(|&level| (level, KeyKind::Relin));
+        self.keys = rotations
+            .chain(conjugations)
+            .chain(relinearizations)
+            .map(|(level, kind)| Ok(KeyRequest { kind, gadget: gadget(params, level)? }))
+            .collect::<Result<_, PlanError>>()?;
+        self.key_bytes = self.keys.iter().map(|k| k.gadget.key_bytes(params.degree()) as u64).sum();
+        Ok(())
+    }
+}
+
+/// The gadget of keys that serve one level.
+fn gadget(params: &Params, level: Level) -> Result<Gadget, PlanError> {
+    let alpha = params.best_alpha(level..=level)?;
+    Ok(params.gadget(level..=level, alpha)?)
+}
+
+fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, PlanError> {
+    let gadget = gadget(params, level)?;
+    let plan = params.gadget_plan(&gadget, level)?;
+    let limbs_below = level.0.checked_sub(1).map_or(0, |l| params.window(Level(l)).len());
+    Ok(SwitchShape { limbs: plan.window.len(), limbs_below, special: plan.special.len(), digits: plan.digits.len() })
+}
+
+/// The cheapest split and packing: hoisted babies for each input ciphertext, giants for each output ciphertext.
+fn split(matrix: &Arc<dyn SlotMatrix>, shape: &SwitchShape, cost: &CostModel) -> LinearTransform {
+    let baby = cost.key_product(shape) + cost.mod_down(shape);
+    let giant = cost.mod_up(shape) + cost.key_product(shape);
+    let conjugation = cost.mod_up(shape) + cost.key_product(shape) + cost.mod_down(shape);
+    let product = cost.plaintext_product(shape);
+    LinearTransform::cheapest(matrix.clone(), |c| {
+        let hoist = if c.babies > 0 { c.inputs as f64 * cost.mod_up(shape) } else { 0.0 };
+        hoist
+            + (c.babies * c.inputs) as f64 * baby
+            + (c.giants * c.outputs) as f64 * giant
+            + c.conjugations as f64 * conjugation
+            + c.products as f64 * product
+    })
+}
+
+fn chebyshev(layer: &str, coefficients: &[f64], range: f64) -> Result<Chebyshev, PlanError> {
+    Chebyshev::from_monomial(coefficients, range).map_err(|source| PlanError::Layer { layer: layer.to_string(), source })
+}
+
+/// Levels a step consumes.
+fn depth(step: &Step) -> Result<usize, PlanError> {
+    Ok(match &step.operation {
+        Operation::Linear { .. } | Operation::Square { .. } | Operation::Multiply { .. } => 1,
+        Operation::Affine { factor, .. } => usize::from(factor.is_some()),
+        Operation::Add { .. } => 0,
+        Operation::Polynomial { coefficients, range, .. } => chebyshev(&step.layer, coefficients, *range)?.depth(),
+    })
+}
+
+/// The lowest level each value can have so that the output ends at `output_level`. Index 0 is the input.
+fn needed_levels(program: &Program, depths: &[usize], output_level: usize) -> Result<Vec<usize>, PlanError> {
+    let mut levels = vec![output_level; program.steps.len() + 1];
+    for (i, step) in program.steps.iter().enumerate().rev() {
+        let level_in = levels[i + 1] + depths[i];
+        for ValueId(v) in step.operation.operands() {
+            if v > i {
+                return Err(PlanError::UndefinedValue { step: i, layer: step.layer.clone(), value: v });
+            }
+            levels[v] = levels[v].max(level_in);
+        }
+    }
+    match levels.get(program.output.0) {
+        Some(_) => Ok(levels),
+        None => Err(PlanError::UndefinedValue { step: program.steps.len(), layer: "output".into(), value: program.output.0 }),
+    }
+}

@@ -1,0 +1,57 @@
+//! Circuits on clear slots and on levels: every split and packing computes the same matrix.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
+mod common;
+
+use cipherlens::{
+    circuits::{ClearEngine, LinearTransform, Packing, Split, TraceEngine, clear::ClearValue, trace::TraceValue},
+    ckks::Level,
+};
+use common::diagonals::{Diagonals, random_shards, seeded, worst};
+use std::sync::Arc;
+
+#[test]
+fn every_split_and_packing_is_the_matrix() {
+    let mut rng = seeded("splits", 11);
+    let slots = 64;
+    let pool: Vec<u32> = (0..slots as u32).filter(|r| r % 3 != 1).collect();
+    for (inputs, outputs) in [(1, 1), (1, 2), (2, 1), (3, 2), (2, 5), (4, 4)] {
+        let matrix = Arc::new(Diagonals::random(&mut rng, inputs, outputs, slots, 9, &pool));
+        let x = random_shards(&mut rng, inputs, slots);
+        let want = matrix.times(&x);
+        for packing in [Packing::Real, Packing::Inputs, Packing::Outputs] {
+            for log in 0..=6 {
+                let transform = LinearTransform::new(matrix.clone(), Split { modulus: 1 << log }, packing);
+                let got = transform.apply(&ClearEngine, &ClearValue::new(x.clone(), Level(1))).unwrap();
+                assert_eq!(got.level, Level(0));
+                assert!(worst(&got.shards, &want) < 1e-12, "{inputs} {outputs} {packing:?} {log}");
+
+                let trace = TraceEngine::default();
+                let traced = transform.apply(&trace, &TraceValue { shards: inputs, level: Level(1) }).unwrap();
+                assert_eq!(traced, TraceValue { shards: outputs, level: Level(0) });
+                let counts = trace.counts();
+                let (packed_in, packed_out) = transform.packed_shards();
+                let babies = transform.babies().iter().filter(|&&b| b != 0).count();
+                let giants = transform.giants().filter(|&g| g != 0).count();
+                assert_eq!(counts.plaintext_products, transform.products());
+                assert_eq!(counts.hoisted_rotations, babies * packed_in);
+                assert_eq!(counts.rotations, babies * packed_in + giants * packed_out);
+                assert_eq!(counts.conjugations, if packing == Packing::Real { 0 } else { packed_out });
+                assert_eq!(counts.rescales, packed_out);
+            }
+        }
+    }
+}
+
+#[test]
+fn packing_halves_the_products_of_dense_blocks() {
+    let mut rng = seeded("packing", 12);
+    let slots = 32;
+    let pool: Vec<u32> = (0..slots as u32).collect();
+    let matrix = Arc::new(Diagonals::random(&mut rng, 4, 4, slots, 400, &pool));
+    let products = |packing| LinearTransform::new(matrix.clone(), Split { modulus: 8 }, packing).products();
+    assert_eq!(products(Packing::Real), 16 * 32);
+    assert_eq!(products(Packing::Inputs), 8 * 32);
+    assert_eq!(products(Packing::Outputs), 8 * 32);
+}
