@@ -1,0 +1,61 @@
+//! Measured noise against predicted, and precision of the presets.
+#![allow(missing_docs)]
+
+use cipherlens::ckks::*;
+use ckks_common::*;
+
+mod ckks_common;
+
+/// Root mean square of a slot's error.
+fn measured(b: &Bench, ct: &Ciphertext, want: &[Vec<f64>]) -> f64 {
+    PrecisionStats::compare_shards(want, &b.decrypt(ct)).unwrap().rms_error
+}
+
+#[test]
+fn measured_noise_is_predicted_within_a_bit() {
+    let b = Bench::new("insecure-small");
+    let model = NoiseModel::new(&b.params);
+    let top = b.params.max_level();
+    let scale = b.params.scale(top);
+    let rms = (1.0f64 / 3.0).sqrt(); // uniform in [-1, 1]
+    let (x, y) = (b.values(4, 1), b.values(4, 2));
+    let (cx, cy) = (b.encrypt(&x, top), b.encrypt(&y, top));
+    let fresh = model.fresh(scale, rms);
+    let check = |name: &str, ct: &Ciphertext, want: &[Vec<f64>], predicted: Noisy| {
+        let (got, predicted) = (measured(&b, ct, want), model.slot_deviation(predicted));
+        println!("{name:28} measured 2^{:.2} predicted 2^{:.2}", got.log2(), predicted.log2());
+        assert!((got / predicted).log2().abs() < 1.0, "{name}: measured {got:e}, predicted {predicted:e}");
+    };
+
+    check("fresh, secret key", &cx, &x, fresh);
+    let public = b.generator.public_key(&b.secret).unwrap();
+    let plain = b.plain(&x, top, PlainForm::Plain);
+    check("fresh, public key", &b.encryptor.encrypt_public(&public, &plain).unwrap(), &x, model.fresh_public(scale, rms));
+    let none = b.evaluator(&[]);
+    check("add", &none.add(&cx, &cy).unwrap(), &map2(&x, &y, |x, y| x + y), model.add(fresh, fresh));
+
+    let product = map2(&x, &y, |x, y| x * y);
+    let weights = b.plain(&y, top, PlainForm::Montgomery);
+    let plain_product = none.mul_plain(&cx, &weights).unwrap();
+    let predicted = model.mul_plain(fresh, scale, rms);
+    check("mul_plain", &plain_product, &product, predicted);
+    let below = Level(top.0 - 1);
+    check("mul_plain, rescale", &none.rescale(&plain_product).unwrap(), &product, model.rescale(predicted, top, below));
+
+    for alpha in 1..=b.params.special().len() {
+        let Ok(gadget) = b.params.gadget(Level(0)..=top, alpha) else { continue };
+        let galois = KeyRequest { kind: KeyKind::Galois(b.params.galois_element(3)), gadget };
+        let e = b.evaluator(&[galois, KeyRequest { kind: KeyKind::Relin, gadget }]);
+        let name = |op: &str| format!("{op}, digits of {alpha}");
+        let predicted = model.key_switch(fresh, &gadget, top).unwrap();
+        check(&name("rotate"), &e.rotate(&cx, 3).unwrap(), &rotated(&x, 3), predicted);
+        let low = Level(1);
+        let predicted = model.key_switch(model.fresh(b.params.scale(low), rms), &gadget, low).unwrap();
+        check(&name("rotate at level 1"), &e.rotate(&b.encrypt(&x, low), 3).unwrap(), &rotated(&x, 3), predicted);
+        let predicted = model.mul(fresh, fresh, &gadget, top).unwrap();
+        let ct = e.mul(&cx, &cy).unwrap();
+        check(&name("mul"), &ct, &product, predicted);
+        check(&name("mul, rescale"), &e.rescale(&ct).unwrap(), &product, model.rescale(predicted, top, below));
+        check(&name("mul_rescale"), &e.mul_rescale(&cx, &cy).unwrap(), &product, model.rescale(predicted, top, below));
+    }
+}
