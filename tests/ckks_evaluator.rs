@@ -1,11 +1,12 @@
 //! Every operation of the evaluator against clear slot arithmetic.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use cipherlens::backend::PlainTerm;
 use cipherlens::ckks::*;
-use ckks_common::*;
+use support::*;
 
-mod ckks_common;
+#[path = "support/ckks.rs"]
+mod support;
 
 /// 36-bit scales and up, N <= 2^11: fresh noise 2^2, key switch 2^6, slots add 2^5: well below 2^-20 of a slot.
 const CLOSE: f64 = 1e-6;

@@ -1,10 +1,11 @@
 //! Measured noise against predicted, and precision of the presets.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use cipherlens::ckks::*;
-use ckks_common::*;
+use support::*;
 
-mod ckks_common;
+#[path = "support/ckks.rs"]
+mod support;
 
 /// Root mean square of a slot's error.
 fn measured(b: &Bench, ct: &Ciphertext, want: &[Vec<f64>]) -> f64 {

@@ -1,5 +1,5 @@
 //! Parameter sets: security, ladders, gadgets.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use cipherlens::ckks::ladder::LadderSpec;
 use cipherlens::ckks::params::{PRIME_FLOOR, SECURITY_CAPS_128};

@@ -23,7 +23,7 @@ impl Ciphertext {
         params.check_level(level)?;
         let shape = buffer.shape();
         let limbs = params.window(level).len();
-        if shape.limbs != limbs || shape.degree != params.degree() || shape.polys == 0 || shape.polys % 2 != 0 {
+        if shape.limbs != limbs || shape.degree != params.degree() || shape.polys == 0 || !shape.polys.is_multiple_of(2) {
             let expected = format!("an even number of polynomials, {limbs} limbs of {}", params.degree());
             return Err(CkksError::Malformed { what: "ciphertext", expected, found: format!("{shape:?}") });
         }

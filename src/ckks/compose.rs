@@ -61,12 +61,8 @@ impl Composer {
     fn digits(&self, at: impl Fn(usize) -> u32, count: usize, digits: &mut [u32]) {
         for i in 0..count {
             let m = &self.moduli[i];
-            let mut acc = at(i);
-            for j in 0..i {
-                let (w, ws) = self.inverses[i][j];
-                acc = m.sub(m.mul_shoup(acc, w, ws), m.mul_shoup(digits[j], w, ws));
-            }
-            digits[i] = acc;
+            let below = digits[..i].iter().zip(&self.inverses[i]);
+            digits[i] = below.fold(at(i), |acc, (&d, &(w, ws))| m.sub(m.mul_shoup(acc, w, ws), m.mul_shoup(d, w, ws)));
         }
     }
 
@@ -114,12 +110,12 @@ mod tests {
         let tables = RnsTables::new(5, &primes).unwrap();
         let basis = Basis::range(0..6);
         let q: BigInt = primes.iter().map(|&q| BigInt::from(q)).product();
-        let half = (&q - 1) / 2;
+        let half: BigInt = (&q - 1) / 2;
         let mut values: Vec<BigInt> = vec![0.into(), 1.into(), (-1).into(), half.clone(), -half.clone(), &half - 1];
         let mut state = 9u64;
         for bits in (1..168).step_by(7) {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let v = BigInt::from(state) << bits >> 64u32;
+            let v: BigInt = (BigInt::from(state) << bits) >> 64u32;
             values.push(v.clone());
             values.push(-v);
         }

@@ -238,7 +238,7 @@ impl Encoder {
             let x = &values[poly * stored..][..*stored];
             reducers[limb].reduce(x, largest[poly], &mut out[..*stored]);
             if half {
-                mirror(out, tables.modulus(basis.limbs()[limb]).value());
+                residues::mirror(out, tables.modulus(basis.limbs()[limb]).value());
             }
         })?;
         Ok(Plaintext { buffer, basis: basis.clone(), scale, form, fingerprint: self.params.fingerprint() })
@@ -256,15 +256,6 @@ fn separate(re: &[f64], im: &[f64], a: &mut [f64], b: &mut [f64]) {
         for ((b, &i), &r) in b.iter_mut().zip(&im[1..]).zip(re[1..].iter().rev()) {
             *b = 0.5 * (i + r);
         }
-    }
-}
-
-/// The second half of a real vector's polynomial from the first: `m_(N-k) = -m_k`, `m_(N/2) = 0`.
-fn mirror(out: &mut [u32], q: u32) {
-    let (low, high) = out.split_at_mut(out.len() / 2);
-    high[0] = 0;
-    for (h, &v) in high[1..].iter_mut().zip(low[1..].iter().rev()) {
-        *h = if v == 0 { 0 } else { q - v };
     }
 }
 

@@ -7,7 +7,8 @@
 use super::ciphertext::Ciphertext;
 use super::encoder::Encoder;
 use super::error::{CkksError, Result};
-use super::keys::{KeyKind, KeySet, check_fingerprint};
+use super::key_set::KeySet;
+use super::keys::{KeyKind, check_fingerprint};
 use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
 use crate::backend::{Backend, Buffer, PlainTerm, PolySelect};

@@ -93,10 +93,9 @@ impl SecretBuffer {
 
 impl Drop for SecretBuffer {
     fn drop(&mut self) {
-        match self.0.storage_mut() {
-            Storage::Host(words) => words.as_mut_slice().zeroize(),
-            #[allow(unreachable_patterns, reason = "other backends add variants")]
-            _ => {}
+        #[allow(irrefutable_let_patterns, reason = "other backends add variants")]
+        if let Storage::Host(words) = self.0.storage_mut() {
+            words.as_mut_slice().zeroize();
         }
     }
 }

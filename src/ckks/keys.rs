@@ -12,13 +12,14 @@
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
 use super::host::{Host, SecretBuffer, build};
-use super::params::{Level, Params};
+use super::key_set::KeySet;
+use super::params::Params;
 use super::sampler::{RandomSource, SecretVec, Seed, stream, uniform};
 use crate::backend::{Backend, Buffer, Shape};
 use crate::math::Basis;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Names a secret key in everything made with it. Random; says nothing about the key.
@@ -66,8 +67,12 @@ pub(super) fn check_fingerprint(params: &Params, found: &[u8; 32], op: &'static 
     if params.fingerprint() == *found {
         return Ok(());
     }
+    Err(params_mismatch(&params.fingerprint(), found, op))
+}
+
+pub(super) fn params_mismatch(expected: &[u8; 32], found: &[u8; 32], op: &'static str) -> CkksError {
     let hex = |f: &[u8; 32]| f[..8].iter().map(|b| format!("{b:02x}")).collect();
-    Err(CkksError::ParamsMismatch { op, expected: hex(&params.fingerprint()), found: hex(found) })
+    CkksError::ParamsMismatch { op, expected: hex(expected), found: hex(found) }
 }
 
 /// What a key switching key does.
@@ -190,8 +195,8 @@ pub(super) fn check_residues(what: &'static str, params: &Params, basis: &Basis,
 /// A key switching key on a backend: `[digit][2][key limb][N]`, NTT domain, Montgomery form.
 #[derive(Debug)]
 pub struct KeySwitchKey {
-    tag: Tag,
-    request: KeyRequest,
+    pub(super) tag: Tag,
+    pub(super) request: KeyRequest,
     seed: Seed,
     buffer: Buffer,
 }
@@ -260,75 +265,6 @@ impl KeySwitchKey {
 
 fn shape(params: &Params, gadget: &Gadget, basis: &Basis) -> Shape {
     Shape::new(2 * gadget.digits(), basis.len(), params.degree())
-}
-
-/// The keys an evaluation may use, on a backend.
-#[derive(Debug)]
-pub struct KeySet {
-    tag: Tag,
-    keys: BTreeMap<KeyKind, Vec<Arc<KeySwitchKey>>>,
-}
-
-impl KeySet {
-    /// No key yet.
-    pub fn new(tag: Tag) -> Self {
-        Self { tag, keys: BTreeMap::new() }
-    }
-    /// Adds a key of the same origin; one with the same kind and gadget is replaced.
-    pub fn insert(&mut self, key: KeySwitchKey) -> Result<()> {
-        self.tag.check_key(&key.tag, "insert key")?;
-        let keys = self.keys.entry(key.request.kind).or_default();
-        keys.retain(|k| k.request.gadget != key.request.gadget);
-        keys.push(Arc::new(key));
-        keys.sort_by_key(|k| (k.request.gadget.key_limbs(), k.request.gadget.digits(), k.request.gadget));
-        Ok(())
-    }
-    /// Origin.
-    pub fn tag(&self) -> Tag {
-        self.tag
-    }
-    /// All keys.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<KeySwitchKey>> {
-        self.keys.values().flatten()
-    }
-    /// How many keys.
-    pub fn len(&self) -> usize {
-        self.keys.values().map(Vec::len).sum()
-    }
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-    /// Bytes of all keys.
-    pub fn bytes(&self) -> usize {
-        self.iter().map(|k| k.bytes()).sum()
-    }
-    /// The key with the fewest limbs that covers a level.
-    pub fn covering(&self, params: &Params, kind: KeyKind, level: Level) -> Result<&Arc<KeySwitchKey>> {
-        let window = params.window(level);
-        let found = self.keys.get(&kind).and_then(|keys| keys.iter().find(|k| k.request.gadget.covers(window)));
-        found.ok_or_else(|| self.missing(kind, level))
-    }
-    /// The key with exactly this gadget.
-    pub fn exact(&self, kind: KeyKind, gadget: &Gadget, level: Level) -> Result<&Arc<KeySwitchKey>> {
-        let found = self.keys.get(&kind).and_then(|keys| keys.iter().find(|k| k.request.gadget == *gadget));
-        found.ok_or_else(|| self.missing(kind, level))
-    }
-
-    fn missing(&self, kind: KeyKind, level: Level) -> CkksError {
-        let gadgets =
-            |keys: &[Arc<KeySwitchKey>]| keys.iter().map(|k| k.request.gadget.to_string()).collect::<Vec<_>>().join("; ");
-        let have = match (self.keys.get(&kind), self.len()) {
-            (_, 0) => "no keys".to_string(),
-            (Some(keys), _) => format!("this kind only for {}", gadgets(keys)),
-            (None, count) => {
-                let kinds: Vec<String> = self.keys.keys().take(16).map(KeyKind::to_string).collect();
-                let more = if self.keys.len() > kinds.len() { ", ..." } else { "" };
-                format!("{count} keys: {}{more}", kinds.join(", "))
-            }
-        };
-        CkksError::MissingKey { kind, level, have }
-    }
 }
 
 /// Makes keys. Secret material stays on the host; finished keys go to the backend.

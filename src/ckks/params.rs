@@ -203,7 +203,6 @@ pub enum ParamsError {
 }
 
 /// A checked parameter set with its tables. Immutable; share it in an [`Arc`].
-#[derive(Debug)]
 pub struct Params {
     literal: ParamsLiteral,
     tables: Arc<RnsTables>,
@@ -213,6 +212,12 @@ pub struct Params {
     log_qp: f64,
     fingerprint: [u8; 32],
     pub(super) cache: GadgetCache,
+}
+
+impl std::fmt::Debug for Params {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Params").field("name", &self.name()).field("log_n", &self.log_n()).finish_non_exhaustive()
+    }
 }
 
 impl Params {

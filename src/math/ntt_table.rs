@@ -7,7 +7,7 @@
 use super::{MathError, Modulus, primes::is_prime};
 
 /// Twiddles for one (degree, prime). Each twiddle stands beside its Shoup companion.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NttTable {
     log_n: u32,
     modulus: Modulus,
@@ -19,6 +19,12 @@ pub struct NttTable {
     inverse: Vec<u32>,
     inverse_shoup: Vec<u32>,
     n_inv: u32,
+}
+
+impl std::fmt::Debug for NttTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NttTable(2^{}, {})", self.log_n, self.modulus.value())
+    }
 }
 
 impl NttTable {

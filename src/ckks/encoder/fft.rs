@@ -12,7 +12,6 @@
 use super::simd::widest;
 
 /// Precomputed roots for one degree.
-#[derive(Debug)]
 pub struct SlotTransform {
     n: usize,
     /// `t_j` per slot j.
@@ -69,6 +68,12 @@ fn root(k: usize, size: usize) -> (f64, f64) {
         _ => angle(eighths - 8 * s).sin_cos(),
     };
     (cos, sin)
+}
+
+impl std::fmt::Debug for SlotTransform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SlotTransform({} slots)", self.n)
+    }
 }
 
 impl SlotTransform {

@@ -193,6 +193,26 @@ fn wide_body<const FMA: bool>(x: &[f64], out: &mut [u32], r: &Reducer) {
     }
 }
 
+/// The second half of a real vector's polynomial from the first: `m_(N-k) = -m_k`, `m_(N/2) = 0`.
+pub fn mirror(out: &mut [u32], q: u32) {
+    mirror_into(out, q);
+}
+
+widest! {
+    /// [`mirror`].
+    fn mirror_into = mirror_body(out: &mut [u32], q: u32)
+}
+
+#[inline(always)]
+fn mirror_body<const FMA: bool>(out: &mut [u32], q: u32) {
+    let (low, high) = out.split_at_mut(out.len() / 2);
+    high[0] = 0;
+    for (h, &v) in high[1..].iter_mut().zip(low[1..].iter().rev()) {
+        // q - v, or 0 for v = 0: the mask is all ones exactly when v is not 0.
+        *h = (q - v) & ((v | v.wrapping_neg()) as i32 >> 31) as u32;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
