@@ -13,7 +13,7 @@ pub mod model;
 pub mod tensor;
 
 pub use layout::Layout;
-pub use lower::{LowerOptions, Lowered, lower};
+pub use lower::{Layouts, LowerOptions, Lowered, lower};
 pub use model::Model;
 pub use tensor::{Shape, Tensor};
 

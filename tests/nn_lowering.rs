@@ -3,12 +3,13 @@
 
 mod common;
 
-use cipherlens::nn::clear::Network;
-use cipherlens::nn::tensor::Tensor;
-use cipherlens::nn::{LowerOptions, Lowered, Model, lower};
-use common::models::{Builder, ConvShape, picture, seeded};
+use cipherlens::nn::clear::{Network, Ranges};
+use cipherlens::nn::tensor::{Shape, Tensor};
+use cipherlens::nn::{Layouts, LowerOptions, Lowered, Model, lower};
+use common::models::{Builder, ConvShape, picture, random_layers, seeded};
 use common::slots;
 use rand::{Rng, RngExt};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Slots of a shard in the small tests: those of the ring of degree 1024.
@@ -16,8 +17,11 @@ const SLOTS: usize = 512;
 
 /// Direct evaluation and the program agree to 1e-9 of the largest value; unused input slots hold garbage.
 fn agrees(model: &Model, x: &Tensor<f64>, n: usize, rng: &mut impl Rng) -> Lowered {
-    let lowered = lower(model, n, &LowerOptions::default()).expect("lowers");
-    let want = Network::<f64>::new(model).evaluate(x).expect("the shape fits");
+    let layouts = if rng.random_range(0..3) == 0 { Layouts::Multiplexed } else { Layouts::Cheapest };
+    let mut ranges = Ranges::new(model);
+    let want = ranges.observe(&Network::<f64>::new(model), x).expect("the shape fits");
+    let ranges = ranges.iter().map(|(node, range)| (node.to_owned(), range.magnitude().max(1e-3))).collect();
+    let lowered = lower(model, n, &LowerOptions { ranges, layouts }).expect("lowers");
     let mut packed = lowered.input.pack(x).expect("packs");
     for (shard, elements) in packed.iter_mut().zip(lowered.input.elements()) {
         for (value, _) in shard.iter_mut().zip(&elements).filter(|(_, e)| e.is_none()) {
@@ -52,6 +56,28 @@ fn random_convolutions() {
     }
     println!("cases by input shards: {shards:?}");
     assert!(shards[1..].iter().filter(|s| **s > 0).count() >= 8, "{shards:?}");
+}
+
+#[test]
+fn random_networks() {
+    let mut rng = seeded(13);
+    let mut operations = BTreeMap::new();
+    for case in 0..300 {
+        let input = Shape::new(rng.random_range(1..=5), rng.random_range(1..=20), rng.random_range(1..=20));
+        let mut b = Builder::new(input);
+        let output = random_layers(&mut b, rng.random_range(2..=9), &mut rng);
+        println!("case {case}: {}", b.graph(&output));
+        let model = b.build(&output);
+        let x = picture(input, &mut rng);
+        let lowered = agrees(&model, &x, SLOTS, &mut rng);
+        for step in &lowered.program.steps {
+            let name = format!("{:?}", step.operation);
+            let name = name.split([' ', '(']).next().unwrap_or_default().to_owned();
+            *operations.entry(name).or_insert(0) += 1;
+        }
+    }
+    println!("{operations:?}");
+    assert_eq!(operations.len(), 6, "every operation of programs occurs: {operations:?}");
 }
 
 #[test]

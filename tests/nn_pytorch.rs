@@ -62,7 +62,7 @@ fn layers_as_in_pytorch() {
         let mut ranges = Ranges::new(&model);
         ranges.observe(&Network::<f64>::new(&model), &x).expect("the shape fits");
         let ranges = ranges.iter().map(|(node, range)| (node.to_owned(), range.magnitude())).collect();
-        let lowered = lower(&model, 512, &LowerOptions { ranges }).expect(name);
+        let lowered = lower(&model, 512, &LowerOptions { ranges, ..Default::default() }).expect(name);
         let out = slots::run(&lowered.program, lowered.input.pack(&x).expect("packs"));
         let got = lowered.output.unpack(&out).expect("the output has its layout");
         close(name, &got, &want);

@@ -11,7 +11,7 @@
 //! * polyphase: neighbouring pixels in different shards (`column = 2 @ shard 1, 32 @ slot 1`).
 //!
 //! Places are sums over the three coordinates, which is what lets the rotations of a convolution be counted from three
-//! small sets (see [`super::lower`]).
+//! small sets (see [`lower`](mod@super::lower)).
 
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
 use std::fmt;
@@ -198,18 +198,18 @@ impl Layout {
             // A power of two of channels fills the shard exactly, so that rotations wrap from the last channel to the
             // first.
             let block = if shards == 1 && !per_shard.is_power_of_two() { height * width } else { slots / per_shard };
-            let mut digits = vec![Digit::slot(per_shard, block)];
-            if shards > 1 {
-                digits.push(Digit::shard(shards, 1));
-            }
-            [Axis(digits), Axis(vec![Digit::slot(height, width)]), Axis(vec![Digit::slot(width, 1)])]
+            let digits = [Digit::slot(per_shard, block), Digit::shard(shards, 1)];
+            [
+                Axis(digits.into_iter().filter(|d| d.radix > 1).collect()),
+                Axis(vec![Digit::slot(height, width)]),
+                Axis(vec![Digit::slot(width, 1)]),
+            ]
         } else if width <= slots {
             let most = slots / width;
-            let fit = if most > align[0] { most - most % align[0] } else { most };
-            let rows = Self::power_of_two_below(fit, align[0]);
-            // Prefer a split at a power of two if it takes no more shards.
-            let rows = if height.div_ceil(rows) == height.div_ceil(fit) { rows } else { fit };
-            let parts = height.div_ceil(rows);
+            // Split at a power of two times the alignment, or at a multiple of it, if that takes no more shards.
+            let parts = height.div_ceil(most);
+            let wanted = [Self::power_of_two_below(most, align[0]), most - most % align[0]];
+            let rows = wanted.into_iter().find(|r| *r > 0 && height.div_ceil(*r) == parts).unwrap_or(most);
             let row = Axis(vec![Digit::slot(rows, width), Digit::shard(parts, 1)]);
             [Axis(vec![Digit::shard(channels, parts)]), row, Axis(vec![Digit::slot(width, 1)])]
         } else {

@@ -62,6 +62,18 @@ pub struct LowerOptions {
     /// Largest magnitude that each polynomial of degree 3 or more is fed, by node name. Absent ones come from what the
     /// training noted, with a quarter added.
     pub ranges: HashMap<String, f64>,
+    /// Which layouts may be chosen.
+    pub layouts: Layouts,
+}
+
+/// Which layouts lowering may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layouts {
+    /// Whatever needs the fewest products.
+    #[default]
+    Cheapest,
+    /// A row-major input, and channels in the gaps that strides leave.
+    Multiplexed,
 }
 
 /// A program, and how to pack its input and read its output.
@@ -77,6 +89,45 @@ pub struct Lowered {
     pub layouts: Vec<Arc<Layout>>,
 }
 
+/// What one matrix of a program costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerCost {
+    /// Layer name.
+    pub layer: String,
+    /// Shards read.
+    pub inputs: usize,
+    /// Shards made.
+    pub outputs: usize,
+    /// Diagonals: products with a plaintext.
+    pub products: usize,
+    /// Different rotations among them.
+    pub rotations: usize,
+    /// Products that would do if no diagonal had an empty slot: multiplications of the layer over slots, rounded up.
+    pub floor: usize,
+}
+
+impl Lowered {
+    /// The cost of every matrix, in order; `model` is the one lowered.
+    pub fn costs(&self, model: &Model) -> Vec<LayerCost> {
+        let work: HashMap<&str, u128> = model.nodes().iter().map(|n| (n.name.as_str(), model.node_multiplications(n))).collect();
+        let cost = |step: &Step| {
+            let Operation::Linear { matrix, .. } = &step.operation else { return None };
+            let (inputs, outputs) = (matrix.inputs(), matrix.outputs());
+            let blocks: Vec<&[u32]> = (0..outputs * inputs).map(|b| matrix.rotations(b / inputs, b % inputs)).collect();
+            let rotations: std::collections::BTreeSet<u32> = blocks.iter().flat_map(|r| r.iter().copied()).collect();
+            Some(LayerCost {
+                layer: step.layer.clone(),
+                inputs,
+                outputs,
+                products: blocks.iter().map(|r| r.len()).sum(),
+                rotations: rotations.len(),
+                floor: work.get(step.layer.as_str()).map_or(0, |w| w.div_ceil(self.program.slots as u128) as usize),
+            })
+        };
+        self.program.steps.iter().filter_map(cost).collect()
+    }
+}
+
 /// Lowers a model for shards of `slots` slots.
 pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
     let mut ranges = options.ranges.clone();
@@ -86,7 +137,7 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
         }
     }
     let (steps, output) = algebra::steps(model, &ranges)?;
-    let assignment = search::assign(model.input().shape, &steps, slots)?;
+    let assignment = search::assign(model.input().shape, &steps, slots, options.layouts)?;
     let mut emitter = Emitter { steps: Vec::new(), layouts: vec![assignment.layouts[0].clone()] };
     // Value of the program that holds each value of the logical steps.
     let mut held = vec![ValueId(0)];
@@ -103,7 +154,9 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
                 let (input, from) = from(*input);
                 let matrix = DenseMatrix::new(weights.clone(), from);
                 let rotate_sums = matrix.rotate_sums();
-                Operation::Linear { input, matrix: Arc::new(matrix), rotate_sums, bias: vectors(layout, bias) }
+                // Every block holds a copy of the result; the bias goes to all, so that the copies stay equal.
+                let bias = bias.iter().any(|b| *b != 0.0).then(|| Arc::new(matrix.copies(bias)));
+                Operation::Linear { input, matrix: Arc::new(matrix), rotate_sums, bias }
             }
             Logical::Square { input } => Operation::Square { input: from(*input).0 },
             Logical::Polynomial { input, coefficients, range } => {

@@ -251,7 +251,12 @@ impl Model {
 
     /// Multiplications of one direct evaluation.
     pub fn multiplications(&self) -> u128 {
-        self.nodes.iter().map(|n| check::multiplications(n, self.shape(n.inputs[0]))).sum()
+        self.nodes.iter().map(|n| self.node_multiplications(n)).sum()
+    }
+
+    /// Multiplications of one node, evaluated directly.
+    pub fn node_multiplications(&self, node: &Node) -> u128 {
+        check::multiplications(node, self.shape(node.inputs[0]))
     }
 
     /// Number of weights.

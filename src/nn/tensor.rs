@@ -77,11 +77,17 @@ pub(crate) mod num {
         fn from_f64(x: f64) -> Self;
         /// Exact.
         fn to_f64(self) -> f64;
+        /// `self * a + b`, rounded once.
+        fn mul_add(self, a: Self, b: Self) -> Self;
     }
 
     impl Real for f32 {
         fn from_f64(x: f64) -> Self {
             x as f32
+        }
+        #[inline(always)]
+        fn mul_add(self, a: Self, b: Self) -> Self {
+            f32::mul_add(self, a, b)
         }
         fn to_f64(self) -> f64 {
             self.into()
@@ -91,6 +97,10 @@ pub(crate) mod num {
     impl Real for f64 {
         fn from_f64(x: f64) -> Self {
             x
+        }
+        #[inline(always)]
+        fn mul_add(self, a: Self, b: Self) -> Self {
+            f64::mul_add(self, a, b)
         }
         fn to_f64(self) -> f64 {
             self

@@ -148,3 +148,98 @@ pub fn picture(shape: Shape, rng: &mut impl Rng) -> Tensor<f64> {
     let values = (0..shape.len()).map(|_| rng.random_range(-1.0..1.0)).collect();
     Tensor::new(shape, values).expect("as many values as the shape says")
 }
+
+/// Appends random layers until the network has `depth` of them; returns the name of the last value.
+///
+/// All operators occur, polynomials of every kind: quadratics of either sign, some of whose channels are linear, cubics of
+/// one or many sets of coefficients, straight lines; and residual sums of any two values of one shape.
+pub fn random_layers(b: &mut Builder, depth: usize, rng: &mut impl Rng) -> String {
+    let mut values = vec![("x".to_owned(), b.input)];
+    for layer in 0..depth {
+        let (from, shape) = values[values.len() - 1].clone();
+        let name = format!("v{layer}");
+        let channels = shape.channels;
+        let next = match rng.random_range(0..12) {
+            0..=3 if shape.plane() > 1 => {
+                let mut conv = ConvShape::random(rng, 1 << 20, 1);
+                let groups = if channels % conv.groups == 0 { conv.groups } else { 1 };
+                (conv.groups, conv.outputs, conv.input) = (groups, groups * rng.random_range(1..=4), shape);
+                let reach = |axis: usize| (conv.kernel[axis] - 1) * conv.dilation[axis] + 1;
+                let fits = |size: usize, axis: usize| size + conv.padding[axis] + conv.padding[axis + 2] >= reach(axis);
+                if !fits(shape.height, 0) || !fits(shape.width, 1) {
+                    (conv.kernel, conv.padding) = ([1, 1], [0; 4]);
+                }
+                let out = |size: usize, axis: usize| {
+                    let reach = (conv.kernel[axis] - 1) * conv.dilation[axis] + 1;
+                    (size + conv.padding[axis] + conv.padding[axis + 2] - reach) / conv.stride[axis] + 1
+                };
+                b.conv(&name, &from, &conv, rng);
+                Shape::new(conv.outputs, out(shape.height, 0), out(shape.width, 1))
+            }
+            4..=6 => {
+                let per_channel = rng.random_range(0..3) > 0;
+                let rows = if per_channel { channels } else { 1 };
+                let size: usize = [2, 3, 3, 3, 4][rng.random_range(0..5)];
+                let mixed = rng.random_range(0..3) == 0;
+                let mut k: Vec<f32> = (0..rows * size).map(|_| rng.random_range(-0.5..0.5)).collect();
+                for row in k.chunks_exact_mut(size) {
+                    if mixed && rng.random_range(0..2) == 0 {
+                        row[size - 1] = 0.0;
+                    } else if row[size - 1].abs() < 0.01 {
+                        row[size - 1] = 0.3;
+                    }
+                }
+                let shape: &[usize] = if per_channel { &[rows, size] } else { &[size] };
+                b.tensor(&format!("{name}.k"), shape, k);
+                b.node(&name, &[&from], json!({"op": "polynomial", "coefficients": format!("{name}.k")}));
+                values[values.len() - 1].1
+            }
+            7 => {
+                for part in ["scale", "bias", "mean"] {
+                    b.random(&format!("{name}.{part}"), &[channels], 1.0, rng);
+                }
+                b.tensor(&format!("{name}.var"), &[channels], (0..channels).map(|c| 0.5 + c as f32 % 3.0));
+                let tensor = |part: &str| format!("{name}.{part}");
+                let node = json!({"op": "batch_norm", "scale": tensor("scale"), "bias": tensor("bias"),
+                                  "mean": tensor("mean"), "var": tensor("var"), "epsilon": 1e-5});
+                b.node(&name, &[&from], node);
+                shape
+            }
+            8 if shape.height > 2 && shape.width > 2 => {
+                let (stride, pad, counted) = (rng.random_range(1..=3), rng.random_range(0..=1), rng.random_range(0..2) == 0);
+                let node = json!({"op": "avg_pool2d", "kernel": [2, 3], "stride": [stride, 2],
+                                  "padding": [pad, pad, pad, pad], "count_include_pad": counted});
+                b.node(&name, &[&from], node);
+                Shape::new(channels, (shape.height + 2 * pad - 2) / stride + 1, (shape.width + 2 * pad - 3) / 2 + 1)
+            }
+            9 | 10 => {
+                let same: Vec<&String> = values.iter().filter(|(_, s)| *s == shape).map(|(n, _)| n).collect();
+                let other = same[rng.random_range(0..same.len())].clone();
+                let operands = if rng.random_range(0..2) == 0 { [&from, &other] } else { [&other, &from] };
+                b.node(&name, &operands.map(String::as_str), json!({"op": "add"}));
+                shape
+            }
+            _ if layer + 3 >= depth && shape.plane() > 1 => {
+                let op = if rng.random_range(0..2) == 0 { "flatten" } else { "global_avg_pool" };
+                b.node(&name, &[&from], json!({"op": op}));
+                Shape::new(if op == "flatten" { shape.len() } else { channels }, 1, 1)
+            }
+            _ if shape.plane() == 1 => {
+                let outputs = rng.random_range(1..=20);
+                let size = (channels as f32).recip().sqrt();
+                b.random(&format!("{name}.w"), &[outputs, channels], size, rng).random(
+                    &format!("{name}.b"),
+                    &[outputs],
+                    0.5,
+                    rng,
+                );
+                let node = json!({"op": "linear", "weight": format!("{name}.w"), "bias": format!("{name}.b")});
+                b.node(&name, &[&from], node);
+                Shape::new(outputs, 1, 1)
+            }
+            _ => continue,
+        };
+        values.push((name, next));
+    }
+    values[values.len() - 1].0.clone()
+}

@@ -1,10 +1,10 @@
 //! A convolution, or a pooling, between two layouts.
 
+use super::dense::nonzero_rotations;
 use super::rotations::ConvRotations;
 use crate::circuits::SlotMatrix;
 use crate::nn::layout::Layout;
 use crate::nn::model::Window;
-use rayon::prelude::*;
 use std::sync::Arc;
 
 /// What a convolution multiplies with.
@@ -97,24 +97,9 @@ impl ConvMatrix {
         let rotations = sets.iter().map(|s| s.iter().map(|r| r as u32).collect()).collect();
         let mut matrix = Self { weights, slots, inputs, outputs, rotations };
         if matrix.weights.weight.contains(&0.0) {
-            matrix.drop_zero_diagonals();
+            matrix.rotations = nonzero_rotations(&matrix);
         }
         matrix
-    }
-
-    /// The rotations are exact for weights that are not zero; a pruned kernel may leave some diagonals empty.
-    fn drop_zero_diagonals(&mut self) {
-        let kept = (0..self.rotations.len()).into_par_iter().map(|block| {
-            let (o, i) = (block / self.inputs.len(), block % self.inputs.len());
-            let mut values = vec![0.0; self.slots];
-            let mut kept = self.rotations[block].clone();
-            kept.retain(|r| {
-                self.diagonal(o, i, *r, &mut values);
-                values.iter().any(|v| *v != 0.0)
-            });
-            kept
-        });
-        self.rotations = kept.collect();
     }
 
     #[inline]

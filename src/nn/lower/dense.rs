@@ -2,6 +2,7 @@
 
 use crate::circuits::SlotMatrix;
 use crate::nn::layout::Layout;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -64,7 +65,18 @@ impl DenseMatrix {
                 rotations.push(used.map(|d| d as u32).collect());
             }
         }
-        Self { weights, slots, block, outputs, elements, rotations }
+        let mut matrix = Self { weights, slots, block, outputs, elements, rotations };
+        if matrix.weights.weight.contains(&0.0) {
+            matrix.rotations = nonzero_rotations(&matrix);
+        }
+        matrix
+    }
+
+    /// A value for each output wherever the output stands: slot vectors `[shard][slot]`.
+    pub fn copies(&self, values: &[f64]) -> Vec<Vec<f64>> {
+        let shard =
+            |o: usize| (0..self.slots).map(|s| values.get(o * self.block + s % self.block).copied().unwrap_or(0.0)).collect();
+        (0..self.outputs).map(shard).collect()
     }
 
     /// The rotations to be added up afterwards.
@@ -101,6 +113,22 @@ impl SlotMatrix for DenseMatrix {
             };
         }
     }
+}
+
+/// The rotations of each block `[output * inputs + input]` whose diagonal is not all zero: weights that are zero may leave
+/// some empty.
+pub(super) fn nonzero_rotations(matrix: &dyn SlotMatrix) -> Vec<Vec<u32>> {
+    let blocks = (0..matrix.outputs() * matrix.inputs()).into_par_iter().map(|block| {
+        let (o, i) = (block / matrix.inputs(), block % matrix.inputs());
+        let mut values = vec![0.0; matrix.slots()];
+        let mut kept = matrix.rotations(o, i).to_vec();
+        kept.retain(|r| {
+            matrix.diagonal(o, i, *r, &mut values);
+            values.iter().any(|v| *v != 0.0)
+        });
+        kept
+    });
+    blocks.collect()
 }
 
 /// Moves each element from its place in one layout to its place in another. The tensors may differ in shape, not in the

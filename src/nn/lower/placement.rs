@@ -4,6 +4,9 @@ use crate::nn::layout::{Axis, Digit, Layout};
 use crate::nn::model::Window;
 use crate::nn::tensor::Shape;
 
+/// Most phases of an axis that the input is taken apart into.
+const MAX_INPUT_PHASES: usize = 16;
+
 /// An axis after a stride: the coordinates kept, in their places, and the digits that fell free between them.
 struct Strided {
     rest: Vec<Digit>,
@@ -95,9 +98,9 @@ fn phased(phases: usize, rest: &[Digit]) -> Vec<Digit> {
     low.into_iter().chain(rest.iter().copied()).collect()
 }
 
-/// Channels over free slots, then over shards.
+/// Channels over free slots, the first ones as far as needed, then over shards.
 fn dense(free: &[Digit], channels: usize) -> Vec<Digit> {
-    let mut digits = Vec::new();
+    let mut digits: Vec<Digit> = Vec::new();
     let mut room = 1;
     for digit in free {
         if room >= channels {
@@ -106,6 +109,15 @@ fn dense(free: &[Digit], channels: usize) -> Vec<Digit> {
         digits.push(*digit);
         room *= digit.radix;
     }
+    // In ascending order, neighbours merge into one digit and the layout reads better.
+    digits.sort_by_key(|d| d.step);
+    digits.dedup_by(|next, digit| {
+        let adjacent = next.step == digit.step * digit.radix;
+        if adjacent {
+            digit.radix *= next.radix;
+        }
+        adjacent
+    });
     if room < channels {
         digits.push(Digit::shard(channels.div_ceil(room), 1));
     }
@@ -132,52 +144,67 @@ fn assemble(shape: Shape, slots: usize, channels: Vec<Digit>, [rows, columns]: [
 }
 
 /// Layouts for a model's input. The first is plain row-major order; the others put neighbouring pixels far apart, so that
-/// after a stride of 2 the channels take the most significant digit of the slot, where rotations wrap around.
+/// after a stride of 2 the channels take the most significant digits of the slot, where rotations wrap around.
 pub(super) fn inputs(shape: Shape, slots: usize, align: [usize; 2]) -> Vec<Layout> {
     let mut layouts: Vec<Layout> = Layout::row_major_aligned(shape, slots, align).into_iter().collect();
-    for levels in 1..=4u32 {
-        let phases = 1usize << levels;
-        let (height, width) = (shape.height / phases, shape.width / phases);
-        if !shape.height.is_multiple_of(phases) || !shape.width.is_multiple_of(phases) {
-            break;
-        }
-        let block = (height * width).next_power_of_two();
-        let per_shard = slots / (block * phases * phases);
-        if per_shard > 0 && slots.is_power_of_two() {
-            // From the top of the slot: row bit 0, column bit 0, channel, row bit 1, column bit 1, ...
-            let mut top = slots;
-            let mut next = |radix: usize| {
-                top /= radix;
-                Digit::slot(radix, top)
-            };
-            let (mut rows, mut columns, mut channels) = (vec![next(2)], vec![next(2)], Vec::new());
-            if per_shard > 1 {
-                channels.push(next(per_shard));
-            }
-            for _ in 1..levels {
-                rows.push(next(2));
-                columns.push(next(2));
-            }
-            rows.push(Digit::slot(height, width));
-            columns.push(Digit::slot(width, 1));
-            if shape.channels > per_shard {
-                channels.push(Digit::shard(shape.channels.div_ceil(per_shard), 1));
-            }
-            layouts.push(assemble(shape, slots, channels, [rows, columns]));
-        }
-        // One phase of one channel does not fit with the others: the phases go to different shards.
-        if block <= slots && shape.plane() > slots {
-            let (rows, columns) = (vec![Digit::slot(height, width)], vec![Digit::slot(width, 1)]);
-            let per_shard = slots / block;
-            let mut channels = Vec::new();
-            if per_shard > 1 {
-                channels.push(Digit::slot(per_shard, block));
-            }
-            if shape.channels > per_shard {
-                channels.push(Digit::shard(shape.channels.div_ceil(per_shard), 1));
-            }
-            layouts.push(assemble(shape, slots, channels, [phased(phases, &rows), phased(phases, &columns)]));
+    let divisible = |extent: usize| (0..=MAX_INPUT_PHASES.ilog2()).filter(move |l| extent.is_multiple_of(1 << l));
+    for down in divisible(shape.height) {
+        for right in divisible(shape.width).filter(|right| down + right > 0 && down.abs_diff(*right) <= 1) {
+            layouts.extend(distant(shape, slots, [down, right]));
+            layouts.extend(polyphase(shape, slots, [1 << down, 1 << right]));
         }
     }
     layouts
+}
+
+/// The low bits of row and column at the top of the slot: row bit 0, column bit 0, channels, row bit 1, column bit 1, ...
+fn distant(shape: Shape, slots: usize, [down, right]: [u32; 2]) -> Option<Layout> {
+    let (height, width) = (shape.height >> down, shape.width >> right);
+    let block = (height * width).next_power_of_two();
+    let per_shard = slots / (block << (down + right));
+    if per_shard == 0 || !slots.is_power_of_two() {
+        return None;
+    }
+    let mut top = slots;
+    let mut next = |radix: usize| {
+        top /= radix;
+        Digit::slot(radix, top)
+    };
+    let (mut rows, mut columns, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    for bit in 0..down.max(right) {
+        if bit < down {
+            rows.push(next(2));
+        }
+        if bit < right {
+            columns.push(next(2));
+        }
+        if bit == 0 && per_shard > 1 {
+            channels.push(next(per_shard));
+        }
+    }
+    rows.push(Digit::slot(height, width));
+    columns.push(Digit::slot(width, 1));
+    if shape.channels > per_shard {
+        channels.push(Digit::shard(shape.channels.div_ceil(per_shard), 1));
+    }
+    Some(assemble(shape, slots, channels, [rows, columns]))
+}
+
+/// The phases of a channel that does not fit into a shard, in different shards.
+fn polyphase(shape: Shape, slots: usize, [down, right]: [usize; 2]) -> Option<Layout> {
+    let (height, width) = (shape.height / down, shape.width / right);
+    let block = (height * width).next_power_of_two();
+    if block > slots || shape.plane() <= slots {
+        return None;
+    }
+    let per_shard = slots / block;
+    let mut channels = Vec::new();
+    if per_shard > 1 {
+        channels.push(Digit::slot(per_shard, block));
+    }
+    if shape.channels > per_shard {
+        channels.push(Digit::shard(shape.channels.div_ceil(per_shard), 1));
+    }
+    let (rows, columns) = (vec![Digit::slot(height, width)], vec![Digit::slot(width, 1)]);
+    Some(assemble(shape, slots, channels, [phased(down, &rows), phased(right, &columns)]))
 }

@@ -4,20 +4,22 @@ use super::algebra::{Logical, LogicalStep};
 use super::conv_matrix::ConvWeights;
 use super::dense::MoveMatrix;
 use super::rotations::ConvRotations;
-use super::{LowerError, placement};
+use super::{Layouts, LowerError, placement};
 use crate::nn::layout::Layout;
 use crate::nn::model::Window;
 use crate::nn::tensor::Shape;
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// States kept after each step.
-const BEAM: usize = 12;
+const BEAM: usize = 48;
 /// Cost of one shard of one value, in products: its squaring, relinearization and giant rotations.
 const SHARD_COST: usize = 24;
-/// Cost of a level spent on moving a tensor between layouts, in products.
+/// Cost of the level spent on moving a tensor between layouts, in products.
 const MOVE_COST: usize = 2000;
+/// Limbs of a value on which nothing remains to be done; each level to come adds about one.
+const LAST_LIMBS: usize = 3;
 
 /// The layout of every value, and what moves between layouts where two operands differ.
 #[derive(Clone)]
@@ -26,34 +28,42 @@ pub(super) struct Assignment {
     pub layouts: Vec<Arc<Layout>>,
     /// Steps whose second operand must first be moved to the layout of the first.
     pub moved: Vec<usize>,
+    /// In products of one limb.
     cost: usize,
 }
 
 type Key = (Arc<Layout>, Arc<Layout>, Window, usize);
 
-/// Finds layouts for all values.
-pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize) -> Result<Assignment, LowerError> {
+/// Finds layouts for all values: `choice` says which may be tried.
+pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: Layouts) -> Result<Assignment, LowerError> {
     let mut counted: HashMap<Key, usize> = HashMap::new();
-    let inputs = placement::inputs(shape, slots, total_stride(steps));
+    let limbs: Vec<usize> = levels_to_come(steps).into_iter().map(|l| LAST_LIMBS + l).collect();
+    let last_reads = last_reads(steps);
+    let mut inputs = placement::inputs(shape, slots, total_stride(steps));
     if inputs.is_empty() {
         Layout::row_major(shape, slots)?;
     }
-    let start =
-        |layout: Layout| Assignment { cost: SHARD_COST * layout.shards(), layouts: vec![Arc::new(layout)], moved: Vec::new() };
+    if choice == Layouts::Multiplexed {
+        inputs.truncate(1);
+    }
+    let start = |layout: Layout| {
+        let cost = SHARD_COST * layout.shards() * limbs[0];
+        Assignment { cost, layouts: vec![Arc::new(layout)], moved: Vec::new() }
+    };
     let mut beam: Vec<Assignment> = inputs.into_iter().map(start).collect();
     for (i, step) in steps.iter().enumerate() {
         let mut next: Vec<(Assignment, Arc<Layout>)> = Vec::new();
         match &step.operation {
             Logical::Conv { input, weights, .. } => {
                 for state in beam {
-                    for layout in candidates(&state, *input, step, weights) {
+                    for layout in candidates(&state, *input, step, weights, choice) {
                         next.push((state.clone(), layout));
                     }
                 }
                 count(&mut counted, &next, *input, weights);
                 for (state, layout) in &mut next {
                     let key = (state.layouts[*input].clone(), layout.clone(), weights.window, weights.groups);
-                    state.cost += counted.get(&key).copied().unwrap_or(0);
+                    state.cost += counted.get(&key).copied().unwrap_or(0) * limbs[*input];
                 }
             }
             Logical::Dense { weights, .. } => {
@@ -70,7 +80,7 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize) -> Resul
                 for mut state in beam {
                     let (to, from) = (state.layouts[*a].clone(), state.layouts[*b].clone());
                     if to != from {
-                        state.cost += MOVE_COST + MoveMatrix::new(&from, &to).products();
+                        state.cost += (MOVE_COST + MoveMatrix::new(&from, &to).products()) * limbs[*b];
                         state.moved.push(i);
                     }
                     next.push((state, to));
@@ -80,12 +90,18 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize) -> Resul
         beam = next
             .into_iter()
             .map(|(mut state, layout)| {
-                state.cost += SHARD_COST * layout.shards();
+                state.cost += SHARD_COST * layout.shards() * limbs[i + 1];
                 state.layouts.push(layout);
                 state
             })
             .collect();
         beam.sort_by_key(|s| s.cost);
+        // What is still to be read decides what comes: of states that agree there, the cheapest is enough.
+        let mut seen = HashSet::new();
+        beam.retain(|s| {
+            let live: Vec<Arc<Layout>> = (0..=i + 1).filter(|v| last_reads[*v] > i).map(|v| s.layouts[v].clone()).collect();
+            seen.insert(live)
+        });
         beam.truncate(BEAM);
     }
     beam.into_iter().next().ok_or(LowerError::NoLayout { shape, slots })
@@ -93,11 +109,13 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize) -> Resul
 
 /// Layouts to try for a convolution: those placed by its operand, and those of earlier values of the same shape, which a
 /// residual sum may need.
-fn candidates(state: &Assignment, input: usize, step: &LogicalStep, weights: &ConvWeights) -> Vec<Arc<Layout>> {
+fn candidates(state: &Assignment, input: usize, step: &LogicalStep, weights: &ConvWeights, choice: Layouts) -> Vec<Arc<Layout>> {
     let from = &state.layouts[input];
     let mut layouts: Vec<Arc<Layout>> =
         placement::outputs(from, step.shape, &weights.window, weights.groups).into_iter().map(Arc::new).collect();
-    if !layouts.contains(from) && from.shape() == step.shape {
+    if choice == Layouts::Multiplexed {
+        layouts.truncate(1);
+    } else if !layouts.contains(from) && from.shape() == step.shape {
         layouts.push(from.clone());
     }
     layouts
@@ -123,18 +141,56 @@ fn count(counted: &mut HashMap<Key, usize>, states: &[(Assignment, Arc<Layout>)]
 fn total_stride(steps: &[LogicalStep]) -> [usize; 2] {
     let mut strides = vec![[1usize; 2]];
     for step in steps {
-        let of = |v: &usize| strides[*v];
-        let next = match &step.operation {
-            Logical::Conv { input, weights, .. } => {
-                let [y, x] = of(input);
-                [y.saturating_mul(weights.window.stride[0]), x.saturating_mul(weights.window.stride[1])]
+        let [y, x] = strides[step.operation.operands()[0]];
+        strides.push(match &step.operation {
+            Logical::Conv { weights, .. } => {
+                let [down, right] = weights.window.stride;
+                [y.saturating_mul(down), x.saturating_mul(right)]
             }
-            Logical::Dense { input, .. } | Logical::Square { input } => of(input),
-            Logical::Polynomial { input, .. } | Logical::Affine { input, .. } => of(input),
-            Logical::Add { a, .. } | Logical::Multiply { a, .. } => of(a),
-        };
-        strides.push(next);
+            _ => [y, x],
+        });
     }
     // Beyond this, rounding up costs more than it saves.
     [0, 1].map(|axis| strides.iter().map(|s| s[axis]).filter(|s| *s <= 64).max().unwrap_or(1))
+}
+
+impl Logical {
+    /// The operands; of a single one, twice.
+    fn operands(&self) -> [usize; 2] {
+        match self {
+            Self::Conv { input, .. } | Self::Dense { input, .. } | Self::Square { input } => [*input; 2],
+            Self::Polynomial { input, .. } | Self::Affine { input, .. } => [*input; 2],
+            Self::Add { a, b } | Self::Multiply { a, b } => [*a, *b],
+        }
+    }
+
+    /// Levels used.
+    fn levels(&self) -> usize {
+        match self {
+            Self::Conv { .. } | Self::Dense { .. } | Self::Square { .. } | Self::Multiply { .. } => 1,
+            Self::Polynomial { coefficients, .. } => coefficients.len().next_power_of_two().ilog2() as usize,
+            Self::Affine { factor, .. } => usize::from(factor.is_some()),
+            Self::Add { .. } => 0,
+        }
+    }
+}
+
+/// The last step that reads each value; the last value counts as read at the end.
+fn last_reads(steps: &[LogicalStep]) -> Vec<usize> {
+    let mut reads = vec![0; steps.len() + 1];
+    for (i, step) in steps.iter().enumerate() {
+        step.operation.operands().iter().for_each(|v| reads[*v] = i);
+    }
+    reads[steps.len()] = steps.len();
+    reads
+}
+
+/// Levels used after each value, at most.
+fn levels_to_come(steps: &[LogicalStep]) -> Vec<usize> {
+    let mut to_come = vec![0; steps.len() + 1];
+    for (i, step) in steps.iter().enumerate().rev() {
+        let levels = to_come[i + 1] + step.operation.levels();
+        step.operation.operands().iter().for_each(|v| to_come[*v] = to_come[*v].max(levels));
+    }
+    to_come
 }
