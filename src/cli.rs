@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod dataset;
+mod demo;
 mod doctor;
 mod eval;
 mod failure;
@@ -13,6 +14,7 @@ mod model;
 mod output;
 mod params;
 mod picture;
+mod plan;
 mod progress;
 mod system;
 
@@ -55,8 +57,12 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Encrypt a picture, classify it without decrypting, decrypt the answer (the default)
+    Demo(demo::Demo),
     /// Accuracy on a set of labelled pictures
     Eval(eval::Eval),
+    /// What a network costs encrypted, before any key exists
+    Plan(plan::PlanCommand),
     /// What a file is: a model, a picture, keys, a ciphertext
     Inspect(inspect::Inspect),
     /// What this machine offers: processor, memory, kernels
@@ -70,7 +76,9 @@ enum Command {
 impl Command {
     fn run(&self, global: &Global) -> Outcome {
         match self {
+            Command::Demo(demo) => demo.run(global),
             Command::Eval(eval) => eval.run(global),
+            Command::Plan(plan) => plan.run(global),
             Command::Inspect(inspect) => inspect.run(global),
             Command::Doctor(doctor) => doctor.run(global),
             Command::Params(params) => params.run(),
@@ -80,7 +88,9 @@ impl Command {
     /// Whether the answer is to be one JSON line.
     fn json(&self) -> bool {
         match self {
+            Command::Demo(demo) => demo.json,
             Command::Eval(eval) => eval.json,
+            Command::Plan(plan) => plan.json,
             Command::Inspect(_) => false,
             Command::Doctor(doctor) => doctor.json,
             Command::Params(params) => params.json(),
@@ -98,7 +108,7 @@ pub fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    let Some(command) = command else { return ExitCode::SUCCESS };
+    let command = command.unwrap_or_else(|| Command::Demo(demo::Demo::default()));
     let outcome = use_threads(&global, &command).and_then(|()| command.run(&global));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

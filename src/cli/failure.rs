@@ -2,6 +2,7 @@
 
 use cipherlens::backend::BackendError;
 use cipherlens::ckks::CkksError;
+use cipherlens::plan::PlanError;
 use cipherlens::wire::WireError;
 use std::error::Error;
 use std::fmt;
@@ -120,8 +121,11 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
 
 /// Turns an error of the library into a failure: class and advice come from the innermost error that is known.
 pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failure {
-    let known =
-        find(error).and_then(of_backend).or_else(|| find(error).and_then(of_scheme)).or_else(|| find(error).and_then(of_file));
+    let known = find(error)
+        .and_then(of_backend)
+        .or_else(|| find(error).and_then(of_scheme))
+        .or_else(|| find(error).and_then(of_plan))
+        .or_else(|| find(error).and_then(of_file));
     let (class, advice) = known.unwrap_or((Class::Bug, BUG_ADVICE));
     Failure::from_error(class, what, error, advice)
 }
@@ -152,6 +156,16 @@ fn of_scheme(error: &CkksError) -> Known {
         }
         CkksError::Randomness { .. } => Some((Class::Resources, "make the system's random generator available and try again")),
         CkksError::Malformed { .. } => Some((Class::BadInput, "the data were damaged: make or copy them again")),
+        _ => None,
+    }
+}
+
+fn of_plan(error: &PlanError) -> Known {
+    match error {
+        PlanError::LevelsExhausted { .. } => Some((
+            Class::Numeric,
+            "`cipherlens params list` shows how many levels each preset has; or make the network shallower",
+        )),
         _ => None,
     }
 }

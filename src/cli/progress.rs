@@ -118,6 +118,36 @@ impl Progress {
     }
 }
 
+/// A count of many small equal steps: a bar on a terminal, nothing elsewhere. Any thread may advance it.
+#[derive(Debug)]
+pub struct CountBar(Option<ProgressBar>);
+
+impl CountBar {
+    /// So many steps of something.
+    pub fn new(mode: Mode, count: usize, what: &'static str) -> Self {
+        if mode != Mode::Auto || !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stderr()).with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("  [{bar:32}] {pos}/{len} {msg}, {eta} left") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self(Some(bar))
+    }
+    /// One step more is done.
+    pub fn advance(&self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+        }
+    }
+    /// All is done; the bar goes away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Seconds left: the estimates of what remains, scaled by how well the estimates of what is done came true.
 ///
 /// Where estimates are seconds (`absolute`), the scale starts at 1 and trusts the measurement in proportion to the share of

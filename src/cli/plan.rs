@@ -1,0 +1,130 @@
+//! `cipherlens plan`: what a network will cost encrypted, before any key exists.
+
+use super::failure::{Class, Failure, Outcome, explain};
+use super::output::{Align, Table, bytes, grouped, say, seconds};
+use super::{Global, model, params};
+use cipherlens::backend::{Backend, cpu::CpuBackend};
+use cipherlens::ckks::Params;
+use cipherlens::nn::{self, LowerOptions, Lowered, Model};
+use cipherlens::plan::{CostModel, Plan, PlanOptions};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a network costs encrypted, before any key exists
+#[derive(Debug, clap::Args)]
+pub struct PlanCommand {
+    /// Model file [default: the embedded network]
+    model: Option<PathBuf>,
+    /// Parameter set
+    #[arg(long, short, value_name = "PRESET", default_value = params::DEFAULT_PRESET)]
+    preset: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl PlanCommand {
+    /// Plans and prints.
+    pub fn run(&self, _global: &Global) -> Outcome {
+        let (network, file) = model::open(self.model.as_deref())?;
+        let prepared = prepare(&network, &self.preset)?;
+        if self.json {
+            let mut object = json(&prepared);
+            object["model"] = network.name().into();
+            object["model_file"] = file.into();
+            say!("{object}");
+        } else {
+            say!("{} ({file}): {} weights, input {}", network.name(), grouped(network.weights()), network.input().shape);
+            print(&prepared);
+        }
+        Ok(())
+    }
+}
+
+/// A network ready to run on a parameter set and a backend.
+pub struct Prepared {
+    /// The parameter set.
+    pub params: Arc<Params>,
+    /// Where it will run.
+    pub backend: Arc<dyn Backend>,
+    /// The network as a program, with the layouts of its input and output.
+    pub lowered: Lowered,
+    /// Levels, splits, keys, cost.
+    pub plan: Plan,
+}
+
+/// Lowers and plans a network; unit costs are measured here.
+pub fn prepare(network: &Model, preset: &str) -> Outcome<Prepared> {
+    let params = params::open(preset)?;
+    let backend = CpuBackend::new(params.tables().clone()).map_err(|e| explain("cannot start the CPU kernels", &e))?;
+    let backend: Arc<dyn Backend> = Arc::new(backend);
+    let what = || format!("cannot run `{}` with preset `{preset}`", network.name());
+    let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).map_err(|e| {
+        Failure::from_error(Class::BadInput, what(), &e, "change the network; README.md, \"Your own model\", lists what runs")
+    })?;
+    let cost = CostModel::measure(&backend).map_err(|e| explain("cannot measure this machine", &e))?;
+    let options = PlanOptions { cost: Some(cost), ..PlanOptions::default() };
+    let plan = Plan::new(&lowered.program, &params, &options).map_err(|e| explain(what(), &e))?;
+    Ok(Prepared { params, backend, lowered, plan })
+}
+
+/// The plan as a table.
+pub fn print(prepared: &Prepared) {
+    let Prepared { params, plan, .. } = prepared;
+    let counts = plan.counts();
+    say!(
+        "preset {}: N = 2^{}, log2(QP) = {:.0}, {} bits of security, {} levels of which {} are used",
+        params.name(),
+        params.log_n(),
+        params.log_qp(),
+        params.security_bits_claim(),
+        params.max_level().0,
+        plan.input_level().0
+    );
+    say!();
+    let mut table = Table::new([
+        ("layer", Align::Left),
+        ("levels", Align::Right),
+        ("shards", Align::Right),
+        ("rotations", Align::Right),
+        ("key switches", Align::Right),
+        ("plaintext products", Align::Right),
+        ("estimated", Align::Right),
+    ]);
+    for l in plan.layers() {
+        table.row([
+            l.layer.clone(),
+            format!("{} -> {}", l.level_in, l.level_out),
+            format!("{} -> {}", l.shards_in, l.shards_out),
+            grouped(l.counts.rotations),
+            grouped(l.counts.key_switches),
+            grouped(l.counts.plaintext_products),
+            seconds(l.seconds),
+        ]);
+    }
+    table.rule();
+    table.row([
+        "all".into(),
+        format!("{} -> {}", plan.input_level().0, plan.layers().last().map_or(0, |l| l.level_out)),
+        format!("max {}", plan.max_shards()),
+        grouped(counts.rotations),
+        grouped(counts.key_switches),
+        grouped(counts.plaintext_products),
+        seconds(plan.seconds()),
+    ]);
+    table.print("  ");
+    say!();
+    say!("{} evaluation keys, {}; estimates are from kernels timed on this machine", plan.keys().len(), bytes(plan.key_bytes()));
+}
+
+/// The plan as JSON.
+pub fn json(prepared: &Prepared) -> serde_json::Value {
+    let Prepared { params, plan, backend, lowered } = prepared;
+    serde_json::json!({
+        "preset": params.name(), "backend": backend.name(), "log_n": params.log_n(), "log_qp": params.log_qp(),
+        "security_bits": params.security_bits_claim(), "input_level": plan.input_level().0,
+        "input_shards": lowered.program.input_shards, "max_shards": plan.max_shards(), "counts": plan.counts(),
+        "keys": plan.keys().len(), "key_bytes": plan.key_bytes(), "estimated_seconds": plan.seconds(),
+        "layers": plan.layers(),
+    })
+}

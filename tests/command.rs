@@ -1,0 +1,298 @@
+//! The command line as a user meets it: what works, and that whatever does not work says what happened, why and what to do,
+//! with its exit code and without a panic.
+
+use image::{DynamicImage, ImageFormat};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+#[path = "command/pictures.rs"]
+mod pictures;
+#[path = "command/tiny_model.rs"]
+mod tiny_model;
+
+use tiny_model::TinyModel;
+
+/// What a run of the command gave.
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cipherlens"));
+    command.args(args).args(["--threads", "2"]).env_remove("CIPHERLENS_CPU").env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn finish(command: &mut Command) -> Run {
+    let output = command.stdin(Stdio::null()).output().expect("the command starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Run { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+fn run(args: &[&str]) -> Run {
+    finish(&mut command(args))
+}
+
+impl Run {
+    /// Success; the last line of standard output as JSON.
+    fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        serde_json::from_str(self.stdout.lines().last().unwrap_or_default()).expect("the last line is JSON")
+    }
+
+    /// Failure with a code, an explanation, and these words in it.
+    fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        for part in ["error: ", "\n  why: ", "\n  do:  "].iter().chain(words) {
+            assert!(self.stderr.contains(part), "{part:?} is missing in:\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("this is a bug"), "{}", self.stderr);
+    }
+}
+
+fn path(dir: &Path, name: &str) -> String {
+    dir.join(name).to_string_lossy().into_owned()
+}
+
+fn save(dir: &Path, name: &str, image: impl Into<DynamicImage>) -> PathBuf {
+    let path = dir.join(name);
+    image.into().save_with_format(&path, ImageFormat::Png).expect("a PNG can be written");
+    path
+}
+
+#[test]
+fn help_and_usage() {
+    let help = finish(Command::new(env!("CARGO_BIN_EXE_cipherlens")).arg("--help"));
+    assert_eq!(help.code, 0);
+    for name in ["demo", "eval", "plan", "inspect", "doctor", "params", "bench"] {
+        assert!(help.stdout.contains(name), "{name} is missing in:\n{}", help.stdout);
+    }
+    for args in [&["nonsense"][..], &["demo", "--threads", "0"], &["eval", "--clear"], &["demo", "--fit", "sideways"]] {
+        let run = finish(Command::new(env!("CARGO_BIN_EXE_cipherlens")).args(args));
+        assert_eq!(run.code, 2, "{args:?}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_not_an_error() {
+    let mut child =
+        command(&["params", "show"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the command ends");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn unknown_names_are_refused_with_what_there_is() {
+    run(&["params", "show", "n99"]).refused(2, &["`n99`", "n15-cnn"]);
+    run(&["demo", "--preset", "n99"]).refused(2, &["`n99`", "params list"]);
+    run(&["plan", "--preset", ""]).refused(2, &[]);
+    finish(command(&["doctor"]).env("CIPHERLENS_CPU", "sse9")).refused(5, &["sse9", "CIPHERLENS_CPU"]);
+}
+
+#[test]
+fn doctor_and_params_answer_in_text_and_json() {
+    assert!(run(&["doctor"]).stdout.contains("kernels"));
+    assert!(run(&["doctor", "--json"]).json()["backend"].as_str().is_some_and(|b| b.starts_with("cpu-")));
+    let list = run(&["params", "list", "--json"]).json();
+    let presets = list["presets"].as_array().expect("a list");
+    assert!(presets.len() >= 6);
+    for preset in presets {
+        let (qp, cap) = (preset["log_qp"].as_f64().expect("a number"), preset["log_qp_cap"].as_f64());
+        assert!(preset["insecure"] == true || cap.is_some_and(|cap| qp <= cap), "{preset}");
+    }
+    let shown = run(&["params", "show", "insecure-toy", "--json"]).json();
+    assert_eq!(shown["summary"]["security_bits"], 0);
+}
+
+#[test]
+fn pictures_that_cannot_be_read_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = TinyModel::default().save(dir.path());
+    let whole = std::fs::read(save(dir.path(), "whole.png", pictures::colours(40, 30))).expect("it was written");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("a file can be written");
+    write("empty.png", b"");
+    write("text.jpg", b"This is not a picture at all.");
+    write("cut.png", &whole[..whole.len() / 2]);
+    write("signature.png", &whole[..8]);
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 0xff;
+    write("flipped.png", &flipped);
+    write("huge.png", &pictures::header_only_png(2_000_000_000, 2_000_000_000));
+    write("wide.png", &pictures::header_only_png(60_000, 60_000));
+    for (name, words) in [
+        ("missing.png", "No such file"),
+        ("empty.png", "the file is empty"),
+        ("text.jpg", "no picture format"),
+        ("cut.png", ""),
+        ("signature.png", ""),
+        ("flipped.png", ""),
+        ("huge.png", ""),
+        ("wide.png", ""),
+        (".", "directory"),
+    ] {
+        let run = run(&["demo", "--model", &model, "--preset", "insecure-toy", "--image", &path(dir.path(), name)]);
+        run.refused(3, &["cannot read the picture", words]);
+        assert!(run.stdout.is_empty(), "{name}: {}", run.stdout);
+    }
+    // As JSON, the failure is the last line.
+    let run = run(&["demo", "--model", &model, "--json", "--image", &path(dir.path(), "empty.png")]);
+    run.refused(3, &[]);
+    let line: serde_json::Value = serde_json::from_str(run.stdout.lines().last().unwrap_or_default()).expect("JSON");
+    assert_eq!((&line["error"]["exit_code"], &line["error"]["class"]), (&3.into(), &"bad_input".into()));
+}
+
+#[test]
+fn unusual_pictures_work_and_it_is_said_what_was_done() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = TinyModel::default().save(dir.path());
+    pictures::save_animated_gif(&dir.path().join("animated.gif"));
+    pictures::save_gif(&dir.path().join("still.gif"));
+    save(dir.path(), "exact.png", pictures::colours(8, 8));
+    save(dir.path(), "odd.png", pictures::colours(37, 51));
+    save(dir.path(), "strip.png", pictures::colours(1, 300));
+    save(dir.path(), "one.png", pictures::colours(1, 1));
+    save(dir.path(), "grey.png", pictures::grey(20, 20));
+    save(dir.path(), "grey16.png", pictures::grey16(20, 20));
+    save(dir.path(), "deep.png", pictures::colours16(20, 20));
+    save(dir.path(), "clear.png", pictures::transparent(20, 20));
+    for (name, notes) in [
+        ("exact.png", &[][..]),
+        ("odd.png", &["centre 37x37 of 37x51", "reduced from 37x37 to 8x8"]),
+        ("strip.png", &["centre 1x1 of 1x300", "enlarged"]),
+        ("one.png", &["enlarged from 1x1"]),
+        ("grey.png", &["grey"]),
+        ("grey16.png", &["16 bits", "grey"]),
+        ("deep.png", &["16 bits"]),
+        ("clear.png", &["transparent"]),
+        ("animated.gif", &["animated: only the first frame"]),
+        ("still.gif", &["reduced"]),
+    ] {
+        let image = path(dir.path(), name);
+        let report =
+            run(&["demo", "--json", "--model", &model, "--preset", "insecure-toy", "--image", &image, "--seed", "7"]).json();
+        let said = report["notes"].to_string();
+        assert!(notes.iter().all(|note| said.contains(note)), "{name}: {said}");
+        // The three logits of a grey picture are equal.
+        if !name.starts_with("grey") {
+            assert_eq!(report["label"], report["clear_label"], "{name}");
+        }
+        let (error, range) = (report["max_abs_logit_error"].as_f64(), report["logit_range"].as_f64());
+        assert!(error.zip(range).is_some_and(|(e, r)| e <= 0.01 * r.max(0.01)), "{name}: {report}");
+    }
+}
+
+#[test]
+fn models_that_cannot_be_used_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("a file can be written");
+    save(dir.path(), "picture.png", pictures::colours(8, 8));
+    write("empty.safetensors", b"");
+    write("text.safetensors", b"not a model");
+    // A header length of 2^62.
+    write("lying.safetensors", &[0, 0, 0, 0, 0, 0, 0, 0x40, b'{', b'}']);
+    let tiny = |change: fn(&mut TinyModel)| {
+        let mut model = TinyModel::default();
+        change(&mut model);
+        model
+    };
+    tiny(|m| m.format = "other".into()).save_as(dir.path(), "format.safetensors");
+    tiny(|m| m.fc_weight[2] = f32::NAN).save_as(dir.path(), "nan.safetensors");
+    tiny(|m| m.conv_weight[0] = f32::INFINITY).save_as(dir.path(), "infinite.safetensors");
+    tiny(|m| m.graph = m.graph.replace("global_avg_pool", "softmax")).save_as(dir.path(), "operator.safetensors");
+    tiny(|m| m.graph = m.graph.replace("\"fc.weight\"", "\"fc.wight\"")).save_as(dir.path(), "tensor.safetensors");
+    tiny(|m| m.graph = m.graph.replace("\"act\",\"inputs\":[\"conv\"]", "\"act\",\"inputs\":[\"pool\"]"))
+        .save_as(dir.path(), "cycle.safetensors");
+    tiny(|m| m.graph.truncate(m.graph.len() / 2)).save_as(dir.path(), "json.safetensors");
+    for (name, words) in [
+        ("missing.safetensors", "No such file"),
+        ("empty.safetensors", "not a safetensors file"),
+        ("text.safetensors", "not a safetensors file"),
+        ("lying.safetensors", "not a safetensors file"),
+        ("picture.png", "not a safetensors file"),
+        ("format.safetensors", "cipherlens-model"),
+        ("nan.safetensors", "NaN"),
+        ("infinite.safetensors", "inf"),
+        ("operator.safetensors", "softmax"),
+        ("tensor.safetensors", "fc.wight"),
+        ("cycle.safetensors", "cycle"),
+        ("json.safetensors", "graph"),
+    ] {
+        let file = path(dir.path(), name);
+        run(&["plan", &file]).refused(3, &["cannot use the model", words]);
+        run(&["demo", "--model", &file]).refused(3, &[words]);
+        run(&["eval", "--clear", "--model", &file, "--images", &path(dir.path(), ".")]).refused(3, &[words]);
+    }
+}
+
+#[test]
+fn a_network_deeper_than_its_preset_is_refused_with_the_numbers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let deep = TinyModel::with_activations(12).save(dir.path());
+    run(&["plan", &deep, "--preset", "insecure-toy"]).refused(6, &["level"]);
+    run(&["demo", "--model", &deep, "--preset", "insecure-toy"]).refused(6, &["level"]);
+}
+
+#[test]
+fn a_seed_repeats_a_run_and_is_marked() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = TinyModel::default().save(dir.path());
+    let demo = |seed: &str| run(&["demo", "--json", "--model", &model, "--preset", "insecure-toy", "--seed", seed]).json();
+    let (a, b, c) = (demo("1"), demo("1"), demo("2"));
+    assert_eq!(a["logits"], b["logits"]);
+    assert_ne!(a["logits"], c["logits"]);
+    assert_eq!(a["clear_logits"], c["clear_logits"]);
+    assert_eq!(a["insecure"], true);
+}
+
+#[test]
+fn plans_say_what_the_run_then_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = TinyModel::default().save(dir.path());
+    let plan = run(&["plan", &model, "--preset", "insecure-toy", "--json"]).json();
+    let report = run(&["demo", "--json", "--model", &model, "--preset", "insecure-toy"]).json();
+    assert_eq!(plan["counts"]["rotations"], report["rotations"]);
+    assert_eq!(plan["counts"]["key_switches"], report["key_switches"]);
+    assert_eq!(plan["key_bytes"], report["key_bytes"]);
+    let text = run(&["plan", &model, "--preset", "insecure-toy"]);
+    assert!(text.stdout.contains("conv") && text.stdout.contains("key switches"), "{}", text.stdout);
+}
+
+#[test]
+fn evaluation_counts_labelled_pictures() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = TinyModel::default().save(dir.path());
+    for class in ["red", "green", "blue"] {
+        std::fs::create_dir_all(dir.path().join("set").join(class)).expect("a directory");
+        for i in 0..3 {
+            save(dir.path(), &format!("set/{class}/{i}.png"), pictures::plain(class, 9 + i));
+        }
+    }
+    let report = run(&["eval", "--clear", "--json", "--model", &model, "--images", &path(dir.path(), "set")]).json();
+    assert_eq!((&report["images"], &report["correct"]), (&9.into(), &9.into()), "{report}");
+    let limited =
+        run(&["eval", "--clear", "--json", "--limit", "3", "--model", &model, "--images", &path(dir.path(), "set")]).json();
+    assert_eq!((&limited["images"], &limited["correct"]), (&3.into(), &3.into()), "{limited}");
+    let nothing = path(dir.path(), "nothing");
+    std::fs::create_dir(&nothing).expect("a directory");
+    run(&["eval", "--clear", "--model", &model, "--images", &nothing]).refused(3, &["no pictures"]);
+    run(&["eval", "--clear", "--model", &model, "--images", &format!("packed:{nothing}")]).refused(3, &["cannot read"]);
+    let wrong = format!("{}@dog", path(dir.path(), "set"));
+    run(&["eval", "--clear", "--model", &model, "--images", &wrong]).refused(2, &["`dog`", "green"]);
+}
+
+#[test]
+fn inspect_names_what_a_file_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = TinyModel::default().save(dir.path());
+    assert!(run(&["inspect", &model]).stdout.contains("conv2d"));
+    let picture = save(dir.path(), "picture.png", pictures::colours(9, 7));
+    assert!(run(&["inspect", &picture.to_string_lossy()]).stdout.contains("9x7"));
+    let text = path(dir.path(), "notes.txt");
+    std::fs::write(&text, "hello").expect("a file can be written");
+    run(&["inspect", &text]).refused(3, &["no file that this program knows"]);
+    run(&["inspect", &path(dir.path(), "missing")]).refused(3, &["No such file"]);
+}
