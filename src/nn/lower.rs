@@ -1,7 +1,7 @@
 //! Lowering: a model becomes a [`Program`] of slot matrices, squares and sums for shards of a given number of slots.
 //!
 //! 1. `algebra` turns the model into steps on tensors, with batch normalisation, scales and constants folded away;
-//! 2. `search` chooses a layout for each value (`placement` proposes them, `rotations` counts what they cost);
+//! 2. `search` chooses a layout for each value (`placement` proposes them, `rotations` and `cost` estimate what they cost);
 //! 3. here the steps become matrices between those layouts.
 //!
 //! An unused slot may hold anything: no diagonal reads one, because a diagonal is zero wherever its slot, or the slot it
@@ -9,6 +9,7 @@
 
 mod algebra;
 mod conv_matrix;
+mod cost;
 mod dense;
 mod placement;
 mod rotations;
@@ -69,7 +70,7 @@ pub struct LowerOptions {
 /// Which layouts lowering may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Layouts {
-    /// Whatever needs the fewest products.
+    /// Whatever takes the least work, by estimate.
     #[default]
     Cheapest,
     /// A row-major input, and channels in the gaps that strides leave.

@@ -124,7 +124,8 @@ fn dense(free: &[Digit], channels: usize) -> Vec<Digit> {
     digits
 }
 
-/// A layout of these digits, with the shards numbered anew: pixels fastest, then channels.
+/// A layout of these digits, with the shards numbered anew: channels fastest, so that neighbouring shards are read by
+/// the same rotations and can share complex slots.
 fn assemble(shape: Shape, slots: usize, channels: Vec<Digit>, [rows, columns]: [Vec<Digit>; 2]) -> Layout {
     let mut step = 1;
     let mut number = |digits: Vec<Digit>| {
@@ -138,8 +139,8 @@ fn assemble(shape: Shape, slots: usize, channels: Vec<Digit>, [rows, columns]: [
         });
         Axis(renumbered.collect())
     };
-    let (columns, rows) = (number(columns), number(rows));
     let channels = number(channels);
+    let (columns, rows) = (number(columns), number(rows));
     Layout::unchecked(shape, slots, [channels, rows, columns])
 }
 

@@ -20,6 +20,10 @@ impl RotationSet {
         Self { words: vec![0; slots.div_ceil(64)], slots }
     }
 
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
     pub fn insert(&mut self, rotation: usize) {
         self.words[rotation / 64] |= 1 << (rotation % 64);
     }
@@ -151,10 +155,5 @@ impl ConvRotations {
             }
         }
         Self { sets }
-    }
-
-    /// Number of diagonals, which is the number of products with a plaintext.
-    pub fn products(&self) -> usize {
-        self.sets.iter().map(RotationSet::len).sum()
     }
 }

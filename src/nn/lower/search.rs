@@ -2,6 +2,7 @@
 
 use super::algebra::{Logical, LogicalStep};
 use super::conv_matrix::ConvWeights;
+use super::cost::Units;
 use super::dense::MoveMatrix;
 use super::rotations::ConvRotations;
 use super::{Layouts, LowerError, placement};
@@ -14,13 +15,6 @@ use std::sync::Arc;
 
 /// States kept after each step.
 const BEAM: usize = 48;
-/// Cost of one shard of one value, in products: its squaring, relinearization and giant rotations.
-const SHARD_COST: usize = 24;
-/// Cost of the level spent on moving a tensor between layouts, in products.
-const MOVE_COST: usize = 2000;
-/// Limbs of a value on which nothing remains to be done; each level to come adds about one.
-const LAST_LIMBS: usize = 3;
-
 /// The layout of every value, and what moves between layouts where two operands differ.
 #[derive(Clone)]
 pub(super) struct Assignment {
@@ -28,16 +22,17 @@ pub(super) struct Assignment {
     pub layouts: Vec<Arc<Layout>>,
     /// Steps whose second operand must first be moved to the layout of the first.
     pub moved: Vec<usize>,
-    /// In products of one limb.
+    /// Sum of estimates.
     cost: usize,
 }
 
-type Key = (Arc<Layout>, Arc<Layout>, Window, usize);
+/// What an estimate depends on: both layouts, the window, the groups and the limbs.
+type Key = (Arc<Layout>, Arc<Layout>, Window, usize, Units);
 
 /// Finds layouts for all values: `choice` says which may be tried.
 pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: Layouts) -> Result<Assignment, LowerError> {
     let mut counted: HashMap<Key, usize> = HashMap::new();
-    let limbs: Vec<usize> = levels_to_come(steps).into_iter().map(|l| LAST_LIMBS + l).collect();
+    let units: Vec<Units> = levels_to_come(steps).into_iter().map(Units::with_levels).collect();
     let last_reads = last_reads(steps);
     let mut inputs = placement::inputs(shape, slots, total_stride(steps));
     if inputs.is_empty() {
@@ -46,9 +41,10 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
     if choice == Layouts::Multiplexed {
         inputs.truncate(1);
     }
-    let start = |layout: Layout| {
-        let cost = SHARD_COST * layout.shards() * limbs[0];
-        Assignment { cost, layouts: vec![Arc::new(layout)], moved: Vec::new() }
+    let start = |layout: Layout| Assignment {
+        cost: units[0].shard() * layout.shards(),
+        layouts: vec![Arc::new(layout)],
+        moved: Vec::new(),
     };
     let mut beam: Vec<Assignment> = inputs.into_iter().map(start).collect();
     for (i, step) in steps.iter().enumerate() {
@@ -60,10 +56,10 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
                         next.push((state.clone(), layout));
                     }
                 }
-                count(&mut counted, &next, *input, weights);
+                count(&mut counted, &next, *input, weights, units[*input]);
                 for (state, layout) in &mut next {
-                    let key = (state.layouts[*input].clone(), layout.clone(), weights.window, weights.groups);
-                    state.cost += counted.get(&key).copied().unwrap_or(0) * limbs[*input];
+                    let key = (state.layouts[*input].clone(), layout.clone(), weights.window, weights.groups, units[*input]);
+                    state.cost += counted.get(&key).copied().unwrap_or(0);
                 }
             }
             Logical::Dense { weights, .. } => {
@@ -80,7 +76,8 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
                 for mut state in beam {
                     let (to, from) = (state.layouts[*a].clone(), state.layouts[*b].clone());
                     if to != from {
-                        state.cost += (MOVE_COST + MoveMatrix::new(&from, &to).products()) * limbs[*b];
+                        // It also takes a level, which everything before it pays for.
+                        state.cost += 2 * units[*b].matrix(MoveMatrix::new(&from, &to).products());
                         state.moved.push(i);
                     }
                     next.push((state, to));
@@ -90,7 +87,7 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
         beam = next
             .into_iter()
             .map(|(mut state, layout)| {
-                state.cost += SHARD_COST * layout.shards() * limbs[i + 1];
+                state.cost += units[i + 1].shard() * layout.shards();
                 state.layouts.push(layout);
                 state
             })
@@ -121,18 +118,25 @@ fn candidates(state: &Assignment, input: usize, step: &LogicalStep, weights: &Co
     layouts
 }
 
-/// Counts the products of all new pairs of layouts, in parallel.
-fn count(counted: &mut HashMap<Key, usize>, states: &[(Assignment, Arc<Layout>)], input: usize, weights: &ConvWeights) {
+/// Estimates all new pairs of layouts, in parallel.
+fn count(
+    counted: &mut HashMap<Key, usize>,
+    states: &[(Assignment, Arc<Layout>)],
+    input: usize,
+    weights: &ConvWeights,
+    units: Units,
+) {
     let mut fresh: Vec<Key> = Vec::new();
     for (state, layout) in states {
-        let key = (state.layouts[input].clone(), layout.clone(), weights.window, weights.groups);
+        let key = (state.layouts[input].clone(), layout.clone(), weights.window, weights.groups, units);
         if !counted.contains_key(&key) && !fresh.contains(&key) {
             fresh.push(key);
         }
     }
     let products = fresh.into_par_iter().map(|key| {
         let rotations = ConvRotations::new(&key.0, &key.1, &key.2, key.3);
-        (key, rotations.products())
+        let cost = units.conv(&rotations, key.0.shards());
+        (key, cost)
     });
     counted.extend(products.collect::<Vec<_>>());
 }
