@@ -1,0 +1,106 @@
+//! A network written in code, planned, run encrypted and compared with its clear evaluation.
+//!
+//!     cargo run --release --example small_network
+
+use cipherlens::backend::cpu::CpuBackend;
+use cipherlens::circuits::EncryptedEngine;
+use cipherlens::ckks::{Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, PlainForm, RandomSource, presets};
+use cipherlens::nn::clear::Network;
+use cipherlens::nn::model::TensorData;
+use cipherlens::nn::{LowerOptions, Model, Tensor, lower};
+use cipherlens::plan::{self, Plan, PlanOptions, PlannedStep};
+use safetensors::Dtype;
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+
+/// One convolution, one square, the mean of each channel, three classes; on pictures of 2 x 50 x 40.
+const GRAPH: &str = r#"{
+  "name": "small", "output": "logits", "classes": ["left", "middle", "right"],
+  "input": {"name": "image", "channels": 2, "height": 50, "width": 40, "mean": [0.5, 0.5], "std": [0.25, 0.25]},
+  "nodes": [
+    {"op": "conv2d", "name": "conv", "inputs": ["image"], "output": "conv", "weight": "conv.weight", "bias": "conv.bias",
+     "stride": [2, 2], "padding": [1, 1, 1, 1]},
+    {"op": "polynomial", "name": "square", "inputs": ["conv"], "output": "square", "coefficients": "square.coefficients"},
+    {"op": "global_avg_pool", "name": "pool", "inputs": ["square"], "output": "pool"},
+    {"op": "flatten", "name": "flatten", "inputs": ["pool"], "output": "flatten"},
+    {"op": "linear", "name": "fc", "inputs": ["flatten"], "output": "logits", "weight": "fc.weight", "bias": "fc.bias"}
+  ]
+}"#;
+
+/// Says which layer runs.
+struct Print;
+
+impl plan::Progress for Print {
+    fn step_started(&self, _: usize, step: &PlannedStep) {
+        println!("  {}: {} -> {}", step.layer, step.level_in, step.level_out);
+    }
+    fn step_finished(&self, _: usize, _: &PlannedStep) {}
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // Weights of any origin; here a smooth made-up pattern.
+    let weights = |shape: &[usize]| -> (Vec<usize>, Vec<u8>) {
+        let count: usize = shape.iter().product();
+        let value = |i: usize| ((i as f32 * 0.7).sin() * 0.3).to_le_bytes();
+        (shape.to_vec(), (0..count).flat_map(value).collect())
+    };
+    let tensors: HashMap<&str, _> = [
+        ("conv.weight", weights(&[4, 2, 3, 3])),
+        ("conv.bias", weights(&[4])),
+        ("square.coefficients", weights(&[3])),
+        ("fc.weight", weights(&[3, 4])),
+        ("fc.bias", weights(&[3])),
+    ]
+    .into();
+    let model = Model::from_graph(GRAPH, |name| {
+        let (shape, bytes) = tensors.get(name)?;
+        Some(TensorData { shape: shape.clone(), dtype: Dtype::F32, bytes })
+    })?;
+
+    // The plan, before any key exists. This preset is small and gives NO security; `n14` would.
+    let params = presets::by_name("insecure-small")?;
+    let lowered = lower(&model, params.slots(), &LowerOptions::default())?;
+    let plan = Plan::new(&lowered.program, &params, &PlanOptions::default())?;
+    let counts = plan.counts();
+    println!(
+        "{} shards, {} levels, {} keys, {} rotations, {} plaintext products",
+        lowered.program.input_shards,
+        plan.input_level().0,
+        plan.keys().len(),
+        counts.rotations,
+        counts.plaintext_products
+    );
+    println!("the picture lies as {}", lowered.input);
+
+    // The client makes keys and encrypts.
+    let backend = Arc::new(CpuBackend::new(params.tables().clone())?);
+    let generator = KeyGenerator::new(&params, backend.clone(), RandomSource::from_os()?)?;
+    let secret = generator.secret_key()?;
+    let keys = Arc::new(generator.generate(&secret, plan.keys())?);
+    let shape = model.input().shape;
+    let picture = Tensor::new(shape, (0..shape.len()).map(|i| (i as f64 * 0.01).sin()).collect())?;
+    let level = plan.input_level();
+    let plain = Encoder::new(params.clone(), backend.clone()).encode_shards(
+        &lowered.input.pack(&picture)?,
+        params.scale(level),
+        params.window(level),
+        PlainForm::Plain,
+    )?;
+    let encrypted = Encryptor::new(&params, backend.clone(), RandomSource::from_os()?)?.encrypt(&secret, &plain)?;
+
+    // The server runs the plan.
+    let engine = EncryptedEngine::new(Evaluator::new(params.clone(), backend.clone(), keys)?);
+    let answer = plan::execute(&plan, &engine, Arc::new(encrypted), &Print)?;
+
+    // The client decrypts.
+    let logits = lowered.output.unpack(&Decryptor::new(&params, backend)?.decrypt_real(&secret, &answer)?)?;
+    let clear = Network::<f64>::new(&model).evaluate(&picture)?;
+    println!("encrypted {:?}", logits.values());
+    println!("clear     {:?}", clear.values());
+    let worst = logits.values().iter().zip(clear.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    if worst > 1e-4 {
+        return Err(format!("the logits are off by {worst:e}").into());
+    }
+    Ok(())
+}
