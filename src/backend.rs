@@ -240,6 +240,21 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// two-half polynomials picked by shard index out of `ct` (`[shard][2]`), `plain` polys in Montgomery form. NTT domain.
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer>;
 
+    /// [`Self::plain_inner_product`] with `plains` plaintexts made on the way: `fill(plain, limb, words)` writes the
+    /// coefficients of one limb as for [`Self::upload_ntt`], in Montgomery form; it is called in parallel and in any order,
+    /// once or more for each term. For plaintexts that are used once and need not be kept.
+    fn encoded_inner_product(
+        &self,
+        ct: &Buffer,
+        plains: usize,
+        fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync),
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+    ) -> Result<Buffer> {
+        let plain = self.upload_ntt(plains, basis, fill)?;
+        self.plain_inner_product(ct, &plain, terms, basis)
+    }
+
     /// X -> X^galois on every polynomial, NTT domain to NTT domain (a permutation of words).
     fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer>;
 

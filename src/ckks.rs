@@ -20,7 +20,7 @@ pub mod presets;
 pub mod sampler;
 
 pub use ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, Integers};
 pub use encrypt::{Decryptor, Encryptor, SeededCiphertext};
 pub use error::{CkksError, Result};
 pub use evaluator::{Degree2, Evaluator};

@@ -19,6 +19,7 @@ mod base_convert;
 mod change_basis;
 mod check;
 mod elementwise;
+mod encoded_inner_product;
 mod inner_product;
 mod isa;
 mod key_switch;
@@ -326,6 +327,23 @@ impl Backend for CpuBackend {
             }
         });
         Ok(Buffer::from_host(shape, words))
+    }
+
+    fn encoded_inner_product(
+        &self,
+        ct: &Buffer,
+        plains: usize,
+        fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync),
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+    ) -> Result<Buffer> {
+        let op = "encoded_inner_product";
+        self.check_basis(ct.shape(), basis, op)?;
+        check::even(ct.shape(), op)?;
+        check::terms(terms, ct.shape().polys / 2, plains, op)?;
+        let x = self.limbs(self.read(ct, op)?, basis.len());
+        let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
+        Ok(Buffer::from_host(shape, self.encoded_inner_product_words(x, fill, terms, basis)))
     }
 
     fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer> {

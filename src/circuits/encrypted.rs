@@ -3,9 +3,9 @@
 use super::{CircuitError, Engine, LinearTransform, linear_transform::Term};
 use crate::{
     backend::{Backend, Buffer, PlainTerm, PolySelect},
-    ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, KeyKind, Level, PlainForm, Plaintext, Scale},
+    ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyKind, Level, PlainForm, Plaintext, Scale},
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
@@ -13,6 +13,8 @@ type Result<T> = std::result::Result<T, CircuitError>;
 #[derive(Debug)]
 pub struct EncryptedEngine {
     evaluator: Evaluator,
+    /// Coefficients of the diagonals in work; kept because fresh memory costs as much as a transform.
+    integers: Mutex<Integers>,
 }
 
 /// A sum of rotated products, over the plain primes as long as nothing was rotated.
@@ -25,12 +27,12 @@ pub enum ProductSum {
 }
 
 impl EncryptedEngine {
-    /// Most bytes of encoded diagonals held at once: they should stay in the last-level cache.
-    const PLAINTEXT_BYTES: usize = 24 << 20;
+    /// Most bytes of diagonals' coefficients held at once: they should stay in the last-level cache.
+    const COEFFICIENT_BYTES: usize = 16 << 20;
 
     /// An engine on an evaluator.
     pub fn new(evaluator: Evaluator) -> Self {
-        Self { evaluator }
+        Self { evaluator, integers: Mutex::default() }
     }
 
     /// The evaluator.
@@ -73,40 +75,6 @@ impl EncryptedEngine {
         let mut coefficients = vec![0.0; params.degree()];
         coefficients[params.slots()] = sign;
         Ok(self.evaluator.encoder().encode_coefficients(coefficients, Scale(1.0), params.window(level), PlainForm::Montgomery)?)
-    }
-
-    /// The terms of one output, in pieces whose plaintexts fit the cache, added up.
-    fn output_sum(
-        &self,
-        rotated: &Ciphertext,
-        transform: &LinearTransform,
-        giant: usize,
-        output: usize,
-        terms: &[Term],
-    ) -> Result<Ciphertext> {
-        let params = self.evaluator.params();
-        let basis = params.window(rotated.level());
-        let piece = (Self::PLAINTEXT_BYTES / (basis.len() * params.degree() * 4)).max(4);
-        let mut sum: Option<Ciphertext> = None;
-        let empty = [&terms[..0]];
-        let pieces: Vec<&[Term]> = if terms.is_empty() { empty.to_vec() } else { terms.chunks(piece).collect() };
-        for terms in pieces {
-            let plain = self.evaluator.encoder().encode_complex_batch(
-                terms.len(),
-                |t, re, im| transform.turned_diagonal(output, giant, terms[t], re, im),
-                self.factor_scale(rotated.level()),
-                basis,
-                PlainForm::Montgomery,
-            )?;
-            let products: Vec<PlainTerm> =
-                terms.iter().enumerate().map(|(t, &term)| PlainTerm { plain: t, source: transform.source(term) }).collect();
-            let part = self.evaluator.plain_inner_product(rotated, &plain, &[products])?;
-            match &mut sum {
-                Some(sum) => self.evaluator.add_assign(sum, &part)?,
-                None => sum = Some(part),
-            }
-        }
-        sum.ok_or(CircuitError::EmptyMatrix)
     }
 }
 
@@ -211,12 +179,30 @@ impl Engine for EncryptedEngine {
         giant: usize,
         outputs: &[Vec<Term>],
     ) -> Result<Self::Value> {
-        let sums = outputs
-            .iter()
-            .enumerate()
-            .map(|(o, terms)| self.output_sum(rotated, transform, giant, o, terms))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Arc::new(self.concat(&sums)?))
+        let params = self.evaluator.params();
+        let mut integers = self.integers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Pieces of the terms of all outputs, one after the other, whose coefficients fit the cache.
+        let piece = (Self::COEFFICIENT_BYTES / (params.degree() * 8)).max(8);
+        let all: Vec<(usize, Term)> =
+            outputs.iter().enumerate().flat_map(|(o, terms)| terms.iter().map(move |&t| (o, t))).collect();
+        let mut sum: Option<Ciphertext> = None;
+        for start in (0..all.len().max(1)).step_by(piece) {
+            let terms = &all[start..all.len().min(start + piece)];
+            let fill =
+                |t: usize, re: &mut [f64], im: &mut [f64]| transform.turned_diagonal(terms[t].0, giant, terms[t].1, re, im);
+            let (scale, basis) = (self.factor_scale(rotated.level()), params.window(rotated.level()));
+            self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
+            let mut products = vec![Vec::new(); outputs.len()];
+            for (plain, &(o, term)) in terms.iter().enumerate() {
+                products[o].push(PlainTerm { plain, source: transform.source(term) });
+            }
+            let part = self.evaluator.encoded_inner_product(rotated, &integers, &products)?;
+            match &mut sum {
+                Some(sum) => self.evaluator.add_assign(sum, &part)?,
+                None => sum = Some(part),
+            }
+        }
+        Ok(Arc::new(sum.ok_or(CircuitError::EmptyMatrix)?))
     }
     fn accumulate_rotated(&self, sum: &mut Option<ProductSum>, x: Self::Value, k: usize) -> Result<()> {
         let ev = &self.evaluator;

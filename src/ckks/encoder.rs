@@ -26,12 +26,26 @@ pub struct Encoder {
     transform: SlotTransform,
 }
 
-/// Integer coefficients of several polynomials, held in f64, with the largest magnitude of each.
-struct Coefficients {
+/// Integer coefficients of several polynomials, held in f64, with the largest magnitude of each: vectors transformed and
+/// rounded, not yet reduced modulo any prime. Reusable memory ([`Encoder::integers_into`]).
+#[derive(Debug, Default)]
+pub struct Integers {
+    scale: Option<Scale>,
     /// `[poly][stored]`: N stored values, or the first N/2 of a real vector.
     values: Vec<f64>,
     stored: usize,
     largest: Vec<f64>,
+}
+
+impl Integers {
+    /// How many polynomials.
+    pub fn polys(&self) -> usize {
+        self.largest.len()
+    }
+    /// The scale, once filled.
+    pub fn scale(&self) -> Option<Scale> {
+        self.scale
+    }
 }
 
 impl Encoder {
@@ -102,25 +116,28 @@ impl Encoder {
         values.append(&mut scratch.im);
         let largest = check_range(0, &values, self.limit(basis))?;
         residues::round(&mut values, largest);
-        self.finish(&Coefficients { stored: 2 * n, values, largest: vec![largest] }, scale, basis, form)
+        self.finish(&Integers { scale: Some(scale), stored: 2 * n, values, largest: vec![largest] }, scale, basis, form)
     }
 
-    /// `count` complex vectors, one polynomial each; `fill(i, re, im)` writes every slot of vector i (called in parallel).
+    /// Transforms and rounds `count` complex vectors into `out`; `fill(i, re, im)` writes every slot of vector i (called in
+    /// parallel). Refuses coefficients that do not fit the modulus of `basis`.
     ///
-    /// Cost: a complex transform of N/2 points a vector, then one reduction and one NTT a limb.
-    pub fn encode_complex_batch(
+    /// Cost: a complex transform of N/2 points a vector.
+    pub fn integers_into(
         &self,
+        out: &mut Integers,
         count: usize,
         fill: impl Fn(usize, &mut [f64], &mut [f64]) + Sync,
         scale: Scale,
         basis: &Basis,
-        form: PlainForm,
-    ) -> Result<Plaintext> {
+    ) -> Result<()> {
         let n = self.params.slots();
         let limit = self.limit(basis);
-        let mut values = vec![0.0f64; count * 2 * n];
-        let mut largest = vec![0.0f64; count];
-        values.par_chunks_mut(2 * n).zip(&mut largest).enumerate().try_for_each_init(
+        out.scale = Some(scale);
+        out.stored = 2 * n;
+        out.values.resize(count * 2 * n, 0.0);
+        out.largest.resize(count, 0.0);
+        out.values.par_chunks_mut(2 * n).zip(&mut out.largest).enumerate().try_for_each_init(
             || (vec![0.0f64; n], vec![0.0f64; n], Scratch::new(n)),
             |(re, im, scratch), (i, (out, largest))| {
                 fill(i, re, im);
@@ -133,8 +150,7 @@ impl Encoder {
                 residues::round(out, *largest);
                 Ok::<(), CkksError>(())
             },
-        )?;
-        self.finish(&Coefficients { stored: 2 * n, values, largest }, scale, basis, form)
+        )
     }
 
     /// Polynomials given by their integer coefficients, `[poly][N]`, exact in f64: for tests and for special plaintexts.
@@ -151,7 +167,7 @@ impl Encoder {
             residues::round(poly, most);
             largest.push(most);
         }
-        self.finish(&Coefficients { stored: degree, values, largest }, scale, basis, form)
+        self.finish(&Integers { scale: Some(scale), stored: degree, values, largest }, scale, basis, form)
     }
 
     /// The residues of `round(value * scale)`, one per limb: a constant in every slot.
@@ -199,7 +215,7 @@ impl Encoder {
         fill: &(impl Fn(usize, &mut [f64]) + Sync),
         scale: Scale,
         limit: f64,
-    ) -> Result<Coefficients> {
+    ) -> Result<Integers> {
         let n = self.params.slots();
         let mut values = vec![0.0f64; count * n];
         let mut largest = vec![0.0f64; count];
@@ -225,23 +241,33 @@ impl Encoder {
                 Ok::<(), CkksError>(())
             },
         )?;
-        Ok(Coefficients { values, stored: n, largest })
+        Ok(Integers { scale: Some(scale), values, stored: n, largest })
     }
 
-    fn finish(&self, coefficients: &Coefficients, scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
+    fn finish(&self, integers: &Integers, scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
+        let buffer = self.backend.upload_ntt(integers.polys(), basis, &self.residues(integers, basis, form))?;
+        Ok(Plaintext { buffer, basis: basis.clone(), scale, form, fingerprint: self.params.fingerprint() })
+    }
+
+    /// What writes the residues of polynomial `poly` modulo the limb-th prime of `basis`: called with `(poly, limb, words)`.
+    pub(super) fn residues<'a>(
+        &'a self,
+        integers: &'a Integers,
+        basis: &'a Basis,
+        form: PlainForm,
+    ) -> impl Fn(usize, usize, &mut [u32]) + Sync + 'a {
         let tables = self.params.tables();
         let reducers: Vec<Reducer> =
             basis.limbs().iter().map(|&l| Reducer::new(tables.modulus(l), form == PlainForm::Montgomery)).collect();
-        let Coefficients { values, stored, largest } = coefficients;
+        let Integers { values, stored, largest, .. } = integers;
         let half = *stored < self.params.degree();
-        let buffer = self.backend.upload_ntt(largest.len(), basis, &|poly, limb, out| {
+        move |poly, limb, out| {
             let x = &values[poly * stored..][..*stored];
             reducers[limb].reduce(x, largest[poly], &mut out[..*stored]);
             if half {
                 residues::mirror(out, tables.modulus(basis.limbs()[limb]).value());
             }
-        })?;
-        Ok(Plaintext { buffer, basis: basis.clone(), scale, form, fingerprint: self.params.fingerprint() })
+        }
     }
 }
 

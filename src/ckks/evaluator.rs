@@ -5,7 +5,7 @@
 //! product at level l, rescaled, is at the canonical scale of level l - 1.
 
 use super::ciphertext::Ciphertext;
-use super::encoder::Encoder;
+use super::encoder::{Encoder, Integers};
 use super::error::{CkksError, Result};
 use super::key_set::KeySet;
 use super::keys::{KeyKind, check_fingerprint};
@@ -129,6 +129,17 @@ impl Evaluator {
         self.check_plain(op, plain, PlainForm::Montgomery, a.level, self.window(a.level), 0)?;
         let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
         let buffer = self.backend.plain_inner_product(&a.buffer, &plain.buffer, terms, self.window(a.level))?;
+        Ok(Ciphertext { scale, ..a.with(buffer) })
+    }
+
+    /// [`Self::plain_inner_product`] with plaintexts still to be reduced and transformed, used once and not kept.
+    pub fn encoded_inner_product(&self, a: &Ciphertext, plain: &Integers, terms: &[Vec<PlainTerm>]) -> Result<Ciphertext> {
+        let op = "encoded_inner_product";
+        self.check(a, op)?;
+        let scale = self.product_scale(op, a.level, a.scale, plain.scale().unwrap_or(Scale(1.0)))?;
+        let basis = self.window(a.level);
+        let fill = self.encoder.residues(plain, basis, PlainForm::Montgomery);
+        let buffer = self.backend.encoded_inner_product(&a.buffer, plain.polys(), &fill, terms, basis)?;
         Ok(Ciphertext { scale, ..a.with(buffer) })
     }
 

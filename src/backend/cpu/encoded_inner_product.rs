@@ -1,0 +1,111 @@
+//! Sums of products with plaintexts that do not exist yet: [`crate::backend::Backend::encoded_inner_product`].
+//!
+//! A plaintext of a convolution is used once. Written out it would cross memory twice (L limbs out, L limbs in); here a
+//! task makes one limb of a few plaintexts in its own cache, multiplies and forgets them, so that only the ciphertexts
+//! and the integer coefficients (as long as two limbs, whatever L is) are read from memory.
+
+use super::base_convert::padded;
+use super::inner_product::{self, Term};
+use super::parallel::{self, Shared};
+use super::words::AlignedWords;
+use super::{CpuBackend, elementwise, ntt};
+use crate::backend::PlainTerm;
+use crate::math::Basis;
+
+/// Plaintext limbs made before they are multiplied: few enough for a core's own cache at N = 2^15, enough that sums are
+/// reduced and written seldom.
+const PIECE: usize = 6;
+/// Words of each multiplied at a time.
+const TILE: usize = 2048;
+
+impl CpuBackend {
+    /// On checked arguments; `x(poly, limb)` are the ciphertexts' limbs. The result is `[output][2][limb][N]`.
+    pub(super) fn encoded_inner_product_words<'a>(
+        &self,
+        x: impl Fn(usize, usize) -> &'a [u32] + Sync,
+        fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync),
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+    ) -> AlignedWords {
+        let (n, limbs, outputs) = (self.tables.degree(), basis.len(), terms.len());
+        let longest = terms.iter().map(Vec::len).max().unwrap_or(0);
+        // Few limbs and outputs are cut into parts, so that every thread has work; the parts' sums are added at the end.
+        let wanted = (4 * rayon::current_num_threads()).div_ceil((limbs * outputs).max(1));
+        let parts = wanted.min(longest.div_ceil(PIECE)).max(1);
+        let mut words = self.pool.take(outputs * 2 * limbs * n);
+        let mut partial = self.pool.take((parts - 1) * words.len());
+        let (out, rest, size) = (Shared::new(words.as_mut_slice()), Shared::new(partial.as_mut_slice()), words.len());
+        parallel::each(parts * outputs * limbs, usize::MAX, |i| {
+            let (l, o, part) = (i % limbs, i / limbs % outputs, i / (limbs * outputs));
+            let length = terms[o].len().div_ceil(parts).next_multiple_of(PIECE);
+            let of_part = &terms[o][(part * length).min(terms[o].len())..((part + 1) * length).min(terms[o].len())];
+            let to = [0, 1].map(|h| {
+                let at = ((2 * o + h) * limbs + l) * n;
+                if part == 0 { out.piece(at, n) } else { rest.piece((part - 1) * size + at, n) }
+            });
+            self.sum_of_part(&x, fill, of_part, (basis, l), to);
+        });
+        if parts > 1 {
+            parallel::each(2 * outputs * limbs, partial.len(), |i| {
+                let to = out.piece(i * n, n);
+                for part in 0..parts - 1 {
+                    // SAFETY: one limb of each, the output this task's own.
+                    unsafe {
+                        elementwise::add(self.isa, to, to, rest.piece(part * size + i * n, n), n, self.modulus(basis, i % limbs))
+                    };
+                }
+            });
+        }
+        words
+    }
+
+    fn sum_of_part<'a>(
+        &self,
+        x: &impl Fn(usize, usize) -> &'a [u32],
+        fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync),
+        terms: &[PlainTerm],
+        (basis, l): (&Basis, usize),
+        out: [*mut u32; 2],
+    ) {
+        let n = self.tables.degree();
+        let (modulus, table) = (self.modulus(basis, l), self.tables.ntt(basis.limbs()[l]));
+        let (stride, tile) = (padded(n), n.min(TILE));
+        let mut scratch = self.pool.take(PIECE.min(terms.len()) * stride + 2 * tile);
+        let scratch = Shared::new(scratch.as_mut_slice());
+        let mut list = Vec::with_capacity(PIECE);
+        if terms.is_empty() {
+            // SAFETY: whole limbs, this task's own.
+            out.iter().for_each(|to| unsafe { to.write_bytes(0, n) });
+        }
+        for (piece, terms) in terms.chunks(PIECE).enumerate() {
+            for (k, term) in terms.iter().enumerate() {
+                let plain = scratch.piece(2 * tile + k * stride, n);
+                // SAFETY: n initialised words (the pool's are) of this task's own scratch; `ntt_isa` suits the degree.
+                unsafe {
+                    fill(term.plain, l, std::slice::from_raw_parts_mut(plain, n));
+                    ntt::forward(self.ntt_isa, plain, plain, table);
+                }
+            }
+            for at in (0..n).step_by(tile) {
+                list.clear();
+                list.extend(terms.iter().enumerate().map(|(k, t)| Term {
+                    x: scratch.piece(2 * tile + k * stride + at, tile),
+                    a: x(2 * t.source, l)[at..].as_ptr(),
+                    b: x(2 * t.source + 1, l)[at..].as_ptr(),
+                }));
+                // SAFETY: `tile` words from `at` of whole limbs; the outputs and the scratch are this task's own.
+                unsafe {
+                    let to = out.map(|o| o.add(at));
+                    if piece == 0 {
+                        inner_product::inner_product(self.isa, to, &list, tile, modulus);
+                    } else {
+                        let sums = [scratch.piece(0, tile), scratch.piece(tile, tile)];
+                        inner_product::inner_product(self.isa, sums, &list, tile, modulus);
+                        elementwise::add(self.isa, to[0], to[0], sums[0], tile, modulus);
+                        elementwise::add(self.isa, to[1], to[1], sums[1], tile, modulus);
+                    }
+                }
+            }
+        }
+    }
+}
