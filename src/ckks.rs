@@ -18,6 +18,7 @@ pub mod plaintext;
 pub mod precision;
 pub mod presets;
 pub mod sampler;
+mod widest;
 
 pub use ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 pub use encoder::{Encoder, Integers};

@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 pub mod fft;
 pub mod residues;
-mod simd;
 
 /// Encodes for one parameter set and backend. Cheap to share; all methods take `&self`.
 #[derive(Debug)]

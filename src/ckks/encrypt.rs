@@ -4,7 +4,7 @@ use super::ciphertext::Ciphertext;
 use super::compose::Composer;
 use super::encoder::Encoder;
 use super::error::{CkksError, Result};
-use super::host::{Host, build};
+use super::host::{self, Host, build};
 use super::keys::{PublicKey, SecretKey, Tag, check_fingerprint, check_residues, public_basis};
 use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
@@ -109,10 +109,9 @@ impl Encryptor {
                 let (shard, limb) = (i / basis.len(), basis.limbs()[i % basis.len()]);
                 let m = params.tables().modulus(limb);
                 uniform(&mut stream(&seed, DOMAIN, shard, limb.index()), m, a);
-                let s = secret.limb(limb.index(), n)?;
-                for (((o, &a), &s), &e) in out.iter_mut().zip(a.iter()).zip(s).zip(&error_words[i * n..]) {
-                    *o = m.sub(m.add(*o, e), m.mul_mont(m.to_mont(a), s));
-                }
+                host::add_assign(out, &error_words[i * n..][..n], m);
+                host::to_montgomery(a, m);
+                host::sub_product(out, a, secret.limb(limb.index(), n)?, m);
                 Ok::<(), CkksError>(())
             },
         )?;
@@ -150,13 +149,10 @@ impl Encryptor {
                         uniform(&mut stream(&key.seed, PublicKey::DOMAIN, 0, limb.index()), m, a);
                     }
                     let u = &mask_words[shard * poly + place * n..][..n];
-                    for (((o, &a), &u), &e) in out.iter_mut().zip(a.iter()).zip(u).zip(&error_words[i * n..]) {
-                        *o = m.add(e, m.mul_mont(m.to_mont(a), u));
-                    }
+                    out.copy_from_slice(&error_words[i * n..][..n]);
+                    host::add_product(out, a, u, m);
                     if first {
-                        for (o, &p) in out.iter_mut().zip(&message[shard * poly + place * n..]) {
-                            *o = m.add(*o, p);
-                        }
+                        host::add_assign(out, &message[shard * poly + place * n..][..n], m);
                     }
                 },
             );
@@ -209,9 +205,8 @@ impl Decryptor {
                 let m = params.tables().modulus(limb);
                 let at = shard * 2 * poly + place * n;
                 let Ok(s) = secret.limb(limb.index(), n) else { return };
-                for (((o, &c0), &c1), &s) in out.iter_mut().zip(&words[at..]).zip(&words[at + poly..]).zip(s) {
-                    *o = m.add(c0, m.mul_mont(m.to_mont(c1), s));
-                }
+                out.copy_from_slice(&words[at..][..n]);
+                host::add_product(out, &words[at + poly..][..n], s, m);
             });
         })?;
         self.host.cpu.ntt_inverse(&mut buffer, basis)?;

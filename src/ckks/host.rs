@@ -3,8 +3,9 @@
 use super::error::Result;
 use super::params::Params;
 use super::sampler::{Gaussian, SecretVec, Seed, small_residues, stream, ternary};
+use super::widest::widest;
 use crate::backend::{Backend, BackendError, Buffer, Shape, Storage, cpu::CpuBackend};
-use crate::math::Basis;
+use crate::math::{Basis, Modulus};
 use rayon::prelude::*;
 use std::sync::Arc;
 use zeroize::Zeroize;
@@ -104,4 +105,68 @@ impl std::fmt::Debug for SecretBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "[redacted; {:?}]", self.0.shape())
     }
+}
+
+widest! {
+    /// `out <- out - a b 2^-32`: one factor in Montgomery form, all in `[0, q)`.
+    pub(super) fn sub_product = sub_product_body(out: &mut [u32], a: &[u32], b: &[u32], m: &Modulus)
+}
+
+#[inline(always)]
+fn sub_product_body<const FMA: bool>(out: &mut [u32], a: &[u32], b: &[u32], m: &Modulus) {
+    let m = *m;
+    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *o = m.sub(*o, m.mul_mont(a, b));
+    }
+}
+
+widest! {
+    /// `out <- out + a b`: neither factor in Montgomery form.
+    pub(super) fn add_product = add_product_body(out: &mut [u32], a: &[u32], b: &[u32], m: &Modulus)
+}
+
+#[inline(always)]
+fn add_product_body<const FMA: bool>(out: &mut [u32], a: &[u32], b: &[u32], m: &Modulus) {
+    let m = *m;
+    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *o = m.add(*o, m.mul_mont(m.to_mont(a), b));
+    }
+}
+
+widest! {
+    /// `out <- out + a c`, for a constant.
+    pub(super) fn add_multiple = add_multiple_body(out: &mut [u32], a: &[u32], c: u32, m: &Modulus)
+}
+
+#[inline(always)]
+fn add_multiple_body<const FMA: bool>(out: &mut [u32], a: &[u32], c: u32, m: &Modulus) {
+    let m = *m;
+    let c = m.to_mont(c);
+    for (o, &a) in out.iter_mut().zip(a) {
+        *o = m.add(*o, m.mul_mont(a, c));
+    }
+}
+
+widest! {
+    /// `out <- out + a`.
+    pub(super) fn add_assign = add_assign_body(out: &mut [u32], a: &[u32], m: &Modulus)
+}
+
+#[inline(always)]
+fn add_assign_body<const FMA: bool>(out: &mut [u32], a: &[u32], m: &Modulus) {
+    let m = *m;
+    for (o, &a) in out.iter_mut().zip(a) {
+        *o = m.add(*o, a);
+    }
+}
+
+widest! {
+    /// Into Montgomery form.
+    pub(super) fn to_montgomery = to_montgomery_body(out: &mut [u32], m: &Modulus)
+}
+
+#[inline(always)]
+fn to_montgomery_body<const FMA: bool>(out: &mut [u32], m: &Modulus) {
+    let m = *m;
+    out.iter_mut().for_each(|o| *o = m.to_mont(*o));
 }

@@ -11,7 +11,7 @@
 
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
-use super::host::{Host, SecretBuffer, build};
+use super::host::{self, Host, SecretBuffer, build};
 use super::key_set::KeySet;
 use super::params::Params;
 use super::sampler::{RandomSource, SecretVec, Seed, stream, uniform};
@@ -303,9 +303,8 @@ impl KeyGenerator {
             let m = params.tables().modulus(limb);
             let mut a = vec![0u32; n];
             uniform(&mut stream(&seed, PublicKey::DOMAIN, 0, limb.index()), m, &mut a);
-            for ((o, &a), &s) in out.iter_mut().zip(&a).zip(secret.limb(limb.index(), n)?) {
-                *o = m.sub(*o, m.mul_mont(m.to_mont(a), s));
-            }
+            host::to_montgomery(&mut a, m);
+            host::sub_product(out, &a, secret.limb(limb.index(), n)?, m);
             Ok::<(), CkksError>(())
         })?;
         Ok(PublicKey { tag: secret.tag, seed, words })
@@ -342,18 +341,19 @@ impl KeyGenerator {
                     let s = &secret_words[limb.index() * n..][..n];
                     let s_out = target_words.map_or(s, |t| &t[i * n..][..n]);
                     let e = &error_words[k * poly + i * n..][..n];
-                    for (((b, &a), &s_out), &e) in b.iter_mut().zip(a.iter()).zip(s_out).zip(e) {
-                        *b = m.sub(e, m.mul_mont(a, s_out));
-                    }
+                    b.copy_from_slice(e);
+                    host::sub_product(b, a, s_out, m);
                     if gadget.digit(k).contains(&limb.index()) {
                         let p = special.limbs().iter().fold(1, |acc, &l| m.mul(acc, tables.modulus(l).value() % m.value()));
-                        let p_shoup = m.shoup(p);
-                        for (b, &s) in b.iter_mut().zip(s) {
-                            let s_in = if request.kind == KeyKind::Relin { m.mul_mont(m.to_mont(s), s) } else { s };
-                            *b = m.add(*b, m.mul_shoup(s_in, p, p_shoup));
+                        if request.kind == KeyKind::Relin {
+                            let mut scaled = SecretVec(vec![0u32; n]);
+                            host::add_multiple(&mut scaled.0, s, p, m);
+                            host::add_product(b, &scaled.0, s, m);
+                        } else {
+                            host::add_multiple(b, s, p, m);
                         }
                     }
-                    b.iter_mut().for_each(|b| *b = m.to_mont(*b));
+                    host::to_montgomery(b, m);
                 });
             });
         })?;

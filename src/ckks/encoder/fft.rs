@@ -9,7 +9,7 @@
 //! Stockham's, radix 4 (the last stage radix 2 if log2 n is odd), on separate arrays of real and imaginary parts; it needs no bit
 //! reversal, and its inner loops are contiguous from the second stage on. Cost: about `4.25 n log2 n` flops.
 
-use super::simd::widest;
+use crate::ckks::widest::widest;
 
 /// Precomputed roots for one degree.
 pub struct SlotTransform {

@@ -7,7 +7,7 @@
 //! Both leave a representative within `q/2 + 1` of 0. Without fused instructions `mul` goes through 64-bit integers, to
 //! the same end: every path is exact, so the residues are the same on every machine.
 
-use super::simd::widest;
+use crate::ckks::widest::widest;
 use crate::math::Modulus;
 
 const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
@@ -205,11 +205,20 @@ widest! {
 
 #[inline(always)]
 fn mirror_body<const FMA: bool>(out: &mut [u32], q: u32) {
+    // q - v, or 0 for v = 0: the mask is all ones exactly when v is not 0.
+    let negated = |v: u32| (q - v) & ((v | v.wrapping_neg()) as i32 >> 31) as u32;
     let (low, high) = out.split_at_mut(out.len() / 2);
     high[0] = 0;
-    for (h, &v) in high[1..].iter_mut().zip(low[1..].iter().rev()) {
-        // q - v, or 0 for v = 0: the mask is all ones exactly when v is not 0.
-        *h = (q - v) & ((v | v.wrapping_neg()) as i32 >> 31) as u32;
+    // Reversed block by block, which compiles to shuffles.
+    let (high, high_tail) = high[1..].as_chunks_mut::<16>();
+    let (low_tail, low) = low[1..].as_rchunks::<16>();
+    for (high, low) in high.iter_mut().zip(low.iter().rev()) {
+        for (h, &v) in high.iter_mut().zip(low.iter().rev()) {
+            *h = negated(v);
+        }
+    }
+    for (h, &v) in high_tail.iter_mut().zip(low_tail.iter().rev()) {
+        *h = negated(v);
     }
 }
 

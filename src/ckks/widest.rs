@@ -1,12 +1,12 @@
 //! Run-time choice of the vector width for loops that the compiler vectorises.
 
-/// Defines `pub(super) fn $name(args)` that runs the inline function `$body::<FMA>` compiled for the widest instruction set the
+/// Defines `fn $name(args)` that runs the inline function `$body::<FMA>` compiled for the widest instruction set the
 /// machine has. All versions give the same bits: the bodies contract no multiplication with an addition by themselves,
 /// and use fused operations only where both forms are exact.
 macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident = $body:ident($($arg:ident: $ty:ty),* $(,)?)) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident($($arg:ident: $ty:ty),* $(,)?)) => {
         $(#[$doc])*
-        pub(super) fn $name($($arg: $ty),*) {
+        $vis fn $name($($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
