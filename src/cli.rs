@@ -135,7 +135,9 @@ fn use_threads(global: &Global, command: &Command) -> Outcome {
 /// What a user sees of a panic: that it is our fault, where, and what to do.
 fn report_bug(info: &std::panic::PanicHookInfo<'_>) {
     let place = info.location().map_or_else(|| "an unknown place".into(), |l| format!("{}:{}", l.file(), l.line()));
-    let reason = info.payload_as_str().unwrap_or("no reason given");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let reason = text.unwrap_or("no reason given");
     let failure = Failure::new(
         Class::Bug,
         "cipherlens stopped because of a broken assumption",

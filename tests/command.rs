@@ -1,6 +1,9 @@
 //! The command line as a user meets it: what works, and that whatever does not work says what happened, why and what to do,
 //! with its exit code and without a panic.
 
+// Helpers of tests are not inside a test function, which is where clippy.toml allows it.
+#![allow(clippy::expect_used)]
+
 use image::{DynamicImage, ImageFormat};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -25,7 +25,7 @@ impl Modulus {
 
     /// A modulus from an odd number in `[3, 2^30)`. Primality is the caller's business ([`super::primes::is_prime`]).
     pub fn new(q: u32) -> Result<Self, MathError> {
-        if q < 3 || q >= Self::BOUND || q % 2 == 0 {
+        if !(3..Self::BOUND).contains(&q) || q.is_multiple_of(2) {
             return Err(MathError::ModulusRange { q: q.into() });
         }
         // Newton iteration: each step doubles the number of correct low bits (3 -> 6 -> 12 -> 24 -> 48).

@@ -8,7 +8,7 @@ pub fn is_prime(n: u32) -> bool {
         return false;
     }
     for p in [2u32, 3, 5, 7, 11, 13] {
-        if n % p == 0 {
+        if n.is_multiple_of(p) {
             return n == p;
         }
     }
@@ -49,7 +49,7 @@ pub fn closest_primes(bits: f64, count: usize, log_two_n: u32, taken: &[u32]) ->
     let mut found: Vec<u32> = Vec::with_capacity(count);
     let (mut below, mut above) = (centre, centre + 1);
     let candidate =
-        |k: i64| k.checked_mul(step).and_then(|v| u32::try_from(v + 1).ok()).filter(|&q| q >= 3 && q < Modulus::BOUND);
+        |k: i64| k.checked_mul(step).and_then(|v| u32::try_from(v + 1).ok()).filter(|&q| (3..Modulus::BOUND).contains(&q));
     while found.len() < count {
         let (lo, hi) = (candidate(below).filter(|_| below >= 1), candidate(above));
         let next = match (lo, hi) {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn miller_rabin_equals_trial_division() {
-        let trial = |n: u32| n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
+        let trial = |n: u32| n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
         for n in (0..20_000).chain([2047, 25_326_001, 1_073_741_789, 1_073_676_289]) {
             assert_eq!(is_prime(n), trial(n), "{n}");
         }
