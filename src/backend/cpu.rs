@@ -1,7 +1,7 @@
 //! The CPU backend: kernels on the host's cores, in rayon's current thread pool.
 //!
-//! A kernel is written once over [`lanes::Lanes`] and compiled for scalar code, AVX2 and AVX-512; the instruction set is
-//! found when the backend is made. The composites ([`mod_up`], [`change_basis`], [`key_switch`]) are fused and blocked so
+//! A kernel is written once over `lanes::Lanes` and compiled for scalar code, AVX2 and AVX-512; the instruction set is
+//! found when the backend is made. The composites (`mod_up`, `change_basis`, `key_switch`) are fused and blocked so
 //! that intermediate limbs stay in the caches: memory, not arithmetic, is the wall.
 
 use super::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape};
