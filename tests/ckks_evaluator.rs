@@ -190,3 +190,19 @@ fn the_smallest_covering_key_is_used() {
         assert!(worst(&b.decrypt(&e.rotate(&b.encrypt(&x, level), 1).unwrap()), &rotated(&x, 1)) < CLOSE);
     }
 }
+
+#[test]
+fn seeds_make_the_same_objects_and_fresh_ones_differ() {
+    let (a, b) = (Bench::new("insecure-toy"), Bench::new("insecure-toy"));
+    let requests = [a.relin(), a.galois(1, Level(0)..=Level(2), 2), a.galois(3, Level(0)..=Level(2), 2)];
+    let (ka, kb) = (a.evaluator(&requests), b.evaluator(&requests));
+    for (x, y) in ka.keys().iter().zip(kb.keys().iter()) {
+        assert_eq!(a.backend.download(x.buffer()).unwrap(), b.backend.download(y.buffer()).unwrap());
+    }
+    let x = a.values(1, 1);
+    let first = a.encrypt(&x, Level(1));
+    assert_eq!(a.words(&first), b.words(&b.encrypt(&x, Level(1))));
+    let second = a.encrypt(&x, Level(1));
+    let equal = a.words(&first).iter().zip(a.words(&second)).filter(|(x, y)| **x == *y).count();
+    assert!(equal < 8, "two encryptions of one message share {equal} words");
+}

@@ -93,6 +93,11 @@ fn bad_literals_are_refused_with_the_reason() {
     assert!(matches!(with(&|l| l.sigma = 0.0), Err(ParamsError::Literal { what: "sigma", .. })));
     assert!(matches!(with(&|l| l.main[0] = 12289), Err(ParamsError::Literal { what: "primes", .. })));
     assert!(matches!(with(&|l| l.main[0] = l.main[1]), Err(ParamsError::Math(_))));
+    let many = with(&|l| l.main = vec![l.main[0]; 1000]);
+    assert!(matches!(many, Err(ParamsError::Literal { what: "primes", .. })), "{many:?}");
+    for log_n in [0, 3, 18, 64, u32::MAX] {
+        assert!(matches!(with(&|l| l.log_n = log_n), Err(ParamsError::Math(_))), "{log_n}");
+    }
     let e = presets::by_name("n12").unwrap_err();
     assert!(e.to_string().contains("n15-cnn"), "{e}");
     let spec = LadderSpec { scale_bits: 7.0, ..presets::all()[0].clone() };

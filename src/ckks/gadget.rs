@@ -33,7 +33,8 @@ impl Gadget {
     }
     /// Digits of a key: its first axis.
     pub fn digits(&self) -> usize {
-        self.range().len().div_ceil(self.alpha())
+        // A gadget read from a file is checked by `Params::key_basis`; until then alpha may be anything.
+        self.range().len().div_ceil(self.alpha().max(1))
     }
     /// Limbs of a key: those of the range, then the special ones.
     pub fn key_limbs(&self) -> usize {

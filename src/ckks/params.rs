@@ -103,6 +103,9 @@ pub const INSECURE_PREFIX: &str = "insecure-";
 /// Primes must exceed this: base conversion's fixed point needs it.
 pub const PRIME_FLOOR: u32 = 1 << 24;
 
+/// The most primes a set may have (a set from a file must not make tables without end).
+pub const MAX_PRIMES: usize = 256;
+
 /// What can be wrong with a parameter set.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -363,6 +366,10 @@ fn check_literal(literal: &ParamsLiteral) -> Result<(), ParamsError> {
             "at least one main prime, one special prime and one level".into(),
             format!("{} main, {} special, {} levels", literal.main.len(), literal.special.len(), literal.ladder.len()),
         );
+    }
+    let primes = literal.terminal.len() + literal.main.len() + literal.special.len();
+    if primes > MAX_PRIMES {
+        return fail("primes", format!("at most {MAX_PRIMES}"), primes.to_string());
     }
     if literal.ladder.len() > usize::from(u8::MAX) {
         return fail("ladder", "at most 255 levels".into(), literal.ladder.len().to_string());
