@@ -4,8 +4,10 @@
 mod common;
 
 use cipherlens::nn::clear::{Network, Ranges};
+use cipherlens::nn::lower::LowerError;
 use cipherlens::nn::tensor::{Shape, Tensor};
 use cipherlens::nn::{Layouts, LowerOptions, Lowered, Model, lower};
+use cipherlens::plan::program::Operation;
 use common::models::{Builder, ConvShape, picture, random_layers, seeded};
 use common::slots;
 use rand::{Rng, RngExt};
@@ -78,6 +80,46 @@ fn random_networks() {
     }
     println!("{operations:?}");
     assert_eq!(operations.len(), 6, "every operation of programs occurs: {operations:?}");
+}
+
+#[test]
+fn what_cannot_be_lowered_is_said() {
+    let mut rng = seeded(14);
+    let huge = Shape::new(3, 1000, 1000);
+    let conv =
+        ConvShape { input: huge, outputs: 2, kernel: [1, 1], stride: [1, 1], padding: [0; 4], dilation: [1, 1], groups: 1 };
+    let model = Builder::new(huge).conv("y", "x", &conv, &mut rng).build("y");
+    let error = lower(&model, SLOTS, &LowerOptions::default()).expect_err("too many shards");
+    assert!(error.to_string().contains("takes 5860 shards of 512 slots"), "{error}");
+
+    let mut b = Builder::new(Shape::new(1, 4, 4));
+    b.tensor("k", &[4], [0.0, 1.0, 0.0, 1.0]);
+    b.node("cubic", &["x"], serde_json::json!({"op": "polynomial", "coefficients": "k"}));
+    let error = lower(&b.build("cubic"), SLOTS, &LowerOptions::default()).expect_err("no range");
+    assert!(matches!(&error, LowerError::RangeUnknown { node } if node == "cubic"));
+    // The training's notes tell it.
+    b.training = serde_json::json!({"max_abs_activation_input": {"cubic": 2.0}});
+    let lowered = lower(&b.build("cubic"), SLOTS, &LowerOptions::default()).expect("the range is known");
+    assert!(matches!(lowered.program.steps[0].operation, Operation::Polynomial { range: 2.5, .. }));
+}
+
+/// Each convolution and each quadratic takes one level, the pooled linear layer one, constants and scales none.
+#[test]
+fn the_demo_network_takes_thirteen_levels() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/imagenette11.safetensors");
+    let model = Model::from_file(&path).expect("the demo's model loads");
+    let lowered = lower(&model, 16384, &LowerOptions::default()).expect("lowers");
+    let mut levels = vec![0];
+    for step in &lowered.program.steps {
+        let of = |v: &cipherlens::plan::program::ValueId| levels[v.0];
+        levels.push(match &step.operation {
+            Operation::Linear { input, .. } | Operation::Square { input } => of(input) + 1,
+            Operation::Affine { input, factor, .. } => of(input) + usize::from(factor.is_some()),
+            Operation::Add { a, b } => of(a).max(of(b)),
+            Operation::Multiply { .. } | Operation::Polynomial { .. } => panic!("{} is no quadratic", step.layer),
+        });
+    }
+    assert_eq!(levels[lowered.program.output.0], 13);
 }
 
 #[test]

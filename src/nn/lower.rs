@@ -44,13 +44,17 @@ pub enum LowerError {
         /// Which node.
         node: String,
     },
-    /// No layout for the input.
-    #[error("no layout for {shape} over shards of {slots} slots")]
-    NoLayout {
+    /// A tensor that takes more shards than one value may have.
+    #[error("{shape} takes {shards} shards of {slots} slots or more, the limit is {limit}: take a preset with more slots")]
+    TooManyShards {
         /// The tensor.
         shape: Shape,
         /// Slots of a shard.
         slots: usize,
+        /// Shards it takes at least.
+        shards: usize,
+        /// The limit.
+        limit: usize,
     },
     /// A layout that cannot be.
     #[error(transparent)]

@@ -19,6 +19,8 @@ pub const MAX_NODES: usize = 4096;
 pub const MAX_EXTENT: usize = 1 << 16;
 /// Most elements of one activation tensor.
 pub const MAX_ELEMENTS: usize = 1 << 26;
+/// Most elements of all activation tensors together.
+pub const MAX_TOTAL_ELEMENTS: usize = 1 << 28;
 /// Most multiplications of one evaluation.
 pub const MAX_MULTIPLICATIONS: u128 = 1 << 42;
 /// Largest polynomial degree.

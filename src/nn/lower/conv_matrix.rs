@@ -28,40 +28,37 @@ pub(super) struct ConvWeights {
 pub(super) struct ConvMatrix {
     weights: Arc<ConvWeights>,
     slots: usize,
-    inputs: Vec<Vec<Source>>,
-    outputs: Vec<Vec<Target>>,
+    /// Input elements by shard.
+    sources: Vec<Coordinates>,
+    /// Output elements by shard: the channel is the first of the group's inputs, row and column are those that the
+    /// kernel's first tap reads.
+    targets: Vec<Coordinates>,
+    /// By output shard and slot, where the weights of the output start.
+    starts: Vec<Vec<u32>>,
+    /// By output shard and slot, if there are factors.
+    factors: Option<Vec<Vec<f64>>>,
     rotations: Vec<Vec<u32>>,
 }
 
-/// The input element in a slot.
-#[derive(Clone, Copy)]
-struct Source {
-    /// Channel, or [`NONE`].
-    channel: u32,
-    row: i32,
-    column: i32,
+/// What stands in the slots of a shard. Where nothing does, the coordinates are so far off that no kernel reaches them.
+#[derive(Clone)]
+struct Coordinates {
+    channel: Vec<i32>,
+    row: Vec<i32>,
+    column: Vec<i32>,
 }
 
-/// The output element in a slot.
-#[derive(Clone, Copy)]
-struct Target {
-    /// Channel, or [`NONE`].
-    channel: u32,
-    /// First input channel of its group.
-    first: u32,
-    /// Input row and column that the kernel's first tap reads; may lie in the padding.
-    row: i32,
-    column: i32,
-    factor: f64,
-}
+/// A row that no kernel reaches from a picture, for a slot without source; its negative is the one without target.
+/// Sizes, paddings and kernels are at most 2^16 ([`crate::nn::model::MAX_EXTENT`]), dilation included below 2^27.
+const NOWHERE: i32 = 1 << 28;
 
-/// No element. Far from any channel, so that no range check passes.
-const NONE: u32 = u32::MAX;
+/// Slots looked up together.
+const CHUNK: usize = 64;
 
 impl std::fmt::Debug for ConvMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let products: usize = self.rotations.iter().map(Vec::len).sum();
-        let (i, o) = (self.inputs.len(), self.outputs.len());
+        let (i, o) = (self.sources.len(), self.targets.len());
         write!(f, "ConvMatrix({i} -> {o} shards, {products} diagonals, {:?})", self.weights.window)
     }
 }
@@ -70,64 +67,91 @@ impl ConvMatrix {
     /// The matrix that takes a tensor in layout `input` to its convolution in layout `output`.
     pub fn new(weights: Arc<ConvWeights>, input: &Layout, output: &Layout) -> Self {
         let (slots, window) = (input.slots(), weights.window);
-        let none = Source { channel: NONE, row: 0, column: 0 };
-        let mut inputs = vec![vec![none; slots]; input.shards()];
+        let nothing = |row| Coordinates { channel: vec![0; slots], row: vec![row; slots], column: vec![0; slots] };
+        let mut sources = vec![nothing(NOWHERE); input.shards()];
         let (width, plane) = (input.shape().width, input.shape().plane());
         input.for_each(|i, place| {
-            let (row, column) = ((i % plane / width) as i32, (i % width) as i32);
-            inputs[place.shard][place.slot] = Source { channel: (i / plane) as u32, row, column };
+            let shard = &mut sources[place.shard];
+            shard.channel[place.slot] = (i / plane) as i32;
+            shard.row[place.slot] = (i % plane / width) as i32;
+            shard.column[place.slot] = (i % width) as i32;
         });
 
-        let none = Target { channel: NONE, first: 0, row: 0, column: 0, factor: 1.0 };
-        let mut outputs = vec![vec![none; slots]; output.shards()];
+        let mut targets = vec![nothing(-NOWHERE); output.shards()];
+        let mut starts = vec![vec![0; slots]; output.shards()];
+        let mut factors = weights.factors.as_ref().map(|_| vec![vec![1.0; slots]; output.shards()]);
         let (width, plane) = (output.shape().width, output.shape().plane());
-        let (ci, co) = (input.shape().channels / weights.groups, output.shape().channels / weights.groups);
+        let per_output = weights.per_group * window.kernel[0] * window.kernel[1];
+        let outputs_per_group = output.shape().channels / weights.groups;
         output.for_each(|i, place| {
             let (channel, row, column) = (i / plane, i % plane / width, i % width);
-            outputs[place.shard][place.slot] = Target {
-                channel: channel as u32,
-                first: (channel / co * ci) as u32,
-                row: (row * window.stride[0]) as i32 - window.padding[0] as i32,
-                column: (column * window.stride[1]) as i32 - window.padding[1] as i32,
-                factor: weights.factors.as_ref().map_or(1.0, |(r, c)| r[row] * c[column]),
-            };
+            let shard = &mut targets[place.shard];
+            shard.channel[place.slot] = (channel / outputs_per_group * weights.per_group) as i32;
+            shard.row[place.slot] = (row * window.stride[0]) as i32 - window.padding[0] as i32;
+            shard.column[place.slot] = (column * window.stride[1]) as i32 - window.padding[1] as i32;
+            starts[place.shard][place.slot] = (channel * per_output) as u32;
+            if let (Some(factors), Some((rows, columns))) = (&mut factors, &weights.factors) {
+                factors[place.shard][place.slot] = rows[row] * columns[column];
+            }
         });
 
-        let sets = ConvRotations::new(input, output, &window, weights.groups).sets;
-        let rotations = sets.iter().map(|s| s.iter().map(|r| r as u32).collect()).collect();
-        let mut matrix = Self { weights, slots, inputs, outputs, rotations };
+        let rotations = ConvRotations::new(input, output, &window, weights.groups).into_lists();
+        let mut matrix = Self { weights, slots, sources, targets, starts, factors, rotations };
+        // The rotations are those of a kernel without zeros.
         if matrix.weights.weight.contains(&0.0) {
             matrix.rotations = nonzero_rotations(&matrix);
         }
         matrix
     }
 
-    #[inline]
-    fn tap(&self, target: &Target, source: &Source) -> f64 {
+    /// Fills `values` with the weights that join the targets of shard `output` from slot `to` on with the sources of
+    /// shard `input` from slot `from` on; neither wraps around.
+    fn fill<const DILATED: bool>(&self, output: usize, input: usize, (to, from): (usize, usize), values: &mut [f64]) {
         let ConvWeights { weight, per_group, window, .. } = &*self.weights;
-        let [kh, kw] = window.kernel;
-        let channel = source.channel.wrapping_sub(target.first) as usize;
-        let (dy, dx) = (source.row - target.row, source.column - target.column);
-        if channel >= *per_group || target.channel == NONE || dy < 0 || dx < 0 {
-            return 0.0;
+        let [kh, kw] = window.kernel.map(|k| k as i32);
+        let [vertical, horizontal] = window.dilation.map(|d| d as i32);
+        let (inputs, taps) = (*per_group as i32, kh * kw);
+        let (target, source, starts) = (&self.targets[output], &self.sources[input], &self.starts[output]);
+        for (n, chunk) in values.chunks_mut(CHUNK).enumerate() {
+            let (t, s, len) = (to + n * CHUNK, from + n * CHUNK, chunk.len());
+            let (tc, tr, tx) = (&target.channel[t..t + len], &target.row[t..t + len], &target.column[t..t + len]);
+            let (sc, sr, sx) = (&source.channel[s..s + len], &source.row[s..s + len], &source.column[s..s + len]);
+            let start = &starts[t..t + len];
+            // Indices first, without branches, so that this loop runs in vectors.
+            let mut at = [u32::MAX; CHUNK];
+            for i in 0..len {
+                let (channel, mut row, mut column) = (sc[i] - tc[i], sr[i] - tr[i], sx[i] - tx[i]);
+                let mut joined = true;
+                if DILATED {
+                    joined = row % vertical == 0 && column % horizontal == 0;
+                    (row, column) = (row / vertical, column / horizontal);
+                    // A division that rounds to 0 from below must not pass; the remainder has told them apart.
+                }
+                joined &= within(channel, inputs) & within(row, kh) & within(column, kw);
+                let index = start[i]
+                    .wrapping_add((channel.wrapping_mul(taps)).wrapping_add(row.wrapping_mul(kw)).wrapping_add(column) as u32);
+                at[i] = if joined { index } else { u32::MAX };
+            }
+            for (value, at) in chunk.iter_mut().zip(at) {
+                *value = weight.get(at as usize).copied().unwrap_or(0.0);
+            }
         }
-        let (dy, dx) = (dy as usize, dx as usize);
-        let [vertical, horizontal] = window.dilation;
-        let (ky, kx) = (dy / vertical, dx / horizontal);
-        if ky >= kh || kx >= kw || ky * vertical != dy || kx * horizontal != dx {
-            return 0.0;
-        }
-        weight[((target.channel as usize * per_group + channel) * kh + ky) * kw + kx] * target.factor
     }
+}
+
+/// `0 <= x < end`.
+#[inline(always)]
+fn within(x: i32, end: i32) -> bool {
+    (x as u32) < end as u32
 }
 
 impl SlotMatrix for ConvMatrix {
     fn inputs(&self) -> usize {
-        self.inputs.len()
+        self.sources.len()
     }
 
     fn outputs(&self) -> usize {
-        self.outputs.len()
+        self.targets.len()
     }
 
     fn slots(&self) -> usize {
@@ -135,14 +159,21 @@ impl SlotMatrix for ConvMatrix {
     }
 
     fn rotations(&self, output: usize, input: usize) -> &[u32] {
-        &self.rotations[output * self.inputs.len() + input]
+        &self.rotations[output * self.sources.len() + input]
     }
 
     fn diagonal(&self, output: usize, input: usize, rotation: u32, values: &mut [f64]) {
-        let (targets, sources) = (&self.outputs[output], &self.inputs[input]);
-        let (wrapped, straight) = sources.split_at(rotation as usize % self.slots);
-        for ((value, target), source) in values.iter_mut().zip(targets).zip(straight.iter().chain(wrapped)) {
-            *value = self.tap(target, source);
+        let rotation = rotation as usize % self.slots;
+        let (straight, wrapped) = values.split_at_mut(self.slots - rotation);
+        if self.weights.window.dilation == [1, 1] {
+            self.fill::<false>(output, input, (0, rotation), straight);
+            self.fill::<false>(output, input, (straight.len(), 0), wrapped);
+        } else {
+            self.fill::<true>(output, input, (0, rotation), straight);
+            self.fill::<true>(output, input, (straight.len(), 0), wrapped);
+        }
+        if let Some(factors) = &self.factors {
+            values.iter_mut().zip(&factors[output]).for_each(|(v, f)| *v *= f);
         }
     }
 }

@@ -7,6 +7,8 @@
 
 use super::rotations::{ConvRotations, RotationSet};
 use crate::circuits::linear_transform::{Packing, Split};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Limbs of a value on which nothing remains to be done.
 const LAST_LIMBS: usize = 3;
@@ -46,39 +48,34 @@ impl Units {
     }
 
     /// A convolution, at its best packing and split into baby and giant steps.
-    pub fn conv(self, rotations: &ConvRotations, inputs: usize) -> usize {
-        let outputs = rotations.sets.len() / inputs.max(1);
-        let best = [Packing::Real, Packing::Inputs, Packing::Outputs].into_iter().filter_map(|packing| {
+    pub fn conv(self, rotations: &ConvRotations) -> usize {
+        let packed = |packing| {
             let (down, across) = match packing {
                 Packing::Real => (1, 1),
                 Packing::Inputs => (1, 2),
                 Packing::Outputs => (2, 1),
             };
-            if down > outputs || across > inputs {
+            if down > rotations.outputs || across > rotations.inputs {
                 return None;
             }
-            let (packed_out, packed_in) = (outputs.div_ceil(down), inputs.div_ceil(across));
-            let mut products = 0;
-            let mut all: Option<RotationSet> = None;
-            for o in 0..packed_out {
-                for i in 0..packed_in {
-                    let mut union: Option<RotationSet> = None;
-                    for row in o * down..((o + 1) * down).min(outputs) {
-                        for column in i * across..((i + 1) * across).min(inputs) {
-                            join(&mut union, &rotations.sets[row * inputs + column]);
-                        }
-                    }
-                    if let Some(union) = union {
-                        products += union.len();
-                        join(&mut all, &union);
-                    }
+            let mut blocks: BTreeMap<(usize, usize), RotationSet> = BTreeMap::new();
+            for ((o, i), set) in &rotations.sets {
+                match blocks.entry((o / down, i / across)) {
+                    Entry::Vacant(entry) => _ = entry.insert(set.clone()),
+                    Entry::Occupied(mut entry) => entry.get_mut().union(set),
                 }
             }
-            let conjugations = if packing == Packing::Real { 0 } else { packed_out };
-            let steps = all.map_or(0, |all| self.steps(&all, packed_in, packed_out));
+            let (inputs, outputs) = (rotations.inputs.div_ceil(across), rotations.outputs.div_ceil(down));
+            let products: usize = blocks.values().map(RotationSet::len).sum();
+            let conjugations = if packing == Packing::Real { 0 } else { outputs };
+            let all = blocks.into_values().reduce(|mut all, set| {
+                all.union(&set);
+                all
+            })?;
+            let steps = self.steps(&all, inputs, outputs);
             Some(products * self.product() + conjugations * self.rotation() + steps)
-        });
-        best.min().unwrap_or(0)
+        };
+        [Packing::Real, Packing::Inputs, Packing::Outputs].into_iter().filter_map(packed).min().unwrap_or(0)
     }
 
     /// Baby and giant steps at the best split.
@@ -96,12 +93,5 @@ impl Units {
             babies.len() * inputs * self.hoisted() + giants.len() * outputs * self.rotation()
         };
         (0..=slots.ilog2()).map(cost).min().unwrap_or(0)
-    }
-}
-
-fn join(union: &mut Option<RotationSet>, set: &RotationSet) {
-    match union {
-        Some(union) => union.union(set),
-        None => *union = Some(set.clone()),
     }
 }

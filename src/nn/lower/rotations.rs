@@ -122,9 +122,12 @@ impl Along {
     }
 }
 
-/// The rotations of a convolution: `[output shard * input shards + input shard]`, each ascending.
+/// The rotations of a convolution.
 pub(super) struct ConvRotations {
-    pub sets: Vec<RotationSet>,
+    /// By (output shard, input shard); absent where there are none.
+    pub sets: BTreeMap<(usize, usize), RotationSet>,
+    pub inputs: usize,
+    pub outputs: usize,
 }
 
 impl ConvRotations {
@@ -144,16 +147,25 @@ impl ConvRotations {
         let rows = Distances::window(slots, (output.rows(), ho), (input.rows(), hi), Along::rows(window));
         let columns = Distances::window(slots, (output.columns(), wo), (input.columns(), wi), Along::columns(window));
 
-        let mut sets = vec![RotationSet::new(slots); output.shards() * input.shards()];
+        let mut sets = BTreeMap::new();
         for ((or, ir), r) in &rows.0 {
             for ((ox, ix), x) in &columns.0 {
                 let pixels = r.sum(x);
                 for ((oc, ic), c) in &channels.0 {
-                    let (o, i) = (or + ox + oc, ir + ix + ic);
-                    sets[o * input.shards() + i].union(&pixels.sum(c));
+                    let set = sets.entry((or + ox + oc, ir + ix + ic)).or_insert_with(|| RotationSet::new(slots));
+                    set.union(&pixels.sum(c));
                 }
             }
         }
-        Self { sets }
+        Self { sets, inputs: input.shards(), outputs: output.shards() }
+    }
+
+    /// As lists `[output shard * input shards + input shard]`, each ascending.
+    pub fn into_lists(self) -> Vec<Vec<u32>> {
+        let mut lists = vec![Vec::new(); self.outputs * self.inputs];
+        for ((o, i), set) in self.sets {
+            lists[o * self.inputs + i] = set.iter().map(|r| r as u32).collect();
+        }
+        lists
     }
 }

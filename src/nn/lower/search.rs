@@ -13,6 +13,8 @@ use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+/// Most shards of one value. A shard is megabytes of ciphertext, and a layer may have a block for any two.
+const MAX_SHARDS: usize = 1024;
 /// States kept after each step.
 const BEAM: usize = 48;
 /// The layout of every value, and what moves between layouts where two operands differ.
@@ -34,9 +36,20 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
     let mut counted: HashMap<Key, usize> = HashMap::new();
     let units: Vec<Units> = levels_to_come(steps).into_iter().map(Units::with_levels).collect();
     let last_reads = last_reads(steps);
+    let too_many = |shape: Shape| {
+        let shards = shape.len().div_ceil(slots.max(1));
+        Err(LowerError::TooManyShards { shape, slots, shards, limit: MAX_SHARDS })
+    };
+    // The number of shards is known to be bounded before any layout is built.
+    let widest = steps.iter().map(|s| s.shape).chain([shape]).max_by_key(|s| s.len()).unwrap_or(shape);
+    if widest.len().div_ceil(slots.max(1)) > MAX_SHARDS {
+        return too_many(widest);
+    }
     let mut inputs = placement::inputs(shape, slots, total_stride(steps));
+    inputs.retain(|l| l.shards() <= MAX_SHARDS);
     if inputs.is_empty() {
         Layout::row_major(shape, slots)?;
+        return too_many(shape);
     }
     if choice == Layouts::Multiplexed {
         inputs.truncate(1);
@@ -56,6 +69,7 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
                         next.push((state.clone(), layout));
                     }
                 }
+                next.retain(|(_, layout)| layout.shards() <= MAX_SHARDS);
                 count(&mut counted, &next, *input, weights, units[*input]);
                 for (state, layout) in &mut next {
                     let key = (state.layouts[*input].clone(), layout.clone(), weights.window, weights.groups, units[*input]);
@@ -84,6 +98,10 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
                 }
             }
         }
+        next.retain(|(_, layout)| layout.shards() <= MAX_SHARDS);
+        if next.is_empty() {
+            return too_many(step.shape);
+        }
         beam = next
             .into_iter()
             .map(|(mut state, layout)| {
@@ -101,7 +119,7 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
         });
         beam.truncate(BEAM);
     }
-    beam.into_iter().next().ok_or(LowerError::NoLayout { shape, slots })
+    beam.into_iter().next().map_or_else(|| too_many(shape), Ok)
 }
 
 /// Layouts to try for a convolution: those placed by its operand, and those of earlier values of the same shape, which a
@@ -135,7 +153,7 @@ fn count(
     }
     let products = fresh.into_par_iter().map(|key| {
         let rotations = ConvRotations::new(&key.0, &key.1, &key.2, key.3);
-        let cost = units.conv(&rotations, key.0.shards());
+        let cost = units.conv(&rotations);
         (key, cost)
     });
     counted.extend(products.collect::<Vec<_>>());

@@ -16,7 +16,7 @@ pub(super) fn build(spec: GraphSpec, tensors: Tensors<'_, '_>) -> Result<Model, 
     let order = order(&input.name, &spec.nodes, &spec.output)?;
     let mut values = HashMap::from([(input.name.clone(), Value(0))]);
     let mut nodes: Vec<Node> = Vec::new();
-    let mut work: u128 = 0;
+    let (mut work, mut elements) = (0u128, input.shape.len());
     let weights = Cell::new(0);
     for node in order.into_iter().map(|i| &spec.nodes[i]) {
         let inputs: Vec<Value> = node.inputs.iter().filter_map(|name| values.get(name).copied()).collect();
@@ -26,6 +26,10 @@ pub(super) fn build(spec: GraphSpec, tensors: Tensors<'_, '_>) -> Result<Model, 
         work = work.saturating_add(multiplications(&checked, shapes[0]));
         if work > MAX_MULTIPLICATIONS {
             return Err(too_large("the number of multiplications", work, MAX_MULTIPLICATIONS));
+        }
+        elements += shape.len();
+        if elements > MAX_TOTAL_ELEMENTS {
+            return Err(too_large("the size of all activations", elements as u128, MAX_TOTAL_ELEMENTS as u128));
         }
         nodes.push(checked);
         values.insert(node.output.clone(), Value(nodes.len()));
