@@ -5,6 +5,7 @@
 
 pub mod cost;
 pub mod execute;
+mod memory;
 pub mod planner;
 pub mod program;
 

@@ -45,6 +45,35 @@ fn every_split_and_packing_is_the_matrix() {
 }
 
 #[test]
+fn batches_of_inputs_compute_the_same_and_hold_less() {
+    let mut rng = seeded("batches", 13);
+    let slots = 64;
+    let pool: Vec<u32> = (0..slots as u32).collect();
+    let matrix = Arc::new(Diagonals::random(&mut rng, 7, 2, slots, 12, &pool));
+    let x = random_shards(&mut rng, 7, slots);
+    let want = matrix.times(&x);
+    for packing in [Packing::Real, Packing::Inputs, Packing::Outputs] {
+        let whole = LinearTransform::new(matrix.clone(), Split { modulus: 16 }, packing);
+        let mut batches = Vec::new();
+        for room in [0, 30, 60, 90, 1000] {
+            let transform = whole.clone().with_room_for(room);
+            batches.push(transform.batch());
+            assert!(transform.batch() == 1 || transform.peak_ciphertexts() <= room);
+            let got = transform.apply(&ClearEngine, &ClearValue::new(x.clone(), Level(1))).unwrap();
+            assert!(worst(&got.shards, &want) < 1e-12, "{packing:?} {room}");
+            let trace = TraceEngine::default();
+            transform.apply(&trace, &TraceValue { shards: 7, level: Level(1) }).unwrap();
+            let reference = TraceEngine::default();
+            whole.apply(&reference, &TraceValue { shards: 7, level: Level(1) }).unwrap();
+            assert_eq!(trace.counts(), reference.counts(), "batches change no count");
+        }
+        assert_eq!(batches[0], 1);
+        assert_eq!(batches.last(), Some(&whole.packed_shards().0));
+        assert!(batches.is_sorted());
+    }
+}
+
+#[test]
 fn packing_halves_the_products_of_dense_blocks() {
     let mut rng = seeded("packing", 12);
     let slots = 32;

@@ -1,9 +1,9 @@
 //! Circuits on clear slot vectors: what the encrypted run would give without noise.
 
-use super::{CircuitError, Engine, LinearTransform, below, linear_transform::Term};
+use super::{CircuitError, Engine, LinearTransform, below, linear_transform::Product};
 use crate::ckks::Level;
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
@@ -62,7 +62,11 @@ impl Engine for ClearEngine {
     }
     fn add(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
         same("add", a, b)?;
-        Ok(a.zip(&b.shards, a.level, |a, b| a + b))
+        let imaginary = match (&a.imaginary, &b.imaginary) {
+            (Some(a), Some(b)) => Some(Arc::new(added(a, b))),
+            (one, other) => one.clone().or(other.clone()),
+        };
+        Ok(ClearValue { imaginary, ..a.zip(&b.shards, a.level, |a, b| a + b) })
     }
     fn sub(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
         same("sub", a, b)?;
@@ -114,6 +118,10 @@ impl Engine for ClearEngine {
         };
         Ok(ClearValue { shards: turn(&x.shards), imaginary: x.imaginary.as_ref().map(turn), level: x.level })
     }
+    fn select(&self, x: &ClearValue, shards: Range<usize>) -> Result<ClearValue> {
+        let part = |all: &Arc<Vec<Vec<f64>>>| Arc::new(all[shards.clone()].to_vec());
+        Ok(ClearValue { shards: part(&x.shards), imaginary: x.imaginary.as_ref().map(part), level: x.level })
+    }
     fn pack_pairs(&self, x: &ClearValue) -> Result<ClearValue> {
         let zero = || vec![0.0; x.shards.first().map_or(0, Vec::len)];
         let (re, im) = x.shards.chunks(2).map(|pair| (pair[0].clone(), pair.get(1).cloned().unwrap_or_else(zero))).unzip();
@@ -140,15 +148,14 @@ impl Engine for ClearEngine {
         rotated: &ClearValue,
         transform: &LinearTransform,
         giant: usize,
-        outputs: &[Vec<Term>],
+        outputs: &[Vec<Product>],
     ) -> Result<ClearValue> {
         let slots = transform.matrix().slots();
-        let shard = |(output, terms): (usize, &Vec<Term>)| {
+        let shard = |(output, terms): (usize, &Vec<Product>)| {
             let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
             let (mut d_re, mut d_im) = (vec![0.0; slots], vec![0.0; slots]);
-            for &term in terms {
+            for &Product { term, source } in terms {
                 transform.turned_diagonal(output, giant, term, &mut d_re, &mut d_im);
-                let source = transform.source(term);
                 let (x_re, x_im) = (&rotated.shards[source], rotated.imaginary.as_ref().map(|i| &i[source]));
                 for s in 0..slots {
                     let imaginary = x_im.map_or(0.0, |i| i[s]);
@@ -164,11 +171,7 @@ impl Engine for ClearEngine {
     fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize) -> Result<()> {
         let turned = self.rotate(&x, k)?;
         *sum = Some(match sum.take() {
-            Some(s) => {
-                let parts = (&s.imaginary, &turned.imaginary);
-                let im = if let (Some(a), Some(b)) = parts { Some(Arc::new(added(a, b))) } else { None };
-                ClearValue { shards: Arc::new(added(&s.shards, &turned.shards)), imaginary: im, level: s.level }
-            }
+            Some(s) => self.add(&s, &turned)?,
             None => turned,
         });
         Ok(())

@@ -1,11 +1,14 @@
 //! Circuits on ciphertexts.
 
-use super::{CircuitError, Engine, LinearTransform, linear_transform::Term};
+use super::{CircuitError, Engine, LinearTransform, linear_transform::Product};
 use crate::{
     backend::{Backend, Buffer, PlainTerm, PolySelect},
     ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyKind, Level, PlainForm, Plaintext, Scale},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
@@ -57,9 +60,9 @@ impl EncryptedEngine {
         Ok(Ciphertext::from_parts(self.evaluator.params(), buffer, x.level(), scale, x.tag())?)
     }
 
-    fn shard(&self, x: &Ciphertext, index: usize) -> Result<Ciphertext> {
-        let buffer =
-            self.backend().select(x.buffer(), PolySelect { first: 2 * index, stride: 1, count: 2 }).map_err(CkksError::from)?;
+    fn shards_of(&self, x: &Ciphertext, shards: Range<usize>) -> Result<Ciphertext> {
+        let polys = PolySelect { first: 2 * shards.start, stride: 1, count: 2 * shards.len() };
+        let buffer = self.backend().select(x.buffer(), polys).map_err(CkksError::from)?;
         self.like(x, buffer, x.scale())
     }
 
@@ -144,13 +147,16 @@ impl Engine for EncryptedEngine {
         let ks: Vec<i64> = ks.iter().map(|&k| k as i64).collect();
         Ok(Arc::new(self.concat(&self.evaluator.rotate_many(x, &ks)?)?))
     }
+    fn select(&self, x: &Self::Value, shards: Range<usize>) -> Result<Self::Value> {
+        Ok(Arc::new(self.shards_of(x, shards)?))
+    }
     fn pack_pairs(&self, x: &Self::Value) -> Result<Self::Value> {
         let unit = self.imaginary_unit(x.level(), 1.0)?;
         let mut pairs = Vec::with_capacity(x.shards().div_ceil(2));
         for first in (0..x.shards()).step_by(2) {
-            let mut pair = self.shard(x, first)?;
+            let mut pair = self.shards_of(x, first..first + 1)?;
             if first + 1 < x.shards() {
-                let second = self.evaluator.mul_plain(&self.shard(x, first + 1)?, &unit)?;
+                let second = self.evaluator.mul_plain(&self.shards_of(x, first + 1..first + 2)?, &unit)?;
                 self.evaluator.add_assign(&mut pair, &second)?;
             }
             pairs.push(pair);
@@ -168,8 +174,9 @@ impl Engine for EncryptedEngine {
         let real = self.evaluator.add(x, &conjugate)?;
         let unit = self.imaginary_unit(x.level(), -1.0)?;
         let imaginary = self.evaluator.mul_plain(&self.evaluator.sub(x, &conjugate)?, &unit)?;
-        let shards =
-            (0..count).map(|k| self.shard(if k % 2 == 0 { &real } else { &imaginary }, k / 2)).collect::<Result<Vec<_>>>()?;
+        let shards = (0..count)
+            .map(|k| self.shards_of(if k % 2 == 0 { &real } else { &imaginary }, k / 2..k / 2 + 1))
+            .collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(self.concat(&shards)?))
     }
     fn inner_product(
@@ -177,24 +184,24 @@ impl Engine for EncryptedEngine {
         rotated: &Self::Value,
         transform: &LinearTransform,
         giant: usize,
-        outputs: &[Vec<Term>],
+        outputs: &[Vec<Product>],
     ) -> Result<Self::Value> {
         let params = self.evaluator.params();
         let mut integers = self.integers.lock().unwrap_or_else(PoisonError::into_inner);
         // Pieces of the terms of all outputs, one after the other, whose coefficients fit the cache.
         let piece = (Self::COEFFICIENT_BYTES / (params.degree() * 8)).max(8);
-        let all: Vec<(usize, Term)> =
+        let all: Vec<(usize, Product)> =
             outputs.iter().enumerate().flat_map(|(o, terms)| terms.iter().map(move |&t| (o, t))).collect();
         let mut sum: Option<Ciphertext> = None;
         for start in (0..all.len().max(1)).step_by(piece) {
             let terms = &all[start..all.len().min(start + piece)];
             let fill =
-                |t: usize, re: &mut [f64], im: &mut [f64]| transform.turned_diagonal(terms[t].0, giant, terms[t].1, re, im);
+                |t: usize, re: &mut [f64], im: &mut [f64]| transform.turned_diagonal(terms[t].0, giant, terms[t].1.term, re, im);
             let (scale, basis) = (self.factor_scale(rotated.level()), params.window(rotated.level()));
             self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
             let mut products = vec![Vec::new(); outputs.len()];
-            for (plain, &(o, term)) in terms.iter().enumerate() {
-                products[o].push(PlainTerm { plain, source: transform.source(term) });
+            for (plain, &(o, product)) in terms.iter().enumerate() {
+                products[o].push(PlainTerm { plain, source: product.source });
             }
             let part = self.evaluator.encoded_inner_product(rotated, &integers, &products)?;
             match &mut sum {

@@ -1,6 +1,6 @@
 //! The operations a circuit is made of.
 
-use super::{CircuitError, LinearTransform, linear_transform::Term};
+use super::{CircuitError, LinearTransform, linear_transform::Product};
 use crate::ckks::Level;
 
 type Result<T> = std::result::Result<T, CircuitError>;
@@ -48,14 +48,16 @@ pub trait Engine: Sync {
     fn real_parts(&self, x: &Self::Value) -> Result<Self::Value>;
     /// Twice the real and imaginary parts of each shard, alternating, `count` shards in all.
     fn unpack_pairs(&self, x: &Self::Value, count: usize) -> Result<Self::Value>;
-    /// For each output shard, the sum over its terms of the turned diagonal times the rotated input shard, not rescaled.
-    /// `rotated` is the input rotated by [`LinearTransform::babies`]; an output without terms is zero.
+    /// Some of the shards.
+    fn select(&self, x: &Self::Value, shards: std::ops::Range<usize>) -> Result<Self::Value>;
+    /// For each output shard, the sum over its products of the turned diagonal times a rotated input shard, not rescaled.
+    /// An output without products is zero.
     fn inner_product(
         &self,
         rotated: &Self::Value,
         transform: &LinearTransform,
         giant: usize,
-        outputs: &[Vec<Term>],
+        outputs: &[Vec<Product>],
     ) -> Result<Self::Value>;
     /// `sum += rotate(x, k)` for an unrescaled product x.
     fn accumulate_rotated(&self, sum: &mut Option<Self::Sum>, x: Self::Value, k: usize) -> Result<()>;

@@ -9,6 +9,7 @@
 
 use super::{CircuitError, Engine};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A linear map from `inputs` shards of `slots` values to `outputs` shards, given by its generalised diagonals:
@@ -104,6 +105,8 @@ pub struct LinearTransform {
     /// Giant -> for each packed output its terms.
     giants: BTreeMap<usize, Vec<Vec<Term>>>,
     products: usize,
+    /// Packed inputs whose rotations are held at once.
+    batch: usize,
 }
 
 impl LinearTransform {
@@ -125,7 +128,33 @@ impl LinearTransform {
                 products += 1;
             }
         }
-        Self { matrix, split, packing, babies, giants, products }
+        let batch = packed_shards(&*matrix, packing).0.max(1);
+        Self { matrix, split, packing, babies, giants, products, batch }
+    }
+
+    /// Holds the rotations of at most as many inputs at once as fit `ciphertexts` ciphertexts, one input at least. With
+    /// more than one batch the sums of all giants are held beside them until the last batch; a key is read once a batch.
+    pub fn with_room_for(mut self, ciphertexts: usize) -> Self {
+        let inputs = self.packed_shards().0.max(1);
+        let fits = |batch: usize| self.ciphertexts_held(batch) <= ciphertexts;
+        self.batch = (1..=inputs).rev().find(|&b| fits(b)).unwrap_or(1);
+        self
+    }
+
+    /// Most ciphertexts held at once: rotations of a batch, and the giants' sums if there are several batches.
+    pub fn peak_ciphertexts(&self) -> usize {
+        self.ciphertexts_held(self.batch)
+    }
+
+    fn ciphertexts_held(&self, batch: usize) -> usize {
+        let (inputs, outputs) = self.packed_shards();
+        let sums = if batch < inputs { self.giants.len() } else { 2 };
+        batch * self.babies.len() + sums * outputs
+    }
+
+    /// Packed inputs whose rotations are held at once.
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// The cheapest split and packing by a cost function.
@@ -196,11 +225,6 @@ impl LinearTransform {
         self.products
     }
 
-    /// Where a term's operand stands in the packed input rotated by all babies ([`Engine::rotate_all`]).
-    pub fn source(&self, term: Term) -> usize {
-        term.baby * self.packed_shards().0 + term.input
-    }
-
     /// Writes the diagonal of a term turned back by its giant, real and imaginary parts: `values[s] = D[s - g]`.
     pub fn turned_diagonal(&self, output: usize, giant: usize, term: Term, re: &mut [f64], im: &mut [f64]) {
         let (o, i, r) = (output, term.input, term.rotation);
@@ -222,6 +246,14 @@ impl LinearTransform {
         im.rotate_right(giant % im.len().max(1));
     }
 
+    /// The products of a batch of inputs, output by output.
+    fn products_of(&self, outputs: &[Vec<Term>], batch: Range<usize>) -> Vec<Vec<Product>> {
+        let product = |&term: &Term| {
+            batch.contains(&term.input).then(|| Product { term, source: term.baby * batch.len() + term.input - batch.start })
+        };
+        outputs.iter().map(|terms| terms.iter().filter_map(product).collect()).collect()
+    }
+
     fn diagonal_or_zero(&self, output: usize, input: usize, rotation: u32, factor: f64, values: &mut [f64]) {
         let m = &self.matrix;
         let there = output < m.outputs() && input < m.inputs() && m.rotations(output, input).binary_search(&rotation).is_ok();
@@ -237,7 +269,7 @@ impl LinearTransform {
     ///
     /// Cost, S_in and S_out packed ciphertexts: one mod_up an input, one key product and mod_down a baby rotation and
     /// input, one mod_up and key product a giant rotation and output, one mod_down-rescale an output,
-    /// [`Self::products`] plaintext products, one conjugation an output if packed.
+    /// [`Self::products`] plaintext products, one conjugation an output if packed. Memory: [`Self::peak_ciphertexts`].
     pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value) -> Result<E::Value, CircuitError> {
         if engine.shards(x) != self.matrix.inputs() {
             return Err(CircuitError::Shards {
@@ -246,14 +278,35 @@ impl LinearTransform {
                 found: engine.shards(x),
             });
         }
-        let rotated = match self.packing {
-            Packing::Inputs => engine.rotate_all(&engine.pack_pairs(x)?, &self.babies)?,
-            _ => engine.rotate_all(x, &self.babies)?,
+        let packed = match self.packing {
+            Packing::Inputs => engine.pack_pairs(x)?,
+            _ => x.clone(),
         };
+        let inputs = self.packed_shards().0;
         let mut sum = None;
-        for (&giant, outputs) in &self.giants {
-            let inner = engine.inner_product(&rotated, self, giant, outputs)?;
-            engine.accumulate_rotated(&mut sum, inner, giant)?;
+        if self.batch >= inputs {
+            let rotated = engine.rotate_all(&packed, &self.babies)?;
+            for (&giant, outputs) in &self.giants {
+                let inner = engine.inner_product(&rotated, self, giant, &self.products_of(outputs, 0..inputs))?;
+                engine.accumulate_rotated(&mut sum, inner, giant)?;
+            }
+        } else {
+            let mut inner: BTreeMap<usize, E::Value> = BTreeMap::new();
+            for first in (0..inputs).step_by(self.batch) {
+                let batch = first..inputs.min(first + self.batch);
+                let rotated = engine.rotate_all(&engine.select(&packed, batch.clone())?, &self.babies)?;
+                for (&giant, outputs) in &self.giants {
+                    let part = engine.inner_product(&rotated, self, giant, &self.products_of(outputs, batch.clone()))?;
+                    let total = match inner.remove(&giant) {
+                        Some(before) => engine.add(&before, &part)?,
+                        None => part,
+                    };
+                    inner.insert(giant, total);
+                }
+            }
+            for (giant, inner) in inner {
+                engine.accumulate_rotated(&mut sum, inner, giant)?;
+            }
         }
         let y = engine.finish(sum.ok_or(CircuitError::EmptyMatrix)?)?;
         match self.packing {
@@ -262,6 +315,15 @@ impl LinearTransform {
             Packing::Outputs => engine.unpack_pairs(&y, self.matrix.outputs()),
         }
     }
+}
+
+/// A term and where its operand stands among the rotations of a batch of inputs ([`Engine::rotate_all`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Product {
+    /// The term.
+    pub term: Term,
+    /// Index of the rotated ciphertext.
+    pub source: usize,
 }
 
 fn packed_shards(matrix: &dyn SlotMatrix, packing: Packing) -> (usize, usize) {

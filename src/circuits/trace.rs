@@ -1,6 +1,6 @@
 //! Circuits on levels alone: what a run will do, counted by the code that does it.
 
-use super::{CircuitError, Engine, LinearTransform, below, linear_transform::Term};
+use super::{CircuitError, Engine, LinearTransform, below, linear_transform::Product};
 use crate::ckks::Level;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -218,6 +218,9 @@ impl Engine for TraceEngine {
         }
         Ok(TraceValue { shards: s * ks.len(), level: x.level })
     }
+    fn select(&self, x: &TraceValue, shards: std::ops::Range<usize>) -> Result<TraceValue> {
+        Ok(TraceValue { shards: shards.len(), level: x.level })
+    }
     fn pack_pairs(&self, x: &TraceValue) -> Result<TraceValue> {
         Ok(TraceValue { shards: x.shards.div_ceil(2), level: x.level })
     }
@@ -232,7 +235,7 @@ impl Engine for TraceEngine {
         self.conjugate(x);
         Ok(TraceValue { shards: count, level: x.level })
     }
-    fn inner_product(&self, rotated: &TraceValue, _: &LinearTransform, _: usize, outputs: &[Vec<Term>]) -> Result<TraceValue> {
+    fn inner_product(&self, rotated: &TraceValue, _: &LinearTransform, _: usize, outputs: &[Vec<Product>]) -> Result<TraceValue> {
         self.note(rotated.level, Counts { plaintext_products: outputs.iter().map(Vec::len).sum(), ..Counts::default() });
         Ok(TraceValue { shards: outputs.len(), level: rotated.level })
     }

@@ -4,6 +4,7 @@ use super::{
     CostModel, Operation, PlanError, Program, Step, ValueId,
     cost::SwitchShape,
     execute::{run_steps, unobserved},
+    memory::{Living, ciphertext_bytes, working_bytes},
     program::SlotVectors,
 };
 use crate::{
@@ -23,11 +24,13 @@ pub struct PlanOptions {
     pub output_level: Level,
     /// Unit costs; `None` takes [`CostModel::typical`].
     pub cost: Option<CostModel>,
+    /// Bytes that the rotations of a layer may take: its inputs are taken in batches that fit, each reading the keys again.
+    pub rotation_bytes: u64,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { output_level: Level(0), cost: None }
+        Self { output_level: Level(0), cost: None, rotation_bytes: 2 << 30 }
     }
 }
 
@@ -92,6 +95,8 @@ pub struct LayerReport {
     pub counts: Counts,
     /// Estimated seconds.
     pub seconds: f64,
+    /// Estimated bytes held at most, keys apart.
+    pub bytes: u64,
 }
 
 /// A program on a parameter set: levels, splits, counts, keys and cost, before any key exists.
@@ -131,7 +136,8 @@ impl Plan {
             let level_in = Level(levels[i + 1] + depths[i]);
             let operation = match &step.operation {
                 Operation::Linear { matrix, rotate_sums, bias, .. } => PlannedOperation::Linear {
-                    transform: split(matrix, &switch_shape(params, level_in)?, &cost),
+                    transform: split(matrix, &switch_shape(params, level_in)?, &cost)
+                        .with_room_for((options.rotation_bytes / ciphertext_bytes(params, level_in, 1)) as usize),
                     rotate_sums: rotate_sums.clone(),
                     bias: bias.clone(),
                 },
@@ -203,6 +209,10 @@ impl Plan {
     pub fn key_bytes(&self) -> u64 {
         self.key_bytes
     }
+    /// Estimated bytes held at most: keys, living values, and what a layer works on.
+    pub fn peak_bytes(&self) -> u64 {
+        self.key_bytes + self.layers.iter().map(|l| l.bytes).max().unwrap_or(0)
+    }
     /// Most shards of one value.
     pub fn max_shards(&self) -> usize {
         self.max_shards
@@ -219,6 +229,8 @@ impl Plan {
         let mut previous = Trace::default();
         let mut layers: Vec<LayerReport> = Vec::new();
         let mut failed = None;
+        let bytes_of = |v: &TraceValue| ciphertext_bytes(&self.params, v.level, v.shards);
+        let mut living = Living::new(&self.steps, self.program.output.0, bytes_of(&input));
         run_steps(
             self.program.output,
             &self.steps,
@@ -238,12 +250,18 @@ impl Plan {
                 let counts = trace.counts - previous.counts;
                 previous = trace;
                 let layer = &self.steps[i].layer;
+                let mut bytes = living.during(i, bytes_of(result));
+                match working_bytes(&self.params, &self.steps[i], *operand) {
+                    Ok(working) => bytes += working,
+                    Err(e) => failed = Some(e),
+                }
                 match layers.last_mut().filter(|l| &l.layer == layer) {
                     Some(l) => {
                         l.level_out = result.level.0;
                         l.shards_out = result.shards;
                         l.counts += counts;
                         l.seconds += seconds;
+                        l.bytes = l.bytes.max(bytes);
                     }
                     None => layers.push(LayerReport {
                         layer: layer.clone(),
@@ -253,6 +271,7 @@ impl Plan {
                         shards_out: result.shards,
                         counts,
                         seconds,
+                        bytes,
                     }),
                 }
             },
@@ -288,7 +307,7 @@ fn gadget(params: &Params, level: Level) -> Result<Gadget, PlanError> {
     Ok(params.gadget(level..=level, alpha)?)
 }
 
-fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, PlanError> {
+pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, PlanError> {
     let gadget = gadget(params, level)?;
     let plan = params.gadget_plan(&gadget, level)?;
     let limbs_below = level.0.checked_sub(1).map_or(0, |l| params.window(Level(l)).len());

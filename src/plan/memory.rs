@@ -1,0 +1,70 @@
+//! Bytes that a run holds: living values, and what a step works on beside them.
+
+use super::{PlanError, PlannedOperation, PlannedStep, cost::SwitchShape, planner::switch_shape};
+use crate::{
+    circuits::trace::TraceValue,
+    ckks::{Level, Params},
+};
+use std::sync::Arc;
+
+/// Bytes of a ciphertext of some shards at a level: two halves of L limbs of N words each.
+pub fn ciphertext_bytes(params: &Params, level: Level, shards: usize) -> u64 {
+    (shards * 2 * params.window(level).len() * params.degree() * 4) as u64
+}
+
+/// Bytes of one polynomial in the digits, and of one ciphertext in the extended basis.
+fn switching_bytes(params: &Params, shape: &SwitchShape) -> (u64, u64) {
+    let limb = (params.degree() * 4) as u64;
+    let extended = (shape.limbs + shape.special) as u64 * limb;
+    (shape.digits as u64 * extended, 2 * extended)
+}
+
+/// Bytes a step needs beside its operands and its result.
+pub fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: TraceValue) -> Result<u64, PlanError> {
+    let one = ciphertext_bytes(params, step.level_in, 1);
+    let (digits, extended) = switching_bytes(params, &switch_shape(params, step.level_in)?);
+    let shards = operand.shards as u64;
+    Ok(match &step.operation {
+        PlannedOperation::Linear { transform, .. } => {
+            let (inputs, outputs) = transform.packed_shards();
+            let batch = transform.batch().min(inputs) as u64;
+            // The rotations are gathered from parts, so for a moment they are there twice.
+            2 * transform.peak_ciphertexts() as u64 * one + batch * digits + 2 * outputs as u64 * (extended + digits)
+        }
+        PlannedOperation::Square | PlannedOperation::Multiply => shards * (2 * one + digits + 2 * extended),
+        PlannedOperation::Polynomial(p) => shards * (2 * (p.degree() as f64).sqrt().ceil() as u64 * one + digits + 2 * extended),
+        PlannedOperation::Affine { .. } | PlannedOperation::Add => shards * one,
+    })
+}
+
+/// Which values are alive, step by step.
+#[derive(Debug)]
+pub struct Living {
+    last_use: Vec<usize>,
+    bytes: Vec<u64>,
+}
+
+impl Living {
+    /// Before the first step; `input` is the bytes of the input.
+    pub fn new(steps: &[PlannedStep], output: usize, input: u64) -> Self {
+        let mut last_use = vec![0; steps.len() + 1];
+        for (i, step) in steps.iter().enumerate() {
+            for v in &step.operands {
+                if let Some(last) = last_use.get_mut(v.0) {
+                    *last = i;
+                }
+            }
+        }
+        if let Some(last) = last_use.get_mut(output) {
+            *last = steps.len();
+        }
+        Self { last_use, bytes: vec![input] }
+    }
+
+    /// Bytes alive during step `index`, which makes a value of `result` bytes.
+    pub fn during(&mut self, index: usize, result: u64) -> u64 {
+        self.bytes.push(result);
+        let alive = |v: usize| v == index + 1 || self.last_use[v] >= index;
+        (0..self.bytes.len()).filter(|&v| alive(v)).map(|v| self.bytes[v]).sum()
+    }
+}
