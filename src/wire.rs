@@ -6,6 +6,7 @@
 //! allocation, every length against the parameters, every residue against its modulus.
 
 pub mod container;
+pub mod objects;
 
 use std::path::PathBuf;
 
@@ -116,6 +117,19 @@ pub enum WireError {
         /// What it is.
         found: String,
     },
+    /// An object of another parameter set.
+    #[error("the {what} in the file: expected {expected}, found {found}")]
+    Origin {
+        /// The object.
+        what: &'static str,
+        /// The parameter set asked for.
+        expected: String,
+        /// That of the file.
+        found: String,
+    },
+    /// The scheme refuses what the file holds.
+    #[error(transparent)]
+    Scheme(#[from] crate::ckks::CkksError),
     /// A residue that is not below its modulus.
     #[error("word {index} of chunk {chunk} is {found}, not below its modulus {modulus}")]
     Residue {

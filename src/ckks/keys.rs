@@ -176,7 +176,7 @@ pub(super) fn public_basis(params: &Params) -> Basis {
 }
 
 /// Errors unless `words` are `[poly][limb][N]` canonical residues over a basis.
-pub(super) fn check_residues(what: &'static str, params: &Params, basis: &Basis, words: &[u32], polys: usize) -> Result<()> {
+pub(crate) fn check_residues(what: &'static str, params: &Params, basis: &Basis, words: &[u32], polys: usize) -> Result<()> {
     let n = params.degree();
     let want = polys.saturating_mul(basis.len()).saturating_mul(n);
     if words.len() != want {

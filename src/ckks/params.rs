@@ -375,7 +375,7 @@ fn check_literal(literal: &ParamsLiteral) -> Result<(), ParamsError> {
         return fail("ladder", "at most 255 levels".into(), literal.ladder.len().to_string());
     }
     for rung in &literal.ladder {
-        if rung.main + rung.terminal == 0 || rung.main > literal.main.len() || rung.terminal > literal.terminal.len() {
+        if (rung.main == 0 && rung.terminal == 0) || rung.main > literal.main.len() || rung.terminal > literal.terminal.len() {
             return fail(
                 "ladder",
                 format!("at least one prime, at most {} main and {} terminal", literal.main.len(), literal.terminal.len()),

@@ -15,7 +15,7 @@
 use super::{Kind, WireError};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// First bytes of every file.
@@ -50,48 +50,90 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> WireE
     move |source| WireError::Io { action, path, source }
 }
 
-/// Writes a file: to a temporary name beside it, flushed to disk, then renamed over `path`. A file that other users of the
-/// machine must not read is `private` (mode 0600 where the system has modes).
+/// Writes a file in one go; see [`Writer`].
 pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u32]], private: bool) -> Result<(), WireError> {
-    let mut table = Vec::with_capacity(chunks.len());
+    let sizes: Vec<usize> = chunks.iter().map(|c| c.len()).collect();
+    let mut writer = Writer::create(path, kind, metadata, &sizes, private)?;
     for chunk in chunks {
-        if chunk.len() > MAX_CHUNK_WORDS {
-            let (expected, found) = (format!("at most {MAX_CHUNK_WORDS} words"), chunk.len().to_string());
+        writer.chunk(chunk)?;
+    }
+    writer.finish()
+}
+
+/// A file being written, chunk by chunk: to a temporary name beside it, then flushed to disk and renamed over `path`, so that
+/// there is never half a file under that name. One that other users of the machine must not read is `private` (mode 0600
+/// where the system has modes). Dropped before [`Self::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct Writer<M> {
+    path: PathBuf,
+    kind: Kind,
+    metadata: M,
+    temporary: Temporary,
+    table: Vec<ChunkEntry>,
+    written: usize,
+    at: u64,
+}
+
+impl<M: Serialize> Writer<M> {
+    /// Begins a file whose chunks will have these lengths in words.
+    pub fn create(path: &Path, kind: Kind, metadata: M, words: &[usize], private: bool) -> Result<Self, WireError> {
+        if let Some(&words) = words.iter().find(|&&words| words > MAX_CHUNK_WORDS) {
+            let (expected, found) = (format!("at most {MAX_CHUNK_WORDS} words"), words.to_string());
             return Err(WireError::Shape { what: "chunk", expected, found });
         }
-        table.push(ChunkEntry { words: chunk.len() as u32, hash: blake3::hash(&to_bytes(chunk)).into() });
+        let table: Vec<ChunkEntry> = words.iter().map(|&w| ChunkEntry { words: w as u32, hash: [0; 32] }).collect();
+        // Hashes have a fixed size, so the header has its final length before they are known.
+        let header = encode_header(&metadata, &table)?;
+        let temporary = Temporary::beside(path, private)?;
+        let at = (PRELUDE + header.len()) as u64;
+        Ok(Self { path: path.to_path_buf(), kind, metadata, temporary, table, written: 0, at })
     }
+
+    /// Writes the next chunk, of the length announced.
+    pub fn chunk(&mut self, words: &[u32]) -> Result<(), WireError> {
+        let announced = self.table.get(self.written).map(|c| c.words as usize);
+        if announced != Some(words.len()) {
+            let expected = announced.map_or("no further chunk".into(), |n| n.to_string());
+            return Err(WireError::Shape { what: "words of a chunk", expected, found: words.len().to_string() });
+        }
+        let bytes = to_bytes(words);
+        self.table[self.written].hash = blake3::hash(&bytes).into();
+        self.at = self.at.next_multiple_of(ALIGNMENT);
+        self.temporary.write_at(self.at, &bytes).map_err(io("write", &self.path))?;
+        self.at += bytes.len() as u64;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Writes the header and gives the file its name.
+    pub fn finish(mut self) -> Result<(), WireError> {
+        if self.written != self.table.len() {
+            let (expected, found) = (self.table.len().to_string(), self.written.to_string());
+            return Err(WireError::Shape { what: "chunks written", expected, found });
+        }
+        let header = encode_header(&self.metadata, &self.table)?;
+        let mut start = vec![0u8; PRELUDE];
+        start[..8].copy_from_slice(&MAGIC);
+        start[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        start[10..12].copy_from_slice(&(self.kind as u16).to_le_bytes());
+        start[12..16].copy_from_slice(&(header.len() as u32).to_le_bytes());
+        let hash = header_hash(&start, &header);
+        start[16..].copy_from_slice(&hash);
+        start.extend(header);
+        self.temporary.write_at(0, &start).map_err(io("write", &self.path))?;
+        self.temporary.file.sync_all().map_err(io("write", &self.path))?;
+        self.temporary.rename(&self.path)
+    }
+}
+
+fn encode_header<M: Serialize>(metadata: &M, table: &[ChunkEntry]) -> Result<Vec<u8>, WireError> {
     let header = bincode::serde::encode_to_vec((metadata, table), bincode_config())
         .map_err(|e| WireError::Header { reason: e.to_string() })?;
     if header.len() > MAX_HEADER_BYTES {
         let (expected, found) = (format!("at most {MAX_HEADER_BYTES} bytes"), header.len().to_string());
         return Err(WireError::Shape { what: "header", expected, found });
     }
-    let mut prelude = [0u8; PRELUDE];
-    prelude[..8].copy_from_slice(&MAGIC);
-    prelude[8..10].copy_from_slice(&VERSION.to_le_bytes());
-    prelude[10..12].copy_from_slice(&(kind as u16).to_le_bytes());
-    prelude[12..16].copy_from_slice(&(header.len() as u32).to_le_bytes());
-    let hash = header_hash(&prelude, &header);
-    prelude[16..].copy_from_slice(&hash);
-
-    let temporary = Temporary::beside(path, private)?;
-    let write_all = || -> std::io::Result<()> {
-        let mut out = BufWriter::new(&temporary.file);
-        out.write_all(&prelude)?;
-        out.write_all(&header)?;
-        let mut at = (PRELUDE + header.len()) as u64;
-        for chunk in chunks {
-            let start = at.next_multiple_of(ALIGNMENT);
-            out.write_all(&[0; ALIGNMENT as usize][..(start - at) as usize])?;
-            out.write_all(&to_bytes(chunk))?;
-            at = start + 4 * chunk.len() as u64;
-        }
-        out.flush()?;
-        temporary.file.sync_all()
-    };
-    write_all().map_err(io("write", path))?;
-    temporary.rename(path)
+    Ok(header)
 }
 
 /// An open file whose header is checked; chunks are read one by one.
@@ -209,7 +251,7 @@ fn read_prelude(file: &mut File, path: &Path, prelude: &mut [u8; PRELUDE]) -> Re
     })
 }
 
-fn header_hash(prelude: &[u8; PRELUDE], header: &[u8]) -> [u8; 32] {
+fn header_hash(prelude: &[u8], header: &[u8]) -> [u8; 32] {
     *blake3::Hasher::new().update(&prelude[..16]).update(header).finalize().as_bytes()
 }
 
@@ -222,6 +264,7 @@ fn to_bytes(words: &[u32]) -> std::borrow::Cow<'_, [u8]> {
 }
 
 /// A file that disappears unless it is renamed.
+#[derive(Debug)]
 struct Temporary {
     path: PathBuf,
     file: File,
@@ -251,6 +294,11 @@ impl Temporary {
             }
         };
         Ok(Self { path: temporary, file, kept: false })
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.seek(SeekFrom::Start(at))?;
+        self.file.write_all(bytes)
     }
 
     fn rename(mut self, to: &Path) -> Result<(), WireError> {
@@ -383,6 +431,21 @@ mod tests {
         let entry = entry.unwrap();
         forge(&path, &entry, entry.len() as u32);
         assert!(matches!(read_all(&path), Err(WireError::Length { .. })));
+    }
+
+    #[test]
+    fn a_file_given_up_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("given-up.ct");
+        let mut writer = Writer::create(&path, Kind::Ciphertext, 0u8, &[2, 3], false).unwrap();
+        assert!(matches!(writer.chunk(&[1]), Err(WireError::Shape { what: "words of a chunk", .. })));
+        writer.chunk(&[1, 2]).unwrap();
+        assert!(matches!(writer.finish(), Err(WireError::Shape { what: "chunks written", .. })));
+        assert!(matches!(
+            Writer::create(&path, Kind::Ciphertext, 0u8, &[MAX_CHUNK_WORDS + 1], false),
+            Err(WireError::Shape { what: "chunk", .. })
+        ));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
