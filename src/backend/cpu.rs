@@ -33,9 +33,6 @@ mod words;
 pub use isa::Isa;
 pub use words::AlignedWords;
 
-/// Words of a task of an inner product.
-const INNER_PRODUCT_TILE: usize = 2048;
-
 /// Kernels on the host's cores.
 #[derive(Debug)]
 pub struct CpuBackend {
@@ -108,6 +105,7 @@ impl Backend for CpuBackend {
 
     fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
         let shape = Shape::new(polys, basis.len(), self.tables.degree());
+        self.check_basis(shape, basis, "upload_ntt")?;
         let n = self.tables.degree();
         let mut out = self.pool.take(shape.words());
         self.each_limb(out.as_mut_slice(), basis, 8, |_, limb, p, l| {
@@ -308,22 +306,26 @@ impl Backend for CpuBackend {
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
         let mut words = self.pool.take(shape.words());
         let out = Shared::new(words.as_mut_slice());
-        let tile = n.min(INNER_PRODUCT_TILE);
+        let tile = n.min(inner_product::TILE);
         let tiles = n / tile;
         let all: usize = terms.iter().map(Vec::len).sum();
         parallel::each(limbs * tiles, (all + terms.len()) * limbs * n, |i| {
             let (l, at) = (i / tiles, i % tiles * tile);
+            // The ciphertexts' words of this tile, side by side: they are read for every term.
+            let mut near = Vec::with_capacity(ct.shape().polys * tile);
+            for p in 0..ct.shape().polys {
+                near.extend_from_slice(&x(p, l)[at..at + tile]);
+            }
             let mut list = Vec::new();
             for (o, terms) in terms.iter().enumerate() {
                 list.clear();
                 list.extend(terms.iter().map(|t| Term {
                     x: y(t.plain, l)[at..].as_ptr(),
-                    a: x(2 * t.source, l)[at..].as_ptr(),
-                    b: x(2 * t.source + 1, l)[at..].as_ptr(),
+                    pair: [0, 1].map(|half| near[(2 * t.source + half) * tile..].as_ptr()),
                 }));
                 let to = [0, 1].map(|h| out.piece(((2 * o + h) * limbs + l) * n + at, tile));
                 // SAFETY: a tile of each limb, the outputs this task's own.
-                unsafe { inner_product::inner_product(self.isa, to, &list, tile, self.modulus(basis, l)) };
+                unsafe { inner_product::plain_inner_product(self.isa, to, &list, tile, self.modulus(basis, l)) };
             }
         });
         Ok(Buffer::from_host(shape, words))
@@ -420,7 +422,7 @@ impl Backend for CpuBackend {
         let shape = Shape { polys: 2 * shards, ..digits.shape() };
         let mut words = self.pool.take(shape.words());
         let out = Shared::new(words.as_mut_slice());
-        let tile = n.min(INNER_PRODUCT_TILE);
+        let tile = n.min(inner_product::TILE);
         let tiles = n / tile;
         parallel::each(limbs * tiles, shape.words() * count, |i| {
             let (l, at) = (i / tiles, i % tiles * tile);
@@ -429,11 +431,11 @@ impl Backend for CpuBackend {
                 list.clear();
                 list.extend((0..count).map(|k| {
                     let key = |half| y(plan.key_digits[k] * 2 + half, plan.key_limbs[l])[at..].as_ptr();
-                    Term { x: x(s * count + k, l)[at..].as_ptr(), a: key(0), b: key(1) }
+                    Term { x: x(s * count + k, l)[at..].as_ptr(), pair: [key(0), key(1)] }
                 }));
                 let to = [0, 1].map(|h| out.piece(((2 * s + h) * limbs + l) * n + at, tile));
                 // SAFETY: a tile of each limb, the outputs this task's own.
-                unsafe { inner_product::inner_product(self.isa, to, &list, tile, self.modulus(&plan.extended, l)) };
+                unsafe { inner_product::key_inner_product(self.isa, to, &list, tile, self.modulus(&plan.extended, l)) };
             }
         });
         Ok(Buffer::from_host(shape, words))

@@ -118,7 +118,11 @@ unsafe fn convert_outputs<L: Lanes, const M: usize>(
             let mut end = from.min(TERMS - 1);
             loop {
                 while i < end {
-                    let y = l.factor(l.load(span.y.add(i * span.stride + at)));
+                    let word = span.y.add(i * span.stride + at);
+                    if first == 0 {
+                        l.prefetch(word.wrapping_add(TILE));
+                    }
+                    let y = l.factor(l.load(word));
                     let row = constants.add((i + 1) * BLOCK);
                     for (m, sum) in sums.iter_mut().enumerate() {
                         *sum = l.mac(*sum, y, l.factor_splat(l.splat(*row.add(m))));

@@ -126,7 +126,7 @@ impl CpuBackend {
                                     let poly = 2 * plan.key_digits[k] + half;
                                     key.words[(poly * key.limbs + plan.key_limbs[limb]) * n..][..n].as_ptr()
                                 };
-                                Term { x, a: key(0), b: key(1) }
+                                Term { x, pair: [key(0), key(1)] }
                             })
                             .collect();
                         if limb < window {
@@ -147,12 +147,12 @@ impl CpuBackend {
                                 let out = halves.map(|half| half.add(block * len));
                                 if limb < window {
                                     let w = (plan.mod_down.tail[limb], plan.mod_down.tail_shoup[limb]);
-                                    inner_product::inner_product_divide(self.isa, out, terms, w, len, table.modulus());
+                                    inner_product::key_inner_product_divide(self.isa, out, terms, w, len, table.modulus());
                                 } else {
-                                    inner_product::inner_product(self.isa, out, terms, len, table.modulus());
+                                    inner_product::key_inner_product(self.isa, out, terms, len, table.modulus());
                                 }
                                 for term in terms {
-                                    *term = Term { x: term.x.add(len), a: term.a.add(len), b: term.b.add(len) };
+                                    *term = Term { x: term.x.add(len), pair: term.pair.map(|p| p.add(len)) };
                                 }
                             }
                         }

@@ -31,15 +31,17 @@ impl Cut {
     fn new<L: Lanes>(log_n: u32) -> Self {
         let leaf = L::LOG_RADIX.min(log_n - L::LOG_WIDTH);
         let mut left = log_n - L::LOG_WIDTH - leaf;
+        // A top pass of more than one block goes at a stride that is a multiple of the cache's: eight lines fill a set.
+        let top = if left > L::LOG_RADIX { left.div_ceil(left.div_ceil(L::LOG_RADIX)).min(3) } else { left };
+        left -= top;
         let mut passes = left.div_ceil(L::LOG_RADIX);
-        let mut take = || {
+        let middle = std::array::from_fn(|_| {
             let r = if passes == 0 { 0 } else { left.div_ceil(passes) };
             passes = passes.saturating_sub(1);
             left -= r;
             r
-        };
-        let top = take();
-        Self { top, middle: std::array::from_fn(|_| take()), leaf }
+        });
+        Self { top, middle, leaf }
     }
 }
 
@@ -249,7 +251,7 @@ unsafe fn load_all<L: Lanes>(l: L, at: *const u32, stride: usize, count: usize) 
 
 #[inline(always)]
 unsafe fn store_all<L: Lanes>(l: L, at: *mut u32, stride: usize, count: usize, v: &[L::V; 16]) {
-    for (i, v) in v.iter().enumerate() {
+    for (i, v) in v.iter().enumerate().rev() {
         if i < count {
             // SAFETY: the caller's promise.
             unsafe { l.store(at.add(i * stride), *v) };
@@ -321,42 +323,72 @@ macro_rules! by_radix {
     };
 }
 
-/// The stages within pairs of vectors; canonical words out.
-#[inline(always)]
-unsafe fn forward_pair<L: Lanes>(tw: &Twiddles<L>, a: L::V, b: L::V, t: usize) -> (L::V, L::V) {
-    let l = tw.m.l;
-    let (mut a, mut b) = (a, b);
-    for s in 0..L::LOG_WIDTH {
-        (a, b) = l.zip(a, b);
-        // SAFETY: both vectors' twiddles of stage s lie side by side below the degree.
-        (a, b) = tw.cooley_tukey_lanes(a, b, unsafe { tw.repeated(t << s, s + 1) });
-    }
-    let (a, b) = if L::LOG_WIDTH > 0 { l.zip(a, b) } else { (a, b) };
-    (tw.m.reduce_once(tw.m.reduce_twice(a)), tw.m.reduce_once(tw.m.reduce_twice(b)))
-}
-
-#[inline(always)]
-unsafe fn inverse_pair<L: Lanes>(tw: &Twiddles<L>, a: L::V, b: L::V, t: usize) -> (L::V, L::V) {
-    let l = tw.m.l;
-    let (mut a, mut b) = if L::LOG_WIDTH > 0 { l.unzip(a, b) } else { (a, b) };
-    for s in (0..L::LOG_WIDTH).rev() {
-        // SAFETY: both vectors' twiddles of stage s lie side by side below the degree.
-        (a, b) = tw.gentleman_sande_lanes(a, b, unsafe { tw.repeated(t << s, s + 1) });
-        (a, b) = l.unzip(a, b);
-    }
-    (a, b)
-}
-
-/// Applies `$f(twiddles, a, b, t + vector)` to the pairs of the first `$count` vectors.
+/// Applies `$body` to the pairs `$a`, `$b` of the first `$count` vectors, `$i` the number of the first one. Stage by stage,
+/// so that neighbouring instructions do not wait for each other.
 macro_rules! pairs {
-    ($f:ident $tw:ident $v:ident $count:expr, $t:expr) => {
-        pairs!(@ $f $tw $v $count, $t; (0 1) (2 3) (4 5) (6 7) (8 9) (10 11) (12 13) (14 15))
+    ($v:ident, $count:expr, ($a:ident, $b:ident, $i:ident) => $body:expr) => {
+        pairs!(@ $v, $count, $a, $b, $i, $body; (0 1) (2 3) (4 5) (6 7) (8 9) (10 11) (12 13) (14 15))
     };
-    (@ $f:ident $tw:ident $v:ident $count:expr, $t:expr; $(($i:literal $j:literal))*) => {
-        $( if $j < $count {
-            ($v[$i], $v[$j]) = $f($tw, $v[$i], $v[$j], $t + $i);
+    (@ $v:ident, $count:expr, $a:ident, $b:ident, $i:ident, $body:expr; $(($m:literal $n:literal))*) => {
+        $( if $n < $count {
+            let ($a, $b, $i) = ($v[$m], $v[$n], $m);
+            ($v[$m], $v[$n]) = $body;
         } )*
     };
+}
+
+#[inline(always)]
+unsafe fn forward_pair_stage<L: Lanes, const S: u32>(tw: &Twiddles<L>, v: &mut [L::V; 16], radix: u32, t: usize) {
+    if S < L::LOG_WIDTH {
+        pairs!(v, 1usize << radix, (a, b, i) => {
+            let (a, b) = tw.m.l.zip(a, b);
+            // SAFETY: both vectors' twiddles of stage S lie side by side below the degree.
+            tw.cooley_tukey_lanes(a, b, unsafe { tw.repeated((t + i) << S, S + 1) })
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn inverse_pair_stage<L: Lanes, const S: u32>(tw: &Twiddles<L>, v: &mut [L::V; 16], radix: u32, t: usize) {
+    if S < L::LOG_WIDTH {
+        pairs!(v, 1usize << radix, (a, b, i) => {
+            let (a, b) = tw.m.l.unzip(a, b);
+            // SAFETY: both vectors' twiddles of stage S lie side by side below the degree.
+            tw.gentleman_sande_lanes(a, b, unsafe { tw.repeated((t + i) << S, S + 1) })
+        });
+    }
+}
+
+/// The stages within pairs of vectors; canonical words out.
+#[inline(always)]
+unsafe fn forward_pairs<L: Lanes>(tw: &Twiddles<L>, v: &mut [L::V; 16], radix: u32, t: usize) {
+    let (l, m) = (tw.m.l, &tw.m);
+    // SAFETY: the caller's promise: t is the twiddle of the first vector.
+    unsafe {
+        forward_pair_stage::<L, 0>(tw, v, radix, t);
+        forward_pair_stage::<L, 1>(tw, v, radix, t);
+        forward_pair_stage::<L, 2>(tw, v, radix, t);
+        forward_pair_stage::<L, 3>(tw, v, radix, t);
+    }
+    pairs!(v, 1usize << radix, (a, b, _i) => {
+        let (a, b) = if L::LOG_WIDTH > 0 { l.zip(a, b) } else { (a, b) };
+        (m.reduce_once(m.reduce_twice(a)), m.reduce_once(m.reduce_twice(b)))
+    });
+}
+
+/// The stages within pairs of vectors, inverse.
+#[inline(always)]
+unsafe fn inverse_pairs<L: Lanes>(tw: &Twiddles<L>, v: &mut [L::V; 16], radix: u32, t: usize) {
+    // SAFETY: the caller's promise: t is the twiddle of the first vector.
+    unsafe {
+        inverse_pair_stage::<L, 3>(tw, v, radix, t);
+        inverse_pair_stage::<L, 2>(tw, v, radix, t);
+        inverse_pair_stage::<L, 1>(tw, v, radix, t);
+        inverse_pair_stage::<L, 0>(tw, v, radix, t);
+    }
+    if L::LOG_WIDTH > 0 {
+        pairs!(v, 1usize << radix, (a, b, _i) => tw.m.l.unzip(a, b));
+    }
 }
 
 #[inline(always)]
@@ -368,7 +400,7 @@ unsafe fn forward_leaves<L: Lanes>(tw: &Twiddles<L>, src: *const u32, dst: *mut 
             let t = t * (len / leaf) + i;
             let mut v = load_all(tw.m.l, src.add(i * leaf), L::WIDTH, 1 << radix);
             forward_stages(tw, &mut v, radix, t);
-            pairs!(forward_pair tw v 1usize << radix, (t << radix));
+            forward_pairs(tw, &mut v, radix, t << radix);
             store_all(tw.m.l, dst.add(i * leaf), L::WIDTH, 1 << radix, &v);
         }
     }
@@ -390,7 +422,7 @@ unsafe fn inverse_leaves<L: Lanes>(
         unsafe {
             let t = t * (len / leaf) + i;
             let mut v = load_all(tw.m.l, src.add(i * leaf), L::WIDTH, 1 << radix);
-            pairs!(inverse_pair tw v 1usize << radix, (t << radix));
+            inverse_pairs(tw, &mut v, radix, t << radix);
             inverse_stages(tw, &mut v, radix, t, last);
             store_all(tw.m.l, dst.add(i * leaf), L::WIDTH, 1 << radix, &v);
         }

@@ -1,23 +1,53 @@
-//! Host memory for residues, recycled: a fresh page costs as much as a kernel on it.
+//! Host memory for residues: aligned, on large pages, and recycled, since a fresh page costs as much as a kernel on it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Alignment in words: a cache line and the widest vector.
+const LINE: usize = 16;
+/// Words of a large page.
+const PAGE: usize = (2 << 20) / 4;
 
 /// Host words on a 64-byte boundary. Dropped, they go back to the pool they came from.
 #[derive(Debug)]
 pub struct AlignedWords {
-    lines: Vec<Line>,
+    block: Block,
     len: usize,
     pool: Option<Arc<Pool>>,
 }
 
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([u32; 16]);
+/// An allocation and its aligned part.
+#[derive(Debug, Default)]
+struct Block {
+    words: Vec<u32>,
+    start: usize,
+}
+
+impl Block {
+    /// At least `len` aligned zeros.
+    fn zeroed(len: usize) -> Self {
+        // Large blocks start on a large page. Untouched words of the allocation cost nothing.
+        let align = if len >= 2 * PAGE { PAGE } else { LINE };
+        let words = vec![0u32; len + align];
+        let misplaced = words.as_ptr() as usize / 4 % align;
+        let mut block = Self { words, start: (align - misplaced) % align };
+        if align == PAGE {
+            large_pages(block.aligned());
+        }
+        block
+    }
+    /// Aligned words there are.
+    fn capacity(&self) -> usize {
+        self.words.len() - self.start
+    }
+    fn aligned(&mut self) -> &mut [u32] {
+        &mut self.words[self.start..]
+    }
+}
 
 impl AlignedWords {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
-        Self { lines: vec![Line([0; 16]); len.div_ceil(16)], len, pool: None }
+        Self { block: Block::zeroed(len), len, pool: None }
     }
     /// How many words.
     pub fn len(&self) -> usize {
@@ -29,24 +59,26 @@ impl AlignedWords {
     }
     /// The words.
     pub fn as_slice(&self) -> &[u32] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        &self.block.words[self.block.start..][..self.len]
     }
     /// The words, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [u32] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        &mut self.block.words[self.block.start..][..self.len]
     }
 }
 
 impl Clone for AlignedWords {
     fn clone(&self) -> Self {
-        Self { lines: self.lines.clone(), len: self.len, pool: self.pool.clone() }
+        let mut copy = Self::zeroed(self.len);
+        copy.as_mut_slice().copy_from_slice(self.as_slice());
+        copy
     }
 }
 
 impl Drop for AlignedWords {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            pool.put(std::mem::take(&mut self.lines));
+            pool.put(std::mem::take(&mut self.block));
         }
     }
 }
@@ -54,64 +86,53 @@ impl Drop for AlignedWords {
 /// Memory of dropped buffers, kept for the next ones.
 #[derive(Debug, Default)]
 pub struct Pool {
-    free: Mutex<Vec<Vec<Line>>>,
+    free: Mutex<Vec<Block>>,
 }
 
 impl Pool {
-    /// Bytes kept at most.
-    const LIMIT: usize = 768 << 20;
+    /// Words kept at most.
+    const LIMIT: usize = (768 << 20) / 4;
     /// Smaller buffers are left to the allocator.
-    const SMALLEST: usize = 16 << 10;
+    const SMALLEST: usize = (16 << 10) / 4;
 
     /// `len` words of any content.
     pub fn take(self: &Arc<Self>, len: usize) -> AlignedWords {
-        let need = len.div_ceil(16);
-        if need * 64 < Self::SMALLEST {
+        if len < Self::SMALLEST {
             return AlignedWords::zeroed(len);
         }
         let recycled = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            // The tightest that fits, unless it would waste more than a quarter.
-            let best = (0..free.len()).filter(|&i| free[i].len() >= need && free[i].len() - need <= need / 4);
-            best.min_by_key(|&i| free[i].len()).map(|i| free.swap_remove(i))
+            // The tightest that fits, unless it would waste more than a quarter. Small blocks carry their alignment.
+            let fits = |block: &Block| block.capacity() >= len && block.capacity() - len <= len / 4 + LINE;
+            let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].capacity());
+            best.map(|i| free.swap_remove(i))
         };
-        let lines = recycled.unwrap_or_else(|| fresh(need));
-        AlignedWords { lines, len, pool: Some(self.clone()) }
+        AlignedWords { block: recycled.unwrap_or_else(|| Block::zeroed(len)), len, pool: Some(self.clone()) }
     }
 
-    fn put(&self, lines: Vec<Line>) {
+    fn put(&self, block: Block) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(lines);
-        let mut kept: usize = free.iter().map(|l| l.len() * 64).sum();
+        free.push(block);
+        let mut kept: usize = free.iter().map(Block::capacity).sum();
         while kept > Self::LIMIT {
-            kept -= free.remove(0).len() * 64;
+            kept -= free.remove(0).capacity();
         }
     }
 }
 
-/// Zeroed lines, on large pages where the system gives them on demand only.
-fn fresh(lines: usize) -> Vec<Line> {
-    let mut fresh = vec![Line([0; 16]); lines];
-    large_pages(&mut fresh);
-    fresh
-}
-
+/// Asks for large pages where the system gives them on demand only: with small ones, address translation is half the cost
+/// of streaming a key.
 #[cfg(target_os = "linux")]
-fn large_pages(lines: &mut [Line]) {
-    const PAGE: usize = 2 << 20;
+fn large_pages(words: &mut [u32]) {
     const MADV_HUGEPAGE: std::ffi::c_int = 14;
     unsafe extern "C" {
         fn madvise(addr: *mut std::ffi::c_void, len: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
     }
-    let start = lines.as_mut_ptr() as usize;
-    let end = start + lines.len() * 64;
-    let (start, end) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
-    if start < end {
-        // SAFETY: the range lies within the allocation; the advice changes how pages are backed, not their content, and a
-        // refusal is harmless.
-        unsafe { madvise(start as *mut _, end - start, MADV_HUGEPAGE) };
-    }
+    let whole = words.len() / PAGE * PAGE;
+    // SAFETY: the range lies within the allocation and starts on a page; the advice changes how pages are backed, not their
+    // content, and a refusal is harmless.
+    unsafe { madvise(words.as_mut_ptr().cast(), whole * 4, MADV_HUGEPAGE) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn large_pages(_lines: &mut [Line]) {}
+fn large_pages(_words: &mut [u32]) {}
