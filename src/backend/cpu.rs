@@ -59,13 +59,18 @@ impl CpuBackend {
         self.tables.modulus(basis.limbs()[limb])
     }
 
-    /// Runs `f(modulus, out, poly, limb)` for all limbs of `words`, in parallel; `cost` in operations a word.
+    /// Runs `f(modulus, out, poly, limb)` for all limbs of `words`, in parallel, all polynomials of a limb together (their
+    /// tables are then read once); `cost` in operations a word.
     fn each_limb(&self, words: &mut [u32], basis: &Basis, cost: usize, f: impl Fn(&Modulus, *mut u32, usize, usize) + Sync) {
         let (n, limbs) = (self.tables.degree(), basis.len());
         let count = words.len() / n;
+        let polys = count / limbs.max(1);
         let work = words.len() * cost;
         let words = Shared::new(words);
-        parallel::each(count, work, |i| f(self.modulus(basis, i % limbs), words.piece(i * n, n), i / limbs, i % limbs));
+        parallel::each(count, work, |i| {
+            let (l, p) = (i / polys, i % polys);
+            f(self.modulus(basis, l), words.piece((p * limbs + l) * n, n), p, l);
+        });
     }
 
     /// A new buffer from [`Self::each_limb`]'s `f`, which overwrites every limb.

@@ -35,11 +35,20 @@ impl CpuBackend {
         for first in (0..shape.polys).step_by(batch) {
             let count = batch.min(shape.polys - first);
             parallel::each(count * dropped, count * dropped * n * 8, |i| {
-                let (c, d) = (i / dropped, i % dropped);
+                // All polynomials of a limb together: its twiddles are then read once.
+                let (c, d) = (i % count, i / count);
                 let from = &x[((first + c) * source + positions[d]) * n..][..n];
                 let table = self.tables.ntt(change.dropped.limbs()[d]);
                 // SAFETY: one limb, this task's own.
-                unsafe { ntt::inverse(self.ntt_isa, from.as_ptr(), y.piece(i * stride, n), table, conversion.inv_hat[d]) };
+                unsafe {
+                    ntt::inverse(
+                        self.ntt_isa,
+                        from.as_ptr(),
+                        y.piece((c * dropped + d) * stride, n),
+                        table,
+                        conversion.inv_hat[d],
+                    )
+                };
             });
             let sources: Vec<_> =
                 (0..count).map(|c| Source { conversion, y: (y, c * dropped * stride), stride, u: (u, c * n) }).collect();
@@ -71,7 +80,7 @@ impl CpuBackend {
                     unsafe {
                         ntt::forward_top(self.ntt_isa, to, to, table);
                         for block in 0..1 << log_blocks {
-                            ntt::forward_block(self.ntt_isa, to, to, table, block);
+                            ntt::forward_block(self.ntt_isa, to, to, table, block, &[]);
                             let at = block * len;
                             let kept = kept.map(|k| k[at..][..len].as_ptr());
                             elementwise::divide_tail(self.isa, to.add(at), kept, keep, tail, len, table.modulus());

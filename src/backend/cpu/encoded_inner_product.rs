@@ -90,17 +90,16 @@ impl CpuBackend {
                 list.clear();
                 list.extend(terms.iter().enumerate().map(|(k, t)| Term {
                     x: scratch.piece(2 * tile + k * stride + at, tile),
-                    a: x(2 * t.source, l)[at..].as_ptr(),
-                    b: x(2 * t.source + 1, l)[at..].as_ptr(),
+                    pair: [0, 1].map(|half| x(2 * t.source + half, l)[at..].as_ptr()),
                 }));
                 // SAFETY: `tile` words from `at` of whole limbs; the outputs and the scratch are this task's own.
                 unsafe {
                     let to = out.map(|o| o.add(at));
                     if piece == 0 {
-                        inner_product::inner_product(self.isa, to, &list, tile, modulus);
+                        inner_product::plain_inner_product(self.isa, to, &list, tile, modulus);
                     } else {
                         let sums = [scratch.piece(0, tile), scratch.piece(tile, tile)];
-                        inner_product::inner_product(self.isa, sums, &list, tile, modulus);
+                        inner_product::plain_inner_product(self.isa, sums, &list, tile, modulus);
                         elementwise::add(self.isa, to[0], to[0], sums[0], tile, modulus);
                         elementwise::add(self.isa, to[1], to[1], sums[1], tile, modulus);
                     }

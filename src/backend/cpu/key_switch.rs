@@ -141,8 +141,13 @@ impl CpuBackend {
                         }
                         for block in 0..1 << log_blocks {
                             for (c, (halves, terms)) in shards.iter_mut().enumerate() {
-                                for &(_, at) in transforms.iter().filter(|&&(shard, _)| shard == c) {
-                                    ntt::forward_block(self.ntt_isa, at, at, table, block);
+                                // The block's part of the key comes from memory while the first shard is transformed.
+                                let mut key: Vec<_> = terms.iter().flat_map(|term| term.pair).collect();
+                                let mut own: Vec<_> = transforms.iter().filter(|&&(shard, _)| shard == c).collect();
+                                while let Some(&(_, at)) = own.pop() {
+                                    let share = if c == 0 { key.len().div_ceil(own.len() + 1) } else { 0 };
+                                    let ahead = key.split_off(key.len() - share);
+                                    ntt::forward_block(self.ntt_isa, at, at, table, block, &ahead);
                                 }
                                 let out = halves.map(|half| half.add(block * len));
                                 if limb < window {

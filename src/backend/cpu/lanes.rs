@@ -84,8 +84,10 @@ pub trait Lanes: Copy {
     fn high(self, sum: Self::A) -> Self::V;
     /// Takes `bound 2^32` from the sums that are not below it, for sums below `2 bound 2^32`.
     fn fold(self, sum: Self::A, bound: Self::V) -> Self::A;
-    /// Asks for the cache line at `at`.
+    /// Asks for the cache line at `at`, which need not be valid.
     fn prefetch(self, at: *const u32);
+    /// [`Lanes::prefetch`], but no further than the second-level cache.
+    fn prefetch_far(self, at: *const u32);
 }
 
 /// Modular arithmetic on lanes, for one modulus.

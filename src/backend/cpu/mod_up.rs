@@ -54,8 +54,9 @@ impl CpuBackend {
                 }
             }
         }
+        // All polynomials of a limb together: its twiddles are then read once.
         parallel::each(tasks.len(), tasks.len() * n * 8, |i| {
-            let (x, at, limb, factor) = tasks[i];
+            let (x, at, limb, factor) = tasks[i % count * limbs + i / count];
             // SAFETY: one limb each, y's checked to be there and its task's own.
             unsafe { ntt::inverse(self.ntt_isa, x.as_ptr(), y.piece(at, n), self.tables.ntt(limb), factor) };
         });

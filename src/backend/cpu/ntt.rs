@@ -392,9 +392,22 @@ unsafe fn inverse_pairs<L: Lanes>(tw: &Twiddles<L>, v: &mut [L::V; 16], radix: u
 }
 
 #[inline(always)]
-unsafe fn forward_leaves<L: Lanes>(tw: &Twiddles<L>, src: *const u32, dst: *mut u32, len: usize, radix: u32, t: usize) {
+unsafe fn forward_leaves<L: Lanes>(
+    tw: &Twiddles<L>,
+    src: *const u32,
+    dst: *mut u32,
+    len: usize,
+    radix: u32,
+    t: usize,
+    ahead: &[*const u32],
+) {
     let leaf = L::WIDTH << radix;
     for i in 0..len / leaf {
+        for stream in ahead {
+            for line in (0..leaf).step_by(16) {
+                tw.m.l.prefetch_far(stream.wrapping_add(i * leaf + line));
+            }
+        }
         // SAFETY: leaf i lies within the block.
         unsafe {
             let t = t * (len / leaf) + i;
@@ -438,7 +451,14 @@ unsafe fn forward_top_body<L: Lanes>(l: L, src: *const u32, dst: *mut u32, table
 }
 
 #[inline(always)]
-unsafe fn forward_block_body<L: Lanes>(l: L, src: *const u32, dst: *mut u32, table: &NttTable, block: usize) {
+unsafe fn forward_block_body<L: Lanes>(
+    l: L,
+    src: *const u32,
+    dst: *mut u32,
+    table: &NttTable,
+    block: usize,
+    ahead: &[*const u32],
+) {
     let tw = Twiddles::new(l, table, table.forward());
     let cut = Cut::new::<L>(table.log_n());
     let len = 1usize << (table.log_n() - cut.top);
@@ -458,7 +478,7 @@ unsafe fn forward_block_body<L: Lanes>(l: L, src: *const u32, dst: *mut u32, tab
         }
     }
     // SAFETY: the leaves are those of this block.
-    by_radix!(cut.leaf, radix => unsafe { forward_leaves(&tw, from, dst, len, radix, (1 << cut.top) + block) });
+    by_radix!(cut.leaf, radix => unsafe { forward_leaves(&tw, from, dst, len, radix, (1 << cut.top) + block, ahead) });
 }
 
 #[inline(always)]
@@ -468,7 +488,7 @@ unsafe fn forward_body<L: Lanes>(l: L, src: *const u32, dst: *mut u32, table: &N
     unsafe {
         forward_top_body(l, src, dst, table);
         for block in 0..1usize << top {
-            forward_block_body(l, if top == 0 { src } else { dst }, dst, table, block);
+            forward_block_body(l, if top == 0 { src } else { dst }, dst, table, block, &[]);
         }
     }
 }
@@ -527,10 +547,11 @@ kernel! {
 }
 kernel! {
     /// The rest of [`forward`] for one of the `2^log_blocks` blocks, from `src` (the limb after the top pass) to `dst`.
+    /// Meanwhile a block's words of each stream of `ahead` are fetched from memory, for what comes next.
     ///
     /// # Safety
     /// As for [`forward`]; `block < 2^log_blocks`.
-    pub fn forward_block(src: *const u32, dst: *mut u32, table: &NttTable, block: usize) = forward_block_body
+    pub fn forward_block(src: *const u32, dst: *mut u32, table: &NttTable, block: usize, ahead: &[*const u32]) = forward_block_body
 }
 kernel! {
     /// Inverse transform times `factor`, of the N words at `src` (in `[0, 2q)`) to `dst` (in `[0, q)`).

@@ -9,7 +9,7 @@ use crate::math::BaseConversion;
 /// Bytes of last-level cache that a group of limbs between two stages may take.
 pub const GROUP_BYTES: usize = 8 << 20;
 /// Bytes of last-level cache that the scaled source limbs may take.
-pub const SOURCE_BYTES: usize = 16 << 20;
+pub const SOURCE_BYTES: usize = 12 << 20;
 /// Words of a task of a conversion.
 const SPAN: usize = 1024;
 

@@ -102,8 +102,9 @@ impl Pool {
         }
         let recycled = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            // The tightest that fits, unless it would waste more than a quarter. Small blocks carry their alignment.
-            let fits = |block: &Block| block.capacity() >= len && block.capacity() - len <= len / 4 + LINE;
+            // The tightest that fits, unless it would waste more than a quarter (beyond what aligning it left over).
+            let slack = len / 4 + if len >= 2 * PAGE { PAGE } else { LINE };
+            let fits = |block: &Block| (len..=len + slack).contains(&block.capacity());
             let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].capacity());
             best.map(|i| free.swap_remove(i))
         };

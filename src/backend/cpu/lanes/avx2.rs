@@ -148,4 +148,8 @@ impl Lanes for Avx2 {
     fn prefetch(self, at: *const u32) {
         with!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
     }
+    #[inline(always)]
+    fn prefetch_far(self, at: *const u32) {
+        with!(_mm_prefetch::<_MM_HINT_T1>(at.cast()))
+    }
 }

@@ -155,4 +155,8 @@ impl Lanes for Avx512 {
     fn prefetch(self, at: *const u32) {
         with!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
     }
+    #[inline(always)]
+    fn prefetch_far(self, at: *const u32) {
+        with!(_mm_prefetch::<_MM_HINT_T1>(at.cast()))
+    }
 }

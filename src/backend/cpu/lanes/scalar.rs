@@ -104,4 +104,6 @@ impl Lanes for Scalar {
     }
     #[inline(always)]
     fn prefetch(self, _at: *const u32) {}
+    #[inline(always)]
+    fn prefetch_far(self, _at: *const u32) {}
 }
