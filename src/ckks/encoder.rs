@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 pub mod fft;
 pub mod residues;
+mod vector;
 
 /// Encodes for one parameter set and backend. Cheap to share; all methods take `&self`.
 #[derive(Debug)]

@@ -9,7 +9,15 @@
 //! Stockham's, radix 4 (the last stage radix 2 if log2 n is odd), on separate arrays of real and imaginary parts; it needs no bit
 //! reversal, and its inner loops are contiguous from the second stage on. Cost: about `4.25 n log2 n` flops.
 
+use super::vector::Vector;
 use crate::ckks::widest::widest;
+
+/// Twiddles of one stage.
+type Stage = [Vec<f64>; 6];
+/// Real and imaginary parts.
+type Complex<'a> = (&'a [f64], &'a [f64]);
+/// Real and imaginary parts to write.
+type ComplexMut<'a> = (&'a mut [f64], &'a mut [f64]);
 
 /// Precomputed roots for one degree.
 pub struct SlotTransform {
@@ -22,7 +30,7 @@ pub struct SlotTransform {
     twist_re: Vec<f64>,
     twist_im: Vec<f64>,
     /// Per radix-4 stage of length L: `omega_L^p`, `omega_L^2p`, `omega_L^3p` for `p < L / 4`, six arrays.
-    stages: Vec<[Vec<f64>; 6]>,
+    stages: Vec<Stage>,
 }
 
 /// Work space of one transform: two complex vectors.
@@ -94,7 +102,7 @@ impl SlotTransform {
         let mut stages = Vec::new();
         let mut length = n;
         while length >= 4 {
-            let mut stage: [Vec<f64>; 6] = Default::default();
+            let mut stage: Stage = Default::default();
             for p in 0..length / 4 {
                 for (e, pair) in (1..=3).zip([0, 2, 4]) {
                     let (re, im) = root(e * p, length);
@@ -152,7 +160,7 @@ impl SlotTransform {
     fn transform(&self, x_re: &mut Vec<f64>, x_im: &mut Vec<f64>, y_re: &mut Vec<f64>, y_im: &mut Vec<f64>) {
         let mut stride = 1;
         for stage in &self.stages {
-            radix4(x_re, x_im, y_re, y_im, stage, stride);
+            radix4((x_re, x_im), (y_re, y_im), stage, stride);
             std::mem::swap(x_re, y_re);
             std::mem::swap(x_im, y_im);
             stride *= 4;
@@ -178,102 +186,117 @@ fn radix2_body<const FMA: bool>(re: &mut [f64], im: &mut [f64]) {
     }
 }
 
-widest! {
-    /// One stage of Stockham's transform, radix 4: with L = length / stride,
-    /// `y[q + s (4p + e)] = omega_L^(e p) sum_f i^(e f) x[q + s (p + f L/4)]`.
-    fn radix4 = radix4_body(
-        x_re: &[f64],
-        x_im: &[f64],
-        y_re: &mut [f64],
-        y_im: &mut [f64],
-        stage: &[Vec<f64>; 6],
-        stride: usize,
-    )
+/// One stage of Stockham's transform, radix 4: with L = length / stride,
+/// `y[q + s (4p + e)] = omega_L^(e p) sum_f i^(e f) x[q + s (p + f L/4)]`.
+fn radix4(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage, stride: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m256d, __m512d};
+        #[target_feature(enable = "avx512f,avx2")]
+        fn wide(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage, stride: usize) {
+            // SAFETY: the features are enabled here.
+            unsafe { radix4_by_width::<__m512d, __m256d>(x, y, stage, stride) }
+        }
+        #[target_feature(enable = "avx2")]
+        fn middle(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage, stride: usize) {
+            // SAFETY: as above.
+            unsafe { radix4_by_width::<__m256d, __m256d>(x, y, stage, stride) }
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                // SAFETY: just detected.
+                return unsafe { wide(x, y, stage, stride) };
+            }
+            // SAFETY: just detected.
+            return unsafe { middle(x, y, stage, stride) };
+        }
+    }
+    // SAFETY: scalar instructions are everywhere.
+    unsafe { radix4_by_width::<f64, f64>(x, y, stage, stride) }
 }
 
+/// The widest vector that the stride allows.
 #[inline(always)]
-fn radix4_body<const FMA: bool>(
-    x_re: &[f64],
-    x_im: &[f64],
-    y_re: &mut [f64],
-    y_im: &mut [f64],
-    stage: &[Vec<f64>; 6],
-    stride: usize,
-) {
-    match stride {
-        1 => radix4_first(x_re, x_im, y_re, y_im, stage),
-        4 => radix4_blocks::<4>(x_re, x_im, y_re, y_im, stage, 1),
-        _ => radix4_blocks::<8>(x_re, x_im, y_re, y_im, stage, stride / 8),
+unsafe fn radix4_by_width<V: Vector, H: Vector>(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage, stride: usize) {
+    let quarter = x.0.len() / 4;
+    // SAFETY: by the caller.
+    unsafe {
+        match stride {
+            1 if quarter.is_multiple_of(H::WIDTH) => radix4_first::<H>(x, y, stage),
+            _ if stride.is_multiple_of(V::WIDTH) => radix4_strided::<V>(x, y, stage, stride),
+            _ if stride.is_multiple_of(H::WIDTH) => radix4_strided::<H>(x, y, stage, stride),
+            _ => radix4_strided::<f64>(x, y, stage, stride),
+        }
     }
 }
 
-/// The four outputs of one butterfly before the twiddles: real parts, imaginary parts.
+/// The four outputs of one butterfly, twiddles included: real parts, imaginary parts.
 #[inline(always)]
-fn butterfly(re: [f64; 4], im: [f64; 4]) -> ([f64; 4], [f64; 4]) {
-    let (s_re, s_im, d_re, d_im) = (re[0] + re[2], im[0] + im[2], re[0] - re[2], im[0] - im[2]);
-    let (t_re, t_im, e_re, e_im) = (re[1] + re[3], im[1] + im[3], re[1] - re[3], im[1] - im[3]);
-    ([s_re + t_re, d_re - e_im, s_re - t_re, d_re + e_im], [s_im + t_im, d_im + e_re, s_im - t_im, d_im - e_re])
-}
-
-#[inline(always)]
-fn radix4_first(x_re: &[f64], x_im: &[f64], y_re: &mut [f64], y_im: &mut [f64], stage: &[Vec<f64>; 6]) {
-    let m = x_re.len() / 4;
-    let (r0, r1, r2, r3) = (&x_re[..m], &x_re[m..2 * m], &x_re[2 * m..3 * m], &x_re[3 * m..4 * m]);
-    let (i0, i1, i2, i3) = (&x_im[..m], &x_im[m..2 * m], &x_im[2 * m..3 * m], &x_im[3 * m..4 * m]);
-    let (w1r, w1i, w2r, w2i, w3r, w3i) =
-        (&stage[0][..m], &stage[1][..m], &stage[2][..m], &stage[3][..m], &stage[4][..m], &stage[5][..m]);
-    for (p, (o_re, o_im)) in y_re.chunks_exact_mut(4).zip(y_im.chunks_exact_mut(4)).enumerate().take(m) {
-        let (re, im) = butterfly([r0[p], r1[p], r2[p], r3[p]], [i0[p], i1[p], i2[p], i3[p]]);
-        o_re[0] = re[0];
-        o_im[0] = im[0];
-        o_re[1] = re[1] * w1r[p] - im[1] * w1i[p];
-        o_im[1] = re[1] * w1i[p] + im[1] * w1r[p];
-        o_re[2] = re[2] * w2r[p] - im[2] * w2i[p];
-        o_im[2] = re[2] * w2i[p] + im[2] * w2r[p];
-        o_re[3] = re[3] * w3r[p] - im[3] * w3i[p];
-        o_im[3] = re[3] * w3i[p] + im[3] * w3r[p];
+unsafe fn butterfly<V: Vector>(re: [V; 4], im: [V; 4], w: [V; 6]) -> ([V; 4], [V; 4]) {
+    // SAFETY: by the caller.
+    unsafe {
+        let (s_re, s_im, d_re, d_im) = (re[0].add(re[2]), im[0].add(im[2]), re[0].sub(re[2]), im[0].sub(im[2]));
+        let (t_re, t_im, e_re, e_im) = (re[1].add(re[3]), im[1].add(im[3]), re[1].sub(re[3]), im[1].sub(im[3]));
+        let (re1, im1) = turn(d_re.sub(e_im), d_im.add(e_re), w[0], w[1]);
+        let (re2, im2) = turn(s_re.sub(t_re), s_im.sub(t_im), w[2], w[3]);
+        let (re3, im3) = turn(d_re.add(e_im), d_im.sub(e_re), w[4], w[5]);
+        ([s_re.add(t_re), re1, re2, re3], [s_im.add(t_im), im1, im2, im3])
     }
 }
 
-/// A stage whose stride is `blocks * W`.
+/// `(re + i im) (c + i s)`.
 #[inline(always)]
-fn radix4_blocks<const W: usize>(
-    x_re: &[f64],
-    x_im: &[f64],
-    y_re: &mut [f64],
-    y_im: &mut [f64],
-    stage: &[Vec<f64>; 6],
-    blocks: usize,
-) {
-    let (xr, xi) = (x_re.as_chunks::<W>().0, x_im.as_chunks::<W>().0);
-    let (yr, yi) = (y_re.as_chunks_mut::<W>().0, y_im.as_chunks_mut::<W>().0);
-    let m = xr.len() / 4 / blocks;
-    let f = m * blocks;
-    for (p, (o_re, o_im)) in yr.chunks_exact_mut(4 * blocks).zip(yi.chunks_exact_mut(4 * blocks)).enumerate().take(m) {
-        let w = [stage[0][p], stage[1][p], stage[2][p], stage[3][p], stage[4][p], stage[5][p]];
-        let base = p * blocks;
-        let (a_re, b_re) = (&xr[base..base + blocks], &xr[base + f..base + f + blocks]);
-        let (c_re, d_re) = (&xr[base + 2 * f..base + 2 * f + blocks], &xr[base + 3 * f..base + 3 * f + blocks]);
-        let (a_im, b_im) = (&xi[base..base + blocks], &xi[base + f..base + f + blocks]);
-        let (c_im, d_im) = (&xi[base + 2 * f..base + 2 * f + blocks], &xi[base + 3 * f..base + 3 * f + blocks]);
-        let (o0r, rest) = o_re.split_at_mut(blocks);
-        let (o1r, rest) = rest.split_at_mut(blocks);
-        let (o2r, o3r) = rest.split_at_mut(blocks);
-        let (o0i, rest) = o_im.split_at_mut(blocks);
-        let (o1i, rest) = rest.split_at_mut(blocks);
-        let (o2i, o3i) = rest.split_at_mut(blocks);
-        for q in 0..blocks {
-            for v in 0..W {
-                let (re, im) =
-                    butterfly([a_re[q][v], b_re[q][v], c_re[q][v], d_re[q][v]], [a_im[q][v], b_im[q][v], c_im[q][v], d_im[q][v]]);
-                o0r[q][v] = re[0];
-                o0i[q][v] = im[0];
-                o1r[q][v] = re[1] * w[0] - im[1] * w[1];
-                o1i[q][v] = re[1] * w[1] + im[1] * w[0];
-                o2r[q][v] = re[2] * w[2] - im[2] * w[3];
-                o2i[q][v] = re[2] * w[3] + im[2] * w[2];
-                o3r[q][v] = re[3] * w[4] - im[3] * w[5];
-                o3i[q][v] = re[3] * w[5] + im[3] * w[4];
+unsafe fn turn<V: Vector>(re: V, im: V, c: V, s: V) -> (V, V) {
+    // SAFETY: by the caller.
+    unsafe { (re.mul(c).sub(im.mul(s)), re.mul(s).add(im.mul(c))) }
+}
+
+/// The four inputs of butterflies side by side from `at` on.
+#[inline(always)]
+unsafe fn quarters<V: Vector>(x: &[f64], at: usize) -> [V; 4] {
+    let f = x.len() / 4;
+    // SAFETY: by the caller.
+    unsafe { [V::load(&x[at..]), V::load(&x[at + f..]), V::load(&x[at + 2 * f..]), V::load(&x[at + 3 * f..])] }
+}
+
+/// The first stage: one butterfly a lane, results interleaved.
+#[inline(always)]
+unsafe fn radix4_first<V: Vector>(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage) {
+    // SAFETY: by the caller.
+    unsafe {
+        for p in (0..x.0.len() / 4).step_by(V::WIDTH) {
+            let [a, b, c, d, e, f] = stage;
+            let w = [V::load(&a[p..]), V::load(&b[p..]), V::load(&c[p..]), V::load(&d[p..]), V::load(&e[p..]), V::load(&f[p..])];
+            let (re, im) = butterfly::<V>(quarters(x.0, p), quarters(x.1, p), w);
+            for (y, v) in [(&mut *y.0, re), (&mut *y.1, im)] {
+                let mut lanes = [[0.0; 8]; 4];
+                for (lanes, v) in lanes.iter_mut().zip(v) {
+                    v.store(lanes);
+                }
+                let out = y[4 * p..4 * (p + V::WIDTH)].as_chunks_mut::<4>().0;
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = [lanes[0][i], lanes[1][i], lanes[2][i], lanes[3][i]];
+                }
+            }
+        }
+    }
+}
+
+/// A stage whose stride is a multiple of the width.
+#[inline(always)]
+unsafe fn radix4_strided<V: Vector>(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage, stride: usize) {
+    // SAFETY: by the caller.
+    unsafe {
+        for p in 0..x.0.len() / 4 / stride {
+            let [a, b, c, d, e, f] = stage;
+            let w = [V::splat(a[p]), V::splat(b[p]), V::splat(c[p]), V::splat(d[p]), V::splat(e[p]), V::splat(f[p])];
+            for q in (0..stride).step_by(V::WIDTH) {
+                let (re, im) = butterfly::<V>(quarters(x.0, p * stride + q), quarters(x.1, p * stride + q), w);
+                for e in 0..4 {
+                    let at = (4 * p + e) * stride + q;
+                    re[e].store(&mut y.0[at..]);
+                    im[e].store(&mut y.1[at..]);
+                }
             }
         }
     }
@@ -306,7 +329,7 @@ fn twist_back_body<const FMA: bool>(re: &mut [f64], im: &mut [f64], w_re: &[f64]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustfft::{FftPlanner, num_complex::Complex};
+    use rustfft::{FftPlanner, num_complex::Complex as Point};
 
     fn noise(n: usize, seed: u64) -> Vec<f64> {
         let mut x = seed;
@@ -319,10 +342,10 @@ mod tests {
     }
 
     /// The definition: `z_j = m(zeta^(5^j))` with every root computed afresh.
-    fn evaluate(coefficients: &[f64], j: usize) -> Complex<f64> {
+    fn evaluate(coefficients: &[f64], j: usize) -> Point<f64> {
         let two_n = 2 * coefficients.len();
         let power = (0..j).fold(1usize, |p, _| p * 5 % two_n);
-        let at = |k: usize| Complex::from_polar(1.0, std::f64::consts::TAU * (power * k % two_n) as f64 / two_n as f64);
+        let at = |k: usize| Point::from_polar(1.0, std::f64::consts::TAU * (power * k % two_n) as f64 / two_n as f64);
         coefficients.iter().enumerate().map(|(k, &c)| at(k) * c).sum()
     }
 
@@ -354,8 +377,8 @@ mod tests {
         for log_n in [10u32, 13, 14] {
             let (degree, n) = (1usize << log_n, 1usize << (log_n - 1));
             let coefficients = noise(degree, 99);
-            let mut padded: Vec<Complex<f64>> = coefficients.iter().map(|&c| Complex::new(c, 0.0)).collect();
-            padded.resize(2 * degree, Complex::new(0.0, 0.0));
+            let mut padded: Vec<Point<f64>> = coefficients.iter().map(|&c| Point::new(c, 0.0)).collect();
+            padded.resize(2 * degree, Point::new(0.0, 0.0));
             FftPlanner::new().plan_fft_inverse(2 * degree).process(&mut padded);
             let t = SlotTransform::new(log_n);
             let mut scratch = Scratch::new(n);
@@ -376,7 +399,7 @@ mod tests {
     fn roots_are_accurate_all_around() {
         for k in 0..64 {
             let (re, im) = root(k, 64);
-            let want = Complex::from_polar(1.0, std::f64::consts::TAU * k as f64 / 64.0);
+            let want = Point::from_polar(1.0, std::f64::consts::TAU * k as f64 / 64.0);
             assert!((re - want.re).abs() + (im - want.im).abs() < 1e-15, "{k}");
         }
     }
