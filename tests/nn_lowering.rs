@@ -103,12 +103,8 @@ fn what_cannot_be_lowered_is_said() {
     assert!(matches!(lowered.program.steps[0].operation, Operation::Polynomial { range: 2.5, .. }));
 }
 
-/// Each convolution and each quadratic takes one level, the pooled linear layer one, constants and scales none.
-#[test]
-fn the_demo_network_takes_thirteen_levels() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/imagenette11.safetensors");
-    let model = Model::from_file(&path).expect("the demo's model loads");
-    let lowered = lower(&model, 16384, &LowerOptions::default()).expect("lowers");
+/// Levels from the input to the output.
+fn levels(lowered: &Lowered) -> usize {
     let mut levels = vec![0];
     for step in &lowered.program.steps {
         let of = |v: &cipherlens::plan::program::ValueId| levels[v.0];
@@ -119,7 +115,40 @@ fn the_demo_network_takes_thirteen_levels() {
             Operation::Multiply { .. } | Operation::Polynomial { .. } => panic!("{} is no quadratic", step.layer),
         });
     }
-    assert_eq!(levels[lowered.program.output.0], 13);
+    levels[lowered.program.output.0]
+}
+
+/// Each convolution and each quadratic takes one level, the pooled linear layer one, constants and scales none.
+#[test]
+fn the_demo_network_takes_thirteen_levels() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/imagenette11.safetensors");
+    let model = Model::from_file(&path).expect("the demo's model loads");
+    assert_eq!(levels(&lower(&model, 16384, &LowerOptions::default()).expect("lowers")), 13);
+}
+
+/// A residual block whose activation comes after the sum: quadratics of either sign on both sides cost no further level,
+/// because the side that has one to spare is rescaled.
+#[test]
+fn residual_blocks_take_no_extra_level() {
+    let mut rng = seeded(15);
+    let shape = Shape::new(4, 8, 8);
+    let conv =
+        ConvShape { input: shape, outputs: 4, kernel: [3, 3], stride: [1, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+    let mut b = Builder::new(shape);
+    for (i, (name, from)) in [("c0", "x"), ("c1", "a0"), ("c2", "a1")].into_iter().enumerate() {
+        b.conv(name, from, &conv, &mut rng);
+        b.tensor(&format!("k{i}"), &[4, 3], (0..12).map(|j| [0.1, 0.5, 0.3 - 0.2 * (j / 3 + i) as f32][j % 3]));
+        let (name, from) = if i == 2 { ("a2", "sum") } else { (["a0", "a1"][i], name) };
+        if i == 2 {
+            b.node("sum", &["a0", "c2"], serde_json::json!({"op": "add"}));
+        }
+        b.node(name, &[from], serde_json::json!({"op": "polynomial", "coefficients": format!("k{i}")}));
+    }
+    b.node("pool", &["a2"], serde_json::json!({"op": "global_avg_pool"}));
+    b.random("w", &[3, 4], 1.0, &mut rng);
+    b.node("fc", &["pool"], serde_json::json!({"op": "linear", "weight": "w"}));
+    let lowered = agrees(&b.build("fc"), &picture(shape, &mut rng), SLOTS, &mut rng);
+    assert_eq!(levels(&lowered), 7, "three convolutions, three quadratics, one linear layer");
 }
 
 #[test]

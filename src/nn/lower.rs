@@ -18,7 +18,6 @@ mod search;
 use super::layout::{Layout, LayoutError};
 use super::model::Model;
 use super::tensor::Shape;
-use crate::circuits::SlotMatrix;
 use crate::plan::program::{Operation, Program, SlotVectors, Step, ValueId};
 use algebra::Logical;
 use conv_matrix::ConvMatrix;
@@ -173,15 +172,16 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
                 offset: offset.as_ref().and_then(|o| vectors(layout, o)),
             },
             Logical::Add { a, b } | Logical::Multiply { a, b } => {
-                let (a, mut second) = (from(*a).0, from(*b));
-                if assignment.moved.contains(&i) {
-                    let matrix: Arc<dyn SlotMatrix> = Arc::new(MoveMatrix::new(second.1, layout));
-                    let operation = Operation::Linear { input: second.0, matrix, rotate_sums: Vec::new(), bias: None };
-                    second.0 = emitter.push(&step.layer, operation, layout);
+                let mut operands = [*a, *b].map(|v| held[v]);
+                if let Some((_, moved)) = assignment.moved.iter().find(|(step, _)| *step == i) {
+                    let matrix = Arc::new(MoveMatrix::new(from([*a, *b][*moved]).1, layout));
+                    let operation = Operation::Linear { input: operands[*moved], matrix, rotate_sums: Vec::new(), bias: None };
+                    operands[*moved] = emitter.push(&step.layer, operation, layout);
                 }
+                let [a, b] = operands;
                 match step.operation {
-                    Logical::Multiply { .. } => Operation::Multiply { a, b: second.0 },
-                    _ => Operation::Add { a, b: second.0 },
+                    Logical::Multiply { .. } => Operation::Multiply { a, b },
+                    _ => Operation::Add { a, b },
                 }
             }
         };

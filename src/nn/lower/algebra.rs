@@ -197,11 +197,16 @@ impl Algebra<'_> {
         }
         let node = &self.model.nodes()[reader];
         match &node.operator {
-            Operator::Polynomial(p) => {
-                let squares = (0..channels).map(|c| Completed::of(p.of_channel(c))).collect::<Option<Vec<_>>>()?;
-                Some(Gauge { alpha: squares.iter().map(|s| s.alpha).collect(), beta: squares.iter().map(|s| s.beta).collect() })
-            }
+            Operator::Polynomial(p) => completed(p, channels),
             Operator::Add => {
+                // The sum may itself be wanted in some form; its constant is then added to the sum.
+                if let [after] = self.readers[reader + 1][..]
+                    && let Operator::Polynomial(p) = &self.model.nodes()[after].operator
+                    && self.model.output() != Value(reader + 1)
+                    && let Some(wanted) = completed(p, channels)
+                {
+                    return Some(Gauge { beta: vec![0.0; channels], ..wanted });
+                }
                 let other = node.inputs.iter().find(|v| v.0 != i + 1)?;
                 let other = self.stored.get(other.0).filter(|s| s.scale.len() == channels)?;
                 let alpha: Vec<f64> = other.scale.iter().map(|s| 1.0 / s).collect();
@@ -433,6 +438,13 @@ impl Algebra<'_> {
         let known = self.ranges.get(layer).copied();
         known.filter(|r| r.is_finite() && *r > 0.0).ok_or_else(|| LowerError::RangeUnknown { node: layer.to_owned() })
     }
+}
+
+/// The form in which a quadratic is a square, if it is one in every channel.
+fn completed(p: &Polynomial, channels: usize) -> Option<Gauge> {
+    let squares = (0..channels).map(|c| Completed::of(p.of_channel(c)));
+    let (alpha, beta) = squares.map(|s| s.map(|s| (s.alpha, s.beta))).collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    Some(Gauge { alpha, beta })
 }
 
 /// A fresh result, stored in the given form.

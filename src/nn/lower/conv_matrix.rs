@@ -1,10 +1,10 @@
 //! A convolution, or a pooling, between two layouts.
 
-use super::dense::nonzero_rotations;
 use super::rotations::ConvRotations;
 use crate::circuits::SlotMatrix;
 use crate::nn::layout::Layout;
 use crate::nn::model::Window;
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// What a convolution multiplies with.
@@ -99,9 +99,39 @@ impl ConvMatrix {
         let mut matrix = Self { weights, slots, sources, targets, starts, factors, rotations };
         // The rotations are those of a kernel without zeros.
         if matrix.weights.weight.contains(&0.0) {
-            matrix.rotations = nonzero_rotations(&matrix);
+            matrix.drop_empty_diagonals();
         }
         matrix
+    }
+
+    fn drop_empty_diagonals(&mut self) {
+        let inputs = self.sources.len();
+        let kept = self.rotations.par_iter().enumerate().map(|(block, rotations)| {
+            let (o, i) = (block / inputs, block % inputs);
+            rotations.iter().copied().filter(|r| self.has_weight(o, i, *r as usize)).collect()
+        });
+        self.rotations = kept.collect();
+    }
+
+    /// Whether any weight on a diagonal is not zero: looks no further than the first one.
+    fn has_weight(&self, output: usize, input: usize, rotation: usize) -> bool {
+        let mut values = [0.0; 8 * CHUNK];
+        let spans = [(0, rotation, self.slots - rotation), (self.slots - rotation, 0, rotation)];
+        spans.into_iter().any(|(to, from, len)| {
+            (0..len).step_by(values.len()).any(|skip| {
+                let part = &mut values[..(len - skip).min(8 * CHUNK)];
+                self.fill_any(output, input, (to + skip, from + skip), part);
+                part.iter().any(|v| *v != 0.0)
+            })
+        })
+    }
+
+    fn fill_any(&self, output: usize, input: usize, at: (usize, usize), values: &mut [f64]) {
+        if self.weights.window.dilation == [1, 1] {
+            self.fill::<false>(output, input, at, values);
+        } else {
+            self.fill::<true>(output, input, at, values);
+        }
     }
 
     /// Fills `values` with the weights that join the targets of shard `output` from slot `to` on with the sources of
@@ -165,13 +195,8 @@ impl SlotMatrix for ConvMatrix {
     fn diagonal(&self, output: usize, input: usize, rotation: u32, values: &mut [f64]) {
         let rotation = rotation as usize % self.slots;
         let (straight, wrapped) = values.split_at_mut(self.slots - rotation);
-        if self.weights.window.dilation == [1, 1] {
-            self.fill::<false>(output, input, (0, rotation), straight);
-            self.fill::<false>(output, input, (straight.len(), 0), wrapped);
-        } else {
-            self.fill::<true>(output, input, (0, rotation), straight);
-            self.fill::<true>(output, input, (straight.len(), 0), wrapped);
-        }
+        self.fill_any(output, input, (0, rotation), straight);
+        self.fill_any(output, input, (straight.len(), 0), wrapped);
         if let Some(factors) = &self.factors {
             values.iter_mut().zip(&factors[output]).for_each(|(v, f)| *v *= f);
         }

@@ -117,7 +117,7 @@ impl SlotMatrix for DenseMatrix {
 
 /// The rotations of each block `[output * inputs + input]` whose diagonal is not all zero: weights that are zero may leave
 /// some empty.
-pub(super) fn nonzero_rotations(matrix: &dyn SlotMatrix) -> Vec<Vec<u32>> {
+fn nonzero_rotations(matrix: &dyn SlotMatrix) -> Vec<Vec<u32>> {
     let blocks = (0..matrix.outputs() * matrix.inputs()).into_par_iter().map(|block| {
         let (o, i) = (block / matrix.inputs(), block % matrix.inputs());
         let mut values = vec![0.0; matrix.slots()];

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// Most shards of one value. A shard is megabytes of ciphertext, and a layer may have a block for any two.
 const MAX_SHARDS: usize = 1024;
+/// Times dearer a move is that makes the whole program deeper by a level.
+const CRITICAL_MOVE: usize = 50;
 /// States kept after each step.
 const BEAM: usize = 48;
 /// The layout of every value, and what moves between layouts where two operands differ.
@@ -22,8 +24,8 @@ const BEAM: usize = 48;
 pub(super) struct Assignment {
     /// Layout of each value; 0 is the input.
     pub layouts: Vec<Arc<Layout>>,
-    /// Steps whose second operand must first be moved to the layout of the first.
-    pub moved: Vec<usize>,
+    /// Steps with one operand (of [`Logical::operands`]) that must first be moved to the layout of the other.
+    pub moved: Vec<(usize, usize)>,
     /// Sum of estimates.
     cost: usize,
 }
@@ -35,7 +37,7 @@ type Key = (Arc<Layout>, Arc<Layout>, Window, usize, Units);
 pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: Layouts) -> Result<Assignment, LowerError> {
     let mut counted: HashMap<Key, usize> = HashMap::new();
     let units: Vec<Units> = levels_to_come(steps).into_iter().map(Units::with_levels).collect();
-    let last_reads = last_reads(steps);
+    let (last_reads, depths) = (last_reads(steps), depths(steps));
     let too_many = |shape: Shape| {
         let shards = shape.len().div_ceil(slots.max(1));
         Err(LowerError::TooManyShards { shape, slots, shards, limit: MAX_SHARDS })
@@ -87,14 +89,18 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
                 }));
             }
             Logical::Add { a, b } | Logical::Multiply { a, b } => {
+                // A move takes a level: the operand that has one to spare is moved, if there is such a one.
+                let moved = usize::from(depths[*a] >= depths[*b]);
+                let price = if depths[*a] == depths[*b] { CRITICAL_MOVE } else { 1 };
                 for mut state in beam {
-                    let (to, from) = (state.layouts[*a].clone(), state.layouts[*b].clone());
+                    let operands = [*a, *b].map(|v| state.layouts[v].clone());
+                    let (from, to) = (&operands[moved], &operands[1 - moved]);
                     if to != from {
-                        // It also takes a level, which everything before it pays for.
-                        state.cost += 2 * units[*b].matrix(MoveMatrix::new(&from, &to).products());
-                        state.moved.push(i);
+                        let products = MoveMatrix::new(from, to).products();
+                        state.cost += price * units[[*a, *b][moved]].matrix(products);
+                        state.moved.push((i, moved));
                     }
-                    next.push((state, to));
+                    next.push((state, to.clone()));
                 }
             }
         }
@@ -205,6 +211,16 @@ fn last_reads(steps: &[LogicalStep]) -> Vec<usize> {
     }
     reads[steps.len()] = steps.len();
     reads
+}
+
+/// Levels used up to each value.
+fn depths(steps: &[LogicalStep]) -> Vec<usize> {
+    let mut depths = vec![0];
+    for step in steps {
+        let [a, b] = step.operation.operands();
+        depths.push(depths[a].max(depths[b]) + step.operation.levels());
+    }
+    depths
 }
 
 /// Levels used after each value, at most.
