@@ -69,15 +69,19 @@ def load_picture(path, mode):
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).unsqueeze(0)
 
 
-def augment(x_u8, size, rng, min_scale):
-    """Random resized crop to `size`, horizontal flip and mild colour jitter of a uint8 batch; returns normalised f32."""
+def augment(x_u8, size, rng, min_scale, strong):
+    """Random resized crop to `size`, horizontal flip and colour jitter of a uint8 batch; returns normalised f32.
+
+    `min_scale` (one value or one per picture) is the smallest share of the area that a crop keeps. `strong` asks for
+    wider jitter: aspect, white balance, saturation, and every seventh picture in greys.
+    """
     n = len(x_u8)
 
-    def uniform(low, high):
-        return torch.empty(n).uniform_(low, high, generator=rng)
+    def uniform(low, high, *shape):
+        return torch.empty(n, *shape).uniform_(low, high, generator=rng)
 
-    area = uniform(min_scale, 1.0)
-    aspect = torch.exp(uniform(-0.25, 0.25))
+    area = min_scale + (1 - min_scale) * uniform(0, 1)
+    aspect = torch.exp(uniform(-0.4, 0.4) if strong else uniform(-0.25, 0.25))
     width = torch.sqrt(area * aspect).clamp(max=1.0)
     height = torch.sqrt(area / aspect).clamp(max=1.0)
     flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
@@ -90,17 +94,19 @@ def augment(x_u8, size, rng, min_scale):
     grid = F.affine_grid(theta, (n, 3, size, size), align_corners=False)
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
-    # Brightness, contrast and saturation, each within 25 %, as one affine map per picture.
-    gain = uniform(0.75, 1.25).view(n, 1, 1, 1)
-    contrast = uniform(0.75, 1.25).view(n, 1, 1, 1)
-    saturation = uniform(0.75, 1.25).view(n, 1, 1, 1)
+    # Brightness, contrast and saturation as one affine map per picture.
+    gain = uniform(0.7, 1.3, 1, 1, 1)
+    contrast = uniform(0.7, 1.3, 1, 1, 1)
+    saturation = uniform(0.7, 1.3, 1, 1, 1)
+    if strong:
+        saturation = torch.where(uniform(0, 1, 1, 1, 1) < 0.15, 0.0, uniform(0.5, 1.4, 1, 1, 1))
+        gain = gain * uniform(0.8, 1.2, 3, 1, 1)
     grey = x.mean(1, keepdim=True)
     level = grey.mean((2, 3), keepdim=True)
     x = gain * (contrast * (saturation * (x - grey) + grey - level) + level)
-    x = x.clamp(0, 1)
     mean = torch.tensor(MEAN).view(1, 3, 1, 1)
     std = torch.tensor(STD).view(1, 3, 1, 1)
-    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+    return ((x.clamp(0, 1) - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def epoch_order(labels, cat_repeat, rng):

@@ -87,13 +87,13 @@ class CipherNet(nn.Module):
 def moment_penalty(activation_inputs, limit, share=4):
     """The regulariser of Maloney et al. (arXiv:2306.09189), per channel: mean to 0, deviation to 1, kurtosis to 3.
 
-    The kurtosis term is a Huber loss, since the square of a heavy tail's kurtosis would drown the other terms. A last
-    term pushes back single values beyond `limit`, where a quadratic grows fast. The statistics come from one `share`-th
-    of the batch, which is plenty and keeps the cost down.
+    The kurtosis term is a Huber loss, since the square of a heavy tail's kurtosis would drown the other terms; these
+    three are measured on one `share`-th of the batch, which is plenty. A last term, over the whole batch, pushes back
+    single values beyond `limit`, where a quadratic grows fast.
     """
     total = 0.0
-    for z in activation_inputs:
-        z = z[: max(8, len(z) // share)].float()
+    for whole in activation_inputs:
+        z = whole[: max(8, len(whole) // share)].float()
         mean = z.mean((0, 2, 3), keepdim=True)
         centred = z - mean
         square = centred * centred
@@ -101,5 +101,5 @@ def moment_penalty(activation_inputs, limit, share=4):
         kurtosis = (square * square).mean((0, 2, 3)) / (variance * variance + 1e-6)
         total = total + mean.square().mean() + (variance.sqrt() - 1).square().mean()
         total = total + F.huber_loss(kurtosis, torch.full_like(kurtosis, 3.0))
-        total = total + (z.abs() - limit).clamp(min=0).square().mean() * 10
+        total = total + 10 * (whole.float().abs() - limit).clamp(min=0).square().mean()
     return total / len(activation_inputs)

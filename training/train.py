@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 
 import data as D
-from graph import export_network, load_model, run_graph
-from model import LAYERS, LEVELS, CipherNet, moment_penalty
+from evaluate import CAT, evaluate
+from graph import export_network
+from model import LEVELS, CipherNet, moment_penalty
 from optim import Muon
 
 NAME = "imagenette11-quadratic"
-CAT = 10
 
 
 def arguments():
@@ -26,16 +26,18 @@ def arguments():
     p.add_argument("--data", default="../shared/data", help="folder with imagenette128/, cat128/ and sample_images/")
     p.add_argument("--out", default="models/imagenette11.safetensors", help="model file to write")
     p.add_argument("--checkpoint", default=None, help="file for resuming; read if it exists")
-    p.add_argument("--epochs", type=int, nargs=3, default=[20, 24, 22], metavar=("N64", "N96", "N128"),
+    p.add_argument("--epochs", type=int, nargs=3, default=[16, 20, 12], metavar=("N64", "N96", "N128"),
                    help="epochs at 64, 96 and 128 pixels (stages a and b)")
-    p.add_argument("--finetune", type=int, default=6, help="epochs of stage c")
+    p.add_argument("--finetune", type=int, default=3, help="epochs of stage c")
     p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--lr", type=float, default=0.05, help="peak rate of the convolutions (relative step)")
+    p.add_argument("--lr", type=float, default=0.03, help="peak rate of the convolutions (relative step)")
     p.add_argument("--adam-lr", type=float, default=3e-3, help="peak rate of everything else")
     p.add_argument("--penalty", type=float, default=0.1, help="full weight of the moment penalty (stages b and c)")
-    p.add_argument("--limit", type=float, default=6.0, help="activation inputs beyond this are pushed back")
+    p.add_argument("--limit", type=float, default=5.0, help="activation inputs beyond this are pushed back")
     p.add_argument("--cat-repeat", type=float, default=2.0, help="how often each cat is seen per epoch")
     p.add_argument("--min-scale", type=float, default=0.35, help="smallest share of the picture a random crop keeps")
+    p.add_argument("--cat-weight", type=float, default=2.5, help="weight of cats in the loss")
+    p.add_argument("--cat-min-scale", type=float, default=0.2, help="the same for cats, at 128 pixels: close-ups of faces")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--seed", type=int, default=20230619)
     p.add_argument("--evaluate-every", type=int, default=5)
@@ -87,37 +89,6 @@ def recalibrate(model, x_u8, batch=128, batches=16):
     model.eval()
 
 
-@torch.no_grad()
-def evaluate(path, val, sample_images):
-    """Accuracy, activation ranges and the answer to the sample pictures, from the exported file alone, in fp32."""
-    graph, tensors = load_model(path)
-    x, y = val
-    watch, logits = {}, []
-    for i in range(0, len(x), 128):
-        logits.append(run_graph(graph, tensors, D.normalise(x[i : i + 128]), watch))
-    logits = torch.cat(logits)
-    right = logits.argmax(1) == y
-    ranges = {n["name"]: watch[n["name"]] for n in graph["nodes"] if n["op"] == "polynomial"}
-    top = logits.topk(2).values
-    facts = {
-        "val_images": len(y),
-        "val_accuracy": round(right.float().mean().item(), 5),
-        "val_accuracy_imagenette": round(right[y != CAT].float().mean().item(), 5),
-        "val_accuracy_cat": round(right[y == CAT].float().mean().item(), 5),
-        "val_cat_false_alarms": int((logits.argmax(1)[y != CAT] == CAT).sum()),
-        "max_abs_logit": round(logits.abs().max().item(), 3),
-        "median_margin": round((top[:, 0] - top[:, 1]).median().item(), 3),
-        "max_abs_activation_input": {k: round(max(-lo, hi), 2) for k, (lo, hi) in ranges.items()},
-    }
-    for mode in ("crop", "squash"):
-        picture = Path(sample_images) / "chelsea.png"
-        if picture.exists():
-            out = run_graph(graph, tensors, D.normalise(D.load_picture(picture, mode)))[0]
-            others = torch.cat([out[:CAT], out[CAT + 1 :]])
-            facts[f"chelsea_{mode}_margin"] = round((out[CAT] - others.max()).item(), 3)
-    return facts
-
-
 def main():
     args = arguments()
     started = time.time()
@@ -136,10 +107,13 @@ def main():
     peaks = [args.lr, args.adam_lr]
     average = Average(model)
 
+    class_weights = torch.ones(len(classes))
+    class_weights[CAT] = args.cat_weight
+
     def objective(x, y, weight):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = model(x)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=0.1)
+        loss = F.cross_entropy(logits.float(), y, class_weights, label_smoothing=0.1)
         penalty = moment_penalty(model.activation_inputs(), args.limit)
         return loss + weight * penalty, loss.detach(), penalty.detach()
 
@@ -162,6 +136,7 @@ def main():
     for epoch in range(first, len(sizes)):
         begun = time.time()
         finetuning = epoch >= cyclic
+        full_size = sizes[epoch] == D.SIZE
         if epoch == cyclic:
             # Stage c goes on from the averaged weights with the normalisation frozen: the very network that is exported.
             recalibrate(average.model, train_x)
@@ -180,8 +155,12 @@ def main():
                 for group in optimiser.param_groups:
                     group["lr"] = peak * scale
             chosen = order[i * args.batch : (i + 1) * args.batch]
-            x = D.augment(train_x[chosen], sizes[epoch], rng, 0.6 if finetuning else args.min_scale)
-            total, loss, penalty = compiled(x, train_y[chosen], weight)
+            y = train_y[chosen]
+            closest = torch.full((len(y),), 0.6 if finetuning else args.min_scale)
+            if full_size:
+                closest[y == CAT] = args.cat_min_scale
+            x = D.augment(train_x[chosen], sizes[epoch], rng, closest, strong=full_size)
+            total, loss, penalty = compiled(x, y, weight)
             total.backward()
             torch.nn.utils.clip_grad_norm_(rest, 1.0)
             for optimiser in optimisers:
