@@ -60,3 +60,30 @@ fn measured_noise_is_predicted_within_a_bit() {
         check(&name("mul_rescale"), &e.mul_rescale(&cx, &cy).unwrap(), &product, model.rescale(predicted, top, below));
     }
 }
+
+#[test]
+fn shipped_presets_reach_the_precision_their_noise_model_promises() {
+    for preset in ["n13", "n14", "n15-cnn"] {
+        let b = Bench::new(preset);
+        let model = NoiseModel::new(&b.params);
+        let top = b.params.max_level();
+        let gadget = b.params.best_gadget(top..=top).unwrap();
+        let rotation = KeyRequest { kind: KeyKind::Galois(b.params.galois_element(1)), gadget };
+        let e = b.evaluator(&[rotation, KeyRequest { kind: KeyKind::Relin, gadget }]);
+        let rms = (1.0f64 / 3.0).sqrt();
+        let x = b.values(1, 4);
+        let ct = b.encrypt(&x, top);
+        let turned = e.rotate(&ct, 1).unwrap();
+        let product = e.mul_rescale(&turned, &ct).unwrap();
+        let want = map2(&rotated(&x, 1), &x, |a, b| a * b);
+        let stats = PrecisionStats::compare_shards(&want, &b.decrypt(&product)).unwrap();
+        let fresh = model.fresh(b.params.scale(top), rms);
+        let predicted = model.mul(model.key_switch(fresh, &gadget, top).unwrap(), fresh, &gadget, top).unwrap();
+        let predicted = model.slot_deviation(model.rescale(predicted, top, Level(top.0 - 1)));
+        println!("{preset}: rotation and product: {stats}, predicted {:.1} bits rms", -predicted.log2());
+        assert!((stats.rms_error / predicted).log2().abs() < 1.0);
+        assert!(stats.worst_bits > 10.0);
+        let low = e.drop_to(&product, Level(0)).unwrap();
+        assert!(PrecisionStats::compare_shards(&want, &b.decrypt(&low)).unwrap().worst_bits > 10.0);
+    }
+}

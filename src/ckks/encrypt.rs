@@ -162,6 +162,10 @@ impl Encryptor {
 }
 
 /// Decrypts, on the host.
+///
+/// What comes out is the message plus noise that depends on the secret: a decrypted result must not go back to whoever
+/// evaluated, or the key can be recovered from it (Li and Micciancio, "On the Security of Homomorphic Encryption on
+/// Approximate Numbers", 2021).
 #[derive(Debug)]
 pub struct Decryptor {
     host: Host,

@@ -372,6 +372,24 @@ mod tests {
     }
 
     #[test]
+    fn all_widths_give_the_same_bits() {
+        for log_n in [6u32, 7, 8, 11, 12] {
+            let n = 1 << (log_n - 1);
+            let t = SlotTransform::new(log_n);
+            let (re, im) = (noise(n, 1), noise(n, 2));
+            let mut stride = 1;
+            for stage in &t.stages {
+                let (mut wide, mut narrow) = ((vec![f64::NAN; n], vec![f64::NAN; n]), (vec![f64::NAN; n], vec![f64::NAN; n]));
+                radix4((&re, &im), (&mut wide.0, &mut wide.1), stage, stride);
+                // SAFETY: scalar instructions are everywhere.
+                unsafe { radix4_by_width::<f64, f64>((&re, &im), (&mut narrow.0, &mut narrow.1), stage, stride) };
+                assert_eq!(wide, narrow, "N=2^{log_n} stride {stride}");
+                stride *= 4;
+            }
+        }
+    }
+
+    #[test]
     fn equals_rustfft_on_all_4n_roots() {
         // An independent route: pad to 2N points, take the plain transform, pick the odd powers 5^j.
         for log_n in [10u32, 13, 14] {
