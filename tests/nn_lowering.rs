@@ -1,5 +1,5 @@
 //! Programs that `nn` makes, run on clear slot vectors, against direct evaluation.
-#![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 mod common;
 
@@ -149,6 +149,27 @@ fn residual_blocks_take_no_extra_level() {
     b.node("fc", &["pool"], serde_json::json!({"op": "linear", "weight": "w"}));
     let lowered = agrees(&b.build("fc"), &picture(shape, &mut rng), SLOTS, &mut rng);
     assert_eq!(levels(&lowered), 7, "three convolutions, three quadratics, one linear layer");
+}
+
+/// Channels whose weights are all zero, and layers with nothing else, are constants.
+#[test]
+fn pruned_channels_and_layers() {
+    let mut rng = seeded(16);
+    let shape = Shape::new(3, 10, 9);
+    for kept in [0, 1, 5, 40] {
+        let mut b = Builder::new(shape);
+        let conv =
+            ConvShape { input: shape, outputs: 40, kernel: [3, 3], stride: [2, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+        b.conv("c", "x", &conv, &mut rng);
+        b.tensor("c.w", &[40, 3, 3, 3], (0..40 * 27).map(|i| if i / 27 < kept { 0.1 + (i % 7) as f32 } else { 0.0 }));
+        b.node("flat", &["c"], serde_json::json!({"op": "flatten"}));
+        let len = 40 * 5 * 9;
+        b.tensor("w", &[6, len], (0..6 * len).map(|i| if i / len < kept { (i % 11) as f32 - 5.0 } else { 0.0 }));
+        b.random("b", &[6], 1.0, &mut rng);
+        b.node("fc", &["flat"], serde_json::json!({"op": "linear", "weight": "w", "bias": "b"}));
+        agrees(&b.build("c"), &picture(shape, &mut rng), SLOTS, &mut rng);
+        agrees(&b.build("fc"), &picture(shape, &mut rng), SLOTS, &mut rng);
+    }
 }
 
 #[test]

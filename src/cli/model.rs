@@ -47,12 +47,7 @@ pub fn class_name(model: &Model, class: usize) -> String {
 pub fn input(model: &Model, picture: &Picture, fit: Fit) -> Outcome<(Tensor<f64>, Vec<String>)> {
     let input = model.input();
     let fitted = picture.fit(input.shape.channels, input.shape.height, input.shape.width, fit)?;
-    let mut planes = fitted.planes;
-    for (c, plane) in planes.chunks_exact_mut(input.shape.plane()).enumerate() {
-        let (mean, std) = (input.mean[c], input.std[c]);
-        plane.iter_mut().for_each(|v| *v = (*v - mean) / std);
-    }
     let tensor =
-        Tensor::new(input.shape, planes).map_err(|e| super::failure::explain("the picture does not fit the network", &e))?;
+        input.normalise(&fitted.planes).map_err(|e| super::failure::explain("the picture does not fit the network", &e))?;
     Ok((tensor, fitted.notes))
 }

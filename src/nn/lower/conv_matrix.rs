@@ -1,5 +1,6 @@
 //! A convolution, or a pooling, between two layouts.
 
+use super::dense::keep_one;
 use super::rotations::ConvRotations;
 use crate::circuits::SlotMatrix;
 use crate::nn::layout::Layout;
@@ -97,6 +98,7 @@ impl ConvMatrix {
 
         let rotations = ConvRotations::new(input, output, &window, weights.groups).into_lists();
         let mut matrix = Self { weights, slots, sources, targets, starts, factors, rotations };
+        keep_one(&mut matrix.rotations);
         // The rotations are those of a kernel without zeros.
         if matrix.weights.weight.contains(&0.0) {
             matrix.drop_empty_diagonals();
@@ -111,6 +113,7 @@ impl ConvMatrix {
             rotations.iter().copied().filter(|r| self.has_weight(o, i, *r as usize)).collect()
         });
         self.rotations = kept.collect();
+        keep_one(&mut self.rotations);
     }
 
     /// Whether any weight on a diagonal is not zero: looks no further than the first one.

@@ -68,6 +68,7 @@ impl DenseMatrix {
         let mut matrix = Self { weights, slots, block, outputs, elements, rotations };
         if matrix.weights.weight.contains(&0.0) {
             matrix.rotations = nonzero_rotations(&matrix);
+            keep_one(&mut matrix.rotations);
         }
         matrix
     }
@@ -112,6 +113,13 @@ impl SlotMatrix for DenseMatrix {
                 _ => 0.0,
             };
         }
+    }
+}
+
+/// A matrix of zeros keeps one diagonal: circuits take no empty matrix, and the bias still has to be added to something.
+pub(super) fn keep_one(rotations: &mut [Vec<u32>]) {
+    if rotations.iter().all(Vec::is_empty) {
+        rotations[0].push(0);
     }
 }
 
