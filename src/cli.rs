@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
 mod bench;
+mod client;
 mod dataset;
 mod demo;
 mod doctor;
@@ -16,6 +17,8 @@ mod params;
 mod picture;
 mod plan;
 mod progress;
+mod server;
+mod split;
 mod system;
 
 use failure::{Class, Failure, Outcome};
@@ -63,6 +66,14 @@ enum Command {
     Eval(eval::Eval),
     /// What a network costs encrypted, before any key exists
     Plan(plan::PlanCommand),
+    /// Client: make a secret key, and the evaluation keys a server needs for a network
+    Keygen(split::Keygen),
+    /// Client: encrypt a picture
+    Encrypt(split::Encrypt),
+    /// Server: run a network on an encrypted picture
+    Run(split::Run),
+    /// Client: decrypt an answer
+    Decrypt(split::Decrypt),
     /// What a file is: a model, a picture, keys, a ciphertext
     Inspect(inspect::Inspect),
     /// What this machine offers: processor, memory, kernels
@@ -79,6 +90,10 @@ impl Command {
             Command::Demo(demo) => demo.run(global),
             Command::Eval(eval) => eval.run(global),
             Command::Plan(plan) => plan.run(global),
+            Command::Keygen(keygen) => keygen.run(global),
+            Command::Encrypt(encrypt) => encrypt.run(global),
+            Command::Run(run) => run.run(global),
+            Command::Decrypt(decrypt) => decrypt.run(global),
             Command::Inspect(inspect) => inspect.run(global),
             Command::Doctor(doctor) => doctor.run(global),
             Command::Params(params) => params.run(),
@@ -91,7 +106,8 @@ impl Command {
             Command::Demo(demo) => demo.json,
             Command::Eval(eval) => eval.json,
             Command::Plan(plan) => plan.json,
-            Command::Inspect(_) => false,
+            Command::Decrypt(decrypt) => decrypt.json,
+            Command::Keygen(_) | Command::Encrypt(_) | Command::Run(_) | Command::Inspect(_) => false,
             Command::Doctor(doctor) => doctor.json,
             Command::Params(params) => params.json(),
             Command::Bench(bench) => bench.json(),

@@ -78,7 +78,7 @@ pub enum WireError {
         supported: u16,
     },
     /// A file of another kind.
-    #[error("the file holds a {found}, where a {expected} is needed")]
+    #[error("this is a file of kind `{found}`, and one of kind `{expected}` is needed")]
     Kind {
         /// In the file.
         found: String,

@@ -69,7 +69,7 @@ fn save(dir: &Path, name: &str, image: impl Into<DynamicImage>) -> PathBuf {
 fn help_and_usage() {
     let help = finish(Command::new(env!("CARGO_BIN_EXE_cipherlens")).arg("--help"));
     assert_eq!(help.code, 0);
-    for name in ["demo", "eval", "plan", "inspect", "doctor", "params", "bench"] {
+    for name in ["demo", "keygen", "encrypt", "run", "decrypt", "eval", "plan", "inspect", "doctor", "params", "bench"] {
         assert!(help.stdout.contains(name), "{name} is missing in:\n{}", help.stdout);
     }
     for args in [&["nonsense"][..], &["demo", "--threads", "0"], &["eval", "--clear"], &["demo", "--fit", "sideways"]] {
@@ -298,4 +298,64 @@ fn inspect_names_what_a_file_is() {
     std::fs::write(&text, "hello").expect("a file can be written");
     run(&["inspect", &text]).refused(3, &["no file that this program knows"]);
     run(&["inspect", &path(dir.path(), "missing")]).refused(3, &["No such file"]);
+}
+
+#[test]
+fn client_and_server_work_through_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| path(dir.path(), name);
+    let model = TinyModel::default().save(dir.path());
+    save(dir.path(), "blue.png", pictures::plain("blue", 30));
+    let keygen = |out: &str, allow: bool| {
+        let mut args = vec!["keygen", "--model", &model, "--preset", "insecure-toy", "-o", out];
+        args.extend(allow.then_some("--allow-insecure"));
+        run(&args)
+    };
+    let (keys, others) = (file("keys"), file("others"));
+    keygen(&keys, false).refused(4, &["insecure-toy", "--allow-insecure"]);
+    for out in [&keys, &others] {
+        let made = keygen(out, true);
+        assert_eq!(made.code, 0, "{}", made.stderr);
+    }
+    keygen(&keys, true).refused(3, &["secret.key exists already"]);
+    let (secret, evaluation) = (format!("{keys}/secret.key"), format!("{keys}/evaluation.keys"));
+    let (picture, sent, answer) = (file("blue.png"), file("sent.ct"), file("answer.ct"));
+
+    let encrypt = |key: &str, allow: bool| {
+        let mut args = vec!["encrypt", &picture, "--model", &model, "--key", key, "-o", &sent];
+        args.extend(allow.then_some("--allow-insecure"));
+        run(&args)
+    };
+    encrypt(&secret, false).refused(4, &["protects nothing"]);
+    encrypt(&evaluation, true).refused(4, &["secret key"]);
+    assert_eq!(encrypt(&secret, true).code, 0);
+
+    let server = |keys: &str, input: &str| run(&["run", input, "--model", &model, "--keys", keys, "-o", &answer]);
+    server(&secret, &sent).refused(4, &["kind `secret key`", "kind `evaluation keys`"]);
+    server(&format!("{others}/evaluation.keys"), &sent).refused(4, &["key"]);
+    server(&evaluation, &evaluation).refused(4, &["kind `ciphertext`"]);
+    let done = server(&evaluation, &sent);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+
+    let decrypt = |key: &str, input: &str, more: &[&str]| {
+        run(&[&["decrypt", input, "--model", &model, "--key", key, "--allow-insecure"], more].concat())
+    };
+    let label = decrypt(&secret, &answer, &["--quiet"]);
+    assert_eq!(label.stdout, "blue\n", "{}", label.stderr);
+    assert!(decrypt(&secret, &answer, &["--json"]).json()["logits"].is_null(), "logits are shown on request only");
+    let shown = decrypt(&secret, &answer, &["--json", "--logits"]).json();
+    assert_eq!(shown["logits"].as_array().map(Vec::len), Some(3));
+    decrypt(&format!("{others}/secret.key"), &answer, &[]).refused(4, &["key"]);
+    decrypt(&secret, &secret, &[]).refused(4, &["kind `ciphertext`"]);
+
+    assert!(run(&["inspect", &sent]).stdout.contains("insecure-toy"));
+    // A file cut short and one with a flipped bit.
+    let bytes = std::fs::read(&sent).expect("it was written");
+    std::fs::write(&sent, &bytes[..bytes.len() - 1]).expect("a file can be written");
+    server(&evaluation, &sent).refused(3, &["cut short"]);
+    let mut flipped = bytes;
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    std::fs::write(&sent, &flipped).expect("a file can be written");
+    server(&evaluation, &sent).refused(3, &["damaged"]);
 }

@@ -1,6 +1,6 @@
 //! Files of parameters, keys and ciphertexts: what is written can be used when read; whatever was changed is refused by
 //! a typed error.
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, clippy::type_complexity)]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;

@@ -1,21 +1,20 @@
 //! `cipherlens demo`: a picture is encrypted, classified without being decrypted, and the answer decrypted and compared.
 //!
-//! [`client`] holds the secret key; [`server`] is given the evaluation keys and a ciphertext and nothing else. They run in
+//! [`Client`] holds the secret key; [`Server`] is given the evaluation keys and a ciphertext and nothing else. They run in
 //! one process here, and share nothing but what is handed over.
 
-mod client;
 mod report;
-mod server;
 
-use super::failure::{Class, Failure, Outcome, explain};
+use super::client::Client;
+use super::failure::{Outcome, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::{Fit, Picture};
+use super::plan::Costs;
 use super::progress::CountBar;
+use super::server::Server;
 use super::{Global, model, params, plan, system};
 use cipherlens::nn::clear::Network;
-use client::Client;
 use report::{Report, Seconds};
-use server::Server;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -66,9 +65,9 @@ impl Demo {
         let (input, notes) = model::input(&network, &picture, self.fit)?;
 
         let clock = Instant::now();
-        let prepared = plan::prepare(&network, &self.preset)?;
+        let prepared = plan::prepare(&network, &self.preset, Costs::Measured)?;
         let planning = clock.elapsed().as_secs_f64();
-        let (params, lowered) = (&prepared.params, &prepared.lowered);
+        let params = &prepared.params;
         if talk {
             say!("picture   {image}");
             notes.iter().for_each(|note| say!("          {note}"));
@@ -83,7 +82,7 @@ impl Demo {
             plan::print(&prepared);
             say!();
         }
-        self.check_memory(&prepared.plan)?;
+        plan::check_memory(&prepared.plan)?;
         let clear = Network::<f64>::new(&network).evaluate(&input).map_err(|e| explain("cannot evaluate the network", &e))?;
 
         // The client: keys, then the picture as shards, encrypted.
@@ -94,12 +93,11 @@ impl Demo {
         let clock = Instant::now();
         let client = Client::new(&prepared, self.seed)?;
         let bar = CountBar::new(global.progress_mode(), count, "evaluation keys");
-        let keys = client.evaluation_keys(prepared.plan.keys(), &|| bar.advance())?;
+        let keys = client.evaluation_keys(prepared.plan.keys(), self.seed, &|| bar.advance())?;
         bar.finish();
         let keygen = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
-        let shards = lowered.input.pack(&input).map_err(|e| explain("cannot lay the picture out", &e))?;
-        let encrypted = client.encrypt(&shards, prepared.plan.input_level())?;
+        let encrypted = client.encrypt(&prepared, &input, self.seed)?;
         let encrypt = clock.elapsed().as_secs_f64();
         let ciphertext_bytes = 4 * encrypted.words.len() as u64;
         if talk {
@@ -110,7 +108,7 @@ impl Demo {
         // The server: no secret key, no picture.
         let server = Server::new(&prepared, keys)?;
         let clock = Instant::now();
-        let answer = server.run(&encrypted, global.progress_mode())?;
+        let answer = server.run(server.expand(&encrypted)?, global.progress_mode())?;
         let run = clock.elapsed().as_secs_f64();
         if talk {
             say!("server    is done after {} and returns {} ciphertext(s)", seconds(run), answer.shards());
@@ -118,15 +116,14 @@ impl Demo {
 
         // The client again.
         let clock = Instant::now();
-        let slots = client.decrypt(&answer)?;
-        let logits = lowered.output.unpack(&slots).map_err(|e| explain("cannot read the answer", &e))?;
+        let logits = client.decrypt(&prepared, &answer)?;
         let decrypt = clock.elapsed().as_secs_f64();
         if talk {
-            say!("client    decrypts {} numbers", logits.shape().len());
+            say!("client    decrypts {} numbers", logits.len());
             say!();
         }
         let times = Seconds { plan: planning, keygen, encrypt, run, decrypt };
-        let mut report = Report::new(&network, &prepared, clear.values(), logits.values(), times)?;
+        let mut report = Report::new(&network, &prepared, clear.values(), &logits, times)?;
         report.model_file = model_file;
         report.image = image;
         report.notes = notes;
@@ -139,19 +136,5 @@ impl Demo {
             report.print(global.quiet)
         }
         report.check()
-    }
-
-    /// Refuses a run whose keys alone exceed the memory that is there.
-    fn check_memory(&self, plan: &cipherlens::plan::Plan) -> Outcome {
-        let available = system::memory_bytes().1.into_iter().chain(system::memory_limit_bytes()).min();
-        match available {
-            Some(available) if plan.key_bytes() > available => Err(Failure::new(
-                Class::Resources,
-                "this machine has too little memory for the run",
-                format!("the evaluation keys take {} and {} is available", bytes(plan.key_bytes()), bytes(available)),
-                "close other programs, use a smaller preset, or a machine with more memory",
-            )),
-            _ => Ok(()),
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! How the command fails: what happened, why, what to do, and a stable exit code.
 
 use cipherlens::backend::BackendError;
+use cipherlens::circuits::CircuitError;
 use cipherlens::ckks::CkksError;
 use cipherlens::plan::PlanError;
 use cipherlens::wire::WireError;
@@ -107,16 +108,37 @@ pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     reasons
 }
 
-/// The first error of a type in a source chain.
+/// The first error of a type in a source chain. A transparent error is no link of its chain (its source is that of the error
+/// inside), so those of the library are opened here.
 pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(e) = next {
         if let Some(found) = e.downcast_ref::<T>() {
             return Some(found);
         }
-        next = e.source();
+        next = inside(e).or_else(|| e.source());
     }
     None
+}
+
+fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<PlanError>() {
+        Some(PlanError::Ckks(e)) => return Some(e),
+        Some(PlanError::Params(e)) => return Some(e),
+        _ => {}
+    }
+    match error.downcast_ref::<CkksError>() {
+        Some(CkksError::Backend(e)) => return Some(e),
+        Some(CkksError::Params(e)) => return Some(e),
+        _ => {}
+    }
+    if let Some(CircuitError::Ckks(e)) = error.downcast_ref() {
+        return Some(e);
+    }
+    match error.downcast_ref::<WireError>() {
+        Some(WireError::Scheme(e)) => Some(e),
+        _ => None,
+    }
 }
 
 /// Turns an error of the library into a failure: class and advice come from the innermost error that is known.
@@ -124,6 +146,7 @@ pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failur
     let known = find(error)
         .and_then(of_backend)
         .or_else(|| find(error).and_then(of_scheme))
+        .or_else(|| find(error).and_then(of_circuit))
         .or_else(|| find(error).and_then(of_plan))
         .or_else(|| find(error).and_then(of_file));
     let (class, advice) = known.unwrap_or((Class::Bug, BUG_ADVICE));
@@ -160,12 +183,22 @@ fn of_scheme(error: &CkksError) -> Known {
     }
 }
 
+/// What to do where levels do not suffice.
+const MORE_LEVELS: &str = "`cipherlens params list` shows how many levels each preset has; or make the network shallower";
+
+fn of_circuit(error: &CircuitError) -> Known {
+    match error {
+        CircuitError::LevelsExhausted { .. } => Some((Class::Numeric, MORE_LEVELS)),
+        CircuitError::EmptyMatrix => Some((Class::BadInput, "look at the weights of this layer: they are all zero")),
+        CircuitError::Polynomial(_) => Some((Class::BadInput, "look at the coefficients of this activation")),
+        _ => None,
+    }
+}
+
 fn of_plan(error: &PlanError) -> Known {
     match error {
-        PlanError::LevelsExhausted { .. } => Some((
-            Class::Numeric,
-            "`cipherlens params list` shows how many levels each preset has; or make the network shallower",
-        )),
+        PlanError::LevelsExhausted { .. } => Some((Class::Numeric, MORE_LEVELS)),
+        PlanError::Input { .. } => Some((Class::WrongKey, "encrypt the picture again, for this network and preset")),
         _ => None,
     }
 }
@@ -173,6 +206,7 @@ fn of_plan(error: &PlanError) -> Known {
 fn of_file(error: &WireError) -> Known {
     match error {
         WireError::Io { action: "write", .. } => Some((Class::Resources, "check the place, its permissions and free space")),
+        WireError::Origin { .. } => Some((Class::WrongKey, "use keys, ciphertexts and parameters that were made together")),
         WireError::Kind { .. } => Some((Class::WrongKey, "name the right file; `cipherlens inspect` tells what a file is")),
         WireError::Version { .. } => Some((Class::BadInput, "use the version of cipherlens that wrote it, or make it again")),
         _ => Some((Class::BadInput, "the file is damaged or not what it should be: copy or make it again")),
@@ -186,6 +220,7 @@ pub const BUG_ADVICE: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cipherlens::ckks::{KeyKind, Level};
 
     #[derive(Debug, thiserror::Error)]
     #[error("outer: {0}")]
@@ -204,6 +239,17 @@ mod tests {
         assert_eq!(chain(&Repeats(Inner(3))), vec!["outer: inner 3"]);
         let e = Wraps(BackendError::OutOfMemory { op: "mod_up", bytes: 7 });
         assert_eq!(chain(&e).len(), 2);
+    }
+
+    #[test]
+    fn known_errors_are_found_inside_transparent_ones() {
+        let missing = CkksError::MissingKey { kind: KeyKind::Relin, level: Level(3), have: "no keys".into() };
+        let e = PlanError::Layer { layer: "act1".into(), source: CircuitError::Ckks(missing) };
+        let failure = explain("the encrypted run failed", &e);
+        assert_eq!(failure.class, Class::WrongKey);
+        assert!(failure.to_string().contains("act1") && failure.to_string().contains("level 3"), "{failure}");
+        let e = WireError::Scheme(CkksError::Backend(BackendError::OutOfMemory { op: "upload", bytes: 9 }));
+        assert_eq!(explain("cannot read keys", &e).class, Class::Resources);
     }
 
     #[test]

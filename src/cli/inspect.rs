@@ -2,9 +2,10 @@
 
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say};
+use super::params::hex;
 use super::picture::Picture;
 use super::{Global, model};
-use cipherlens::wire::{WireError, container};
+use cipherlens::wire::{WireError, container, objects};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,11 @@ fn inspect_container(path: &Path) -> Outcome {
     let kind = container::kind_of(path).map_err(failed)?;
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     say!("{kind}, cipherlens format {}, {}", container::VERSION, bytes(size));
+    if let Some(origin) = objects::read_origin(path).map_err(failed)? {
+        let warning = if origin.insecure { " (NO security, tests only)" } else { "" };
+        say!("parameter set {}{warning}, fingerprint {}", origin.preset, hex(&origin.fingerprint[..16]));
+        say!("made with secret key {}", origin.key_id);
+    }
     Ok(())
 }
 

@@ -43,6 +43,28 @@ pub fn class_name(model: &Model, class: usize) -> String {
     model.classes().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
+/// One of the likeliest classes.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Likely {
+    /// Its name.
+    pub class: String,
+    /// Its logit.
+    pub logit: f64,
+    /// Its softmax.
+    pub probability: f64,
+}
+
+/// The `count` likeliest classes, likeliest first.
+pub fn likeliest(model: &Model, logits: &[f64], count: usize) -> Vec<Likely> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    let largest = order.first().map_or(0.0, |&c| logits[c]);
+    let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
+    let likely =
+        |&c: &usize| Likely { class: class_name(model, c), logit: logits[c], probability: (logits[c] - largest).exp() / total };
+    order.iter().take(count).map(likely).collect()
+}
+
 /// A picture as a model's input, `(pixel - mean) / std` per channel, and what was changed on the way.
 pub fn input(model: &Model, picture: &Picture, fit: Fit) -> Outcome<(Tensor<f64>, Vec<String>)> {
     let input = model.input();

@@ -2,7 +2,7 @@
 
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
-use super::{Global, model, params};
+use super::{Global, model, params, system};
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::Params;
 use cipherlens::nn::{self, LowerOptions, Lowered, Model};
@@ -27,7 +27,7 @@ impl PlanCommand {
     /// Plans and prints.
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(self.model.as_deref())?;
-        let prepared = prepare(&network, &self.preset)?;
+        let prepared = prepare(&network, &self.preset, Costs::Measured)?;
         if self.json {
             let mut object = json(&prepared);
             object["model"] = network.name().into();
@@ -53,8 +53,17 @@ pub struct Prepared {
     pub plan: Plan,
 }
 
-/// Lowers and plans a network; unit costs are measured here.
-pub fn prepare(network: &Model, preset: &str) -> Outcome<Prepared> {
+/// Which unit costs a plan is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Costs {
+    /// Timed on this machine.
+    Measured,
+    /// The same everywhere: client and server, on different machines, come to the same plan and hence the same keys.
+    Typical,
+}
+
+/// Lowers and plans a network.
+pub fn prepare(network: &Model, preset: &str, costs: Costs) -> Outcome<Prepared> {
     let params = params::open(preset)?;
     let backend = CpuBackend::new(params.tables().clone()).map_err(|e| explain("cannot start the CPU kernels", &e))?;
     let backend: Arc<dyn Backend> = Arc::new(backend);
@@ -62,10 +71,27 @@ pub fn prepare(network: &Model, preset: &str) -> Outcome<Prepared> {
     let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).map_err(|e| {
         Failure::from_error(Class::BadInput, what(), &e, "change the network; README.md, \"Your own model\", lists what runs")
     })?;
-    let cost = CostModel::measure(&backend).map_err(|e| explain("cannot measure this machine", &e))?;
-    let options = PlanOptions { cost: Some(cost), ..PlanOptions::default() };
+    let cost = match costs {
+        Costs::Measured => Some(CostModel::measure(&backend).map_err(|e| explain("cannot measure this machine", &e))?),
+        Costs::Typical => None,
+    };
+    let options = PlanOptions { cost, ..PlanOptions::default() };
     let plan = Plan::new(&lowered.program, &params, &options).map_err(|e| explain(what(), &e))?;
     Ok(Prepared { params, backend, lowered, plan })
+}
+
+/// Refuses a run that would take more memory than there is.
+pub fn check_memory(plan: &Plan) -> Outcome {
+    let available = system::memory_bytes().1.into_iter().chain(system::memory_limit_bytes()).min();
+    match available {
+        Some(available) if plan.peak_bytes() > available => Err(Failure::new(
+            Class::Resources,
+            "this machine has too little memory for the run",
+            format!("it would hold about {} and {} is available", bytes(plan.peak_bytes()), bytes(available)),
+            "close other programs, use a smaller preset, or a machine with more memory",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The plan as a table.
@@ -114,7 +140,12 @@ pub fn print(prepared: &Prepared) {
     ]);
     table.print("  ");
     say!();
-    say!("{} evaluation keys, {}; estimates are from kernels timed on this machine", plan.keys().len(), bytes(plan.key_bytes()));
+    say!(
+        "{} evaluation keys, {}; about {} of memory at most; seconds are estimated from kernels timed on this machine",
+        plan.keys().len(),
+        bytes(plan.key_bytes()),
+        bytes(plan.peak_bytes())
+    );
 }
 
 /// The plan as JSON.
@@ -124,7 +155,7 @@ pub fn json(prepared: &Prepared) -> serde_json::Value {
         "preset": params.name(), "backend": backend.name(), "log_n": params.log_n(), "log_qp": params.log_qp(),
         "security_bits": params.security_bits_claim(), "input_level": plan.input_level().0,
         "input_shards": lowered.program.input_shards, "max_shards": plan.max_shards(), "counts": plan.counts(),
-        "keys": plan.keys().len(), "key_bytes": plan.key_bytes(), "estimated_seconds": plan.seconds(),
+        "keys": plan.keys().len(), "key_bytes": plan.key_bytes(), "peak_bytes": plan.peak_bytes(), "estimated_seconds": plan.seconds(),
         "layers": plan.layers(),
     })
 }

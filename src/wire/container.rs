@@ -453,7 +453,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, _) = sample(dir.path());
         let error = Reader::<Meta>::open(&path, Kind::SecretKey).unwrap_err();
-        assert_eq!(error.to_string(), "the file holds a ciphertext, where a secret key is needed");
+        assert_eq!(error.to_string(), "this is a file of kind `ciphertext`, and one of kind `secret key` is needed");
         assert_eq!(kind_of(&path).unwrap(), Kind::Ciphertext);
         let mut bytes = fs::read(&path).unwrap();
         bytes[8] = 9;

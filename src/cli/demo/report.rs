@@ -1,7 +1,7 @@
 //! What the demo found.
 
 use crate::cli::failure::{Class, Failure, Outcome};
-use crate::cli::model::class_name;
+use crate::cli::model::{Likely, class_name, likeliest};
 use crate::cli::output::{Align, Table, bytes, grouped, say, seconds};
 use crate::cli::plan::Prepared;
 use cipherlens::nn::Model;
@@ -24,17 +24,6 @@ pub struct Seconds {
     pub run: f64,
     /// Decrypting, decoding, unpacking.
     pub decrypt: f64,
-}
-
-/// One of the likeliest classes.
-#[derive(Debug, Clone, Serialize)]
-pub struct Likely {
-    /// Its name.
-    pub class: String,
-    /// Its logit, decrypted.
-    pub logit: f64,
-    /// Its softmax.
-    pub probability: f64,
 }
 
 /// Everything worth knowing about a run; `--json` prints it as it is.
@@ -92,6 +81,8 @@ pub struct Report {
     pub seconds: Seconds,
     /// What the plan said `run` would take.
     pub estimated_run_seconds: f64,
+    /// What the plan said the peak would be.
+    pub estimated_peak_bytes: u64,
     /// Peak memory of this process, client and server together.
     pub peak_rss_bytes: Option<u64>,
     /// Rotations, shard by shard.
@@ -127,16 +118,8 @@ impl Report {
         let max_abs_logit_error = errors.iter().copied().fold(0.0, f64::max);
         let largest = |v: &[f64]| v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let logit_range = largest(clear) - clear.iter().copied().fold(f64::INFINITY, f64::min);
-        let mut order: Vec<usize> = (0..logits.len()).collect();
-        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-        let total: f64 = logits.iter().map(|l| (l - largest(logits)).exp()).sum();
-        let likely = |&c: &usize| Likely {
-            class: class_name(network, c),
-            logit: logits[c],
-            probability: (logits[c] - largest(logits)).exp() / total,
-        };
-        // The first of equals, as in `order`.
-        let clear_class = (0..clear.len()).rev().max_by(|&a, &b| clear[a].total_cmp(&clear[b])).unwrap_or(0);
+        let top = likeliest(network, logits, 3);
+        let label = |top: &[Likely]| top.first().map_or(String::new(), |l| l.class.clone());
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             model: network.name().into(),
@@ -153,9 +136,9 @@ impl Report {
             input_shards: prepared.lowered.program.input_shards,
             max_shards: plan.max_shards(),
             levels: plan.input_level().0,
-            label: class_name(network, order[0]),
-            clear_label: class_name(network, clear_class),
-            top: order.iter().take(3).map(likely).collect(),
+            label: label(&top),
+            clear_label: label(&likeliest(network, clear, 1)),
+            top,
             logits: logits.to_vec(),
             clear_logits: clear.to_vec(),
             max_abs_logit_error,
@@ -164,6 +147,7 @@ impl Report {
             precision_bits: (logit_range / max_abs_logit_error).log2(),
             seconds,
             estimated_run_seconds: plan.seconds(),
+            estimated_peak_bytes: plan.peak_bytes(),
             peak_rss_bytes: None,
             rotations: counts.rotations,
             key_switches: counts.key_switches,

@@ -1,8 +1,8 @@
 //! The server's side: a network, evaluation keys, ciphertexts. Nothing here can decrypt.
 
-use crate::cli::failure::{Outcome, explain};
-use crate::cli::plan::Prepared;
-use crate::cli::progress::{Mode, Progress};
+use super::failure::{Outcome, explain};
+use super::plan::Prepared;
+use super::progress::{Mode, Progress};
 use cipherlens::circuits::EncryptedEngine;
 use cipherlens::ckks::{Ciphertext, Evaluator, KeySet, SeededCiphertext};
 use cipherlens::plan::{self, Plan, PlannedStep};
@@ -17,17 +17,21 @@ pub struct Server<'a> {
 
 impl<'a> Server<'a> {
     /// A server with a client's evaluation keys.
-    pub fn new(prepared: &'a Prepared, keys: Arc<KeySet>) -> Outcome<Self> {
-        let evaluator = Evaluator::new(prepared.params.clone(), prepared.backend.clone(), keys)
+    pub fn new(prepared: &'a Prepared, keys: KeySet) -> Outcome<Self> {
+        let evaluator = Evaluator::new(prepared.params.clone(), prepared.backend.clone(), Arc::new(keys))
             .map_err(|e| explain("the evaluation keys do not fit", &e))?;
         Ok(Self { plan: &prepared.plan, engine: EncryptedEngine::new(evaluator) })
     }
 
-    /// Runs the network on an encrypted picture.
-    pub fn run(&self, input: &SeededCiphertext, mode: Mode) -> Outcome<Arc<Ciphertext>> {
+    /// The whole ciphertext of which a client sent one half and a seed.
+    pub fn expand(&self, input: &SeededCiphertext) -> Outcome<Ciphertext> {
         let evaluator = self.engine.evaluator();
         let input = input.expand(evaluator.params(), evaluator.backend().as_ref());
-        let input = input.map_err(|e| explain("the encrypted picture cannot be used", &e))?;
+        input.map_err(|e| explain("the encrypted picture cannot be used", &e))
+    }
+
+    /// Runs the network on an encrypted picture.
+    pub fn run(&self, input: Ciphertext, mode: Mode) -> Outcome<Arc<Ciphertext>> {
         let watcher = Watcher::new(self.plan, mode);
         let answer = plan::execute(self.plan, &self.engine, Arc::new(input), &watcher);
         watcher.finish();

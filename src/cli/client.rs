@@ -1,0 +1,82 @@
+//! The client's side: the secret key, the picture, the answer.
+
+use super::failure::{Class, Failure, Outcome, explain};
+use super::plan::Prepared;
+use cipherlens::backend::Backend;
+use cipherlens::ckks::{
+    Ciphertext, CkksError, Decryptor, Encoder, Encryptor, KeyGenerator, KeyRequest, KeySet, Level, Params, PlainForm,
+    RandomSource, SecretKey, SeededCiphertext,
+};
+use cipherlens::nn::Tensor;
+use std::sync::Arc;
+
+/// Holder of the secret key.
+pub struct Client {
+    params: Arc<Params>,
+    backend: Arc<dyn Backend>,
+    secret: SecretKey,
+    encoder: Encoder,
+}
+
+/// Randomness for one purpose; a seed gives the same again and no security.
+fn random(seed: Option<u64>, purpose: u64) -> Result<RandomSource, CkksError> {
+    match seed {
+        Some(seed) => Ok(RandomSource::insecure_seeded(seed.wrapping_mul(4).wrapping_add(purpose))),
+        None => RandomSource::from_os(),
+    }
+}
+
+impl Client {
+    /// A client with a fresh secret key.
+    pub fn new(prepared: &Prepared, seed: Option<u64>) -> Outcome<Self> {
+        let make = || {
+            let generator = KeyGenerator::new(&prepared.params, prepared.backend.clone(), random(seed, 0)?)?;
+            generator.secret_key()
+        };
+        make().map(|secret| Self::with_secret(prepared, secret)).map_err(|e| explain("cannot make a secret key", &e))
+    }
+
+    /// A client with a secret key it has.
+    pub fn with_secret(prepared: &Prepared, secret: SecretKey) -> Self {
+        let (params, backend) = (prepared.params.clone(), prepared.backend.clone());
+        Self { encoder: Encoder::new(params.clone(), backend.clone()), params, backend, secret }
+    }
+
+    /// The secret key.
+    pub fn secret(&self) -> &SecretKey {
+        &self.secret
+    }
+
+    /// The keys a server needs, and no others; `made` is called after each.
+    pub fn evaluation_keys(&self, requests: &[KeyRequest], seed: Option<u64>, made: &(dyn Fn() + Sync)) -> Outcome<KeySet> {
+        let make = || {
+            let generator = KeyGenerator::new(&self.params, self.backend.clone(), random(seed, 1)?)?;
+            generator.generate_with(&self.secret, requests, made)
+        };
+        make().map_err(|e| explain("cannot make the evaluation keys", &e))
+    }
+
+    /// Lays a picture out over shards and encrypts it at the level where the network begins. Half of each ciphertext is a
+    /// seed, so that is what is sent.
+    pub fn encrypt(&self, prepared: &Prepared, picture: &Tensor<f64>, seed: Option<u64>) -> Outcome<SeededCiphertext> {
+        let shards = prepared.lowered.input.pack(picture).map_err(|e| explain("cannot lay the picture out", &e))?;
+        let encrypt = |level: Level| {
+            let (scale, basis) = (self.params.scale(level), self.params.window(level));
+            let plain = self.encoder.encode_shards(&shards, scale, basis, PlainForm::Plain)?;
+            let encryptor = Encryptor::new(&self.params, self.backend.clone(), random(seed, 2)?)?;
+            encryptor.encrypt_seeded(&self.secret, &plain)
+        };
+        encrypt(prepared.plan.input_level()).map_err(|e| explain("cannot encrypt the picture", &e))
+    }
+
+    /// The logits in an answer.
+    pub fn decrypt(&self, prepared: &Prepared, answer: &Ciphertext) -> Outcome<Vec<f64>> {
+        let decrypt = || Decryptor::new(&self.params, self.backend.clone())?.decrypt_real(&self.secret, answer);
+        let slots = decrypt().map_err(|e| explain("cannot decrypt the answer", &e))?;
+        let logits = prepared.lowered.output.unpack(&slots).map_err(|e| {
+            let advice = "decrypt what `cipherlens run` wrote, with the same model";
+            Failure::from_error(Class::BadInput, "this is not the answer of this network", &e, advice)
+        })?;
+        Ok(logits.values().to_vec())
+    }
+}

@@ -1,0 +1,246 @@
+//! `cipherlens keygen`, `encrypt`, `run`, `decrypt`: client and server as different people with different files.
+//!
+//! Both sides derive the plan from the same model file and preset, with the same unit costs, so the keys that `keygen`
+//! makes are the keys that `run` needs.
+
+use super::client::Client;
+use super::failure::{Class, Failure, Outcome, explain};
+use super::output::{bytes, say, seconds};
+use super::picture::{Fit, Picture};
+use super::plan::{Costs, Prepared, check_memory, prepare};
+use super::progress::CountBar;
+use super::server::Server;
+use super::{Global, model, params};
+use cipherlens::nn::Model;
+use cipherlens::wire::{WireError, objects};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Client: make a secret key, and the evaluation keys a server needs for a network
+#[derive(Debug, clap::Args)]
+pub struct Keygen {
+    /// Model file the keys are for [default: the embedded network]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Parameter set
+    #[arg(long, short, value_name = "PRESET", default_value = params::DEFAULT_PRESET)]
+    preset: String,
+    /// Folder for secret.key (keep it) and evaluation.keys (send them to the server)
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    insecure: AllowInsecure,
+}
+
+/// Client: encrypt a picture
+#[derive(Debug, clap::Args)]
+pub struct Encrypt {
+    /// Picture of any size
+    picture: PathBuf,
+    /// Model file [default: the embedded network]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// The secret key that `keygen` made
+    #[arg(long, short, value_name = "FILE")]
+    key: PathBuf,
+    /// How the picture is brought to the network's size
+    #[arg(long, value_enum, default_value_t)]
+    fit: Fit,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    insecure: AllowInsecure,
+}
+
+/// Server: run a network on an encrypted picture
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// The encrypted picture
+    ciphertext: PathBuf,
+    /// Model file [default: the embedded network]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// The evaluation keys that the client's `keygen` made
+    #[arg(long, short, value_name = "FILE")]
+    keys: PathBuf,
+    /// File to write the encrypted answer to
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// Client: decrypt an answer
+#[derive(Debug, clap::Args)]
+pub struct Decrypt {
+    /// The encrypted answer
+    ciphertext: PathBuf,
+    /// Model file [default: the embedded network]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// The secret key that `keygen` made
+    #[arg(long, short, value_name = "FILE")]
+    key: PathBuf,
+    /// Also print the logits. Do not hand them back to the server: approximate results tell it about the key
+    #[arg(long)]
+    logits: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    insecure: AllowInsecure,
+}
+
+/// What a client does not do unless told.
+#[derive(Debug, clap::Args)]
+struct AllowInsecure {
+    /// Work with a parameter set that gives no security (tests only)
+    #[arg(long)]
+    allow_insecure: bool,
+}
+
+impl AllowInsecure {
+    fn check(&self, prepared: &Prepared) -> Outcome {
+        if self.allow_insecure || !prepared.params.is_insecure() {
+            return Ok(());
+        }
+        let what = format!("preset `{}` protects nothing", prepared.params.name());
+        let why = "it is for tests: whoever has a ciphertext can decrypt it";
+        Err(Failure::new(Class::WrongKey, what, why, "use a preset with 128 bits of security, or --allow-insecure in a test"))
+    }
+}
+
+fn unusable(path: &Path) -> impl FnOnce(WireError) -> Failure {
+    let what = format!("cannot use {}", path.display());
+    move |e| explain(what, &e)
+}
+
+/// The network planned for the parameter set that a file belongs to.
+fn prepare_for(network: &Model, path: &Path) -> Outcome<Prepared> {
+    let origin = objects::read_origin(path).map_err(unusable(path))?;
+    match origin {
+        Some(origin) => prepare(network, &origin.preset, Costs::Typical),
+        None => Err(Failure::new(
+            Class::WrongKey,
+            format!("cannot use {}", path.display()),
+            "the file holds a parameter set alone",
+            "name a key or a ciphertext; `cipherlens inspect` tells what a file is",
+        )),
+    }
+}
+
+fn size(path: &Path) -> String {
+    bytes(std::fs::metadata(path).map_or(0, |m| m.len()))
+}
+
+impl Keygen {
+    /// Makes the keys.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let (network, _) = model::open(self.model.as_deref())?;
+        let prepared = prepare(&network, &self.preset, Costs::Typical)?;
+        self.insecure.check(&prepared)?;
+        check_memory(&prepared.plan)?;
+        std::fs::create_dir_all(&self.output).map_err(|e| {
+            let what = format!("cannot make the folder {}", self.output.display());
+            Failure::from_error(Class::Resources, what, &e, "name a folder that you may write to")
+        })?;
+        let clock = Instant::now();
+        let client = Client::new(&prepared, None)?;
+        let bar = CountBar::new(global.progress_mode(), prepared.plan.keys().len(), "evaluation keys");
+        let keys = client.evaluation_keys(prepared.plan.keys(), None, &|| bar.advance())?;
+        bar.finish();
+        let (secret_path, keys_path) = (self.output.join("secret.key"), self.output.join("evaluation.keys"));
+        if secret_path.exists() {
+            let what = format!("{} exists already", secret_path.display());
+            let why = "overwriting a secret key would make everything encrypted with it unreadable";
+            return Err(Failure::new(Class::BadInput, what, why, "name another folder, or move the key away"));
+        }
+        let backend = prepared.backend.as_ref();
+        objects::write_evaluation_keys(&keys_path, &prepared.params, backend, &keys).map_err(unusable(&keys_path))?;
+        objects::write_secret_key(&secret_path, &prepared.params, client.secret()).map_err(unusable(&secret_path))?;
+        if !global.quiet {
+            say!("{}: keep it, it decrypts everything", secret_path.display());
+            say!("{}: {} keys, {}, for the server", keys_path.display(), keys.len(), size(&keys_path));
+            say!("made in {}", seconds(clock.elapsed().as_secs_f64()));
+        }
+        Ok(())
+    }
+}
+
+impl Encrypt {
+    /// Encrypts.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let picture = Picture::open(&self.picture)?;
+        let (network, _) = model::open(self.model.as_deref())?;
+        let (input, notes) = model::input(&network, &picture, self.fit)?;
+        let prepared = prepare_for(&network, &self.key)?;
+        self.insecure.check(&prepared)?;
+        let secret = objects::read_secret_key(&self.key, &prepared.params).map_err(unusable(&self.key))?;
+        let encrypted = Client::with_secret(&prepared, secret).encrypt(&prepared, &input, None)?;
+        objects::write_seeded_ciphertext(&self.output, &prepared.params, &encrypted).map_err(unusable(&self.output))?;
+        if !global.quiet {
+            notes.iter().for_each(|note| say!("{note}"));
+            let shards = encrypted.shards(&prepared.params);
+            say!("{}: {shards} ciphertexts, {}, for the server", self.output.display(), size(&self.output));
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// Runs the network.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let (network, _) = model::open(self.model.as_deref())?;
+        let prepared = prepare_for(&network, &self.keys)?;
+        check_memory(&prepared.plan)?;
+        let (params, backend) = (&prepared.params, prepared.backend.as_ref());
+        let input = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
+        let keys = objects::read_evaluation_keys(&self.keys, params, backend).map_err(unusable(&self.keys))?;
+        let clock = Instant::now();
+        let answer = Server::new(&prepared, keys)?.run(input, global.progress_mode())?;
+        objects::write_ciphertext(&self.output, params, backend, &answer).map_err(unusable(&self.output))?;
+        if !global.quiet {
+            let spent = seconds(clock.elapsed().as_secs_f64());
+            say!("{}: the encrypted answer, {}, for the client; it took {spent}", self.output.display(), size(&self.output));
+        }
+        Ok(())
+    }
+}
+
+impl Decrypt {
+    /// Decrypts.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let (network, _) = model::open(self.model.as_deref())?;
+        let prepared = prepare_for(&network, &self.key)?;
+        self.insecure.check(&prepared)?;
+        let (params, backend) = (&prepared.params, prepared.backend.as_ref());
+        let secret = objects::read_secret_key(&self.key, params).map_err(unusable(&self.key))?;
+        let answer = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
+        let logits = Client::with_secret(&prepared, secret).decrypt(&prepared, &answer)?;
+        let top = model::likeliest(&network, &logits, 3);
+        let label = top.first().map_or(String::new(), |l| l.class.clone());
+        if self.json {
+            let classes: Vec<&str> = top.iter().map(|l| l.class.as_str()).collect();
+            let mut object = serde_json::json!({ "label": label, "top": classes });
+            if self.logits {
+                object["logits"] = logits.into();
+            }
+            say!("{object}");
+            return Ok(());
+        }
+        if global.quiet {
+            say!("{label}");
+            return Ok(());
+        }
+        for (rank, likely) in top.iter().enumerate() {
+            say!("{}. {}", rank + 1, likely.class);
+        }
+        if self.logits {
+            say!();
+            for (class, logit) in logits.iter().enumerate() {
+                say!("{logit:>12.6}  {}", model::class_name(&network, class));
+            }
+            say!("Do not hand these numbers back to the server: they tell it about your key.");
+        }
+        Ok(())
+    }
+}
