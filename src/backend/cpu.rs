@@ -96,9 +96,7 @@ impl Backend for CpuBackend {
     }
 
     fn alloc(&self, shape: Shape) -> Result<Buffer> {
-        let mut words = self.pool.take(shape.words());
-        words.as_mut_slice().fill(0);
-        Ok(Buffer::from_host(shape, words))
+        Ok(Buffer::from_host(shape, self.pool.take_zeroed(shape.words())))
     }
 
     fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer> {

@@ -16,31 +16,61 @@ pub struct AlignedWords {
 }
 
 /// An allocation and its aligned part.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Block {
-    words: Vec<u32>,
+    memory: Memory,
+    /// First aligned word.
     start: usize,
+    /// Aligned words there are.
+    capacity: usize,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// From the allocator.
+    Heap(Vec<u32>),
+    /// Pages of their own, large if the system has them, so that the allocator's heap is left alone.
+    Pages(memmap2::MmapMut),
+}
+
+impl Memory {
+    fn words(&self) -> &[u32] {
+        match self {
+            Self::Heap(words) => words,
+            Self::Pages(pages) => bytemuck::cast_slice(pages),
+        }
+    }
+    fn words_mut(&mut self) -> &mut [u32] {
+        match self {
+            Self::Heap(words) => words,
+            Self::Pages(pages) => bytemuck::cast_slice_mut(pages),
+        }
+    }
 }
 
 impl Block {
     /// At least `len` aligned zeros.
     fn zeroed(len: usize) -> Self {
-        // Large blocks start on a large page. Untouched words of the allocation cost nothing.
-        let align = if len >= 2 * PAGE { PAGE } else { LINE };
-        let words = vec![0u32; len + align];
-        let misplaced = words.as_ptr() as usize / 4 % align;
-        let mut block = Self { words, start: (align - misplaced) % align };
-        if align == PAGE {
-            large_pages(block.aligned());
+        Self::pages(len).unwrap_or_else(|| Self::aligned(Memory::Heap(vec![0u32; len + LINE]), len, LINE))
+    }
+
+    fn aligned(memory: Memory, capacity: usize, align: usize) -> Self {
+        let misplaced = memory.words().as_ptr() as usize / 4 % align;
+        Self { memory, start: (align - misplaced) % align, capacity }
+    }
+
+    /// Large blocks start on a large page and end with one. Untouched words of a mapping cost nothing.
+    fn pages(len: usize) -> Option<Self> {
+        if len < 2 * PAGE {
+            return None;
         }
-        block
-    }
-    /// Aligned words there are.
-    fn capacity(&self) -> usize {
-        self.words.len() - self.start
-    }
-    fn aligned(&mut self) -> &mut [u32] {
-        &mut self.words[self.start..]
+        let capacity = len.next_multiple_of(PAGE);
+        let pages = memmap2::MmapMut::map_anon((capacity + PAGE) * 4).ok()?;
+        #[cfg(target_os = "linux")]
+        // Where large pages are given on demand only: with small ones, address translation is half the cost of streaming
+        // a key. A refusal is harmless.
+        let _ = pages.advise(memmap2::Advice::HugePage);
+        Some(Self::aligned(Memory::Pages(pages), capacity, PAGE))
     }
 }
 
@@ -59,11 +89,11 @@ impl AlignedWords {
     }
     /// The words.
     pub fn as_slice(&self) -> &[u32] {
-        &self.block.words[self.block.start..][..self.len]
+        &self.block.memory.words()[self.block.start..][..self.len]
     }
     /// The words, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [u32] {
-        &mut self.block.words[self.block.start..][..self.len]
+        &mut self.block.memory.words_mut()[self.block.start..][..self.len]
     }
 }
 
@@ -78,62 +108,100 @@ impl Clone for AlignedWords {
 impl Drop for AlignedWords {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            pool.put(std::mem::take(&mut self.block));
+            pool.put(std::mem::replace(&mut self.block, Block::zeroed(0)));
         }
     }
 }
 
-/// Memory of dropped buffers, kept for the next ones.
+/// Memory of dropped buffers, kept for the next ones. What is in use and what is kept never exceed what was once in use
+/// by more than [`Pool::SLACK`], so the pool adds little to a process's peak.
 #[derive(Debug, Default)]
 pub struct Pool {
-    free: Mutex<Vec<Block>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Kept blocks, oldest first.
+    free: Vec<Block>,
+    /// Words of them.
+    kept: usize,
+    /// Words of blocks in use.
+    used: usize,
+    /// The most there ever were in use.
+    peak: usize,
+}
+
+impl State {
+    /// Gives the oldest blocks back to the system until the bound holds; the caller drops them without the lock.
+    fn trim(&mut self) -> Vec<Block> {
+        self.peak = self.peak.max(self.used);
+        let mut count = 0;
+        while self.used + self.kept > self.peak + Pool::SLACK && count < self.free.len() {
+            self.kept -= self.free[count].capacity;
+            count += 1;
+        }
+        self.free.drain(..count).collect()
+    }
 }
 
 impl Pool {
-    /// Words kept at most.
-    const LIMIT: usize = (768 << 20) / 4;
+    /// Words kept beyond the peak of use.
+    const SLACK: usize = (256 << 20) / 4;
     /// Smaller buffers are left to the allocator.
     const SMALLEST: usize = (16 << 10) / 4;
 
     /// `len` words of any content.
     pub fn take(self: &Arc<Self>, len: usize) -> AlignedWords {
-        if len < Self::SMALLEST {
-            return AlignedWords::zeroed(len);
+        self.recycled(len).unwrap_or_else(|| self.fresh(len))
+    }
+
+    /// `len` zeros.
+    pub fn take_zeroed(self: &Arc<Self>, len: usize) -> AlignedWords {
+        match self.recycled(len) {
+            Some(mut words) => {
+                words.as_mut_slice().fill(0);
+                words
+            }
+            None => self.fresh(len),
         }
-        let recycled = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            // The tightest that fits, unless it would waste more than a quarter (beyond what aligning it left over).
-            let slack = len / 4 + if len >= 2 * PAGE { PAGE } else { LINE };
-            let fits = |block: &Block| (len..=len + slack).contains(&block.capacity());
-            let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].capacity());
-            best.map(|i| free.swap_remove(i))
-        };
-        AlignedWords { block: recycled.unwrap_or_else(|| Block::zeroed(len)), len, pool: Some(self.clone()) }
+    }
+
+    fn fresh(self: &Arc<Self>, len: usize) -> AlignedWords {
+        let mut words = AlignedWords::zeroed(len);
+        if len >= Self::SMALLEST {
+            words.pool = Some(self.clone());
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.used += words.block.capacity;
+            let dropped = state.trim();
+            drop(state);
+            drop(dropped);
+        }
+        words
+    }
+
+    /// The tightest block that fits, unless it is more than twice as large.
+    fn recycled(self: &Arc<Self>, len: usize) -> Option<AlignedWords> {
+        if len < Self::SMALLEST {
+            return None;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |block: &Block| (len..=2 * len).contains(&block.capacity);
+        let best = (0..state.free.len()).filter(|&i| fits(&state.free[i])).min_by_key(|&i| state.free[i].capacity)?;
+        let block = state.free.remove(best);
+        state.kept -= block.capacity;
+        state.used += block.capacity;
+        state.peak = state.peak.max(state.used);
+        Some(AlignedWords { block, len, pool: Some(self.clone()) })
     }
 
     fn put(&self, block: Block) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(block);
-        let mut kept: usize = free.iter().map(Block::capacity).sum();
-        while kept > Self::LIMIT {
-            kept -= free.remove(0).capacity();
-        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.used -= block.capacity;
+        state.kept += block.capacity;
+        state.free.push(block);
+        let dropped = state.trim();
+        drop(state);
+        drop(dropped);
     }
 }
-
-/// Asks for large pages where the system gives them on demand only: with small ones, address translation is half the cost
-/// of streaming a key.
-#[cfg(target_os = "linux")]
-fn large_pages(words: &mut [u32]) {
-    const MADV_HUGEPAGE: std::ffi::c_int = 14;
-    unsafe extern "C" {
-        fn madvise(addr: *mut std::ffi::c_void, len: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
-    }
-    let whole = words.len() / PAGE * PAGE;
-    // SAFETY: the range lies within the allocation and starts on a page; the advice changes how pages are backed, not their
-    // content, and a refusal is harmless.
-    unsafe { madvise(words.as_mut_ptr().cast(), whole * 4, MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn large_pages(_words: &mut [u32]) {}
