@@ -252,11 +252,34 @@ fn a_seed_repeats_a_run_and_is_marked() {
 }
 
 #[test]
+fn every_kernel_set_and_thread_count_gives_the_same_answer_bit_for_bit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = TinyModel::default().save(dir.path());
+    let args = ["demo", "--json", "--model", &model, "--preset", "insecure-small", "--seed", "11"];
+    let usual = run(&args).json();
+    let one_thread = finish(Command::new(env!("CARGO_BIN_EXE_cipherlens")).args(args).args(["--threads", "1"])).json();
+    assert_eq!(usual["logits"], one_thread["logits"]);
+    let mut compared = 0;
+    for isa in ["scalar", "avx2", "avx512"] {
+        let other = finish(command(&args).env("CIPHERLENS_CPU", isa));
+        if other.code == 5 {
+            println!("{isa} is not available here");
+            continue;
+        }
+        let other = other.json();
+        assert_eq!(other["backend"], format!("cpu-{isa}"));
+        assert_eq!(usual["logits"], other["logits"], "{isa}");
+        compared += 1;
+    }
+    assert!(compared > 0);
+}
+
+#[test]
 fn plans_say_what_the_run_then_does() {
     let dir = tempfile::tempdir().expect("a directory");
     let model = TinyModel::default().save(dir.path());
-    let plan = run(&["plan", &model, "--preset", "insecure-toy", "--json"]).json();
-    let report = run(&["demo", "--json", "--model", &model, "--preset", "insecure-toy"]).json();
+    let plan = run(&["plan", &model, "--preset", "insecure-toy", "--typical-costs", "--json"]).json();
+    let report = run(&["demo", "--json", "--model", &model, "--preset", "insecure-toy", "--seed", "3"]).json();
     assert_eq!(plan["counts"]["rotations"], report["rotations"]);
     assert_eq!(plan["counts"]["key_switches"], report["key_switches"]);
     assert_eq!(plan["key_bytes"], report["key_bytes"]);

@@ -65,7 +65,9 @@ impl Demo {
         let (input, notes) = model::input(&network, &picture, self.fit)?;
 
         let clock = Instant::now();
-        let prepared = plan::prepare(&network, &self.preset, Costs::Measured)?;
+        // A seeded run is to be repeatable, on any machine.
+        let costs = if self.seed.is_some() { Costs::Typical } else { Costs::Measured };
+        let prepared = plan::prepare(&network, &self.preset, costs)?;
         let planning = clock.elapsed().as_secs_f64();
         let params = &prepared.params;
         if talk {
@@ -79,7 +81,7 @@ impl Demo {
                 );
             }
             say!();
-            plan::print(&prepared);
+            plan::print(&prepared, costs);
             say!();
         }
         plan::check_memory(&prepared.plan)?;

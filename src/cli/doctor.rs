@@ -1,9 +1,8 @@
 //! `cipherlens doctor`: what this machine offers.
 
-use super::failure::{Outcome, explain};
-use super::output::{bytes, say};
-use super::{Global, system};
-use cipherlens::backend::{Backend, cpu::CpuBackend};
+use super::failure::Outcome;
+use super::output::{bytes, say, seconds};
+use super::{Global, model, params, plan, system};
 
 /// What this machine offers: processor, memory, kernels
 #[derive(Debug, clap::Args)]
@@ -20,13 +19,18 @@ impl Doctor {
         let limit = system::memory_limit_bytes();
         let features = system::cpu_features();
         let threads = rayon::current_num_threads();
-        let kernels = kernels()?;
+        // The demo's plan, priced with kernels timed here: what a first run will take.
+        let (network, _) = model::open(None)?;
+        let prepared = plan::prepare(&network, params::DEFAULT_PRESET, plan::Costs::Measured)?;
+        let (kernels, needed) = (prepared.backend.name(), prepared.plan.peak_bytes());
+        let fits = plan::check_memory(&prepared.plan).is_ok();
         if self.json {
             let features: serde_json::Map<_, _> = features.iter().map(|(n, has)| (n.to_string(), (*has).into())).collect();
             let object = serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"), "os": std::env::consts::OS, "arch": std::env::consts::ARCH,
                 "cpu": system::cpu_name(), "cores": system::cores(), "threads": threads, "features": features, "backend": kernels,
                 "memory_bytes": total, "memory_available_bytes": available, "memory_limit_bytes": limit, "gpu": null,
+                "demo": { "peak_bytes": needed, "fits": fits, "estimated_seconds": prepared.plan.seconds() },
             });
             say!("{object}");
             return Ok(());
@@ -46,14 +50,9 @@ impl Doctor {
         if let Some(limit) = limit {
             say!("            limited to {} for this process group", bytes(limit));
         }
+        let verdict = if fits { "fits" } else { "does NOT fit" };
+        say!("demo        about {} of memory, which {verdict}; about {}", bytes(needed), seconds(prepared.plan.seconds()));
         say!("GPU         not used: this build computes on the processor only");
         Ok(())
     }
-}
-
-/// The kernels that would run.
-fn kernels() -> Outcome<&'static str> {
-    let params = super::params::open("insecure-tiny")?;
-    let backend = CpuBackend::new(params.tables().clone()).map_err(|e| explain("cannot start the CPU kernels", &e))?;
-    Ok(backend.name())
 }

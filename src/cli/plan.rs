@@ -18,6 +18,9 @@ pub struct PlanCommand {
     /// Parameter set
     #[arg(long, short, value_name = "PRESET", default_value = params::DEFAULT_PRESET)]
     preset: String,
+    /// Do not time this machine: plan with the same unit costs everywhere, as `keygen` and `run` do
+    #[arg(long)]
+    typical_costs: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -27,7 +30,8 @@ impl PlanCommand {
     /// Plans and prints.
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(self.model.as_deref())?;
-        let prepared = prepare(&network, &self.preset, Costs::Measured)?;
+        let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
+        let prepared = prepare(&network, &self.preset, costs)?;
         if self.json {
             let mut object = json(&prepared);
             object["model"] = network.name().into();
@@ -35,7 +39,7 @@ impl PlanCommand {
             say!("{object}");
         } else {
             say!("{} ({file}): {} weights, input {}", network.name(), grouped(network.weights()), network.input().shape);
-            print(&prepared);
+            print(&prepared, costs);
         }
         Ok(())
     }
@@ -95,7 +99,7 @@ pub fn check_memory(plan: &Plan) -> Outcome {
 }
 
 /// The plan as a table.
-pub fn print(prepared: &Prepared) {
+pub fn print(prepared: &Prepared, costs: Costs) {
     let Prepared { params, plan, .. } = prepared;
     let counts = plan.counts();
     say!(
@@ -140,8 +144,12 @@ pub fn print(prepared: &Prepared) {
     ]);
     table.print("  ");
     say!();
+    let source = match costs {
+        Costs::Measured => "kernels timed on this machine",
+        Costs::Typical => "typical kernels, not this machine's",
+    };
     say!(
-        "{} evaluation keys, {}; about {} of memory at most; seconds are estimated from kernels timed on this machine",
+        "{} evaluation keys, {}; about {} of memory at most; seconds are estimated from {source}",
         plan.keys().len(),
         bytes(plan.key_bytes()),
         bytes(plan.peak_bytes())
