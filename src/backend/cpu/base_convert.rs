@@ -10,8 +10,8 @@ use crate::math::{BaseConversion, Modulus, RnsTables};
 
 /// Words of a tile: a tile of all source limbs stays in the first-level cache.
 pub const TILE: usize = 256;
-/// Target limbs of a block of constants.
-const BLOCK: usize = 8;
+/// Target limbs of a block of constants, at most.
+pub const BLOCK: usize = 8;
 /// Products that fit an accumulator.
 const TERMS: usize = 16;
 /// Products that fit a folded accumulator.
@@ -28,7 +28,9 @@ pub struct Packed {
     from: usize,
     /// Moduli of the targets.
     moduli: Vec<Modulus>,
-    /// `[target / BLOCK][term][BLOCK]`; term 0 is the quotient's.
+    /// Target limbs of a block: even blocks, so that none is left with few.
+    block: usize,
+    /// `[target / block][term][block]`; term 0 is the quotient's.
     constants: Vec<u32>,
 }
 
@@ -36,15 +38,17 @@ impl Packed {
     /// For the target limbs `rows` of a conversion over these tables.
     pub fn new(tables: &RnsTables, conversion: &BaseConversion, rows: std::ops::Range<usize>) -> Self {
         let from = conversion.from.len();
-        let mut constants = vec![0; rows.len().div_ceil(BLOCK) * (from + 1) * BLOCK];
+        let blocks = rows.len().div_ceil(BLOCK).max(1);
+        let block = rows.len().div_ceil(blocks);
+        let mut constants = vec![0; blocks * (from + 1) * block];
         for (j, row) in rows.clone().enumerate() {
-            let block = &mut constants[j / BLOCK * (from + 1) * BLOCK..];
-            block[j % BLOCK] = conversion.neg_product[row];
+            let at = &mut constants[j / block * (from + 1) * block + j % block..];
+            at[0] = conversion.neg_product[row];
             for i in 0..from {
-                block[(i + 1) * BLOCK + j % BLOCK] = conversion.matrix[row * from + i];
+                at[(i + 1) * block] = conversion.matrix[row * from + i];
             }
         }
-        Self { from, moduli: conversion.to.limbs()[rows].iter().map(|&l| *tables.modulus(l)).collect(), constants }
+        Self { from, moduli: conversion.to.limbs()[rows].iter().map(|&l| *tables.modulus(l)).collect(), block, constants }
     }
     /// Source limbs.
     pub fn from(&self) -> usize {
@@ -104,7 +108,8 @@ unsafe fn convert_outputs<L: Lanes, const M: usize>(
     (out, to): (&[*mut u32], usize),
 ) {
     let from = packed.from;
-    let constants = packed.constants[first / BLOCK * (from + 1) * BLOCK + first % BLOCK..].as_ptr();
+    let block = packed.block;
+    let constants = packed.constants[first / block * (from + 1) * block + first % block..].as_ptr();
     let mut at = 0;
     while at < span.len {
         let mut sums = [l.zero(); M];
@@ -123,7 +128,7 @@ unsafe fn convert_outputs<L: Lanes, const M: usize>(
                         l.prefetch(word.wrapping_add(TILE));
                     }
                     let y = l.factor(l.load(word));
-                    let row = constants.add((i + 1) * BLOCK);
+                    let row = constants.add((i + 1) * block);
                     for (m, sum) in sums.iter_mut().enumerate() {
                         *sum = l.mac(*sum, y, l.factor_splat(l.splat(*row.add(m))));
                     }
@@ -163,7 +168,7 @@ unsafe fn convert_body<L: Lanes>(l: L, span: Span, packed: &Packed, at: usize, o
         let len = TILE.min(span.len - tile);
         let mut first = 0;
         while first < out.len() {
-            let count = (BLOCK - first % BLOCK).min(out.len() - first).min(L::OUTPUTS);
+            let count = (packed.block - first % packed.block).min(out.len() - first).min(L::OUTPUTS);
             // SAFETY: the caller's promise: the tile lies within the span.
             unsafe {
                 let span = Span { y: span.y.add(tile), u: span.u.add(tile), stride: span.stride, len };

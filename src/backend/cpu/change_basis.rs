@@ -2,7 +2,7 @@
 
 use super::base_convert::{Packed, padded};
 use super::parallel::{self, Shared};
-use super::stages::{GROUP_BYTES, Job, SOURCE_BYTES, Source, group};
+use super::stages::{GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, elementwise, ntt};
 use crate::backend::Shape;
@@ -53,9 +53,8 @@ impl CpuBackend {
             let sources: Vec<_> =
                 (0..count).map(|c| Source { conversion, y: (y, c * dropped * stride), stride, u: (u, c * n) }).collect();
             self.quotients(&sources);
-            let size = group(target, count * n * 4, GROUP_BYTES);
-            for start in (0..target).step_by(size) {
-                let end = target.min(start + size);
+            for group in Groups::new(target, count * n * 4, GROUP_BYTES).of(0..target) {
+                let (start, end) = (group.start, group.end);
                 let place = |c: usize, j: usize| ((first + c) * target + j) * n;
                 let jobs: Vec<_> = sources
                     .iter()

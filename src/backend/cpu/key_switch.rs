@@ -11,7 +11,7 @@ use super::base_convert::{Packed, padded};
 use super::check::DigitLayout;
 use super::inner_product::{self, Term};
 use super::parallel::{self, Shared};
-use super::stages::{GROUP_BYTES, Job, Source, group};
+use super::stages::{GROUP_BYTES, Groups, Job, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
 use crate::backend::{GadgetPlan, PolySelect, Shape};
@@ -59,7 +59,8 @@ impl CpuBackend {
         let mut y = self.pool.take(batch * 2 * special * stride);
         let mut u = self.pool.take(batch * 2 * n);
         let (y, u) = (Shared::new(y.as_mut_slice()), Shared::new(u.as_mut_slice()));
-        let size = group(extended, batch * digits * stride * 4, GROUP_BYTES);
+        let groups = Groups::new(extended, batch * digits * stride * 4, GROUP_BYTES);
+        let size = groups.largest;
         let mut t = self.pool.take(batch * digits * size * stride);
         let t = Shared::new(t.as_mut_slice());
 
@@ -70,8 +71,8 @@ impl CpuBackend {
             let dropped: Vec<_> = (0..2 * count)
                 .map(|p| Source { conversion: down, y: (y, p * special * stride), stride, u: (u, p * n) })
                 .collect();
-            let groups = |from: usize, to: usize| (from..to).step_by(size).map(move |start| (start, to.min(start + size)));
-            for (start, end) in groups(window, extended).chain(groups(0, window)) {
+            for group in groups.of(window..extended).chain(groups.of(0..window)) {
+                let (start, end) = (group.start, group.end);
                 let digit_at = |c: usize, k: usize, limb: usize| ((c * digits + k) * size + limb - start) * stride;
                 let out_at = |p: usize, limb: usize| ((2 * first + p) * window + limb) * n;
                 if start == 0 {

@@ -3,7 +3,7 @@
 use super::base_convert::{Packed, padded};
 use super::check::DigitLayout;
 use super::parallel::{self, Shared};
-use super::stages::{GROUP_BYTES, Job, SOURCE_BYTES, Source, group};
+use super::stages::{GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
 use crate::backend::{GadgetPlan, PolySelect, Shape};
@@ -82,9 +82,8 @@ impl CpuBackend {
         for first in (0..select.count).step_by(batch) {
             let count = batch.min(select.count - first);
             let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
-            let size = group(extended, count * digits * n * 4, GROUP_BYTES);
-            for start in (0..extended).step_by(size) {
-                let end = extended.min(start + size);
+            for group in Groups::new(extended, count * digits * n * 4, GROUP_BYTES).of(0..extended) {
+                let (start, end) = (group.start, group.end);
                 let place = |c: usize, k: usize, limb: usize| (((first + c) * digits + k) * extended + limb) * n;
                 let mut jobs = Vec::new();
                 for (i, source) in sources.iter().enumerate() {

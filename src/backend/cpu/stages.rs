@@ -5,6 +5,7 @@ use super::CpuBackend;
 use super::base_convert::{self, Packed, Span};
 use super::parallel::{self, Shared};
 use crate::math::BaseConversion;
+use std::ops::Range;
 
 /// Bytes of last-level cache that a group of limbs between two stages may take.
 pub const GROUP_BYTES: usize = 8 << 20;
@@ -40,17 +41,36 @@ pub struct Job<'a> {
     pub out: Vec<At>,
 }
 
-/// The number of limbs (or polynomials) to take at once: as many as fit `budget`, a multiple of the threads if that fits,
-/// and no small rest.
-pub fn group(count: usize, bytes: usize, budget: usize) -> usize {
-    let threads = rayon::current_num_threads();
-    let fits = (budget / bytes.max(1)).max(1);
-    if count <= fits {
-        return count.max(1);
+/// How `count` limbs are taken in groups, of as many as fit `budget` at `bytes` each: whole blocks of a conversion for every
+/// thread if they fit, and no small rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Groups {
+    size: usize,
+    /// Limbs of the largest group.
+    pub largest: usize,
+}
+
+impl Groups {
+    /// For at most `count` limbs.
+    pub fn new(count: usize, bytes: usize, budget: usize) -> Self {
+        let threads = rayon::current_num_threads();
+        let fits = (budget / bytes.max(1)).max(threads);
+        let unit = if fits < base_convert::BLOCK { threads } else { threads.max(base_convert::BLOCK) };
+        let size = if count <= fits { count.max(1) } else { fits / unit.min(fits) * unit.min(fits) };
+        Self { size, largest: count.min(size + size / 4) }
     }
-    let fits = fits.max(threads) / threads * threads;
-    // Even groups, still multiples of the threads.
-    count.div_ceil(count.div_ceil(fits)).next_multiple_of(threads).min(fits)
+
+    /// The groups of a range, in order.
+    pub fn of(self, limbs: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let mut start = limbs.start;
+        std::iter::from_fn(move || {
+            let left = limbs.end - start;
+            let take = if left <= self.largest { left } else { self.size };
+            let group = start..start + take;
+            start += take;
+            (take > 0).then_some(group)
+        })
+    }
 }
 
 impl CpuBackend {
