@@ -269,12 +269,27 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer>;
     /// `round(x * prod(incoming) / prod(dropped))` for every polynomial, NTT domain to NTT domain (mod_down, rescale, both merged).
     fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer>;
+    /// Rotations that share digits (hoisting): for each of `rotations`, all shards of `sigma(c0 + k0, k1)` where `(k0, k1)` is
+    /// the digits' product with its key, divided by P. The result is `[rotation][shard][2]` over `plan.window`; `digits` is
+    /// [`Self::mod_up`] of the second halves of `ct`. Each key is read once for all shards.
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+        rotate_digits_by_steps(self, ct, digits, rotations, plan)
+    }
     /// mod_up, key_inner_product and mod_down in one: polys `[selected][2]` over `plan.window`.
     fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
         let digits = self.mod_up(src, select, plan)?;
         let extended = self.key_inner_product(&digits, key, plan)?;
         self.change_basis(&extended, &plan.mod_down)
     }
+}
+
+/// One rotation of [`Backend::rotate_digits`].
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// The Galois element.
+    pub galois: u32,
+    /// Its key; none for the rotation by nothing, a copy.
+    pub key: Option<&'a Buffer>,
 }
 
 /// One term of [`Backend::plain_inner_product`].
@@ -284,4 +299,29 @@ pub struct PlainTerm {
     pub plain: usize,
     /// Index of the ciphertext shard.
     pub source: usize,
+}
+
+/// [`Backend::rotate_digits`] by its definition, kernel after kernel.
+pub fn rotate_digits_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    ct: &Buffer,
+    digits: &Buffer,
+    rotations: &[Rotation<'_>],
+    plan: &GadgetPlan,
+) -> Result<Buffer> {
+    let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
+    let first = backend.select(ct, halves)?;
+    let mut rotated = Vec::with_capacity(rotations.len());
+    for rotation in rotations {
+        rotated.push(match rotation.key {
+            None => backend.duplicate(ct)?,
+            Some(key) => {
+                let extended = backend.key_inner_product(digits, key, plan)?;
+                let mut switched = backend.change_basis(&extended, &plan.mod_down)?;
+                backend.add_plain_assign(&mut switched, halves, &first, &plan.window)?;
+                backend.automorphism(&switched, rotation.galois, &plan.window)?
+            }
+        });
+    }
+    backend.concat(&rotated.iter().collect::<Vec<_>>())
 }

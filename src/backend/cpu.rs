@@ -4,12 +4,13 @@
 //! found when the backend is made. The composites (`mod_up`, `change_basis`, `key_switch`) are fused and blocked so
 //! that intermediate limbs stay in the caches: memory, not arithmetic, is the wall.
 
-use super::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape};
+use super::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Rotation, Shape, rotate_digits_by_steps};
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
 use base_convert::{Packed, padded};
 use inner_product::Term;
 use key_switch::Key;
 use parallel::Shared;
+use rotate_digits::Hoisted;
 use stages::{Job, Source};
 use std::sync::Arc;
 use words::Pool;
@@ -27,6 +28,7 @@ mod lanes;
 mod mod_up;
 mod ntt;
 mod parallel;
+mod rotate_digits;
 mod stages;
 mod words;
 
@@ -353,10 +355,7 @@ impl Backend for CpuBackend {
 
     fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer> {
         self.check_basis(src.shape(), basis, "automorphism")?;
-        let n = self.tables.degree();
-        if galois.is_multiple_of(2) || galois as usize >= 2 * n {
-            return Err(BackendError::Galois { galois, degree: n });
-        }
+        self.check_galois(galois)?;
         let x = self.limbs(self.read(src, "automorphism")?, basis.len());
         let permutation = automorphism::Permutation::new(galois, self.tables.log_n(), self.isa.log_width());
         Ok(self.build(src.shape(), basis, |_, out, p, l| {
@@ -454,6 +453,37 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, words))
     }
 
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+        let op = "rotate_digits";
+        if !key_switch::fusible(plan) {
+            return rotate_digits_by_steps(self, ct, digits, rotations, plan);
+        }
+        self.check_basis(ct.shape(), &plan.window, op)?;
+        check::even(ct.shape(), op)?;
+        self.check_basis(digits.shape(), &plan.extended, op)?;
+        self.check_plan(plan, op)?;
+        self.check_change(&plan.mod_down, op)?;
+        let (n, shards) = (self.tables.degree(), ct.shape().polys / 2);
+        check::same(Shape { polys: shards * plan.digits.len(), ..digits.shape() }, digits.shape(), op)?;
+        let x = Hoisted { ct: self.read(ct, op)?, digits: self.read(digits, op)?, shards };
+        let (size, shape) = (ct.shape().words(), Shape { polys: rotations.len() * ct.shape().polys, ..ct.shape() });
+        let mut words = self.pool.take(shape.words());
+        for (i, rotation) in rotations.iter().enumerate() {
+            let Some(key) = rotation.key else {
+                words.as_mut_slice()[i * size..][..size].copy_from_slice(x.ct);
+                continue;
+            };
+            self.check_galois(rotation.galois)?;
+            self.check_key(digits.shape(), key.shape(), plan, op)?;
+            let key = Key { words: self.read(key, op)?, limbs: key.shape().limbs };
+            let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
+            let out = (Shared::new(words.as_mut_slice()), i * size);
+            let work = shards * plan.extended.len() * n * 16;
+            parallel::region(work, || self.rotate_digits_words(x, key, plan, &permutation, out));
+        }
+        Ok(Buffer::from_host(shape, words))
+    }
+
     fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
         let op = "key_switch";
         if !key_switch::fusible(plan) {
@@ -476,6 +506,12 @@ impl Backend for CpuBackend {
 }
 
 impl CpuBackend {
+    fn check_galois(&self, galois: u32) -> Result<()> {
+        let degree = self.tables.degree();
+        let fits = !galois.is_multiple_of(2) && (galois as usize) < 2 * degree;
+        if fits { Ok(()) } else { Err(BackendError::Galois { galois, degree }) }
+    }
+
     /// The limbs of two equal shapes over a basis.
     #[allow(clippy::type_complexity)]
     fn two<'a>(

@@ -141,11 +141,12 @@ impl Engine for EncryptedEngine {
         Ok(Arc::new(self.evaluator.rotate(x, k as i64)?))
     }
     fn rotate_all(&self, x: &Self::Value, ks: &[usize]) -> Result<Self::Value> {
-        if ks == [0] {
-            return Ok(x.clone());
-        }
+        let ev = &self.evaluator;
         let ks: Vec<i64> = ks.iter().map(|&k| k as i64).collect();
-        Ok(Arc::new(self.concat(&self.evaluator.rotate_many(x, &ks)?)?))
+        let Some(&first) = ks.iter().find(|&&k| k != 0) else { return Ok(x.clone()) };
+        let galois = ev.params().galois_element(first);
+        let gadget = ev.keys().covering(ev.params(), KeyKind::Galois(galois), x.level())?.gadget();
+        Ok(Arc::new(ev.rotate_digits_all(&ev.mod_up(x, gadget)?, x, &ks)?))
     }
     fn select(&self, x: &Self::Value, shards: Range<usize>) -> Result<Self::Value> {
         Ok(Arc::new(self.shards_of(x, shards)?))

@@ -12,7 +12,7 @@ use super::gadget::Gadget;
 use super::keys::{KeyKind, KeySwitchKey};
 use super::params::{Level, Scale};
 use super::plaintext::{PlainForm, Plaintext};
-use crate::backend::{Buffer, PlainTerm};
+use crate::backend::{Buffer, PlainTerm, Rotation};
 use std::sync::Arc;
 
 impl Evaluator {
@@ -77,15 +77,25 @@ impl Evaluator {
 
     /// An automorphism from digits of the same ciphertext.
     pub fn galois_digits(&self, digits: &Digits, ct: &Ciphertext, galois: u32) -> Result<Ciphertext> {
+        self.galois_digits_all(digits, ct, &[galois])
+    }
+
+    /// All rotations of all shards as one value of `ks.len() * shards` shards, those of `ks[0]` first; 0 copies. Each key is
+    /// read once for all shards.
+    pub fn rotate_digits_all(&self, digits: &Digits, ct: &Ciphertext, ks: &[i64]) -> Result<Ciphertext> {
+        let galois: Vec<u32> = ks.iter().map(|&k| self.params.galois_element(k)).collect();
+        self.galois_digits_all(digits, ct, &galois)
+    }
+
+    fn galois_digits_all(&self, digits: &Digits, ct: &Ciphertext, galois: &[u32]) -> Result<Ciphertext> {
         self.check_digits("rotate_digits", digits, ct)?;
-        if galois == 1 {
-            return self.duplicate(ct);
-        }
-        let key = self.exact_key(digits, galois)?;
         let plan = self.params.gadget_plan(&digits.gadget, ct.level)?;
-        let extended = self.backend.key_inner_product(&digits.buffer, key.buffer(), &plan)?;
-        let switched = self.backend.change_basis(&extended, &plan.mod_down)?;
-        self.finish_rotation(ct, switched, galois)
+        let rotation = |&galois: &u32| {
+            let key = if galois == 1 { None } else { Some(self.exact_key(digits, galois)?.buffer()) };
+            Ok(Rotation { galois, key })
+        };
+        let rotations = galois.iter().map(rotation).collect::<Result<Vec<_>>>()?;
+        Ok(ct.with(self.backend.rotate_digits(&ct.buffer, &digits.buffer, &rotations, &plan)?))
     }
 
     /// P times the ciphertext in the extended basis: both halves, special residues 0. The rotation by 0 of a hoisted sum.

@@ -1,0 +1,128 @@
+//! Fused composites give the bits of their steps, on every instruction set.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
+use cipherlens::{
+    backend::{
+        Backend, BackendError, Buffer, PlainTerm, Rotation, Shape,
+        cpu::{CpuBackend, Isa},
+        rotate_digits_by_steps,
+    },
+    ckks::{Level, presets},
+    math::{Basis, RnsTables, primes::closest_primes},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use std::sync::Arc;
+
+#[test]
+fn encoded_inner_product_equals_upload_then_inner_product() {
+    let seed = 4242;
+    println!("seed {seed}");
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    // (log N, limbs, shards, terms of each output): no term, one, a piece, more than a piece, many parts, odd limbs.
+    for (log_n, limbs, shards, lengths) in [
+        (5, 1, 1, vec![1]),
+        (10, 3, 4, vec![0, 7, 40]),
+        (12, 5, 2, vec![6]),
+        (13, 1, 3, vec![131]),
+        (11, 7, 5, vec![12, 13, 1, 0]),
+    ] {
+        let mut primes = closest_primes(30.0, limbs, log_n + 1, &[]).unwrap();
+        primes[0] = closest_primes(24.5, 1, log_n + 1, &primes).unwrap()[0];
+        let tables = Arc::new(RnsTables::new(log_n, &primes).unwrap());
+        let (n, basis) = (tables.degree(), Basis::range(0..limbs));
+        let plains: usize = lengths.iter().sum::<usize>().max(1);
+        let mut random = |polys: usize, extreme: bool| -> Vec<u32> {
+            (0..polys * limbs * n)
+                .map(|i| {
+                    let q = primes[i / n % limbs];
+                    if extreme { q - 1 } else { rng.random_range(0..q) }
+                })
+                .collect()
+        };
+        for extreme in [false, true] {
+            let (ct, plain) = (random(2 * shards, extreme), random(plains, extreme));
+            let mut next = 0;
+            let terms: Vec<Vec<PlainTerm>> = lengths
+                .iter()
+                .map(|&len| {
+                    (0..len)
+                        .map(|t| {
+                            next += 1;
+                            PlainTerm { plain: next - 1, source: (t * 7 + 1) % shards }
+                        })
+                        .collect()
+                })
+                .collect();
+            let fill = |p: usize, l: usize, out: &mut [u32]| out.copy_from_slice(&plain[(p * limbs + l) * n..][..n]);
+            let mut results = Vec::new();
+            for isa in Isa::available() {
+                let backend = CpuBackend::with_isa(tables.clone(), isa);
+                let ct = backend.upload(Shape::new(2 * shards, limbs, n), &ct).unwrap();
+                let fused = backend.encoded_inner_product(&ct, plains, &fill, &terms, &basis).unwrap();
+                let stored = backend.upload_ntt(plains, &basis, &fill).unwrap();
+                let steps = backend.plain_inner_product(&ct, &stored, &terms, &basis).unwrap();
+                assert_eq!(fused.shape(), Shape::new(2 * lengths.len(), limbs, n));
+                let fused = backend.download(&fused).unwrap();
+                assert!(fused == backend.download(&steps).unwrap(), "{} N = 2^{log_n} {lengths:?}", backend.name());
+                results.push(fused);
+            }
+            assert!(results.windows(2).all(|r| r[0] == r[1]), "instruction sets differ");
+        }
+    }
+}
+
+#[test]
+fn rotate_digits_equals_its_steps() {
+    let seed = 4243;
+    println!("seed {seed}");
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    for (preset, level, alpha, shards) in [
+        ("insecure-tiny", 4, 1, 3),
+        ("insecure-toy", 8, 3, 1),
+        ("insecure-toy", 5, 2, 7),
+        ("insecure-toy", 0, 4, 2),
+        ("insecure-deep", 14, 7, 20),
+    ] {
+        let params = presets::by_name(preset).unwrap();
+        let level = Level(level);
+        let gadget = params.gadget(level..=level, alpha).unwrap();
+        let plan = params.gadget_plan(&gadget, level).unwrap();
+        let (tables, n) = (params.tables(), params.degree());
+        let mut random = |polys: usize, basis: &Basis, extreme: bool| -> Vec<u32> {
+            let q = |i: usize| tables.modulus(basis.limbs()[i / n % basis.len()]).value();
+            (0..polys * basis.len() * n).map(|i| if extreme { q(i) - 1 } else { rng.random_range(0..q(i)) }).collect()
+        };
+        let digits = plan.digits.len();
+        for extreme in [false, true] {
+            let ct = random(2 * shards, &plan.window, extreme);
+            let spread = random(shards * digits, &plan.extended, extreme);
+            let keys: Vec<_> = (0..2).map(|_| random(2 * digits, &plan.extended, extreme)).collect();
+            let mut results = Vec::new();
+            for isa in Isa::available() {
+                let backend = CpuBackend::with_isa(tables.clone(), isa);
+                let upload = |polys: usize, basis: &Basis, words: &[u32]| {
+                    backend.upload(Shape::new(polys, basis.len(), n), words).unwrap()
+                };
+                let ct = upload(2 * shards, &plan.window, &ct);
+                let spread = upload(shards * digits, &plan.extended, &spread);
+                let keys: Vec<Buffer> = keys.iter().map(|k| upload(2 * digits, &plan.extended, k)).collect();
+                let rotations = [
+                    Rotation { galois: 5, key: Some(&keys[0]) },
+                    Rotation { galois: 1, key: None },
+                    Rotation { galois: 2 * n as u32 - 1, key: Some(&keys[1]) },
+                ];
+                let fused = backend.rotate_digits(&ct, &spread, &rotations, &plan).unwrap();
+                let steps = rotate_digits_by_steps(&backend, &ct, &spread, &rotations, &plan).unwrap();
+                assert_eq!(fused.shape(), Shape::new(6 * shards, plan.window.len(), n));
+                let fused = backend.download(&fused).unwrap();
+                assert!(fused == backend.download(&steps).unwrap(), "{} {preset} {level} alpha {alpha}", backend.name());
+                results.push(fused);
+                let even = [Rotation { galois: 4, key: Some(&keys[0]) }];
+                assert!(matches!(backend.rotate_digits(&ct, &spread, &even, &plan), Err(BackendError::Galois { .. })));
+                assert!(matches!(backend.rotate_digits(&spread, &ct, &rotations, &plan), Err(BackendError::Shape { .. })));
+            }
+            assert!(results.windows(2).all(|r| r[0] == r[1]), "instruction sets differ");
+        }
+    }
+}
