@@ -10,7 +10,7 @@ use super::base_convert::{Packed, padded};
 use super::inner_product::{self, Term};
 use super::key_switch::Key;
 use super::parallel::{self, Shared};
-use super::stages::{GROUP_BYTES, Job, SOURCE_BYTES, Source, group};
+use super::stages::{GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
 use super::{CpuBackend, automorphism::Permutation, elementwise, ntt};
 use crate::backend::GadgetPlan;
 
@@ -49,7 +49,8 @@ impl CpuBackend {
         let batch = (SOURCE_BYTES / (2 * special * stride * 4)).clamp(1, x.shards.max(1));
         let mut y = self.pool.take(batch * 2 * special * stride);
         let mut u = self.pool.take(batch * 2 * n);
-        let size = group(window, batch * 2 * stride * 4, GROUP_BYTES);
+        let groups = Groups::new(window, batch * 2 * stride * 4, GROUP_BYTES);
+        let size = groups.largest;
         let mut t = self.pool.take(batch * 2 * size * stride);
         let (y, u, t) = (Shared::new(y.as_mut_slice()), Shared::new(u.as_mut_slice()), Shared::new(t.as_mut_slice()));
         for first in (0..x.shards).step_by(batch) {
@@ -70,8 +71,8 @@ impl CpuBackend {
                 .map(|p| Source { conversion: down, y: (y, p * special * stride), stride, u: (u, p * n) })
                 .collect();
             self.quotients(&dropped);
-            for start in (0..window).step_by(size) {
-                let end = window.min(start + size);
+            for group in groups.of(0..window) {
+                let (start, end) = (group.start, group.end);
                 let place = |p: usize, limb: usize| (p * size + limb - start) * stride;
                 let jobs: Vec<_> = dropped
                     .iter()
