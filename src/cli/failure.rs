@@ -206,6 +206,7 @@ fn of_plan(error: &PlanError) -> Known {
 fn of_file(error: &WireError) -> Known {
     match error {
         WireError::Io { action: "write", .. } => Some((Class::Resources, "check the place, its permissions and free space")),
+        WireError::Io { .. } => Some((Class::BadInput, "name a file that is there and that you may read")),
         WireError::Origin { .. } => Some((Class::WrongKey, "use keys, ciphertexts and parameters that were made together")),
         WireError::Kind { .. } => Some((Class::WrongKey, "name the right file; `cipherlens inspect` tells what a file is")),
         WireError::Version { .. } => Some((Class::BadInput, "use the version of cipherlens that wrote it, or make it again")),
