@@ -1,8 +1,7 @@
 //! The whole key switch, fused: nothing but the key, the input and the output goes through memory.
 //!
 //! Limbs of the extended basis are taken in groups whose digits fit the last-level cache, special limbs first. For a
-//! group, the digits are converted tile by tile; then every limb is one task: its digits are transformed block by
-//! block, multiplied with the key while they are in the first-level cache, and the sums stay there for what comes next:
+//! group, the digits are converted tile by tile; then, limb by limb, the digits are transformed block by block, multiplied with the key while they are in the first-level cache, and the sums stay there for what comes next:
 //! the inverse transform for a special limb, the division by P for a limb of the window (whose converted P-part was
 //! written to the output together with the group's digits, and is transformed in the same block loop). The twiddles of a
 //! limb and its slice of the key are read once for all shards of a batch.
@@ -24,6 +23,21 @@ pub struct Key<'a> {
     /// Limbs of each polynomial.
     pub limbs: usize,
 }
+
+/// What is to be done in one limb of the extended basis.
+#[derive(Debug)]
+struct LimbTask {
+    limb: usize,
+    /// Limbs to transform, with their shard.
+    transforms: Vec<(usize, *mut u32)>,
+    /// Per shard, both halves of the product (which hold the converted P-part for a limb of the window) and its terms.
+    shards: Vec<([*mut u32; 2], Vec<Term>)>,
+}
+
+// SAFETY: only pointers; `run_limb_tasks` answers for them.
+unsafe impl Send for LimbTask {}
+// SAFETY: as above.
+unsafe impl Sync for LimbTask {}
 
 /// Whether a plan has the shape that the fused form takes: `window` then `special`, P dropped and nothing coming in.
 pub fn fusible(plan: &GadgetPlan) -> bool {
@@ -99,78 +113,116 @@ impl CpuBackend {
                 }
                 self.convert(&jobs);
 
-                parallel::each(end - start, (end - start) * count * digits * n * 16, |i| {
-                    let limb = start + i;
-                    let table = self.tables.ntt(plan.extended.limbs()[limb]);
-                    let log_blocks = ntt::log_blocks(self.ntt_isa, table.log_n());
-                    let len = n >> log_blocks;
-                    // The limbs to transform, and the terms of the inner product, per shard.
-                    let mut transforms = Vec::new();
-                    let mut shards = Vec::new();
-                    for c in 0..count {
-                        let poly = select.first + (first + c) * select.stride;
-                        let halves = [0, 1].map(|h| match limb.checked_sub(window) {
-                            Some(s) => y.piece(((2 * c + h) * special + s) * stride, n),
-                            None => out.piece(out_at(2 * c + h, limb), n),
-                        });
-                        let terms: Vec<_> = (0..digits)
-                            .map(|k| {
+                let tasks: Vec<_> = (start..end)
+                    .map(|limb| {
+                        let mut task = LimbTask { limb, transforms: Vec::new(), shards: Vec::new() };
+                        for c in 0..count {
+                            let poly = select.first + (first + c) * select.stride;
+                            let halves = [0, 1].map(|h| match limb.checked_sub(window) {
+                                Some(s) => y.piece(((2 * c + h) * special + s) * stride, n),
+                                None => out.piece(out_at(2 * c + h, limb), n),
+                            });
+                            let mut terms = Vec::with_capacity(digits);
+                            for k in 0..digits {
                                 let x = match layout.own_at(k, limb) {
                                     Some(from) => x[(poly * window + from) * n..][..n].as_ptr(),
                                     None => {
                                         let at = t.piece(digit_at(c, k, limb), n);
-                                        transforms.push((c, at));
+                                        task.transforms.push((c, at));
                                         at.cast_const()
                                     }
                                 };
-                                let key = |half: usize| {
+                                let pair = [0, 1].map(|half| {
                                     let poly = 2 * plan.key_digits[k] + half;
                                     key.words[(poly * key.limbs + plan.key_limbs[limb]) * n..][..n].as_ptr()
-                                };
-                                Term { x, pair: [key(0), key(1)] }
-                            })
-                            .collect();
-                        if limb < window {
-                            transforms.extend(halves.map(|half| (c, half)));
-                        }
-                        shards.push((halves, terms));
-                    }
-                    // SAFETY: all pointers are to whole limbs, the written ones this task's own.
-                    unsafe {
-                        for &(_, at) in &transforms {
-                            ntt::forward_top(self.ntt_isa, at, at, table);
-                        }
-                        for block in 0..1 << log_blocks {
-                            for (c, (halves, terms)) in shards.iter_mut().enumerate() {
-                                // The block's part of the key comes from memory while the first shard is transformed.
-                                let mut key: Vec<_> = terms.iter().flat_map(|term| term.pair).collect();
-                                let mut own: Vec<_> = transforms.iter().filter(|&&(shard, _)| shard == c).collect();
-                                while let Some(&(_, at)) = own.pop() {
-                                    let share = if c == 0 { key.len().div_ceil(own.len() + 1) } else { 0 };
-                                    let ahead = key.split_off(key.len() - share);
-                                    ntt::forward_block(self.ntt_isa, at, at, table, block, &ahead);
-                                }
-                                let out = halves.map(|half| half.add(block * len));
-                                if limb < window {
-                                    let w = (plan.mod_down.tail[limb], plan.mod_down.tail_shoup[limb]);
-                                    inner_product::key_inner_product_divide(self.isa, out, terms, w, len, table.modulus());
-                                } else {
-                                    inner_product::key_inner_product(self.isa, out, terms, len, table.modulus());
-                                }
-                                for term in terms {
-                                    *term = Term { x: term.x.add(len), pair: term.pair.map(|p| p.add(len)) };
-                                }
+                                });
+                                terms.push(Term { x, pair });
                             }
-                        }
-                        if let Some(s) = limb.checked_sub(window) {
-                            for half in shards.iter().flat_map(|(halves, _)| halves) {
-                                ntt::inverse(self.ntt_isa, *half, *half, table, down.inv_hat[s]);
+                            if limb < window {
+                                task.transforms.extend(halves.map(|half| (c, half)));
                             }
+                            task.shards.push((halves, terms));
                         }
-                    }
-                });
+                        task
+                    })
+                    .collect();
+                // SAFETY: all pointers are to whole limbs, those written to each task's own.
+                unsafe { self.run_limb_tasks(&tasks, plan) };
             }
         }
         (shape, words)
+    }
+
+    /// All steps of some limbs: one task a limb on one thread (what a step leaves is in the core's own cache for the next);
+    /// on several threads one loop a step, since whole limbs are too coarse to share out evenly.
+    ///
+    /// # Safety
+    /// The tasks' pointers must be valid for N words, those written to apart from all others.
+    unsafe fn run_limb_tasks(&self, tasks: &[LimbTask], plan: &GadgetPlan) {
+        let blocks = 1 << ntt::log_blocks(self.ntt_isa, self.tables.log_n());
+        let transforms: usize = tasks.iter().map(|task| task.transforms.len()).sum();
+        let work = transforms * self.tables.degree();
+        // SAFETY: the caller's promise; tops, blocks and the rest of a limb are done in this order.
+        unsafe {
+            if rayon::current_num_threads() == 1 {
+                for task in tasks {
+                    (0..task.transforms.len()).for_each(|i| self.limb_top(task, i, plan));
+                    (0..blocks).for_each(|block| self.limb_block(task, block, plan));
+                    (0..2 * task.shards.len()).for_each(|i| self.limb_inverse(task, i, plan));
+                }
+            } else {
+                let tops: Vec<_> = tasks.iter().flat_map(|task| (0..task.transforms.len()).map(move |i| (task, i))).collect();
+                parallel::each(tops.len(), 2 * work, |i| self.limb_top(tops[i].0, tops[i].1, plan));
+                parallel::each(tasks.len() * blocks, 8 * work, |i| self.limb_block(&tasks[i / blocks], i % blocks, plan));
+                let special: Vec<_> = tasks.iter().filter(|task| task.limb >= plan.window.len()).collect();
+                let halves = special.first().map_or(0, |task| 2 * task.shards.len());
+                let work = special.len() * halves * self.tables.degree() * 8;
+                parallel::each(special.len() * halves, work, |i| self.limb_inverse(special[i / halves], i % halves, plan));
+            }
+        }
+    }
+
+    unsafe fn limb_top(&self, task: &LimbTask, i: usize, plan: &GadgetPlan) {
+        let (_, at) = task.transforms[i];
+        // SAFETY: the caller's promise.
+        unsafe { ntt::forward_top(self.ntt_isa, at, at, self.tables.ntt(plan.extended.limbs()[task.limb])) };
+    }
+
+    /// Transforms and products of one block, for all shards.
+    unsafe fn limb_block(&self, task: &LimbTask, block: usize, plan: &GadgetPlan) {
+        let table = self.tables.ntt(plan.extended.limbs()[task.limb]);
+        let len = self.tables.degree() >> ntt::log_blocks(self.ntt_isa, table.log_n());
+        let at = block * len;
+        for (c, (halves, terms)) in task.shards.iter().enumerate() {
+            // SAFETY: the caller's promise: the block lies within the limbs.
+            unsafe {
+                let halves = halves.map(|half| half.add(at));
+                let terms: Vec<_> = terms.iter().map(|t| Term { x: t.x.add(at), pair: t.pair.map(|p| p.add(at)) }).collect();
+                // The block's part of the key comes from memory while the first shard is transformed.
+                let mut key: Vec<_> = terms.iter().flat_map(|term| term.pair).collect();
+                let mut own: Vec<_> = task.transforms.iter().filter(|&&(shard, _)| shard == c).collect();
+                while let Some(&(_, limb)) = own.pop() {
+                    let share = if c == 0 { key.len().div_ceil(own.len() + 1) } else { 0 };
+                    let ahead = key.split_off(key.len() - share);
+                    ntt::forward_block(self.ntt_isa, limb, limb, table, block, &ahead);
+                }
+                if task.limb < plan.window.len() {
+                    let w = (plan.mod_down.tail[task.limb], plan.mod_down.tail_shoup[task.limb]);
+                    inner_product::key_inner_product_divide(self.isa, halves, &terms, w, len, table.modulus());
+                } else {
+                    inner_product::key_inner_product(self.isa, halves, &terms, len, table.modulus());
+                }
+            }
+        }
+    }
+
+    /// The inverse transform of half `i` of a special limb; nothing for a limb of the window.
+    unsafe fn limb_inverse(&self, task: &LimbTask, i: usize, plan: &GadgetPlan) {
+        if let Some(s) = task.limb.checked_sub(plan.window.len()) {
+            let at = task.shards[i / 2].0[i % 2];
+            let table = self.tables.ntt(plan.extended.limbs()[task.limb]);
+            // SAFETY: the caller's promise.
+            unsafe { ntt::inverse(self.ntt_isa, at, at, table, plan.mod_down.conversion.inv_hat[s]) };
+        }
     }
 }

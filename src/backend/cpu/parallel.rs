@@ -10,7 +10,9 @@ pub fn each(count: usize, work: usize, f: impl Fn(usize) + Sync) {
     if count < 2 || work < SMALLEST || rayon::current_num_threads() == 1 {
         (0..count).for_each(f);
     } else {
-        (0..count).into_par_iter().for_each(&f);
+        // Any piece worth a hand-over can be taken by an idle thread.
+        let piece = (SMALLEST.saturating_mul(count) / work).max(1);
+        (0..count).into_par_iter().with_max_len(piece).for_each(&f);
     }
 }
 
