@@ -302,6 +302,10 @@ fn evaluation_counts_labelled_pictures() {
     let limited =
         run(&["eval", "--clear", "--json", "--limit", "3", "--model", &model, "--images", &path(dir.path(), "set")]).json();
     assert_eq!((&limited["images"], &limited["correct"]), (&3.into(), &3.into()), "{limited}");
+    let set = path(dir.path(), "set");
+    let encrypted =
+        run(&["eval", "--encrypted", "--json", "--preset", "insecure-toy", "--model", &model, "--images", &set]).json();
+    assert_eq!((&encrypted["agree"], &encrypted["correct"]), (&9.into(), &9.into()), "{encrypted}");
     let nothing = path(dir.path(), "nothing");
     std::fs::create_dir(&nothing).expect("a directory");
     run(&["eval", "--clear", "--model", &model, "--images", &nothing]).refused(3, &["no pictures"]);

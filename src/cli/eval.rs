@@ -1,4 +1,6 @@
-//! `cipherlens eval`: accuracy of the clear evaluation, with the very polynomials that run encrypted.
+//! `cipherlens eval`: accuracy of the clear evaluation, with the very polynomials that run encrypted, or of encrypted runs.
+
+mod encrypted;
 
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say, seconds};
@@ -22,9 +24,15 @@ pub struct Eval {
     /// Pictures: DIR (one folder a class), or packed:DIR (JPEGs in one file); @CLASS at the end labels all of them
     #[arg(long, value_name = "DIR|packed:DIR", required = true, num_args = 1..)]
     images: Vec<String>,
-    /// Evaluate on clear numbers (the only way so far)
-    #[arg(long, required = true)]
+    /// Evaluate on clear numbers
+    #[arg(long, required_unless_present = "encrypted")]
     clear: bool,
+    /// Run every picture encrypted and compare with the clear evaluation
+    #[arg(long, conflicts_with = "clear")]
+    encrypted: bool,
+    /// Parameter set of encrypted runs
+    #[arg(long, short, value_name = "PRESET", default_value = super::params::DEFAULT_PRESET)]
+    preset: String,
     /// Use at most this many pictures of each --images, evenly spread
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -53,6 +61,15 @@ impl Eval {
             let found = dataset::open(spec, network.classes())?;
             let keep = self.limit.map_or(found.len(), |l| l as usize).min(found.len());
             items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
+        }
+        if self.encrypted {
+            let found = encrypted::run(&network, &self.preset, &items, self.fit, global.progress_mode())?;
+            if self.json {
+                found.print_json()
+            } else {
+                found.print()
+            }
+            return Ok(());
         }
         let clear = Network::<f32>::new(&network);
         let batches: Vec<_> = items.chunks(BATCH).collect();

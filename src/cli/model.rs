@@ -46,6 +46,8 @@ pub fn class_name(model: &Model, class: usize) -> String {
 /// One of the likeliest classes.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Likely {
+    /// Its index.
+    pub index: usize,
     /// Its name.
     pub class: String,
     /// Its logit.
@@ -60,8 +62,12 @@ pub fn likeliest(model: &Model, logits: &[f64], count: usize) -> Vec<Likely> {
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     let largest = order.first().map_or(0.0, |&c| logits[c]);
     let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
-    let likely =
-        |&c: &usize| Likely { class: class_name(model, c), logit: logits[c], probability: (logits[c] - largest).exp() / total };
+    let likely = |&c: &usize| Likely {
+        index: c,
+        class: class_name(model, c),
+        logit: logits[c],
+        probability: (logits[c] - largest).exp() / total,
+    };
     order.iter().take(count).map(likely).collect()
 }
 

@@ -1,0 +1,117 @@
+//! `cipherlens eval --encrypted`: whole encrypted runs on many pictures, against the clear evaluation.
+
+use crate::cli::client::Client;
+use crate::cli::dataset::Item;
+use crate::cli::failure::{Outcome, explain};
+use crate::cli::model::{input, likeliest};
+use crate::cli::output::{say, seconds};
+use crate::cli::picture::Fit;
+use crate::cli::plan::{Costs, check_memory, prepare};
+use crate::cli::progress::{CountBar, Mode, Progress};
+use crate::cli::server::Server;
+use cipherlens::nn::Model;
+use cipherlens::nn::clear::Network;
+use std::time::Instant;
+
+/// How the encrypted runs compare with the clear ones.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Agreement {
+    /// Always `encrypted`.
+    evaluation: &'static str,
+    model: String,
+    preset: String,
+    images: usize,
+    labelled: usize,
+    /// Labelled pictures that the encrypted run classifies right.
+    correct: usize,
+    /// Labelled pictures that the clear evaluation classifies right.
+    clear_correct: usize,
+    /// Pictures on which both say the same.
+    agree: usize,
+    /// Largest difference of a logit.
+    max_abs_logit_error: f64,
+    /// Largest difference over the range of that picture's logits.
+    max_relative_logit_error: f64,
+    /// Smallest clear distance between the best two logits.
+    least_margin: f64,
+    mean_run_seconds: f64,
+    seconds: f64,
+}
+
+/// Runs all pictures encrypted, with one set of keys.
+pub fn run(network: &Model, preset: &str, items: &[Item], fit: Fit, mode: Mode) -> Outcome<Agreement> {
+    let started = Instant::now();
+    let prepared = prepare(network, preset, Costs::Measured)?;
+    check_memory(&prepared.plan)?;
+    let clear = Network::<f64>::new(network);
+    let client = Client::new(&prepared, None)?;
+    let bar = CountBar::new(mode, prepared.plan.keys().len(), "evaluation keys");
+    let server = Server::new(&prepared, client.evaluation_keys(prepared.plan.keys(), None, &|| bar.advance())?)?;
+    bar.finish();
+    let mut found = Agreement {
+        evaluation: "encrypted",
+        model: network.name().into(),
+        preset: preset.into(),
+        images: items.len(),
+        least_margin: f64::INFINITY,
+        ..Agreement::default()
+    };
+    let mut progress = Progress::new(mode, vec![prepared.plan.seconds(); items.len()]);
+    for item in items {
+        let (picture, _) = input(network, &item.open()?, fit)?;
+        let reference = clear.evaluate(&picture).map_err(|e| explain("cannot evaluate the network", &e))?;
+        let encrypted = client.encrypt(&prepared, &picture, None)?;
+        let clock = Instant::now();
+        progress.begin("picture");
+        let answer = server.run(server.expand(&encrypted)?, Mode::None)?;
+        progress.end("picture", clock.elapsed());
+        found.mean_run_seconds += clock.elapsed().as_secs_f64() / items.len() as f64;
+        found.compare(network, item.label, reference.values(), &client.decrypt(&prepared, &answer)?);
+    }
+    progress.finish();
+    found.seconds = started.elapsed().as_secs_f64();
+    Ok(found)
+}
+
+impl Agreement {
+    fn compare(&mut self, network: &Model, label: Option<usize>, clear: &[f64], logits: &[f64]) {
+        let (ours, theirs) = (likeliest(network, logits, 1), likeliest(network, clear, 2));
+        let index = |l: Option<&crate::cli::model::Likely>| l.map(|l| l.index);
+        let (ours, best) = (index(ours.first()), index(theirs.first()));
+        self.agree += usize::from(ours == best);
+        if label.is_some() {
+            self.labelled += 1;
+            self.correct += usize::from(ours == label);
+            self.clear_correct += usize::from(best == label);
+        }
+        if let [first, second] = theirs.as_slice() {
+            self.least_margin = self.least_margin.min(first.logit - second.logit);
+        }
+        let error = clear.iter().zip(logits).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let largest = clear.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let range = largest - clear.iter().copied().fold(f64::INFINITY, f64::min);
+        self.max_abs_logit_error = self.max_abs_logit_error.max(error);
+        self.max_relative_logit_error = self.max_relative_logit_error.max(error / range.max(f64::MIN_POSITIVE));
+    }
+
+    /// One JSON line.
+    pub fn print_json(&self) {
+        // A struct of numbers and strings always serializes.
+        say!("{}", serde_json::to_string(self).unwrap_or_default());
+    }
+
+    /// For a person.
+    pub fn print(&self) {
+        say!("{} of {} pictures get the same class encrypted as clear", self.agree, self.images);
+        if self.labelled > 0 {
+            say!("of {} labelled pictures, {} are right encrypted and {} clear", self.labelled, self.correct, self.clear_correct);
+        }
+        say!(
+            "largest logit difference {:.2e}, {:.2e} of the picture's logit range; smallest margin between the best two {:.2e}",
+            self.max_abs_logit_error,
+            self.max_relative_logit_error,
+            self.least_margin
+        );
+        say!("{} a picture, {} in all", seconds(self.mean_run_seconds), seconds(self.seconds));
+    }
+}
