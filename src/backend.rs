@@ -20,7 +20,10 @@ use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rayon::prelude::*;
 use std::sync::Arc;
 
+mod check;
 pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 
 /// Shape of a buffer: `[polys][limbs][degree]`. A ciphertext of S shards has `2 S` polys, halves of a shard adjacent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,12 +67,19 @@ pub struct Buffer {
 pub(crate) enum Storage {
     /// Host memory, 64-byte aligned.
     Host(cpu::AlignedWords),
+    /// Memory of a GPU.
+    #[cfg(feature = "gpu")]
+    Device(gpu::DeviceWords),
 }
 
 impl Buffer {
     pub(crate) fn from_host(shape: Shape, words: cpu::AlignedWords) -> Self {
         debug_assert_eq!(shape.words(), words.len());
         Self { shape, storage: Storage::Host(words) }
+    }
+    #[cfg(feature = "gpu")]
+    pub(crate) fn from_device(shape: Shape, words: gpu::DeviceWords) -> Self {
+        Self { shape, storage: Storage::Device(words) }
     }
     /// The shape.
     pub fn shape(&self) -> Shape {
@@ -176,6 +186,28 @@ pub enum BackendError {
         have: String,
         /// The variable it was read from.
         variable: &'static str,
+    },
+    /// No GPU that may be used.
+    #[error("no GPU can be used (adapters: {found}); software adapters are taken only when asked for by WGPU_ADAPTER_NAME")]
+    NoAdapter {
+        /// The adapters there are.
+        found: String,
+    },
+    /// A GPU that computes something else than the CPU.
+    #[error("the GPU {adapter} failed the self-test of {test}; use the CPU")]
+    SelfTest {
+        /// The adapter.
+        adapter: String,
+        /// What it got wrong.
+        test: &'static str,
+    },
+    /// A GPU that failed outside any one call: lost, or refusing what it is asked.
+    #[error("{op}: the GPU failed: {reason}; nothing computed on it since can be used")]
+    Device {
+        /// The operation.
+        op: &'static str,
+        /// What the driver says.
+        reason: String,
     },
 }
 

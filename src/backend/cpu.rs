@@ -4,7 +4,9 @@
 //! found when the backend is made. The composites (`mod_up`, `change_basis`, `key_switch`) are fused and blocked so
 //! that intermediate limbs stay in the caches: memory, not arithmetic, is the wall.
 
-use super::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Rotation, Shape, rotate_digits_by_steps};
+use super::{
+    Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Rotation, Shape, check, rotate_digits_by_steps,
+};
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
 use base_convert::{Packed, padded};
 use inner_product::Term;
@@ -18,7 +20,6 @@ use words::Pool;
 mod automorphism;
 mod base_convert;
 mod change_basis;
-mod check;
 mod elementwise;
 mod encoded_inner_product;
 mod inner_product;

@@ -1,8 +1,7 @@
 //! Shape checks: what every kernel asks of its arguments before it touches a word.
 
-use super::super::{BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape, Storage};
-use super::CpuBackend;
-use crate::backend::Backend;
+use super::cpu::CpuBackend;
+use super::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape, Storage};
 use crate::math::{BaseConversion, Basis, BasisChange};
 
 fn refuse<T>(op: &'static str, expected: String, found: String) -> Result<T> {
@@ -99,7 +98,7 @@ impl CpuBackend {
     }
 
     /// A basis of these tables, one prime for each limb.
-    pub(super) fn check_basis(&self, shape: Shape, basis: &Basis, op: &'static str) -> Result<()> {
+    pub fn check_basis(&self, shape: Shape, basis: &Basis, op: &'static str) -> Result<()> {
         self.check_limbs(basis, op)?;
         if shape.limbs == basis.len() && shape.degree == self.tables().degree() {
             return Ok(());
@@ -114,7 +113,8 @@ impl CpuBackend {
         }
     }
 
-    pub(super) fn check_constants(&self, constants: &[u32], basis: &Basis, op: &'static str) -> Result<()> {
+    /// A canonical constant for each limb.
+    pub fn check_constants(&self, constants: &[u32], basis: &Basis, op: &'static str) -> Result<()> {
         let canonical = constants.iter().zip(basis.limbs()).all(|(&c, &l)| c < self.tables().modulus(l).value());
         if constants.len() == basis.len() && canonical {
             return Ok(());
@@ -123,12 +123,13 @@ impl CpuBackend {
     }
 
     /// Plaintext polynomials over the basis; at least one if any is read.
-    pub(super) fn check_plain(&self, plain: Shape, basis: &Basis, readers: usize, op: &'static str) -> Result<()> {
+    pub fn check_plain(&self, plain: Shape, basis: &Basis, readers: usize, op: &'static str) -> Result<()> {
         self.check_basis(plain, basis, op)?;
         if plain.polys > 0 || readers == 0 { Ok(()) } else { refuse(op, "a plaintext".into(), format!("{plain:?}")) }
     }
 
-    pub(super) fn check_conversion(&self, c: &BaseConversion, op: &'static str) -> Result<()> {
+    /// As many constants as the limbs need.
+    pub fn check_conversion(&self, c: &BaseConversion, op: &'static str) -> Result<()> {
         self.check_limbs(&c.from, op)?;
         self.check_limbs(&c.to, op)?;
         let (from, to) = (c.from.len(), c.to.len());
@@ -140,7 +141,7 @@ impl CpuBackend {
     }
 
     /// Positions of the dropped limbs in the source.
-    pub(super) fn check_change(&self, c: &BasisChange, op: &'static str) -> Result<Vec<usize>> {
+    pub fn check_change(&self, c: &BasisChange, op: &'static str) -> Result<Vec<usize>> {
         self.check_limbs(&c.source, op)?;
         self.check_limbs(&c.target, op)?;
         self.check_conversion(&c.conversion, op)?;
@@ -161,7 +162,7 @@ impl CpuBackend {
     }
 
     /// Positions of all digits of a plan.
-    pub(super) fn check_plan(&self, plan: &GadgetPlan, op: &'static str) -> Result<DigitLayout> {
+    pub fn check_plan(&self, plan: &GadgetPlan, op: &'static str) -> Result<DigitLayout> {
         self.check_limbs(&plan.extended, op)?;
         if plan.mod_up.len() != plan.digits.len() {
             return refuse(op, format!("{} conversions", plan.digits.len()), format!("{}", plan.mod_up.len()));
@@ -184,7 +185,7 @@ impl CpuBackend {
     }
 
     /// How many shards there are in `digits`, for a key that fits the plan.
-    pub(super) fn check_key(&self, digits: Shape, key: Shape, plan: &GadgetPlan, op: &'static str) -> Result<usize> {
+    pub fn check_key(&self, digits: Shape, key: Shape, plan: &GadgetPlan, op: &'static str) -> Result<usize> {
         let count = plan.digits.len();
         let fits = count > 0
             && digits.polys.is_multiple_of(count)

@@ -1,0 +1,145 @@
+//! Every kernel of the device: one row wires its shader text, entry point, bindings, workgroup size and CPU twin.
+//!
+//! A row is the one place where these are said: pipelines are made from it, and a test holds it against what the shader
+//! itself declares, in both forms of the wide product.
+
+/// How a binding is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read only.
+    Read,
+    /// Written (and perhaps read).
+    Write,
+}
+
+/// How 64-bit products are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wide {
+    /// With 64-bit integers in registers, where the adapter has them and passes the self-test.
+    U64,
+    /// In 32-bit integers, exactly.
+    U32,
+}
+
+impl Wide {
+    /// Both forms.
+    pub const ALL: [Self; 2] = [Self::U64, Self::U32];
+
+    /// The text that defines the products.
+    const fn source(self) -> &'static str {
+        match self {
+            Self::U64 => include_str!("../../../shaders/shared/wide_u64.wgsl"),
+            Self::U32 => include_str!("../../../shaders/shared/wide_u32.wgsl"),
+        }
+    }
+}
+
+/// A shader file: `shaders/NAME.wgsl`, twin of `src/backend/cpu/NAME.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shader {
+    /// The name of both files.
+    pub name: &'static str,
+    /// Its text without the shared part.
+    text: &'static str,
+}
+
+impl Shader {
+    /// The whole text: products, modular arithmetic, kernels.
+    pub fn source(&self, wide: Wide) -> String {
+        [wide.source(), include_str!("../../../shaders/shared/modular.wgsl"), self.text].join("\n")
+    }
+}
+
+/// One row.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The entry point of the shader, and the function of the CPU twin.
+    pub name: &'static str,
+    /// The file it stands in.
+    pub shader: Shader,
+    /// Bindings of group 0 in the order in which buffers are given; 0 is the arguments of every kernel.
+    pub bindings: &'static [(u32, Access)],
+    /// Threads of a workgroup.
+    pub workgroup: u32,
+}
+
+/// The shared memory a portable workgroup may use, in bytes.
+pub const WORKGROUP_BYTES: u32 = 16 << 10;
+/// The storage buffers a portable kernel may bind.
+pub const STORAGE_BUFFERS: u32 = 8;
+/// Threads of every workgroup.
+pub const THREADS: u32 = 256;
+
+const ARGUMENTS: (u32, Access) = (0, Access::Read);
+
+macro_rules! shaders {
+    ($($constant:ident = $file:literal),* $(,)?) => {
+        $( const $constant: Shader =
+            Shader { name: $file, text: include_str!(concat!("../../../shaders/", $file, ".wgsl")) }; )*
+        /// Every shader file.
+        pub const SHADERS: &[Shader] = &[$($constant),*];
+    };
+}
+shaders! {
+    ELEMENTWISE = "elementwise", NTT = "ntt", AUTOMORPHISM = "automorphism", BASE_CONVERT = "base_convert",
+    INNER_PRODUCT = "inner_product",
+}
+
+macro_rules! kernels {
+    ($($(#[$doc:meta])* $kernel:ident = $shader:ident $name:literal [$($binding:tt)*];)*) => {
+        /// The kernels.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kernel {
+            $( $(#[$doc])* $kernel, )*
+        }
+        impl Kernel {
+            /// All of them, in the order of their rows.
+            pub const ALL: &'static [Self] = &[$(Self::$kernel),*];
+            const ROWS: &'static [Row] = &[$( Row {
+                name: $name,
+                shader: $shader,
+                bindings: &[ARGUMENTS, $(kernels!(@ $binding)),*],
+                workgroup: THREADS,
+            } ),*];
+        }
+    };
+    (@ ($number:literal r)) => { ($number, Access::Read) };
+    (@ ($number:literal w)) => { ($number, Access::Write) };
+}
+kernels! {
+    /// `a + b` on selected polynomials.
+    Add = ELEMENTWISE "add" [(1 r) (2 r) (3 r) (4 w)];
+    /// `a - b`.
+    Sub = ELEMENTWISE "sub" [(1 r) (2 r) (3 r) (4 w)];
+    /// `-a`.
+    Negate = ELEMENTWISE "negate" [(1 r) (2 r) (4 w)];
+    /// `a + c` on selected polynomials.
+    AddConstant = ELEMENTWISE "add_constant" [(1 r) (2 r) (4 w)];
+    /// `a c`.
+    MulConstant = ELEMENTWISE "mul_constant" [(1 r) (2 r) (4 w)];
+    /// `a b 2^-32`.
+    MulPlain = ELEMENTWISE "mul_plain" [(1 r) (2 r) (3 r) (4 w)];
+    /// Products of ciphertexts.
+    Tensor = ELEMENTWISE "tensor" [(1 r) (2 r) (3 r) (4 w)];
+    /// The tail of a division with rounding.
+    DivideTail = ELEMENTWISE "divide_tail" [(1 r) (2 r) (3 r) (4 w)];
+    /// Up to twelve stages of the forward transform.
+    Forward = NTT "forward" [(1 r) (2 r) (3 r) (4 w)];
+    /// Up to twelve stages of the inverse transform.
+    Inverse = NTT "inverse" [(1 r) (2 r) (3 r) (4 w)];
+    /// X -> X^g; with g = 1, copies of limbs.
+    Permute = AUTOMORPHISM "permute" [(2 r) (3 w)];
+    /// Base conversion.
+    Convert = BASE_CONVERT "convert" [(1 r) (2 r) (3 w)];
+    /// Digits times a key.
+    KeyInnerProduct = INNER_PRODUCT "key_inner_product" [(1 r) (2 r) (3 r) (4 w)];
+    /// Ciphertexts times plaintexts.
+    PlainInnerProduct = INNER_PRODUCT "plain_inner_product" [(1 r) (2 r) (3 r) (4 w)];
+}
+
+impl Kernel {
+    /// Its row.
+    pub fn row(self) -> &'static Row {
+        &Self::ROWS[self as usize]
+    }
+}

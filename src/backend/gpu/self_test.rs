@@ -1,0 +1,89 @@
+//! What a device must get right before it is trusted: products, transforms, a key switch, each bit for bit the CPU's.
+
+use super::device::Device;
+use super::{GpuBackend, GpuOptions};
+use crate::backend::cpu::{CpuBackend, Isa};
+use crate::backend::{Backend, BackendError, Buffer, GadgetPlan, PolySelect, Result, Shape};
+use crate::math::primes::closest_primes;
+use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use std::sync::Arc;
+
+/// Two dispatches a transform.
+const LOG_N: u32 = 13;
+
+fn plan(tables: &RnsTables) -> GadgetPlan {
+    let (window, special) = (Basis::range(0..3), Basis::range(3..5));
+    let extended = window.then(&special);
+    let digits: Vec<_> = window.limbs().chunks(2).map(|c| Basis::new(c.iter().copied())).collect();
+    GadgetPlan {
+        mod_up: digits.iter().map(|d| BaseConversion::new(tables, d, &extended.minus(d), |_| 1)).collect(),
+        mod_down: BasisChange::new(tables, &extended, &window),
+        key_digits: (0..digits.len()).collect(),
+        key_limbs: (0..extended.len()).collect(),
+        window,
+        special,
+        extended,
+        digits,
+    }
+}
+
+/// Words of some polynomials: the least and largest residues, and others.
+fn words(tables: &RnsTables, basis: &Basis, polys: usize) -> Vec<u32> {
+    let n = tables.degree();
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut out = Vec::with_capacity(polys * basis.len() * n);
+    for _ in 0..polys {
+        for &l in basis.limbs() {
+            let q = tables.modulus(l).value();
+            for i in 0..n {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                out.push(match i % 64 {
+                    0 => q - 1,
+                    1 => 0,
+                    _ => (state >> 33) as u32 % q,
+                });
+            }
+        }
+    }
+    out
+}
+
+/// Tests a device and gives it back.
+pub fn run(device: Arc<Device>) -> Result<Arc<Device>> {
+    let fault = |e: crate::math::MathError| BackendError::Device { op: "self-test", reason: e.to_string() };
+    let mut primes = closest_primes(25.2, 1, LOG_N + 1, &[]).map_err(fault)?;
+    primes.extend(closest_primes(30.0, 4, LOG_N + 1, &primes).map_err(fault)?);
+    let tables = Arc::new(RnsTables::new(LOG_N, &primes).map_err(fault)?);
+    let gpu = GpuBackend::on(device.clone(), tables.clone(), &GpuOptions::default())?;
+    let cpu = CpuBackend::with_isa(tables.clone(), Isa::SCALAR);
+    let plan = plan(&tables);
+    let (n, basis) = (tables.degree(), plan.window.clone());
+    let a = words(&tables, &basis, 2);
+    let key = words(&tables, &plan.extended, 2 * plan.digits.len());
+    let upload = |b: &dyn Backend| b.upload(Shape::new(2, basis.len(), n), &a);
+    type Test<'a> = (&'static str, &'a dyn Fn(&dyn Backend) -> Result<Buffer>);
+    let tests: [Test<'_>; 4] = [
+        ("products", &|b| b.mul_plain(&upload(b)?, &upload(b)?, &basis)),
+        ("the forward transform", &|b| {
+            let mut x = upload(b)?;
+            b.ntt_forward(&mut x, &basis)?;
+            Ok(x)
+        }),
+        ("the inverse transform", &|b| {
+            let mut x = upload(b)?;
+            b.ntt_inverse(&mut x, &basis)?;
+            Ok(x)
+        }),
+        ("a key switch", &|b| {
+            let key = b.upload(Shape::new(2 * plan.digits.len(), plan.extended.len(), n), &key)?;
+            let x = upload(b)?;
+            b.key_switch(&x, PolySelect::second_halves(x.shape()), &key, &plan)
+        }),
+    ];
+    for (test, f) in tests {
+        if gpu.download(&f(&gpu)?)? != cpu.download(&f(&cpu)?)? {
+            return Err(BackendError::SelfTest { adapter: device.report().name.clone(), test });
+        }
+    }
+    Ok(device)
+}
