@@ -8,7 +8,7 @@
 use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions};
-use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Shape};
+use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Rotation, Shape};
 use cipherlens::math::primes::closest_primes;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -264,6 +264,13 @@ fn key_switches_and_their_dispatches() {
             same(&gpus, &is("key_inner_product"), |g| {
                 let key = g.upload(key_shape, &key).unwrap();
                 g.key_inner_product(&g.mod_up(&x(g), select, &plan).unwrap(), &key, &plan).unwrap()
+            });
+            same(&gpus, &is("rotate_digits"), |g| {
+                let key = g.upload(key_shape, &key).unwrap();
+                let rotation = |galois, key| Rotation { galois, key };
+                let digits = g.mod_up(&x(g), select, &plan).unwrap();
+                let rotations = [rotation(5, Some(&key)), rotation(1, None), rotation(25, Some(&key))];
+                g.rotate_digits(&x(g), &digits, &rotations, &plan).unwrap()
             });
             let before: Vec<_> = gpus.iter().map(GpuBackend::dispatches).collect();
             same(&gpus, &is("key_switch"), |g| {
