@@ -79,7 +79,7 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
 }
 
 fn largest_binding(limits: &wgpu::Limits) -> u64 {
-    u64::from(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size)
+    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
 }
 
 /// All adapters of the APIs allowed by `WGPU_BACKEND`, best first.
