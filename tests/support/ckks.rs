@@ -20,9 +20,14 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(preset: &str) -> Self {
+        Self::with(preset, |params| Arc::new(CpuBackend::new(params.tables().clone()).unwrap()))
+    }
+
+    /// On another backend; the same seeds give the same keys and ciphertexts.
+    pub fn with(preset: &str, backend: impl FnOnce(&Params) -> Arc<dyn Backend>) -> Self {
         println!("preset {preset}, seed {SEED:#x}");
         let params = presets::by_name(preset).unwrap();
-        let backend: Arc<dyn Backend> = Arc::new(CpuBackend::new(params.tables().clone()).unwrap());
+        let backend = backend(&params);
         let generator = KeyGenerator::new(&params, backend.clone(), RandomSource::insecure_seeded(SEED)).unwrap();
         let secret = generator.secret_key().unwrap();
         let encryptor = Encryptor::new(&params, backend.clone(), RandomSource::insecure_seeded(SEED + 1)).unwrap();
