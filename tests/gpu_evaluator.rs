@@ -4,9 +4,9 @@
 #![cfg(feature = "gpu")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use cipherlens::backend::PlainTerm;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions, adapters};
-use cipherlens::backend::{Backend, PlainTerm};
 use cipherlens::circuits::EncryptedEngine;
 use cipherlens::ckks::*;
 use cipherlens::nn::{LowerOptions, lower};
@@ -35,8 +35,11 @@ fn benches(preset: &str) -> Vec<(&'static str, Bench)> {
     std::iter::once(Bench::new(preset)).chain(forms.map(gpu)).map(|b| (b.backend.name(), b)).collect()
 }
 
+/// What was done, and the words of the ciphertext it gave.
+type Steps = Vec<(&'static str, Vec<u32>)>;
+
 /// All runs must have given the same ciphertexts, one after the other.
-fn agree(runs: &[(&'static str, Vec<(&'static str, Vec<u32>)>)]) {
+fn agree(runs: &[(&'static str, Steps)]) {
     let Some(((_, want), others)) = runs.split_first() else { return };
     for (name, got) in others {
         assert_eq!(got.len(), want.len());
