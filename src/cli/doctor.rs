@@ -52,7 +52,7 @@ impl Doctor {
         }
         let verdict = if fits { "fits" } else { "does NOT fit" };
         say!("demo        about {} of memory, which {verdict}; about {}", bytes(needed), seconds(prepared.plan.seconds()));
-        say!("GPU         not used: this build computes on the processor only");
+        say!("GPU         not used: the command computes on the processor only");
         Ok(())
     }
 }
