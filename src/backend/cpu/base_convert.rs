@@ -129,8 +129,20 @@ unsafe fn convert_outputs<L: Lanes, const M: usize>(
                     }
                     let y = l.factor(l.load(word));
                     let row = constants.add((i + 1) * block);
-                    for (m, sum) in sums.iter_mut().enumerate() {
-                        *sum = l.mac(*sum, y, l.factor_splat(l.splat(*row.add(m))));
+                    let mut m = 0;
+                    while m < M {
+                        let count = (M - m).min(4);
+                        let mut products = [l.zero(); 4];
+                        for (k, product) in products.iter_mut().enumerate().take(count) {
+                            *product = l.product(y, l.factor_splat(l.splat(*row.add(m + k))));
+                        }
+                        if count == 4 {
+                            l.settle(&mut products);
+                        }
+                        for (k, product) in products.into_iter().enumerate().take(count) {
+                            sums[m + k] = l.add_sums(sums[m + k], product);
+                        }
+                        m += count;
                     }
                     i += 1;
                 }

@@ -76,8 +76,19 @@ pub trait Lanes: Copy {
     fn factor_splat(self, a: Self::V) -> Self::F;
     /// Sums of zero.
     fn zero(self) -> Self::A;
+    /// `a b`, 64 bits each.
+    fn product(self, a: Self::F, b: Self::F) -> Self::A;
+    /// Nothing, but all of these are computed before what follows: the optimiser puts an addition right behind its
+    /// product, which stalls the pipes (a fifth of a conversion's loop on Zen 4).
+    #[inline(always)]
+    fn settle(self, _products: &mut [Self::A; 4]) {}
+    /// `a + b mod 2^64`.
+    fn add_sums(self, a: Self::A, b: Self::A) -> Self::A;
     /// `sum + a b mod 2^64`.
-    fn mac(self, sum: Self::A, a: Self::F, b: Self::F) -> Self::A;
+    #[inline(always)]
+    fn mac(self, sum: Self::A, a: Self::F, b: Self::F) -> Self::A {
+        self.add_sums(sum, self.product(a, b))
+    }
     /// The low words.
     fn low(self, sum: Self::A) -> Self::V;
     /// The high words.

@@ -125,8 +125,12 @@ impl Lanes for Avx2 {
         with!((_mm256_setzero_si256(), _mm256_setzero_si256()))
     }
     #[inline(always)]
-    fn mac(self, sum: Self::A, a: Self::F, b: Self::F) -> Self::A {
-        with!((_mm256_add_epi64(sum.0, _mm256_mul_epu32(a.0, b.0)), _mm256_add_epi64(sum.1, _mm256_mul_epu32(a.1, b.1))))
+    fn product(self, a: Self::F, b: Self::F) -> Self::A {
+        with!((_mm256_mul_epu32(a.0, b.0), _mm256_mul_epu32(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn add_sums(self, a: Self::A, b: Self::A) -> Self::A {
+        with!((_mm256_add_epi64(a.0, b.0), _mm256_add_epi64(a.1, b.1)))
     }
     #[inline(always)]
     fn low(self, sum: Self::A) -> __m256i {

@@ -41,6 +41,21 @@ fn bytemuck_cast(words: [u32; 16]) -> __m512i {
     unsafe { std::mem::transmute::<[u32; 16], __m512i>(words) }
 }
 
+/// An empty instruction that all of these go through.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn settle([a, b, c, d]: &mut [(__m512i, __m512i); 4]) {
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!(
+            "/* {0} {1} {2} {3} {4} {5} {6} {7} */",
+            inout(zmm_reg) a.0, inout(zmm_reg) a.1, inout(zmm_reg) b.0, inout(zmm_reg) b.1,
+            inout(zmm_reg) c.0, inout(zmm_reg) c.1, inout(zmm_reg) d.0, inout(zmm_reg) d.1,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+}
+
 impl Lanes for Avx512 {
     const WIDTH: usize = 16;
     const LOG_WIDTH: u32 = 4;
@@ -133,8 +148,16 @@ impl Lanes for Avx512 {
         with!((_mm512_setzero_si512(), _mm512_setzero_si512()))
     }
     #[inline(always)]
-    fn mac(self, sum: Self::A, a: Self::F, b: Self::F) -> Self::A {
-        with!((_mm512_add_epi64(sum.0, _mm512_mul_epu32(a.0, b.0)), _mm512_add_epi64(sum.1, _mm512_mul_epu32(a.1, b.1))))
+    fn product(self, a: Self::F, b: Self::F) -> Self::A {
+        with!((_mm512_mul_epu32(a.0, b.0), _mm512_mul_epu32(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn settle(self, products: &mut [Self::A; 4]) {
+        with!(settle(products))
+    }
+    #[inline(always)]
+    fn add_sums(self, a: Self::A, b: Self::A) -> Self::A {
+        with!((_mm512_add_epi64(a.0, b.0), _mm512_add_epi64(a.1, b.1)))
     }
     #[inline(always)]
     fn low(self, sum: Self::A) -> __m512i {

@@ -87,8 +87,12 @@ impl Lanes for Scalar {
         0
     }
     #[inline(always)]
-    fn mac(self, sum: u64, a: u32, b: u32) -> u64 {
-        sum.wrapping_add(u64::from(a) * u64::from(b))
+    fn product(self, a: u32, b: u32) -> u64 {
+        u64::from(a) * u64::from(b)
+    }
+    #[inline(always)]
+    fn add_sums(self, a: u64, b: u64) -> u64 {
+        a.wrapping_add(b)
     }
     #[inline(always)]
     fn low(self, sum: u64) -> u32 {
