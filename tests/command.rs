@@ -386,3 +386,19 @@ fn client_and_server_work_through_files() {
     std::fs::write(&sent, &flipped).expect("a file can be written");
     server(&evaluation, &sent).refused(3, &["damaged"]);
 }
+
+#[test]
+fn benchmarks_report_every_operation_and_size() {
+    let ops = run(&["bench", "ops", "--preset", "insecure-toy", "--seconds", "0", "--json"]).json();
+    let results = ops["results"].as_array().expect("a list");
+    for op in ["mul + relinearize", "rotate", "rescale", "encode", "hoisted rotation: each"] {
+        let found = results.iter().find(|r| r["op"] == op).unwrap_or_else(|| panic!("{op} is missing: {ops}"));
+        assert!(found["median_ms"].as_f64().is_some_and(|ms| ms > 0.0) && found["floor_bytes"].as_u64() > Some(0), "{found}");
+    }
+    let args = ["bench", "rotations", "--preset", "insecure-toy", "--seconds", "0", "--steps", "2", "--shards", "1,3"];
+    let rotations = finish(Command::new(env!("CARGO_BIN_EXE_cipherlens")).args(args).args(["--threads", "1,2", "--json"])).json();
+    let rows: Vec<_> = rotations["results"].as_array().expect("a list").iter().map(|r| (&r["threads"], &r["shards"])).collect();
+    assert_eq!(rows, [(1, 1), (1, 3), (2, 1), (2, 3)].map(|(t, s)| (t.into(), s.into())).each_ref().map(|(t, s)| (t, s)));
+    run(&["bench", "ops", "--preset", "n99"]).refused(2, &["`n99`"]);
+    assert_eq!(run(&["bench", "ops", "--seconds", "-1"]).code, 2);
+}
