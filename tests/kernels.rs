@@ -488,8 +488,12 @@ fn the_fused_key_switch_equals_its_parts() {
         agree(&backends, &format!("2^{log_n} fused"), |b| run(b, true));
         let last = backends.last().unwrap();
         assert_eq!(last.download(&run(last, true)).unwrap(), last.download(&run(last, false)).unwrap());
-        // The same bits on one thread, where groups are cut otherwise.
-        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        assert_eq!(alone.install(|| last.download(&run(last, true)).unwrap()), last.download(&run(last, true)).unwrap());
+        // The same bits on any number of threads, where groups and batches are cut otherwise.
+        let want = last.download(&run(last, true)).unwrap();
+        for threads in 1..=3 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(pool.install(|| last.download(&run(last, true)).unwrap()), want, "{threads} threads");
+            assert_eq!(pool.install(|| last.download(&run(last, false)).unwrap()), want, "{threads} threads");
+        }
     }
 }

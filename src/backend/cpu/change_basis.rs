@@ -7,6 +7,7 @@ use super::words::AlignedWords;
 use super::{CpuBackend, elementwise, ntt};
 use crate::backend::Shape;
 use crate::math::BasisChange;
+use std::ops::Range;
 
 impl CpuBackend {
     /// [`crate::backend::Backend::change_basis`] on checked arguments; `positions` of the dropped limbs in the source.
@@ -26,14 +27,22 @@ impl CpuBackend {
             self.multiply_kept(x, shape.polys, change, out);
             return (out_shape, words);
         }
+        let (bytes, work) = (dropped * padded(n) * 4, shape.polys * source * n * 8);
+        parallel::items(shape.polys, bytes, work, |range| self.change_basis_range(x, change, positions, range, out));
+        (out_shape, words)
+    }
+
+    fn change_basis_range(&self, x: &[u32], change: &BasisChange, positions: &[usize], range: Range<usize>, out: Shared) {
+        let n = self.tables.degree();
+        let (source, dropped, target) = (change.source.len(), change.dropped.len(), change.target.len());
         let stride = padded(n);
-        let batch = (SOURCE_BYTES / (dropped * stride * 4).max(1)).clamp(1, shape.polys.max(1));
+        let batch = (SOURCE_BYTES / (dropped * stride * 4).max(1)).clamp(1, range.len().max(1));
         let mut y = self.pool.take(batch * dropped * stride);
         let mut u = self.pool.take(batch * n);
         let (y, u) = (Shared::new(y.as_mut_slice()), Shared::new(u.as_mut_slice()));
         let conversion = &change.conversion;
-        for first in (0..shape.polys).step_by(batch) {
-            let count = batch.min(shape.polys - first);
+        for first in range.clone().step_by(batch) {
+            let count = batch.min(range.end - first);
             parallel::each(count * dropped, count * dropped * n * 8, |i| {
                 // All polynomials of a limb together: its twiddles are then read once.
                 let (c, d) = (i % count, i / count);
@@ -88,7 +97,6 @@ impl CpuBackend {
                 });
             }
         }
-        (out_shape, words)
     }
 
     /// Nothing is dropped: `x prod(incoming)`, which is 0 modulo the incoming primes. No transform.

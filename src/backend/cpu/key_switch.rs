@@ -14,6 +14,7 @@ use super::stages::{GROUP_BYTES, Groups, Job, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
 use crate::backend::{GadgetPlan, PolySelect, Shape};
+use std::ops::Range;
 
 /// A key's words, `[key digit][2][limbs][N]`.
 #[derive(Debug, Clone, Copy)]
@@ -61,14 +62,33 @@ impl CpuBackend {
         layout: &DigitLayout,
     ) -> (Shape, AlignedWords) {
         let n = self.tables.degree();
-        let (window, special, extended) = (plan.window.len(), plan.special.len(), plan.extended.len());
-        let (digits, stride) = (plan.digits.len(), padded(n));
-        let down = &plan.mod_down.conversion;
+        let (window, special) = (plan.window.len(), plan.special.len());
         let shape = Shape::new(select.count * 2, window, n);
         let mut words = self.pool.take(shape.words());
         let out = Shared::new(words.as_mut_slice());
+        let bytes = (window + 2 * special) * padded(n) * 4;
+        let work = select.count * plan.extended.len() * n * 16;
+        parallel::items(select.count, bytes, work, |range| self.key_switch_range(x, select, key, plan, layout, range, out));
+        (shape, words)
+    }
 
-        let batch = self.digit_batch(plan, 2 * special, select.count);
+    #[allow(clippy::too_many_arguments)]
+    fn key_switch_range(
+        &self,
+        x: &[u32],
+        select: PolySelect,
+        key: Key<'_>,
+        plan: &GadgetPlan,
+        layout: &DigitLayout,
+        range: Range<usize>,
+        out: Shared,
+    ) {
+        let n = self.tables.degree();
+        let (window, special, extended) = (plan.window.len(), plan.special.len(), plan.extended.len());
+        let (digits, stride) = (plan.digits.len(), padded(n));
+        let down = &plan.mod_down.conversion;
+
+        let batch = self.digit_batch(plan, 2 * special, range.len());
         let mut scratch = self.digits_scratch(plan, batch);
         let mut y = self.pool.take(batch * 2 * special * stride);
         let mut u = self.pool.take(batch * 2 * n);
@@ -78,8 +98,8 @@ impl CpuBackend {
         let mut t = self.pool.take(batch * digits * size * stride);
         let t = Shared::new(t.as_mut_slice());
 
-        for first in (0..select.count).step_by(batch) {
-            let count = batch.min(select.count - first);
+        for first in range.clone().step_by(batch) {
+            let count = batch.min(range.end - first);
             let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
             // The special part of the product, [shard][2]: sums, then their scaled coefficients.
             let dropped: Vec<_> = (0..2 * count)
@@ -150,7 +170,6 @@ impl CpuBackend {
                 unsafe { self.run_limb_tasks(&tasks, plan) };
             }
         }
-        (shape, words)
     }
 
     /// All steps of some limbs: one task a limb on one thread (what a step leaves is in the core's own cache for the next);
@@ -164,7 +183,7 @@ impl CpuBackend {
         let work = transforms * self.tables.degree();
         // SAFETY: the caller's promise; tops, blocks and the rest of a limb are done in this order.
         unsafe {
-            if rayon::current_num_threads() == 1 {
+            if parallel::threads() == 1 {
                 for task in tasks {
                     (0..task.transforms.len()).for_each(|i| self.limb_top(task, i, plan));
                     (0..blocks).for_each(|block| self.limb_block(task, block, plan));

@@ -7,6 +7,7 @@ use super::stages::{GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
 use crate::backend::{GadgetPlan, PolySelect, Shape};
+use std::ops::Range;
 
 /// The digits of some shards before conversion: scaled coefficients of all window limbs, and quotients.
 #[derive(Debug)]
@@ -77,10 +78,26 @@ impl CpuBackend {
         let shape = Shape::new(select.count * digits, extended, n);
         let mut words = self.pool.take(shape.words());
         let out = Shared::new(words.as_mut_slice());
-        let batch = self.digit_batch(plan, 0, select.count);
+        let (bytes, work) = (limbs * padded(n) * 4, select.count * extended * n * 16);
+        parallel::items(select.count, bytes, work, |range| self.mod_up_range(x, select, plan, layout, range, out));
+        (shape, words)
+    }
+
+    fn mod_up_range(
+        &self,
+        x: &[u32],
+        select: PolySelect,
+        plan: &GadgetPlan,
+        layout: &DigitLayout,
+        range: Range<usize>,
+        out: Shared,
+    ) {
+        let n = self.tables.degree();
+        let (limbs, extended, digits) = (plan.window.len(), plan.extended.len(), plan.digits.len());
+        let batch = self.digit_batch(plan, 0, range.len());
         let mut scratch = self.digits_scratch(plan, batch);
-        for first in (0..select.count).step_by(batch) {
-            let count = batch.min(select.count - first);
+        for first in range.clone().step_by(batch) {
+            let count = batch.min(range.end - first);
             let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
             for group in Groups::new(extended, count * digits * n * 4, GROUP_BYTES).of(0..extended) {
                 let (start, end) = (group.start, group.end);
@@ -114,6 +131,5 @@ impl CpuBackend {
                 });
             }
         }
-        (shape, words)
     }
 }

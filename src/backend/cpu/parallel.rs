@@ -1,13 +1,32 @@
 //! Parallel loops over disjoint pieces of buffers.
 
 use rayon::prelude::*;
+use std::cell::Cell;
+use std::ops::Range;
 
 /// Words of work below which a loop is not worth sharing out (a hand-over costs some microseconds).
 const SMALLEST: usize = 1 << 15;
+/// Bytes of last-level cache that threads with items of their own may take together.
+const CACHE: usize = 24 << 20;
+
+thread_local! {
+    /// How many threads work on items of their own, this one among them; 1 if a loop may be shared out.
+    static CROWD: Cell<usize> = const { Cell::new(1) };
+}
+
+/// The threads that a loop can be shared out to.
+pub fn threads() -> usize {
+    if crowd() > 1 { 1 } else { rayon::current_num_threads() }
+}
+
+/// How many work like this one, each with its share of the last-level cache.
+pub fn crowd() -> usize {
+    CROWD.get()
+}
 
 /// Runs `f(0..count)`, in parallel if all of it is worth `work` word operations or more than a hand-over.
 pub fn each(count: usize, work: usize, f: impl Fn(usize) + Sync) {
-    if count < 2 || work < SMALLEST || rayon::current_num_threads() == 1 {
+    if count < 2 || work < SMALLEST || threads() == 1 {
         (0..count).for_each(f);
     } else {
         // Any piece worth a hand-over can be taken by an idle thread.
@@ -16,13 +35,27 @@ pub fn each(count: usize, work: usize, f: impl Fn(usize) + Sync) {
     }
 }
 
+/// Runs `f` over all of `0..count`, range by range. Where every thread can have an item (of `bytes` in cache) to itself, it
+/// does all steps of that item alone, without waiting for others between them; the rest is shared out step by step.
+pub fn items(count: usize, bytes: usize, work: usize, f: impl Fn(Range<usize>) + Sync) {
+    let threads = threads();
+    let alone = threads > 1 && work >= SMALLEST && bytes.saturating_mul(threads) <= CACHE;
+    let whole = if alone { count / threads * threads } else { 0 };
+    if whole > 0 {
+        (0..whole).into_par_iter().with_max_len(1).for_each(|i| {
+            let crowd = CROWD.replace(threads);
+            f(i..i + 1);
+            CROWD.set(crowd);
+        });
+    }
+    if whole < count {
+        f(whole..count);
+    }
+}
+
 /// Runs a routine of several parallel loops, handing it over to the pool once.
 pub fn region<T: Send>(work: usize, f: impl FnOnce() -> T + Send) -> T {
-    if work < SMALLEST || rayon::current_num_threads() == 1 || rayon::current_thread_index().is_some() {
-        f()
-    } else {
-        rayon::scope(|_| f())
-    }
+    if work < SMALLEST || threads() == 1 || rayon::current_thread_index().is_some() { f() } else { rayon::scope(|_| f()) }
 }
 
 /// A buffer whose pieces tasks write, each its own.

@@ -53,8 +53,8 @@ pub struct Groups {
 impl Groups {
     /// For at most `count` limbs.
     pub fn new(count: usize, bytes: usize, budget: usize) -> Self {
-        let threads = rayon::current_num_threads();
-        let fits = (budget / bytes.max(1)).max(threads);
+        let threads = parallel::threads();
+        let fits = (budget / parallel::crowd() / bytes.max(1)).max(threads);
         let unit = if fits < base_convert::BLOCK { threads } else { threads.max(base_convert::BLOCK) };
         let size = if count <= fits { count.max(1) } else { fits / unit.min(fits) * unit.min(fits) };
         Self { size, largest: count.min(size + size / 4) }
