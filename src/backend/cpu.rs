@@ -105,7 +105,7 @@ impl Backend for CpuBackend {
     fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer> {
         check::words(shape, words.len(), "upload")?;
         let mut out = self.pool.take(shape.words());
-        out.as_mut_slice().copy_from_slice(words);
+        parallel::copy(out.as_mut_slice(), words);
         Ok(Buffer::from_host(shape, out))
     }
 
@@ -140,7 +140,7 @@ impl Backend for CpuBackend {
         let mut out = self.pool.take(shape.words());
         let size = shape.poly_words();
         for (i, poly) in out.as_mut_slice().chunks_exact_mut(size.max(1)).enumerate() {
-            poly.copy_from_slice(&words[(select.first + i * select.stride) * size..][..size]);
+            parallel::copy(poly, &words[(select.first + i * select.stride) * size..][..size]);
         }
         Ok(Buffer::from_host(shape, out))
     }
@@ -158,7 +158,7 @@ impl Backend for CpuBackend {
         for part in parts {
             let words = self.read(part, "concat")?;
             let (head, tail) = rest.split_at_mut(words.len());
-            head.copy_from_slice(words);
+            parallel::copy(head, words);
             rest = tail;
         }
         Ok(Buffer::from_host(shape, out))

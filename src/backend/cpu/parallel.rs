@@ -58,6 +58,18 @@ pub fn region<T: Send>(work: usize, f: impl FnOnce() -> T + Send) -> T {
     if work < SMALLEST || threads() == 1 || rayon::current_thread_index().is_some() { f() } else { rayon::scope(|_| f()) }
 }
 
+/// Copies a piece of a buffer, of any size.
+pub fn copy(to: &mut [u32], from: &[u32]) {
+    const PIECE: usize = 1 << 16;
+    assert_eq!(to.len(), from.len(), "equal lengths");
+    let shared = Shared::new(to);
+    each(from.len().div_ceil(PIECE), from.len(), |i| {
+        let piece = &from[i * PIECE..from.len().min((i + 1) * PIECE)];
+        // SAFETY: a piece of this task's own, checked to be there; the source is another slice.
+        unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), shared.piece(i * PIECE, piece.len()), piece.len()) };
+    });
+}
+
 /// A buffer whose pieces tasks write, each its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Shared {
