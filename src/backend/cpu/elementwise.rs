@@ -88,10 +88,15 @@ unsafe fn divide_tail_body<L: Lanes>(
     modulus: &Modulus,
 ) {
     let m = LaneModulus::new(l, modulus);
+    let keep_is_tail = keep == tail;
     let (tail, tail_shoup) = (l.splat(tail.0), l.splat(tail.1));
     let (keep, keep_shoup) = (l.splat(keep.0), l.splat(keep.1));
     let read = out.cast_const();
     match kept {
+        // Nothing comes in: one product of the difference.
+        Some(kept) if keep_is_tail => map!(l, len, out <- (read, kept) {
+            m.reduce_once(m.mul_shoup_lazy(l.sub(l.add(kept, m.q), read), tail, tail_shoup))
+        }),
         Some(kept) => map!(l, len, out <- (read, kept) {
             let kept = m.reduce_once(m.mul_shoup_lazy(kept, keep, keep_shoup));
             m.sub(kept, m.reduce_once(m.mul_shoup_lazy(read, tail, tail_shoup)))

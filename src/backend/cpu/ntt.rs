@@ -47,13 +47,12 @@ impl Cut {
 
 /// The block of a limb that the passes after the top one work on: `(log2 of the number of blocks)` for a degree.
 pub fn log_blocks(isa: Isa, log_n: u32) -> u32 {
-    use super::isa::Level;
     use super::lanes::Scalar;
     match isa.for_degree(1 << log_n).level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => Cut::new::<super::lanes::Avx512>(log_n).top,
+        super::isa::Level::Avx512 => Cut::new::<super::lanes::Avx512>(log_n).top,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => Cut::new::<super::lanes::Avx2>(log_n).top,
+        super::isa::Level::Avx2 => Cut::new::<super::lanes::Avx2>(log_n).top,
         _ => Cut::new::<Scalar>(log_n).top,
     }
 }
