@@ -7,6 +7,7 @@ mod bench;
 mod client;
 mod dataset;
 mod demo;
+mod device;
 mod doctor;
 mod eval;
 mod failure;

@@ -402,3 +402,29 @@ fn benchmarks_report_every_operation_and_size() {
     run(&["bench", "ops", "--preset", "n99"]).refused(2, &["`n99`"]);
     assert_eq!(run(&["bench", "ops", "--seconds", "-1"]).code, 2);
 }
+
+#[cfg(feature = "gpu")]
+#[test]
+fn a_seeded_demo_gives_the_same_ciphertext_on_processor_and_gpu() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = TinyModel::default().save(dir.path());
+    let args = ["demo", "--json", "--model", &model, "--preset", "insecure-toy", "--seed", "7"];
+    let on = |backend: &str, adapter: &str| finish(command(&args).args(["--backend", backend]).env("WGPU_ADAPTER_NAME", adapter));
+    on("gpu", "no such adapter").refused(5, &["no GPU can be used", "--backend cpu"]);
+    let adapters = cipherlens::backend::gpu::adapters();
+    let Some(adapter) = adapters.first() else {
+        assert!(std::env::var_os("CIPHERLENS_REQUIRE_GPU").is_none(), "no adapter");
+        println!("no adapter: not tested");
+        return;
+    };
+    let want = on("cpu", "").json();
+    let same = |got: serde_json::Value, backend: &str| {
+        assert!(got["backend"].as_str().is_some_and(|b| b.starts_with(backend)), "{}", got["backend"]);
+        assert_eq!(got["logits_ciphertext_blake3"], want["logits_ciphertext_blake3"]);
+        assert_eq!(got["logits"], want["logits"]);
+    };
+    same(on("gpu", &adapter.name).json(), "gpu-");
+    same(on("auto", &adapter.name).json(), "gpu-");
+    same(on("auto", "no such adapter").json(), "cpu-");
+    assert!(want["logits_ciphertext_blake3"].as_str().is_some_and(|hash| hash.len() == 64));
+}

@@ -12,14 +12,20 @@ use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, 
 use cipherlens::math::primes::closest_primes;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 fn options(wide: Wide) -> GpuOptions {
     GpuOptions { software: true, wide: Some(wide), ..GpuOptions::from_env() }
 }
 
-/// One backend for each form that the adapter has.
+/// One backend for each form that the adapter has, with these tables.
 fn gpus(tables: &Arc<RnsTables>) -> Vec<GpuBackend> {
+    static DEVICES: OnceLock<Vec<GpuBackend>> = OnceLock::new();
+    DEVICES.get_or_init(|| open(tables)).iter().map(|gpu| gpu.for_tables(tables.clone()).unwrap()).collect()
+}
+
+/// The same on devices of their own.
+fn open(tables: &Arc<RnsTables>) -> Vec<GpuBackend> {
     let found = cipherlens::backend::gpu::adapters();
     if found.is_empty() {
         assert!(std::env::var_os("CIPHERLENS_REQUIRE_GPU").is_none(), "no adapter");
@@ -245,13 +251,15 @@ fn base_conversions_and_basis_changes() {
 #[test]
 fn key_switches_and_their_dispatches() {
     let mut rng = rng(25);
+    let own = open(&tables(4, 1, 1, 0));
     for (log_n, window, alpha, skipped) in
         [(4, 0..5, 2, 0), (5, 2..8, 3, 1), (12, 1..8, 3, 2), (4, 0..3, 4, 0), (15, 0..9, 4, 0), (13, 1..17, 3, 0)]
     {
         let t = tables(log_n, 3, 14, alpha);
         let plan = gadget(&t, window, alpha, skipped);
         let key_shape = Shape::new(2 * (plan.digits.len() + skipped), plan.extended.len() + skipped * alpha, t.degree());
-        let gpus = gpus(&t);
+        // Devices of their own: others' dispatches are not counted.
+        let gpus: Vec<_> = own.iter().map(|gpu| gpu.for_tables(t.clone()).unwrap()).collect();
         let mut dispatches = Vec::new();
         for shards in [1, 3] {
             let a = words(&t, &plan.window, 2 * shards, Fill::Random, &mut rng);
@@ -288,7 +296,7 @@ fn misfits_and_faults_are_typed_errors() {
     let t = tables(4, 1, 2, 1);
     let basis = Basis::range(0..3);
     let cpu = CpuBackend::new(t.clone()).unwrap();
-    for gpu in gpus(&t) {
+    for gpu in open(&t) {
         let good = gpu.alloc(Shape::new(2, 3, 16)).unwrap();
         let short = gpu.alloc(Shape::new(2, 2, 16)).unwrap();
         let other = cpu.alloc(Shape::new(2, 3, 16)).unwrap();
@@ -336,4 +344,27 @@ fn memory_is_refused_at_every_allocation_and_kept_within_its_limit() {
         }
     }
     assert!(refused > 3);
+}
+
+#[test]
+fn small_adapters_switch_keys_in_batches() {
+    let mut rng = rng(26);
+    let t = tables(10, 3, 5, 3);
+    let plan = gadget(&t, 0..8, 3, 0);
+    if gpus(&t).is_empty() {
+        return;
+    }
+    let (limbs, n, shards) = (plan.window.len(), t.degree(), 10);
+    let small = GpuOptions { largest_binding: Some(1 << 20), ..options(Wide::U32) };
+    let gpu = GpuBackend::new(t.clone(), &small).unwrap();
+    let a = words(&t, &plan.window, 2 * shards, Fill::Random, &mut rng);
+    let key_shape = Shape::new(2 * plan.digits.len(), plan.extended.len(), n);
+    let key = words(&t, &plan.extended, key_shape.polys, Fill::Random, &mut rng);
+    let select = PolySelect { first: 1, stride: 2, count: shards };
+    let x = gpu.upload(Shape::new(2 * shards, limbs, n), &a).unwrap();
+    assert!(matches!(gpu.mod_up(&x, select, &plan), Err(BackendError::OutOfMemory { .. })));
+    same(&[gpu], "in batches", |g| {
+        let x = g.upload(Shape::new(2 * shards, limbs, n), &a).unwrap();
+        g.key_switch(&x, select, &g.upload(key_shape, &key).unwrap(), &plan).unwrap()
+    });
 }

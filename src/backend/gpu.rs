@@ -40,6 +40,7 @@ pub struct GpuBackend {
     memory: Arc<Memory>,
     /// Checks of arguments are the CPU backend's.
     host: CpuBackend,
+    options: GpuOptions,
     moduli: wgpu::Buffer,
     /// By direction: `[limb id][N]` pairs of a twiddle and its Shoup companion.
     twiddles: [wgpu::Buffer; 2],
@@ -89,7 +90,15 @@ impl GpuBackend {
         let twiddles = [twiddles(false)?, twiddles(true)?];
         let memory = Arc::new(Memory::new(device.clone(), options.memory_limit));
         let host = CpuBackend::with_isa(tables.clone(), super::cpu::Isa::SCALAR);
-        Ok(Self { tables, device, memory, host, moduli, twiddles })
+        Ok(Self { tables, device, memory, host, options: options.clone(), moduli, twiddles })
+    }
+
+    /// A backend for other primes on the same device, with what has been compiled for it. Buffers are not shared.
+    ///
+    /// # Errors
+    /// [`BackendError::Device`], [`BackendError::OutOfMemory`].
+    pub fn for_tables(&self, tables: Arc<RnsTables>) -> Result<Self> {
+        Self::on(self.device.clone(), tables, &self.options)
     }
 
     /// The adapter.
@@ -398,5 +407,27 @@ impl Backend for GpuBackend {
         self.host.check_basis(src.shape(), &change.source, op)?;
         let positions = self.host.check_change(change, op)?;
         self.change_basis_words(self.read(src, op)?, src.shape(), change, &positions)
+    }
+
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+        check::select(src.shape(), select, "key_switch")?;
+        let switch = |select| {
+            let digits = self.mod_up(src, select, plan)?;
+            let extended = self.key_inner_product(&digits, key, plan)?;
+            self.change_basis(&extended, &plan.mod_down)
+        };
+        // As many polynomials at once as have digits that a kernel can bind.
+        let size = Shape::new(plan.digits.len(), plan.extended.len(), self.tables.degree()).bytes();
+        let batch = usize::try_from(self.device.largest_binding()).unwrap_or(usize::MAX) / size.max(1);
+        let batch = batch.max(1);
+        if select.count <= batch {
+            return switch(select);
+        }
+        let part = |at: usize| {
+            let first = select.first + at * select.stride;
+            switch(PolySelect { first, stride: select.stride, count: batch.min(select.count - at) })
+        };
+        let parts = (0..select.count).step_by(batch).map(part).collect::<Result<Vec<_>>>()?;
+        self.concat(&parts.iter().collect::<Vec<_>>())
     }
 }

@@ -6,6 +6,7 @@
 mod report;
 
 use super::client::Client;
+use super::device::Choice;
 use super::failure::{Outcome, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::{Fit, Picture};
@@ -38,6 +39,9 @@ pub struct Demo {
     /// How the picture is brought to the network's size
     #[arg(long, value_enum, default_value_t)]
     fit: Fit,
+    /// Where to compute. With a GPU, the plan's estimates are still those of a processor
+    #[arg(long, value_enum, default_value_t)]
+    backend: Choice,
     /// Make keys and encryption from this number: for tests only, whoever knows it can decrypt
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -49,7 +53,7 @@ pub struct Demo {
 impl Default for Demo {
     fn default() -> Self {
         let preset = params::DEFAULT_PRESET.to_string();
-        Self { image: None, model: None, preset, fit: Fit::default(), seed: None, json: false }
+        Self { image: None, model: None, preset, fit: Fit::default(), backend: Choice::default(), seed: None, json: false }
     }
 }
 
@@ -65,9 +69,9 @@ impl Demo {
         let (input, notes) = model::input(&network, &picture, self.fit)?;
 
         let clock = Instant::now();
-        // A seeded run is to be repeatable, on any machine.
-        let costs = if self.seed.is_some() { Costs::Typical } else { Costs::Measured };
-        let prepared = plan::prepare(&network, &self.preset, costs)?;
+        // A seeded run is to be repeatable, on any machine; and a GPU returns from a call before its work is done.
+        let costs = if self.seed.is_some() || self.backend != Choice::Cpu { Costs::Typical } else { Costs::Measured };
+        let prepared = plan::prepare(&network, &self.preset, costs, self.backend)?;
         let planning = clock.elapsed().as_secs_f64();
         let params = &prepared.params;
         if talk {
@@ -111,6 +115,7 @@ impl Demo {
         let server = Server::new(&prepared, keys)?;
         let clock = Instant::now();
         let answer = server.run(server.expand(&encrypted)?, global.progress_mode())?;
+        let words = prepared.backend.download(answer.buffer()).map_err(|e| explain("the encrypted run failed", &e))?;
         let run = clock.elapsed().as_secs_f64();
         if talk {
             say!("server    is done after {} and returns {} ciphertext(s)", seconds(run), answer.shards());
@@ -130,6 +135,7 @@ impl Demo {
         report.image = image;
         report.notes = notes;
         report.ciphertext_bytes = ciphertext_bytes;
+        report.logits_ciphertext_blake3 = digest(&words);
         report.insecure = params.is_insecure() || self.seed.is_some();
         report.peak_rss_bytes = system::peak_rss_bytes();
         if self.json {
@@ -139,4 +145,14 @@ impl Demo {
         }
         report.check()
     }
+}
+
+/// BLAKE3 of the words of a ciphertext, each little-endian: equal on every backend for the same seed.
+fn digest(words: &[u32]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for chunk in words.chunks(1 << 14) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|w| w.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    hasher.finalize().to_hex().to_string()
 }

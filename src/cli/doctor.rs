@@ -1,5 +1,6 @@
 //! `cipherlens doctor`: what this machine offers.
 
+use super::device::{Choice, Gpus};
 use super::failure::Outcome;
 use super::output::{bytes, say, seconds};
 use super::{Global, model, params, plan, system};
@@ -21,7 +22,8 @@ impl Doctor {
         let threads = rayon::current_num_threads();
         // The demo's plan, priced with kernels timed here: what a first run will take.
         let (network, _) = model::open(None)?;
-        let prepared = plan::prepare(&network, params::DEFAULT_PRESET, plan::Costs::Measured)?;
+        let prepared = plan::prepare(&network, params::DEFAULT_PRESET, plan::Costs::Measured, Choice::Cpu)?;
+        let gpus = Gpus::find(&prepared.params);
         let (kernels, needed) = (prepared.backend.name(), prepared.plan.peak_bytes());
         let fits = plan::check_memory(&prepared.plan).is_ok();
         if self.json {
@@ -29,7 +31,7 @@ impl Doctor {
             let object = serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"), "os": std::env::consts::OS, "arch": std::env::consts::ARCH,
                 "cpu": system::cpu_name(), "cores": system::cores(), "threads": threads, "features": features, "backend": kernels,
-                "memory_bytes": total, "memory_available_bytes": available, "memory_limit_bytes": limit, "gpu": null,
+                "memory_bytes": total, "memory_available_bytes": available, "memory_limit_bytes": limit, "gpu": gpus,
                 "demo": { "peak_bytes": needed, "fits": fits, "estimated_seconds": prepared.plan.seconds() },
             });
             say!("{object}");
@@ -52,7 +54,7 @@ impl Doctor {
         }
         let verdict = if fits { "fits" } else { "does NOT fit" };
         say!("demo        about {} of memory, which {verdict}; about {}", bytes(needed), seconds(prepared.plan.seconds()));
-        say!("GPU         not used: the command computes on the processor only");
+        gpus.print();
         Ok(())
     }
 }

@@ -163,6 +163,9 @@ fn of_backend(error: &BackendError) -> Known {
         BackendError::Isa { .. } => {
             Some((Class::Resources, "unset the variable to let cipherlens choose, or set it to one of the kernels named"))
         }
+        BackendError::NoAdapter { .. } | BackendError::SelfTest { .. } | BackendError::Device { .. } => {
+            Some((Class::Resources, "use --backend cpu; `cipherlens doctor` lists the adapters and tests the best one"))
+        }
         _ => None,
     }
 }

@@ -1,9 +1,10 @@
 //! `cipherlens plan`: what a network will cost encrypted, before any key exists.
 
+use super::device::{self, Choice};
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::{Global, model, params, system};
-use cipherlens::backend::{Backend, cpu::CpuBackend};
+use cipherlens::backend::Backend;
 use cipherlens::ckks::Params;
 use cipherlens::nn::{self, LowerOptions, Lowered, Model};
 use cipherlens::plan::{CostModel, Plan, PlanOptions};
@@ -31,7 +32,7 @@ impl PlanCommand {
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(self.model.as_deref())?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
-        let prepared = prepare(&network, &self.preset, costs)?;
+        let prepared = prepare(&network, &self.preset, costs, Choice::Cpu)?;
         if self.json {
             let mut object = json(&prepared);
             object["model"] = network.name().into();
@@ -67,10 +68,9 @@ pub enum Costs {
 }
 
 /// Lowers and plans a network.
-pub fn prepare(network: &Model, preset: &str, costs: Costs) -> Outcome<Prepared> {
+pub fn prepare(network: &Model, preset: &str, costs: Costs, choice: Choice) -> Outcome<Prepared> {
     let params = params::open(preset)?;
-    let backend = CpuBackend::new(params.tables().clone()).map_err(|e| explain("cannot start the CPU kernels", &e))?;
-    let backend: Arc<dyn Backend> = Arc::new(backend);
+    let backend = device::open(choice, &params)?;
     let what = || format!("cannot run `{}` with preset `{preset}`", network.name());
     let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).map_err(|e| {
         Failure::from_error(Class::BadInput, what(), &e, "change the network; README.md, \"Your own model\", lists what runs")

@@ -4,6 +4,7 @@
 //! makes are the keys that `run` needs.
 
 use super::client::Client;
+use super::device::Choice;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::{Fit, Picture};
@@ -118,7 +119,7 @@ fn unusable(path: &Path) -> impl FnOnce(WireError) -> Failure {
 fn prepare_for(network: &Model, path: &Path) -> Outcome<Prepared> {
     let origin = objects::read_origin(path).map_err(unusable(path))?;
     match origin {
-        Some(origin) => prepare(network, &origin.preset, Costs::Typical),
+        Some(origin) => prepare(network, &origin.preset, Costs::Typical, Choice::Cpu),
         None => Err(Failure::new(
             Class::WrongKey,
             format!("cannot use {}", path.display()),
@@ -136,7 +137,7 @@ impl Keygen {
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let prepared = prepare(&network, &self.preset, Costs::Typical)?;
+        let prepared = prepare(&network, &self.preset, Costs::Typical, Choice::Cpu)?;
         self.insecure.check(&prepared)?;
         check_memory(&prepared.plan)?;
         std::fs::create_dir_all(&self.output).map_err(|e| {

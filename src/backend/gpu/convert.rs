@@ -82,7 +82,8 @@ impl GpuBackend {
         self.device.dispatch(Kernel::Permute, &args, &[src, out.buffer()], grid)
     }
 
-    /// [`crate::backend::Backend::mod_up`] on checked arguments: five to seven dispatches, whatever the number of shards.
+    /// [`crate::backend::Backend::mod_up`] on checked arguments: four dispatches, six where transforms take two, whatever the
+    /// number of shards.
     pub(super) fn mod_up_words(
         &self,
         src: &wgpu::Buffer,

@@ -22,6 +22,8 @@ pub struct GpuOptions {
     pub wide: Option<Wide>,
     /// The most bytes of device memory to take for residues.
     pub memory_limit: Option<u64>,
+    /// The largest buffer to bind, in bytes, where that is less than the adapter's: to work as a smaller one would.
+    pub largest_binding: Option<u64>,
 }
 
 impl GpuOptions {
@@ -152,7 +154,8 @@ impl Device {
             let found = found.collect::<Vec<_>>().join(", ");
             return Err(BackendError::NoAdapter { found: if found.is_empty() { "none".to_owned() } else { found } });
         };
-        let report = report(adapter);
+        let mut report = report(adapter);
+        report.largest_binding = report.largest_binding.min(options.largest_binding.unwrap_or(u64::MAX));
         let wide = options.wide.unwrap_or(if report.int64 { Wide::U64 } else { Wide::U32 });
         let features = if wide == Wide::U64 { wgpu::Features::SHADER_INT64 } else { wgpu::Features::empty() };
         let descriptor = wgpu::DeviceDescriptor {

@@ -99,6 +99,8 @@ pub struct Report {
     pub key_bytes: u64,
     /// Bytes of the encrypted picture.
     pub ciphertext_bytes: u64,
+    /// BLAKE3 of the encrypted answer's words, little-endian; the same on every backend for the same `--seed`.
+    pub logits_ciphertext_blake3: String,
     /// The plan, layer by layer.
     pub layers: Vec<LayerReport>,
     #[serde(skip)]
@@ -156,6 +158,7 @@ impl Report {
             keys: plan.keys().len(),
             key_bytes: plan.key_bytes(),
             ciphertext_bytes: 0,
+            logits_ciphertext_blake3: String::new(),
             layers: plan.layers().to_vec(),
             class_names: (0..logits.len()).map(|c| class_name(network, c)).collect(),
         })

@@ -2,6 +2,7 @@
 
 use crate::cli::client::Client;
 use crate::cli::dataset::Item;
+use crate::cli::device::Choice;
 use crate::cli::failure::{Outcome, explain};
 use crate::cli::model::{input, likeliest};
 use crate::cli::output::{say, seconds};
@@ -41,7 +42,7 @@ pub struct Agreement {
 /// Runs all pictures encrypted, with one set of keys.
 pub fn run(network: &Model, preset: &str, items: &[Item], fit: Fit, mode: Mode) -> Outcome<Agreement> {
     let started = Instant::now();
-    let prepared = prepare(network, preset, Costs::Measured)?;
+    let prepared = prepare(network, preset, Costs::Measured, Choice::Cpu)?;
     check_memory(&prepared.plan)?;
     let clear = Network::<f64>::new(network);
     let client = Client::new(&prepared, None)?;
