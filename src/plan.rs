@@ -35,9 +35,9 @@ pub enum PlanError {
         /// The preset.
         preset: String,
     },
-    /// The program was laid out for another slot count.
+    /// The program was laid out for a slot count that the parameter set cannot hold.
     #[error(
-        "the program is laid out for {program} slots and preset `{preset}` has {have}; lower the model again for this preset"
+        "the program is laid out for {program} slots and preset `{preset}` holds powers of two up to {have}; lower the model again"
     )]
     Slots {
         /// Slots of the program's layouts.

@@ -165,6 +165,45 @@ fn two_hundred_random_convolutions_encrypted() {
     assert_eq!(strides_seen.into_iter().collect::<Vec<_>>(), [1, 2, 3]);
 }
 
+/// Programs for fewer slots than the ring has: every vector repeats, and so do all results.
+#[test]
+fn convolutions_on_a_part_of_the_slots() {
+    let world = World::new("insecure-toy", 5);
+    for (case, slots) in [(0u64, 256), (1, 64), (2, 32)] {
+        let mut rng = common::models::seeded(2000 + case);
+        let c = ConvShape::random(&mut rng, slots, 4);
+        let mut builder = Builder::new(c.input);
+        let model = builder.conv("conv", "x", &c, &mut rng).build("conv");
+        let lowered = lower(&model, slots, &LowerOptions::default()).unwrap();
+        let plan = Plan::new(&lowered.program, &world.params, &PlanOptions::default()).unwrap();
+        let image = picture(c.input, &mut rng);
+        let want = Network::<f64>::new(&model).evaluate(&image).unwrap();
+        let keys = Arc::new(world.keygen.generate(&world.secret, plan.keys()).unwrap());
+        let evaluator = Evaluator::new(world.params.clone(), world.backend.clone(), keys).unwrap();
+        let (level, encoder) = (plan.input_level(), evaluator.encoder());
+        let packed = lowered.input.pack(&image).unwrap();
+        let (scale, basis) = (world.params.scale(level), world.params.window(level));
+        let plain = encoder.encode_repeated(&packed, slots, scale, basis, PlainForm::Plain).unwrap();
+        let encryptor = Encryptor::new(&world.params, world.backend.clone(), RandomSource::insecure_seeded(78)).unwrap();
+        let x = Arc::new(encryptor.encrypt(&world.secret, &plain).unwrap());
+        let engine = EncryptedEngine::with_slots(evaluator, slots).unwrap();
+        let mut y = world.decrypt(&execute(&plan, &engine, x, &Silent).unwrap());
+        for shard in &y {
+            let repeats = shard.iter().enumerate().all(|(i, v)| (v - shard[i % slots]).abs() < 1e-5);
+            assert!(repeats, "case {case}: the result does not repeat every {slots} slots");
+        }
+        y.iter_mut().for_each(|s| s.truncate(slots));
+        let got = lowered.output.unpack(&y).unwrap();
+        for (g, w) in got.values().iter().zip(want.values()) {
+            assert!((g - w).abs() < 1e-5 * (1.0 + w.abs()), "case {case}: {g} is not {w}: {c:?}");
+        }
+    }
+    let keys = Arc::new(world.keygen.generate(&world.secret, &[]).unwrap());
+    let evaluator = Evaluator::new(world.params.clone(), world.backend.clone(), keys).unwrap();
+    let error = EncryptedEngine::with_slots(evaluator, 48).unwrap_err();
+    assert!(error.to_string().contains("48 slots"), "{error}");
+}
+
 #[test]
 fn missing_keys_and_exhausted_levels_are_typed_errors() {
     let world = World::new("insecure-toy", 4);

@@ -4,6 +4,7 @@ use super::{CircuitError, Engine, LinearTransform, linear_transform::Product};
 use crate::{
     backend::{Backend, Buffer, PlainTerm, PolySelect},
     ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyKind, Level, PlainForm, Plaintext, Scale},
+    math::Basis,
 };
 use std::{
     ops::Range,
@@ -16,6 +17,8 @@ type Result<T> = std::result::Result<T, CircuitError>;
 #[derive(Debug)]
 pub struct EncryptedEngine {
     evaluator: Evaluator,
+    /// Every vector repeats with this period.
+    slots: usize,
     /// Coefficients of the diagonals in work; kept because fresh memory costs as much as a transform.
     integers: Mutex<Integers>,
 }
@@ -33,9 +36,15 @@ impl EncryptedEngine {
     /// Most bytes of diagonals' coefficients held at once: they should stay in the last-level cache.
     const COEFFICIENT_BYTES: usize = 16 << 20;
 
-    /// An engine on an evaluator.
+    /// An engine on an evaluator, for vectors that use all N/2 slots.
     pub fn new(evaluator: Evaluator) -> Self {
-        Self { evaluator, integers: Mutex::default() }
+        Self { slots: evaluator.params().slots(), evaluator, integers: Mutex::default() }
+    }
+
+    /// An engine for circuits on `slots` slots, a power of two up to N/2: every vector repeats with that period.
+    pub fn with_slots(evaluator: Evaluator, slots: usize) -> Result<Self> {
+        evaluator.encoder().check_period(slots)?;
+        Ok(Self { slots, ..Self::new(evaluator) })
     }
 
     /// The evaluator.
@@ -72,6 +81,10 @@ impl EncryptedEngine {
         self.like(first, self.backend().concat(&buffers).map_err(CkksError::from)?, first.scale())
     }
 
+    fn encode(&self, vectors: &[Vec<f64>], scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
+        Ok(self.evaluator.encoder().encode_repeated(vectors, self.slots, scale, basis, form)?)
+    }
+
     /// `i` or `-i` in every slot: the monomial `X^(N/2)` or its negative, exact at scale 1.
     fn imaginary_unit(&self, level: Level, sign: f64) -> Result<Plaintext> {
         let params = self.evaluator.params();
@@ -79,6 +92,12 @@ impl EncryptedEngine {
         coefficients[params.slots()] = sign;
         Ok(self.evaluator.encoder().encode_coefficients(coefficients, Scale(1.0), params.window(level), PlainForm::Montgomery)?)
     }
+}
+
+/// Fills a vector with copies of its first `period` entries.
+fn repeat(values: &mut [f64], period: usize) {
+    let (first, rest) = values.split_at_mut(period);
+    rest.chunks_exact_mut(period).for_each(|c| c.copy_from_slice(first));
 }
 
 impl Engine for EncryptedEngine {
@@ -126,12 +145,12 @@ impl Engine for EncryptedEngine {
     }
     fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value> {
         let basis = self.evaluator.params().window(x.level());
-        let plain = self.evaluator.encoder().encode_shards(factor, self.factor_scale(x.level()), basis, PlainForm::Montgomery)?;
+        let plain = self.encode(factor, self.factor_scale(x.level()), basis, PlainForm::Montgomery)?;
         Ok(Arc::new(self.evaluator.rescale(&self.evaluator.mul_plain(x, &plain)?)?))
     }
     fn add_plain(&self, x: &Self::Value, offset: &[Vec<f64>]) -> Result<Self::Value> {
         let basis = self.evaluator.params().window(x.level());
-        let plain = self.evaluator.encoder().encode_shards(offset, x.scale(), basis, PlainForm::Plain)?;
+        let plain = self.encode(offset, x.scale(), basis, PlainForm::Plain)?;
         Ok(Arc::new(self.evaluator.add_plain(x, &plain)?))
     }
     fn drop_to(&self, x: &Self::Value, level: Level) -> Result<Self::Value> {
@@ -196,8 +215,11 @@ impl Engine for EncryptedEngine {
         let mut sum: Option<Ciphertext> = None;
         for start in (0..all.len().max(1)).step_by(piece) {
             let terms = &all[start..all.len().min(start + piece)];
-            let fill =
-                |t: usize, re: &mut [f64], im: &mut [f64]| transform.turned_diagonal(terms[t].0, giant, terms[t].1.term, re, im);
+            let fill = |t: usize, re: &mut [f64], im: &mut [f64]| {
+                transform.turned_diagonal(terms[t].0, giant, terms[t].1.term, &mut re[..self.slots], &mut im[..self.slots]);
+                repeat(re, self.slots);
+                repeat(im, self.slots);
+            };
             let (scale, basis) = (self.factor_scale(rotated.level()), params.window(rotated.level()));
             self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
             let mut products = vec![Vec::new(); outputs.len()];

@@ -84,6 +84,30 @@ impl Encoder {
         self.encode_batch(vectors.len(), fill, scale, basis, form)
     }
 
+    /// Several real vectors, one polynomial each, that repeat with a period: each has `period` entries, a power of two up to
+    /// N/2, and fills all slots by repetition. Products, sums and rotations of such vectors repeat with the same period.
+    pub fn encode_repeated<V: AsRef<[f64]> + Sync>(
+        &self,
+        vectors: &[V],
+        period: usize,
+        scale: Scale,
+        basis: &Basis,
+        form: PlainForm,
+    ) -> Result<Plaintext> {
+        self.check_period(period)?;
+        if let Some(v) = vectors.iter().find(|v| v.as_ref().len() != period) {
+            return Err(CkksError::SlotCount { expected: period, found: v.as_ref().len() });
+        }
+        let fill = |i: usize, out: &mut [f64]| out.chunks_exact_mut(period).for_each(|c| c.copy_from_slice(vectors[i].as_ref()));
+        self.encode_batch(vectors.len(), fill, scale, basis, form)
+    }
+
+    /// Refuses a period that is not a power of two up to N/2.
+    pub fn check_period(&self, period: usize) -> Result<()> {
+        let slots = self.params.slots();
+        if period.is_power_of_two() && period <= slots { Ok(()) } else { Err(CkksError::Period { period, slots }) }
+    }
+
     /// `count` real vectors, one polynomial each; `fill(i, slots)` writes every slot of vector i (called in parallel).
     ///
     /// Cost: half a complex transform of N/2 points a vector, then one reduction and one NTT a limb.

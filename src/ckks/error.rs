@@ -151,6 +151,14 @@ pub enum CkksError {
         /// log2 of half the modulus.
         log_limit: f64,
     },
+    /// A period that does not divide the slots.
+    #[error("vectors of {period} slots cannot fill {slots} by repetition; take a power of two up to {slots}")]
+    Period {
+        /// The period asked for.
+        period: usize,
+        /// Slots there are.
+        slots: usize,
+    },
     /// A vector that does not fit the slots.
     #[error("expected {expected} values, found {found}")]
     SlotCount {

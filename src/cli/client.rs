@@ -62,7 +62,7 @@ impl Client {
         let shards = prepared.lowered.input.pack(picture).map_err(|e| explain("cannot lay the picture out", &e))?;
         let encrypt = |level: Level| {
             let (scale, basis) = (self.params.scale(level), self.params.window(level));
-            let plain = self.encoder.encode_shards(&shards, scale, basis, PlainForm::Plain)?;
+            let plain = self.encoder.encode_repeated(&shards, prepared.lowered.program.slots, scale, basis, PlainForm::Plain)?;
             let encryptor = Encryptor::new(&self.params, self.backend.clone(), random(seed, 2)?)?;
             encryptor.encrypt_seeded(&self.secret, &plain)
         };
@@ -72,7 +72,8 @@ impl Client {
     /// The logits in an answer.
     pub fn decrypt(&self, prepared: &Prepared, answer: &Ciphertext) -> Outcome<Vec<f64>> {
         let decrypt = || Decryptor::new(&self.params, self.backend.clone())?.decrypt_real(&self.secret, answer);
-        let slots = decrypt().map_err(|e| explain("cannot decrypt the answer", &e))?;
+        let mut slots = decrypt().map_err(|e| explain("cannot decrypt the answer", &e))?;
+        slots.iter_mut().for_each(|shard| shard.truncate(prepared.lowered.program.slots));
         let logits = prepared.lowered.output.unpack(&slots).map_err(|e| {
             let advice = "decrypt what `cipherlens run` wrote, with the same model";
             Failure::from_error(Class::BadInput, "this is not the answer of this network", &e, advice)

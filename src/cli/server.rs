@@ -20,7 +20,9 @@ impl<'a> Server<'a> {
     pub fn new(prepared: &'a Prepared, keys: KeySet) -> Outcome<Self> {
         let evaluator = Evaluator::new(prepared.params.clone(), prepared.backend.clone(), Arc::new(keys))
             .map_err(|e| explain("the evaluation keys do not fit", &e))?;
-        Ok(Self { plan: &prepared.plan, engine: EncryptedEngine::new(evaluator) })
+        let engine = EncryptedEngine::with_slots(evaluator, prepared.plan.program().slots)
+            .map_err(|e| explain("the network does not fit the parameter set", &e))?;
+        Ok(Self { plan: &prepared.plan, engine })
     }
 
     /// The whole ciphertext of which a client sent one half and a seed.

@@ -117,7 +117,7 @@ pub struct Plan {
 impl Plan {
     /// Plans a program: levels as low as the output's allows, each matrix split at its least estimated cost.
     pub fn new(program: &Program, params: &Arc<Params>, options: &PlanOptions) -> Result<Self, PlanError> {
-        if program.slots != params.slots() {
+        if !program.slots.is_power_of_two() || program.slots > params.slots() {
             return Err(PlanError::Slots { program: program.slots, have: params.slots(), preset: params.name().to_string() });
         }
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));

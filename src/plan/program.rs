@@ -81,7 +81,7 @@ pub struct Step {
 /// A straight-line program from one sharded input to one sharded output.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Slots of a shard.
+    /// Slots of a shard: a power of two up to the ring's N/2. If it is less, every vector repeats with that period.
     pub slots: usize,
     /// Shards of the input.
     pub input_shards: usize,
