@@ -3,7 +3,7 @@
 
 use cipherlens::ckks::ladder::LadderSpec;
 use cipherlens::ckks::params::{PRIME_FLOOR, SECURITY_CAPS_128};
-use cipherlens::ckks::{Level, Params, ParamsError, presets};
+use cipherlens::ckks::{Level, Params, ParamsError, Scale, presets};
 
 #[test]
 fn presets_are_secure_and_their_ladders_are_close_to_nominal() {
@@ -20,21 +20,65 @@ fn presets_are_secure_and_their_ladders_are_close_to_nominal() {
         // Tables are a matter of seconds for the largest sets in all; levels and scales are what is tested.
         let params = Params::new(literal).unwrap();
         assert!((params.log_qp() - log_qp).abs() < 1e-9);
-        assert_eq!(params.max_level(), Level(spec.levels));
+        assert_eq!(params.max_level(), Level(spec.all_levels()));
+        assert_eq!(params.working_level(), Level(spec.levels));
         assert_eq!(params.security_bits_claim(), if spec.insecure { 0 } else { 128 });
-        for l in 0..=spec.levels {
+        for l in 0..=spec.all_levels() {
             let level = Level(l);
-            assert!((params.scale(level).log2() - spec.scale_bits).abs() < 0.5, "{} {level}: {}", spec.name, params.scale(level));
-            assert!((params.log_q(level) - (spec.q0_bits + spec.scale_bits * l as f64)).abs() < 0.8, "{} {level}", spec.name);
+            assert!((params.log_q(level) - spec.target_bits(level)).abs() < 0.8, "{} {level}", spec.name);
             if l > 0 {
                 let below = Level(l - 1);
                 let r = params.divisor(level, below);
                 assert!((r.log2() - (params.log_q(level) - params.log_q(below))).abs() < 1e-6);
-                assert!((params.scale(level).0 * params.scale(level).0 / r / params.scale(below).0 - 1.0).abs() < 1e-12);
+                let relative = |got: f64, want: Scale| (got / want.0 - 1.0).abs();
+                let scale = params.scale(level).0;
+                assert!(relative(scale * (scale / r), params.landing(level)) < 1e-12, "{} {level}", spec.name);
+                assert!(
+                    relative(scale * (params.plain_scale(level).0 / r), params.scale(below)) < 1e-12,
+                    "{} {level}",
+                    spec.name
+                );
+                let inside = spec
+                    .bootstrap
+                    .is_none_or(|b| l <= spec.levels || (l > spec.levels + 1 && l <= spec.levels + b.circuit.eval_mod));
+                if inside {
+                    assert_eq!((params.landing(level), params.plain_scale(level)), (params.scale(below), params.scale(level)));
+                }
             }
             let gadget = params.best_gadget(Level(0)..=level).unwrap();
             assert!(gadget.covers(params.window(level)) && gadget.covers(params.window(Level(0))));
         }
+        scales_are_close_to_nominal(&params, spec);
+    }
+}
+
+/// A level of the base is at the nominal scale, or on the way there from that of level 0 (each level halves the distance).
+fn scales_are_close_to_nominal(params: &Params, spec: &LadderSpec) {
+    let off = |l: usize| params.scale(Level(l)).log2() - spec.scale_bits;
+    let first = off(0).abs();
+    for l in 0..=spec.levels {
+        assert!(off(l).abs() < 0.5 + first * 0.5f64.powi(l as i32), "{} level {l}: {}", spec.name, params.scale(Level(l)));
+    }
+    let Some(b) = &spec.bootstrap else { return assert!(first < 1e-9) };
+    let circuit = b.circuit;
+    assert_eq!(params.bootstrap(), Some(&circuit));
+    assert!((params.message_ratio().log2() - b.ratio_bits).abs() < 1e-9);
+    // sin(2 pi t) ~ 2 pi m / ratio at the landing scale is m at the scale of the level.
+    let output = params.output_level().unwrap();
+    let landing = params.landing(Level(output.0 + 1)).0;
+    assert!((landing * std::f64::consts::TAU / params.message_ratio() / params.scale(output).0 - 1.0).abs() < 1e-12);
+    let eval_mod = params.eval_mod_level().unwrap();
+    assert_eq!(eval_mod.0, output.0 + circuit.eval_mod);
+    for l in output.0 + 1..=eval_mod.0 {
+        let scale = params.scale(Level(l)).log2();
+        assert!(scale > b.eval_mod_bits - 7.0 && scale < b.eval_mod_bits + 1.0, "{} level {l}: {scale}", spec.name);
+    }
+    // The top is q0 times an integer, at the scale of EvalMod to within half a percent.
+    let (top, q0) = (params.scale(params.max_level()).0, params.message_ratio() * params.scale(Level(0)).0);
+    assert_eq!(params.raise_factor(), top / q0);
+    assert!((top / params.scale(eval_mod).0 - 1.0).abs() < 5e-3);
+    for l in eval_mod.0 + 1..=params.max_level().0 {
+        assert!((params.plain_scale(Level(l)).log2() - b.coeffs_to_slots_bits).abs() < 1.0);
     }
 }
 

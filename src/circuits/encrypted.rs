@@ -58,7 +58,7 @@ impl EncryptedEngine {
 
     /// The scale of plaintext factors at a level: with it a product, rescaled, is at the canonical scale below.
     fn factor_scale(&self, level: Level) -> Scale {
-        self.evaluator.params().scale(level)
+        self.evaluator.params().plain_scale(level)
     }
 
     fn same_level(operation: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<()> {

@@ -1,6 +1,6 @@
 //! From a few sizes to a parameter set: the deterministic search for primes and windows.
 
-use super::params::{Level, PRIME_FLOOR, ParamsError, ParamsLiteral, Rung};
+use super::params::{Bootstrap, Level, PRIME_FLOOR, ParamsError, ParamsLiteral, Rung};
 use crate::math::primes::closest_primes;
 
 /// What a parameter set should look like; [`LadderSpec::literal`] finds the primes and windows.
@@ -14,7 +14,7 @@ pub struct LadderSpec {
     pub q0_bits: f64,
     /// log2 of the scale; each level adds that many bits.
     pub scale_bits: f64,
-    /// Levels above level 0.
+    /// Levels above level 0, without those of [`Self::bootstrap`].
     pub levels: usize,
     /// log2 of terminal primes (the floor is just above 24).
     pub terminal_bits: f64,
@@ -26,21 +26,50 @@ pub struct LadderSpec {
     pub special: usize,
     /// Whether the set is for tests only.
     pub insecure: bool,
+    /// The levels on top that bootstrapping takes.
+    pub bootstrap: Option<BootstrapSpec>,
+}
+
+/// The levels that bootstrapping adds to a ladder.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BootstrapSpec {
+    /// The circuit they are for.
+    pub circuit: Bootstrap,
+    /// log2 of q0 over the scale of level 0.
+    pub ratio_bits: f64,
+    /// Bits of each level of EvalMod.
+    pub eval_mod_bits: f64,
+    /// Bits of each level of CoeffsToSlots.
+    pub coeffs_to_slots_bits: f64,
 }
 
 /// Largest deviation, in bits, of a level's modulus from its target.
 pub const LADDER_TOLERANCE: f64 = 0.75;
 
 impl LadderSpec {
+    /// Levels above level 0, those of bootstrapping included.
+    pub fn all_levels(&self) -> usize {
+        self.levels + self.bootstrap.map_or(0, |b| b.circuit.eval_mod + b.circuit.coeffs_to_slots)
+    }
+
+    /// log2 of the modulus wanted at a level.
+    pub fn target_bits(&self, level: Level) -> f64 {
+        let base = self.q0_bits + self.scale_bits * level.0.min(self.levels) as f64;
+        let Some(b) = &self.bootstrap else { return base };
+        let above = level.0.saturating_sub(self.levels);
+        let eval_mod = above.min(b.circuit.eval_mod);
+        base + b.eval_mod_bits * eval_mod as f64 + b.coeffs_to_slots_bits * (above - eval_mod) as f64
+    }
+
     /// The literal. Special primes are the largest below 2^30, main and terminal primes the closest to their sizes.
     ///
     /// The windows are a shortest path over levels: each level may use any (terminal, main) counts within
-    /// [`LADDER_TOLERANCE`] of `q0_bits + level * scale_bits`; the cost is the squared deviation, and a main prime that a
+    /// [`LADDER_TOLERANCE`] of [`Self::target_bits`]; the cost is the squared deviation, and a main prime that a
     /// higher level lacks, or a terminal prime more than needed, costs more than any deviation. The smallest number of
     /// terminal primes that admits a path is used.
     pub fn literal(&self) -> Result<ParamsLiteral, ParamsError> {
         let log_two_n = self.log_n + 1;
-        let top = self.q0_bits + self.scale_bits * self.levels as f64;
+        let top = self.target_bits(Level(self.all_levels()));
         let most_main = (top / self.main_bits).ceil() as usize + 2;
         let special = closest_primes(30.0, self.special, log_two_n, &[])?;
         let main = closest_primes(self.main_bits, most_main, log_two_n, &special)?;
@@ -59,15 +88,18 @@ impl LadderSpec {
             match self.windows(&terminal[..count], &main) {
                 Ok(ladder) => {
                     let used = |f: fn(&Rung) -> usize| ladder.iter().map(f).max().unwrap_or(0);
+                    let q0 = |r: &Rung| terminal[..r.terminal].iter().chain(&main[..r.main]).map(|&q| f64::from(q)).product();
+                    let q0: f64 = ladder.first().map_or(1.0, q0);
                     return Ok(ParamsLiteral {
                         name: self.name.into(),
                         log_n: self.log_n,
                         terminal: terminal[..used(|r| r.terminal)].to_vec(),
                         main: main[..used(|r| r.main)].to_vec(),
                         special,
-                        base_scale: self.scale_bits.exp2(),
+                        base_scale: self.bootstrap.map_or(self.scale_bits.exp2(), |b| q0 / b.ratio_bits.exp2()),
                         sigma: super::params::STANDARD_SIGMA,
                         insecure: self.insecure,
+                        bootstrap: self.bootstrap.map(|b| b.circuit),
                         ladder,
                     });
                 }
@@ -80,7 +112,7 @@ impl LadderSpec {
     fn no_ladder(&self, level: usize) -> ParamsError {
         ParamsError::NoLadder {
             level: Level(level),
-            target: self.q0_bits + self.scale_bits * level as f64,
+            target: self.target_bits(Level(level)),
             terminal_bits: self.terminal_bits,
             main_bits: self.main_bits,
             tolerance: LADDER_TOLERANCE,
@@ -99,8 +131,8 @@ impl LadderSpec {
         let (terminal_sums, main_sums) = (sums(terminal), sums(main));
         // Per level: candidates with the cost of the best path to them and where it came from.
         let mut layers: Vec<Vec<(Rung, f64, usize)>> = Vec::new();
-        for level in 0..=self.levels {
-            let target = self.q0_bits + self.scale_bits * level as f64;
+        for level in 0..=self.all_levels() {
+            let target = self.target_bits(Level(level));
             let mut layer = Vec::new();
             for (t, t_sum) in terminal_sums.iter().enumerate() {
                 for (m, m_sum) in main_sums.iter().enumerate() {
@@ -132,7 +164,7 @@ impl LadderSpec {
         let mut at = layers
             .last()
             .and_then(|layer| (0..layer.len()).min_by(|&a, &b| layer[a].1.total_cmp(&layer[b].1)))
-            .ok_or_else(|| self.no_ladder(self.levels))?;
+            .ok_or_else(|| self.no_ladder(self.all_levels()))?;
         for layer in layers.iter().rev() {
             let (rung, _, from) = layer[at];
             ladder.push(rung);

@@ -9,7 +9,12 @@
 //!
 //! Rescaling from a level to the one below divides by `r = prod(primes that leave) / prod(primes that enter)`. Level 0
 //! has the base scale and `scale(l) = sqrt(scale(l - 1) r_l)`, so the product of two values at level l, rescaled, has
-//! exactly the scale of level l - 1, and a plaintext factor for a value at level l is encoded at `scale(l)` too.
+//! exactly the scale of level l - 1, and a plaintext factor for a value at level l is encoded at `scale(l)` too. Above the
+//! levels that a user computes on, a set may have levels for bootstrapping with scale rules of their own ([`Bootstrap`]).
+
+mod bootstrap;
+
+pub use bootstrap::Bootstrap;
 
 use super::gadget::GadgetCache;
 use crate::math::{Basis, LimbId, MathError, RnsTables};
@@ -88,6 +93,8 @@ pub struct ParamsLiteral {
     pub sigma: f64,
     /// Whether the set is for tests only and makes no security claim.
     pub insecure: bool,
+    /// What the top of the ladder is for, if it is for bootstrapping.
+    pub bootstrap: Option<Bootstrap>,
 }
 
 /// Cap on log2(QP) for 128 bits of security by log2 N: dense ternary secret, sigma 3.19 (Bossuat et al., "Security
@@ -195,6 +202,12 @@ pub enum ParamsError {
         /// Name of the set.
         name: String,
     },
+    /// Bootstrapping on a set without levels for it.
+    #[error("parameter set `{name}` has no levels for bootstrapping; use a preset with `boot` in its name")]
+    NoBootstrap {
+        /// Name of the set.
+        name: String,
+    },
     /// A name that no preset has.
     #[error("there is no preset `{asked}`; presets are {have}")]
     NoSuchPreset {
@@ -239,11 +252,9 @@ impl Params {
         let primes: Vec<u32> = literal.terminal.iter().rev().chain(&literal.main).chain(&literal.special).copied().collect();
         let tables = Arc::new(RnsTables::new(literal.log_n, &primes)?);
         let windows: Vec<Basis> = literal.ladder.iter().map(|rung| Basis::range(t - rung.terminal..t + rung.main)).collect();
-        let mut scales = vec![Scale(literal.base_scale)];
-        for pair in windows.windows(2) {
-            let previous = scales[scales.len() - 1];
-            scales.push(Scale((previous.0 * ratio(&tables, &pair[1], &pair[0])).sqrt()));
-        }
+        let divisors: Vec<f64> = windows.windows(2).map(|pair| ratio(&tables, &pair[1], &pair[0])).collect();
+        let q0 = windows[0].limbs().iter().fold(1.0, |acc, &l| acc * f64::from(tables.modulus(l).value()));
+        let scales = bootstrap::scales(literal.bootstrap.as_ref(), literal.base_scale, q0, &divisors);
         let special = Basis::range(t + literal.main.len()..primes.len());
         let fingerprint = fingerprint(&literal);
         Ok(Arc::new(Self { literal, tables, windows, scales, special, log_qp, fingerprint, cache: GadgetCache::default() }))
@@ -402,6 +413,9 @@ fn check_literal(literal: &ParamsLiteral) -> Result<(), ParamsError> {
     if !(literal.sigma > 0.5 && literal.sigma <= 16.0) || (!literal.insecure && literal.sigma < STANDARD_SIGMA) {
         return fail("sigma", format!("{STANDARD_SIGMA} (up to 16)"), format!("{}", literal.sigma));
     }
+    if let Some(bootstrap) = &literal.bootstrap {
+        bootstrap.check(literal).or_else(|(expected, found)| fail("bootstrap", expected, found))?;
+    }
     Ok(())
 }
 
@@ -423,5 +437,8 @@ fn fingerprint(literal: &ParamsLiteral) -> [u8; 32] {
     word(literal.base_scale.to_bits());
     word(literal.sigma.to_bits());
     word(literal.insecure.into());
+    if let Some(bootstrap) = &literal.bootstrap {
+        bootstrap.words().into_iter().for_each(word);
+    }
     *hasher.finalize().as_bytes()
 }
