@@ -6,13 +6,16 @@
 pub mod cost;
 pub mod execute;
 mod memory;
+mod placement;
 pub mod planner;
 pub mod program;
+mod steps;
 
 pub use cost::CostModel;
 pub use execute::{Progress, execute};
-pub use planner::{LayerReport, Plan, PlanOptions, PlannedOperation, PlannedStep};
+pub use planner::{LayerReport, Plan, PlanOptions};
 pub use program::{Operation, Program, Step, ValueId};
+pub use steps::{PlannedOperation, PlannedStep};
 
 use crate::{
     circuits::CircuitError,
@@ -34,6 +37,23 @@ pub enum PlanError {
         have: usize,
         /// The preset.
         preset: String,
+    },
+    /// No way to run a step, whatever is bootstrapped before it.
+    #[error(
+        "layer `{layer}` needs {needed} levels at once; values have {top} at most, and a bootstrap takes one with at least {input} and \
+         gives it back with {output} (values of unknown range are never bootstrapped)"
+    )]
+    NoPlacement {
+        /// The layer that nothing reaches.
+        layer: String,
+        /// Levels it consumes.
+        needed: usize,
+        /// Most levels of any value.
+        top: usize,
+        /// Level that a bootstrap needs.
+        input: usize,
+        /// Level that a bootstrap gives.
+        output: usize,
     },
     /// The program was laid out for a slot count that the parameter set cannot hold.
     #[error(

@@ -95,6 +95,17 @@ pub struct TransformCounts {
     pub conjugations: usize,
 }
 
+/// A way to cut a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// The split.
+    pub split: Split,
+    /// The packing.
+    pub packing: Packing,
+    /// What it counts.
+    pub counts: TransformCounts,
+}
+
 /// A matrix with its split and packing: everything the evaluation needs but the numbers.
 #[derive(Debug, Clone)]
 pub struct LinearTransform {
@@ -159,8 +170,16 @@ impl LinearTransform {
 
     /// The cheapest split and packing by a cost function.
     pub fn cheapest(matrix: Arc<dyn SlotMatrix>, cost: impl Fn(&TransformCounts) -> f64) -> Self {
+        let candidates = Self::candidates(&*matrix);
+        let best = candidates.iter().min_by(|a, b| cost(&a.counts).total_cmp(&cost(&b.counts)));
+        let (split, packing) = best.map_or((Split { modulus: matrix.slots() }, Packing::Real), |c| (c.split, c.packing));
+        Self::new(matrix, split, packing)
+    }
+
+    /// Every split and packing worth a look, with what it counts. Cost: a pass over all rotations for each.
+    pub fn candidates(matrix: &dyn SlotMatrix) -> Vec<Candidate> {
         let slots = matrix.slots();
-        let mut best = (f64::INFINITY, Split { modulus: slots }, Packing::Real);
+        let mut candidates = Vec::new();
         for packing in [Packing::Real, Packing::Inputs, Packing::Outputs] {
             let useful = match packing {
                 Packing::Real => true,
@@ -170,30 +189,21 @@ impl LinearTransform {
             if !useful {
                 continue;
             }
-            let blocks = packed_rotations(&*matrix, packing);
+            let blocks = packed_rotations(matrix, packing);
             let all: BTreeSet<usize> = blocks.iter().flat_map(|(_, _, rs)| rs.iter().map(|&r| r as usize)).collect();
             let products = blocks.iter().map(|(_, _, rs)| rs.len()).sum();
-            let (inputs, outputs) = packed_shards(&*matrix, packing);
+            let (inputs, outputs) = packed_shards(matrix, packing);
             let conjugations = if packing == Packing::Real { 0 } else { outputs };
             for log in 0..=slots.trailing_zeros() {
                 let split = Split { modulus: 1 << log };
                 let (giants, babies): (BTreeSet<usize>, BTreeSet<usize>) = all.iter().map(|&r| split.parts(r, slots)).unzip();
                 let nonzero = |set: &BTreeSet<usize>| set.iter().filter(|&&r| r != 0).count();
-                let counts = TransformCounts {
-                    inputs,
-                    outputs,
-                    babies: nonzero(&babies),
-                    giants: nonzero(&giants),
-                    products,
-                    conjugations,
-                };
-                let c = cost(&counts);
-                if c < best.0 {
-                    best = (c, split, packing);
-                }
+                let (babies, giants) = (nonzero(&babies), nonzero(&giants));
+                let counts = TransformCounts { inputs, outputs, babies, giants, products, conjugations };
+                candidates.push(Candidate { split, packing, counts });
             }
         }
-        Self::new(matrix, best.1, best.2)
+        candidates
     }
 
     /// The matrix.

@@ -200,7 +200,7 @@ struct Emitter {
 
 impl Emitter {
     fn push(&mut self, layer: &str, operation: Operation, layout: &Arc<Layout>) -> ValueId {
-        self.steps.push(Step { layer: layer.to_owned(), operation });
+        self.steps.push(Step { layer: layer.to_owned(), operation, bound: None });
         self.layouts.push(layout.clone());
         ValueId(self.steps.len())
     }

@@ -32,7 +32,7 @@ pub fn execute<E: Engine>(plan: &Plan, engine: &E, input: E::Value, progress: &d
             found_level: level.0,
         });
     }
-    run_steps(plan.program().output, plan.steps(), engine, input, progress, |_, _, _| {})
+    run_steps(plan.output(), plan.steps(), engine, input, progress, |_, _, _| {})
 }
 
 /// Runs steps in order; `after(index, first operand, result)` sees each.
@@ -78,7 +78,7 @@ pub(super) fn run_steps<E: Engine>(
     })
 }
 
-fn run_step<E: Engine>(engine: &E, step: &PlannedStep, operands: &[E::Value]) -> Result<E::Value, CircuitError> {
+pub(super) fn run_step<E: Engine>(engine: &E, step: &PlannedStep, operands: &[E::Value]) -> Result<E::Value, CircuitError> {
     let operands = operands.iter().map(|x| engine.drop_to(x, step.level_in)).collect::<Result<Vec<_>, _>>()?;
     let x = &operands[0];
     match &step.operation {

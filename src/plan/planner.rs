@@ -1,16 +1,16 @@
 //! From a program and a parameter set to a plan.
 
 use super::{
-    CostModel, Operation, PlanError, Program, Step, ValueId,
+    CostModel, PlanError, PlannedStep, Program, ValueId,
     cost::SwitchShape,
     execute::{run_steps, unobserved},
     memory::{Living, ciphertext_bytes, working_bytes},
-    program::SlotVectors,
+    placement::{Placed, place},
+    steps::{Workshop, bootstrap_levels, depth},
 };
 use crate::{
     circuits::{
-        Counts, LinearTransform, SlotMatrix, TraceEngine,
-        polynomial::Chebyshev,
+        Counts, TraceEngine,
         trace::{Trace, TraceValue},
     },
     ckks::{Gadget, KeyKind, KeyRequest, Level, Params},
@@ -32,50 +32,6 @@ impl Default for PlanOptions {
     fn default() -> Self {
         Self { output_level: Level(0), cost: None, rotation_bytes: 2 << 30 }
     }
-}
-
-/// A step with everything decided.
-#[derive(Debug, Clone)]
-pub struct PlannedStep {
-    /// Layer name.
-    pub layer: String,
-    /// The values it reads.
-    pub operands: Vec<ValueId>,
-    /// The operation, matrices split and polynomials in Chebyshev basis.
-    pub operation: PlannedOperation,
-    /// Level its operands are brought to.
-    pub level_in: Level,
-    /// Level of its result.
-    pub level_out: Level,
-}
-
-/// The planned form of [`Operation`].
-#[derive(Debug, Clone)]
-pub enum PlannedOperation {
-    /// A split matrix.
-    Linear {
-        /// The transform.
-        transform: LinearTransform,
-        /// Rotations summed after it.
-        rotate_sums: Vec<usize>,
-        /// Added at the end.
-        bias: Option<SlotVectors>,
-    },
-    /// A polynomial in Chebyshev basis.
-    Polynomial(Chebyshev),
-    /// `x^2`.
-    Square,
-    /// `x * factor + offset`.
-    Affine {
-        /// Slot-wise factor.
-        factor: Option<SlotVectors>,
-        /// Slot-wise offset.
-        offset: Option<SlotVectors>,
-    },
-    /// `a + b`.
-    Add,
-    /// `a * b`.
-    Multiply,
 }
 
 /// What one layer does and costs.
@@ -105,6 +61,7 @@ pub struct Plan {
     params: Arc<Params>,
     program: Program,
     steps: Vec<PlannedStep>,
+    output: ValueId,
     input_level: Level,
     layers: Vec<LayerReport>,
     trace: Trace,
@@ -123,48 +80,42 @@ impl Plan {
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
         let depths = program.steps.iter().map(depth).collect::<Result<Vec<_>, _>>()?;
         let levels = needed_levels(program, &depths, options.output_level.0)?;
-        let have = params.max_level().0;
-        if levels[0] > have {
-            return Err(PlanError::LevelsExhausted {
-                needed: levels[0] - options.output_level.0,
-                have: have - options.output_level.0.min(have),
-                preset: params.name().to_string(),
-            });
-        }
-        let mut steps = Vec::with_capacity(program.steps.len());
-        for (i, step) in program.steps.iter().enumerate() {
-            let level_in = Level(levels[i + 1] + depths[i]);
-            let operation = match &step.operation {
-                Operation::Linear { matrix, rotate_sums, bias, .. } => PlannedOperation::Linear {
-                    transform: split(matrix, &switch_shape(params, level_in)?, &cost)
-                        .with_room_for((options.rotation_bytes / ciphertext_bytes(params, level_in, 1)) as usize),
-                    rotate_sums: rotate_sums.clone(),
-                    bias: bias.clone(),
-                },
-                Operation::Polynomial { coefficients, range, .. } => {
-                    PlannedOperation::Polynomial(chebyshev(&step.layer, coefficients, *range)?)
+        let workshop = Workshop::new(program, params, options, cost, &depths)?;
+        let bootstrap = bootstrap_levels(params);
+        let have = bootstrap.map_or(params.max_level().0, |b| b.output);
+        let (input_level, placed) = match bootstrap {
+            // Without a bootstrap, as low as the output allows is cheapest throughout.
+            _ if levels[0] <= have => {
+                (levels[0], (0..depths.len()).map(|i| Placed::Step { step: i, level: levels[i + 1] + depths[i] }).collect())
+            }
+            Some(bootstrap) => place(program, &depths, have, options.output_level.0, bootstrap, &workshop)?,
+            None => {
+                return Err(PlanError::LevelsExhausted {
+                    needed: levels[0] - options.output_level.0,
+                    have: have - options.output_level.0.min(have),
+                    preset: params.name().to_string(),
+                });
+            }
+        };
+        // Where each value of the program is among the values of the plan.
+        let mut held = vec![ValueId(0)];
+        let mut steps = Vec::with_capacity(placed.len());
+        for placed in placed {
+            match placed {
+                Placed::Bootstrap(_) => {}
+                Placed::Step { step, level } => {
+                    let operands = program.steps[step].operation.operands().iter().map(|v| held[v.0]).collect();
+                    steps.push(workshop.step(step, operands, level)?);
+                    held.push(ValueId(steps.len()));
                 }
-                Operation::Square { .. } => PlannedOperation::Square,
-                Operation::Affine { factor, offset, .. } => {
-                    PlannedOperation::Affine { factor: factor.clone(), offset: offset.clone() }
-                }
-                Operation::Add { .. } => PlannedOperation::Add,
-                Operation::Multiply { .. } => PlannedOperation::Multiply,
-            };
-            let level_out = Level(levels[i + 1]);
-            steps.push(PlannedStep {
-                layer: step.layer.clone(),
-                operands: step.operation.operands(),
-                operation,
-                level_in,
-                level_out,
-            });
+            }
         }
         let mut plan = Self {
             params: params.clone(),
             program: program.clone(),
             steps,
-            input_level: Level(levels[0]),
+            output: held[program.output.0],
+            input_level: Level(input_level),
             layers: Vec::new(),
             trace: Trace::default(),
             keys: Vec::new(),
@@ -188,6 +139,10 @@ impl Plan {
     /// The steps.
     pub fn steps(&self) -> &[PlannedStep] {
         &self.steps
+    }
+    /// The result, among the values that the steps make.
+    pub fn output(&self) -> ValueId {
+        self.output
     }
     /// The level inputs are encrypted at.
     pub fn input_level(&self) -> Level {
@@ -230,52 +185,45 @@ impl Plan {
         let mut layers: Vec<LayerReport> = Vec::new();
         let mut failed = None;
         let bytes_of = |v: &TraceValue| ciphertext_bytes(&self.params, v.level, v.shards);
-        let mut living = Living::new(&self.steps, self.program.output.0, bytes_of(&input));
-        run_steps(
-            self.program.output,
-            &self.steps,
-            &engine,
-            input,
-            &unobserved(),
-            |i, operand: &TraceValue, result: &TraceValue| {
-                let trace = engine.trace();
-                let mut seconds = 0.0;
-                for (&level, &counts) in &trace.by_level {
-                    let here = counts - previous.by_level.get(&level).copied().unwrap_or_default();
-                    match switch_shape(&self.params, level) {
-                        Ok(shape) => seconds += cost.seconds(&here, &shape),
-                        Err(e) => failed = Some(e),
-                    }
-                }
-                let counts = trace.counts - previous.counts;
-                previous = trace;
-                let layer = &self.steps[i].layer;
-                let mut bytes = living.during(i, bytes_of(result));
-                match working_bytes(&self.params, &self.steps[i], *operand) {
-                    Ok(working) => bytes += working,
+        let mut living = Living::new(&self.steps, self.output.0, bytes_of(&input));
+        run_steps(self.output, &self.steps, &engine, input, &unobserved(), |i, operand: &TraceValue, result: &TraceValue| {
+            let trace = engine.trace();
+            let mut seconds = 0.0;
+            for (&level, &counts) in &trace.by_level {
+                let here = counts - previous.by_level.get(&level).copied().unwrap_or_default();
+                match switch_shape(&self.params, level) {
+                    Ok(shape) => seconds += cost.seconds(&here, &shape),
                     Err(e) => failed = Some(e),
                 }
-                match layers.last_mut().filter(|l| &l.layer == layer) {
-                    Some(l) => {
-                        l.level_out = result.level.0;
-                        l.shards_out = result.shards;
-                        l.counts += counts;
-                        l.seconds += seconds;
-                        l.bytes = l.bytes.max(bytes);
-                    }
-                    None => layers.push(LayerReport {
-                        layer: layer.clone(),
-                        level_in: self.steps[i].level_in.0,
-                        level_out: result.level.0,
-                        shards_in: operand.shards,
-                        shards_out: result.shards,
-                        counts,
-                        seconds,
-                        bytes,
-                    }),
+            }
+            let counts = trace.counts - previous.counts;
+            previous = trace;
+            let layer = &self.steps[i].layer;
+            let mut bytes = living.during(i, bytes_of(result));
+            match working_bytes(&self.params, &self.steps[i], *operand) {
+                Ok(working) => bytes += working,
+                Err(e) => failed = Some(e),
+            }
+            match layers.last_mut().filter(|l| &l.layer == layer) {
+                Some(l) => {
+                    l.level_out = result.level.0;
+                    l.shards_out = result.shards;
+                    l.counts += counts;
+                    l.seconds += seconds;
+                    l.bytes = l.bytes.max(bytes);
                 }
-            },
-        )?;
+                None => layers.push(LayerReport {
+                    layer: layer.clone(),
+                    level_in: self.steps[i].level_in.0,
+                    level_out: result.level.0,
+                    shards_in: operand.shards,
+                    shards_out: result.shards,
+                    counts,
+                    seconds,
+                    bytes,
+                }),
+            }
+        })?;
         if let Some(e) = failed {
             return Err(e);
         }
@@ -312,36 +260,6 @@ pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchS
     let plan = params.gadget_plan(&gadget, level)?;
     let limbs_below = level.0.checked_sub(1).map_or(0, |l| params.window(Level(l)).len());
     Ok(SwitchShape { limbs: plan.window.len(), limbs_below, special: plan.special.len(), digits: plan.digits.len() })
-}
-
-/// The cheapest split and packing: hoisted babies for each input ciphertext, giants for each output ciphertext.
-fn split(matrix: &Arc<dyn SlotMatrix>, shape: &SwitchShape, cost: &CostModel) -> LinearTransform {
-    let baby = cost.key_product(shape) + cost.mod_down(shape);
-    let giant = cost.mod_up(shape) + cost.key_product(shape);
-    let conjugation = cost.mod_up(shape) + cost.key_product(shape) + cost.mod_down(shape);
-    let product = cost.plaintext_product(shape);
-    LinearTransform::cheapest(matrix.clone(), |c| {
-        let hoist = if c.babies > 0 { c.inputs as f64 * cost.mod_up(shape) } else { 0.0 };
-        hoist
-            + (c.babies * c.inputs) as f64 * baby
-            + (c.giants * c.outputs) as f64 * giant
-            + c.conjugations as f64 * conjugation
-            + c.products as f64 * product
-    })
-}
-
-fn chebyshev(layer: &str, coefficients: &[f64], range: f64) -> Result<Chebyshev, PlanError> {
-    Chebyshev::from_monomial(coefficients, range).map_err(|source| PlanError::Layer { layer: layer.to_string(), source })
-}
-
-/// Levels a step consumes.
-fn depth(step: &Step) -> Result<usize, PlanError> {
-    Ok(match &step.operation {
-        Operation::Linear { .. } | Operation::Square { .. } | Operation::Multiply { .. } => 1,
-        Operation::Affine { factor, .. } => usize::from(factor.is_some()),
-        Operation::Add { .. } => 0,
-        Operation::Polynomial { coefficients, range, .. } => chebyshev(&step.layer, coefficients, *range)?.depth(),
-    })
 }
 
 /// The lowest level each value can have so that the output ends at `output_level`. Index 0 is the input.

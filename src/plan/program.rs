@@ -76,6 +76,9 @@ pub struct Step {
     pub layer: String,
     /// What is done.
     pub operation: Operation,
+    /// The largest magnitude that the result's slots may have, if that is known. Only values with a bound can be
+    /// bootstrapped: what is beyond it comes back wrong.
+    pub bound: Option<f64>,
 }
 
 /// A straight-line program from one sharded input to one sharded output.

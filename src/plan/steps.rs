@@ -1,0 +1,231 @@
+//! The steps of a plan, and what each costs at a level before anything is decided.
+
+use super::{
+    CostModel, Operation, PlanError, PlanOptions, Program, Step, ValueId,
+    cost::SwitchShape,
+    execute::run_step,
+    memory::ciphertext_bytes,
+    placement::{BootstrapLevels, Costs},
+    planner::switch_shape,
+    program::SlotVectors,
+};
+use crate::{
+    circuits::{
+        LinearTransform, TraceEngine,
+        linear_transform::{Candidate, TransformCounts},
+        polynomial::Chebyshev,
+        trace::{Trace, TraceValue},
+    },
+    ckks::{Level, Params},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A step with everything decided.
+#[derive(Debug, Clone)]
+pub struct PlannedStep {
+    /// Layer name.
+    pub layer: String,
+    /// The values it reads: results of planned steps (index + 1), or the input (0).
+    pub operands: Vec<ValueId>,
+    /// The operation, matrices split and polynomials in Chebyshev basis.
+    pub operation: PlannedOperation,
+    /// Level its operands are brought to.
+    pub level_in: Level,
+    /// Level of its result.
+    pub level_out: Level,
+}
+
+/// The planned form of [`Operation`].
+#[derive(Debug, Clone)]
+pub enum PlannedOperation {
+    /// A split matrix.
+    Linear {
+        /// The transform.
+        transform: LinearTransform,
+        /// Rotations summed after it.
+        rotate_sums: Vec<usize>,
+        /// Added at the end.
+        bias: Option<SlotVectors>,
+    },
+    /// A polynomial in Chebyshev basis.
+    Polynomial(Chebyshev),
+    /// `x^2`.
+    Square,
+    /// `x * factor + offset`.
+    Affine {
+        /// Slot-wise factor.
+        factor: Option<SlotVectors>,
+        /// Slot-wise offset.
+        offset: Option<SlotVectors>,
+    },
+    /// `a + b`.
+    Add,
+    /// `a * b`.
+    Multiply,
+}
+
+/// Levels a step consumes.
+pub(super) fn depth(step: &Step) -> Result<usize, PlanError> {
+    Ok(match &step.operation {
+        Operation::Linear { .. } | Operation::Square { .. } | Operation::Multiply { .. } => 1,
+        Operation::Affine { factor, .. } => usize::from(factor.is_some()),
+        Operation::Add { .. } => 0,
+        Operation::Polynomial { coefficients, range, .. } => chebyshev(&step.layer, coefficients, *range)?.depth(),
+    })
+}
+
+fn chebyshev(layer: &str, coefficients: &[f64], range: f64) -> Result<Chebyshev, PlanError> {
+    Chebyshev::from_monomial(coefficients, range).map_err(|source| PlanError::Layer { layer: layer.to_string(), source })
+}
+
+/// A program on a parameter set with nothing decided yet: makes steps for given levels, and prices them.
+pub(super) struct Workshop<'a> {
+    program: &'a Program,
+    params: &'a Arc<Params>,
+    options: &'a PlanOptions,
+    cost: CostModel,
+    /// Shape of key switching at each level.
+    shapes: Vec<SwitchShape>,
+    /// The splits of each linear step.
+    candidates: Vec<Vec<Candidate>>,
+    /// Shards of each value.
+    shards: Vec<usize>,
+    depths: Vec<usize>,
+    seconds: Mutex<HashMap<(usize, usize), f64>>,
+}
+
+impl<'a> Workshop<'a> {
+    pub fn new(
+        program: &'a Program,
+        params: &'a Arc<Params>,
+        options: &'a PlanOptions,
+        cost: CostModel,
+        depths: &[usize],
+    ) -> Result<Self, PlanError> {
+        let shapes = (0..=params.max_level().0).map(|l| switch_shape(params, Level(l))).collect::<Result<_, _>>()?;
+        let mut shards = vec![program.input_shards];
+        let mut candidates = Vec::with_capacity(program.steps.len());
+        for (i, step) in program.steps.iter().enumerate() {
+            let first = step.operation.operands()[0];
+            let of_operand = shards.get(first.0).copied();
+            let of_operand =
+                of_operand.ok_or_else(|| PlanError::UndefinedValue { step: i, layer: step.layer.clone(), value: first.0 })?;
+            match &step.operation {
+                Operation::Linear { matrix, .. } => {
+                    shards.push(matrix.outputs());
+                    candidates.push(LinearTransform::candidates(&**matrix));
+                }
+                _ => {
+                    shards.push(of_operand);
+                    candidates.push(Vec::new());
+                }
+            }
+        }
+        let seconds = Mutex::default();
+        Ok(Self { program, params, options, cost, shapes, candidates, shards, depths: depths.to_vec(), seconds })
+    }
+
+    /// Step `i` of the program with its operands at a level, reading the values `operands`.
+    pub fn step(&self, i: usize, operands: Vec<ValueId>, level: usize) -> Result<PlannedStep, PlanError> {
+        let step = &self.program.steps[i];
+        let operation = match &step.operation {
+            Operation::Linear { matrix, rotate_sums, bias, .. } => {
+                let best = self.cheapest(i, level).ok_or_else(|| PlanError::Layer {
+                    layer: step.layer.clone(),
+                    source: crate::circuits::CircuitError::EmptyMatrix,
+                })?;
+                let one = ciphertext_bytes(self.params, Level(level), 1);
+                let transform = LinearTransform::new(matrix.clone(), best.split, best.packing)
+                    .with_room_for((self.options.rotation_bytes / one) as usize);
+                PlannedOperation::Linear { transform, rotate_sums: rotate_sums.clone(), bias: bias.clone() }
+            }
+            Operation::Polynomial { coefficients, range, .. } => {
+                PlannedOperation::Polynomial(chebyshev(&step.layer, coefficients, *range)?)
+            }
+            Operation::Square { .. } => PlannedOperation::Square,
+            Operation::Affine { factor, offset, .. } => {
+                PlannedOperation::Affine { factor: factor.clone(), offset: offset.clone() }
+            }
+            Operation::Add { .. } => PlannedOperation::Add,
+            Operation::Multiply { .. } => PlannedOperation::Multiply,
+        };
+        Ok(PlannedStep {
+            layer: step.layer.clone(),
+            operands,
+            operation,
+            level_in: Level(level),
+            level_out: Level(level - self.depths[i]),
+        })
+    }
+
+    /// Seconds of what a trace counted, each operation at its level.
+    pub fn price(&self, trace: &Trace) -> f64 {
+        trace.by_level.iter().filter_map(|(l, c)| self.shapes.get(l.0).map(|s| self.cost.seconds(c, s))).sum()
+    }
+
+    /// The cheapest split of a linear step at a level.
+    fn cheapest(&self, i: usize, level: usize) -> Option<&Candidate> {
+        let shape = &self.shapes[level];
+        self.candidates[i].iter().min_by(|a, b| self.transform(&a.counts, shape).total_cmp(&self.transform(&b.counts, shape)))
+    }
+
+    /// A linear transform: hoisted babies for each input ciphertext, giants for each output ciphertext, one end an output.
+    fn transform(&self, c: &TransformCounts, shape: &SwitchShape) -> f64 {
+        let cost = &self.cost;
+        let hoist = if c.babies > 0 { c.inputs as f64 * cost.mod_up(shape) } else { 0.0 };
+        hoist
+            + (c.babies * c.inputs) as f64 * (cost.key_product(shape) + cost.mod_down(shape))
+            + (c.giants * c.outputs) as f64 * (cost.mod_up(shape) + cost.key_product(shape))
+            + c.conjugations as f64 * (cost.mod_up(shape) + cost.key_product(shape) + cost.mod_down(shape))
+            + c.products as f64 * cost.plaintext_product(shape)
+            + c.outputs as f64 * (cost.mod_down(shape) + cost.rescale(shape))
+    }
+
+    fn priced(&self, i: usize, level: usize) -> Result<f64, PlanError> {
+        let step = &self.program.steps[i];
+        let operands = step.operation.operands();
+        if let Operation::Linear { rotate_sums, .. } = &step.operation {
+            let transform = self.cheapest(i, level).map_or(0.0, |c| self.transform(&c.counts, &self.shapes[level]));
+            let shape = &self.shapes[level - 1];
+            let rotation = self.cost.mod_up(shape) + self.cost.key_product(shape) + self.cost.mod_down(shape);
+            return Ok(transform + (rotate_sums.len() * self.shards[i + 1]) as f64 * rotation);
+        }
+        let planned = self.step(i, operands.clone(), level)?;
+        let engine = TraceEngine::default();
+        let values: Vec<TraceValue> =
+            operands.iter().map(|v| TraceValue { shards: self.shards[v.0], level: Level(level) }).collect();
+        run_step(&engine, &planned, &values).map_err(|source| PlanError::Layer { layer: step.layer.clone(), source })?;
+        Ok(self.price(&engine.trace()))
+    }
+}
+
+impl Costs for Workshop<'_> {
+    fn step(&self, step: usize, level: usize) -> Result<Option<f64>, PlanError> {
+        if level < self.depths[step] || level >= self.shapes.len() {
+            return Ok(None);
+        }
+        let known = |this: &Self| this.seconds.lock().unwrap_or_else(PoisonError::into_inner).get(&(step, level)).copied();
+        if let Some(seconds) = known(self) {
+            return Ok(Some(seconds));
+        }
+        let seconds = self.priced(step, level)?;
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner).insert((step, level), seconds);
+        Ok(Some(seconds))
+    }
+
+    fn drop(&self, value: ValueId, from: usize) -> Result<f64, PlanError> {
+        Ok(self.shapes.get(from).map_or(0.0, |shape| self.shards[value.0] as f64 * self.cost.rescale(shape)))
+    }
+
+    fn bootstrap(&self, _: ValueId) -> Result<Option<f64>, PlanError> {
+        Ok(None)
+    }
+}
+
+/// What bootstrapping gives on a parameter set.
+pub(super) fn bootstrap_levels(_: &Params) -> Option<BootstrapLevels> {
+    None
+}
