@@ -2,6 +2,7 @@
 
 pub mod ciphertext;
 mod compose;
+pub mod encapsulation;
 pub mod encoder;
 pub mod encrypt;
 pub mod error;
@@ -13,6 +14,7 @@ mod key_switch;
 pub mod keys;
 pub mod ladder;
 pub mod noise;
+pub mod overflow;
 pub mod params;
 pub mod plaintext;
 pub mod precision;
@@ -30,7 +32,7 @@ pub use key_set::KeySet;
 pub use key_switch::Lifted;
 pub use keys::{KeyGenerator, KeyId, KeyKind, KeyRequest, KeySwitchKey, PublicKey, SecretKey, Tag};
 pub use noise::{NoiseModel, Noisy};
-pub use params::{Level, Params, ParamsError, ParamsLiteral, Scale};
+pub use params::{Bootstrap, Level, Params, ParamsError, ParamsLiteral, Scale};
 pub use plaintext::{PlainForm, Plaintext};
 pub use precision::PrecisionStats;
 pub use sampler::RandomSource;

@@ -70,6 +70,7 @@ pub(super) struct GadgetCache {
     rescale: Cached<(Level, Level), BasisChange>,
     mod_down_rescale: Cached<(Gadget, Level, Level), BasisChange>,
     lift: Cached<(Gadget, Level), BasisChange>,
+    raise: Cached<(), BaseConversion>,
 }
 
 /// Looks up or builds. A poisoned lock only means that another thread stopped while inserting a finished value.
@@ -197,6 +198,11 @@ impl Params {
         cached(&self.cache.mod_down_rescale, (*gadget, from, to), || {
             Ok(BasisChange::new(self.tables(), &plan.extended, self.window(to)))
         })
+    }
+
+    /// The constants of raising the modulus from level 0 to the top.
+    pub(super) fn raise_conversion(&self) -> Result<Arc<BaseConversion>, ParamsError> {
+        cached(&self.cache.raise, (), || Ok(super::encapsulation::raise_conversion(self)))
     }
 
     /// The constants of multiplying by P into the extended basis (nothing is dropped; special residues become 0).

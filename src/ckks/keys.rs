@@ -7,8 +7,10 @@
 //! where `P` is the product of the special primes and `g_k` is 1 modulo the primes of digit k and 0 modulo the others, so
 //! that `sum_k d_k (b_k, a_k)` over the digits `d_k` of x, divided by P, decrypts to `x s_in` under `s_out` (hybrid key
 //! switching, Han and Ki 2020). The relinearization key goes from `s^2` to `s`. The key of a Galois element g goes from
-//! `s` to `sigma_g^-1(s)`, so that the automorphism is applied to the result, after the inner product.
+//! `s` to `sigma_g^-1(s)`, so that the automorphism is applied to the result, after the inner product. Two more lead to the sparse secret of bootstrapping and back
+//! ([`encapsulation`](super::encapsulation)).
 
+use super::encapsulation::{SparseSecret, check_request};
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
 use super::host::{self, Host, SecretBuffer, build};
@@ -82,6 +84,10 @@ pub enum KeyKind {
     Relin,
     /// From `s` to `sigma_g^-1(s)` for this g.
     Galois(u32),
+    /// From `s` to the sparse secret, at level 0 ([`encapsulation`](super::encapsulation)).
+    ToSparse,
+    /// From the sparse secret to `s`, at the top.
+    ToDense,
 }
 
 impl std::fmt::Display for KeyKind {
@@ -89,6 +95,8 @@ impl std::fmt::Display for KeyKind {
         match self {
             KeyKind::Relin => write!(f, "relinearization"),
             KeyKind::Galois(g) => write!(f, "Galois {g}"),
+            KeyKind::ToSparse => write!(f, "to-sparse"),
+            KeyKind::ToDense => write!(f, "to-dense"),
         }
     }
 }
@@ -246,6 +254,7 @@ impl KeySwitchKey {
         words: &[u32],
     ) -> Result<Self> {
         tag.check_params(params, "load key")?;
+        check_request(params, &request)?;
         let basis = params.key_basis(&request.gadget)?;
         check_residues("key switching key", params, &basis, words, request.gadget.digits())?;
         let n = params.degree();
@@ -318,17 +327,22 @@ impl KeyGenerator {
     fn key_from_seeds(&self, secret: &SecretKey, request: KeyRequest, error_seed: &Seed, seed: Seed) -> Result<KeySwitchKey> {
         let params = &self.host.params;
         secret.tag.check_params(params, "generate key")?;
+        check_request(params, &request)?;
         let (tables, n) = (params.tables(), params.degree());
         let gadget = request.gadget;
         let basis = params.key_basis(&gadget)?;
-        let target = match request.kind {
-            KeyKind::Relin => None,
-            KeyKind::Galois(g) => Some(self.permuted(secret, inverse_galois(g, n), &basis)?),
+        // Secrets other than s, over the key's primes: the one the key leads to, and the one it comes from.
+        let (target, source) = match request.kind {
+            KeyKind::Relin => (None, None),
+            KeyKind::Galois(g) => (Some(self.permuted(secret, inverse_galois(g, n), &basis)?), None),
+            KeyKind::ToSparse => (Some(self.sparse(secret, &basis)?), None),
+            KeyKind::ToDense => (None, Some(self.sparse(secret, &basis)?)),
         };
         let errors = self.host.errors(error_seed, "gaussian", gadget.digits());
         let errors = self.host.small_to_ntt(&errors, &basis)?;
         let error_words = errors.words()?;
         let target_words = target.as_ref().map(SecretBuffer::words).transpose()?;
+        let source_words = source.as_ref().map(SecretBuffer::words).transpose()?;
         let secret_words = secret.ntt.words()?;
         let special = params.gadget_special(&gadget);
         let poly = basis.len() * n;
@@ -340,6 +354,7 @@ impl KeyGenerator {
                     uniform(&mut stream(&seed, KeySwitchKey::DOMAIN, k, i), m, a);
                     let s = &secret_words[limb.index() * n..][..n];
                     let s_out = target_words.map_or(s, |t| &t[i * n..][..n]);
+                    let s_in = source_words.map_or(s, |t| &t[i * n..][..n]);
                     let e = &error_words[k * poly + i * n..][..n];
                     b.copy_from_slice(e);
                     host::sub_product(b, a, s_out, m);
@@ -350,7 +365,7 @@ impl KeyGenerator {
                             host::add_multiple(&mut scaled.0, s, p, m);
                             host::add_product(b, &scaled.0, s, m);
                         } else {
-                            host::add_multiple(b, s, p, m);
+                            host::add_multiple(b, s_in, p, m);
                         }
                     }
                     host::to_montgomery(b, m);
@@ -386,6 +401,13 @@ impl KeyGenerator {
             set.insert(key)?;
         }
         Ok(set)
+    }
+
+    /// The sparse secret that belongs to a secret, over a basis.
+    fn sparse(&self, secret: &SecretKey, basis: &Basis) -> Result<SecretBuffer> {
+        let weight = self.host.params.need_bootstrap()?.weight;
+        let sparse = SparseSecret::derive(&secret.tag.key_id, &secret.coefficients.0, weight);
+        self.host.small_to_ntt(&sparse.coefficients, basis)
     }
 
     /// The secret under an automorphism, over a basis.

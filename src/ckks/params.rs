@@ -208,6 +208,20 @@ pub enum ParamsError {
         /// Name of the set.
         name: String,
     },
+    /// A key to the sparse secret with more modulus bits than its weight supports.
+    #[error(
+        "parameter set `{name}`: a key to the sparse secret (weight {weight}) has a modulus of 2^{log_q:.1}, over the cap of 2^{cap:.0}"
+    )]
+    SparseModulus {
+        /// Name of the set.
+        name: String,
+        /// log2 of the key's modulus.
+        log_q: f64,
+        /// The most allowed; 0 where no table row applies.
+        cap: f64,
+        /// Nonzero coefficients of the secret.
+        weight: usize,
+    },
     /// A name that no preset has.
     #[error("there is no preset `{asked}`; presets are {have}")]
     NoSuchPreset {
@@ -257,7 +271,12 @@ impl Params {
         let scales = bootstrap::scales(literal.bootstrap.as_ref(), literal.base_scale, q0, &divisors);
         let special = Basis::range(t + literal.main.len()..primes.len());
         let fingerprint = fingerprint(&literal);
-        Ok(Arc::new(Self { literal, tables, windows, scales, special, log_qp, fingerprint, cache: GadgetCache::default() }))
+        let params = Self { literal, tables, windows, scales, special, log_qp, fingerprint, cache: GadgetCache::default() };
+        if params.bootstrap().is_some() {
+            // The key to the sparse secret must be possible.
+            params.encapsulation_requests()?;
+        }
+        Ok(Arc::new(params))
     }
 
     /// The literal this set was made from.

@@ -99,6 +99,24 @@ pub fn ternary(rng: &mut ChaCha20Rng, out: &mut [i8]) {
     }
 }
 
+/// Uniform among vectors with exactly `weight` coefficients of -1 or 1 and zeros elsewhere (at most all of them): position i is
+/// chosen with probability (chosen ones still to come) / (positions still to come), from 63 bits of a word, the sign from its
+/// lowest. No branch and no memory access depends on what is drawn.
+pub fn sparse_ternary(rng: &mut ChaCha20Rng, weight: usize, out: &mut [i8]) {
+    let mut left = weight as u128;
+    let mut positions = out.len() as u128;
+    let mut word = Zeroizing::new([0u8; 8]);
+    for o in out.iter_mut() {
+        rng.fill_bytes(word.as_mut());
+        let u = u64::from_le_bytes(*word);
+        // floor(positions u / 2^63) is uniform below `positions`, up to 2^-40; the top bit of a difference is the comparison.
+        let chosen = ((u128::from(u >> 1) * positions) >> 63).wrapping_sub(left) >> 127;
+        *o = (chosen as i8) * (1 - 2 * (u & 1) as i8);
+        left = left.wrapping_sub(chosen);
+        positions -= 1;
+    }
+}
+
 /// Discrete Gaussian by inversion of the cumulative distribution of its magnitude.
 ///
 /// `thresholds[k] = 2^63 P(|X| <= k)`. A sample is the number of thresholds that a 63-bit uniform reaches, with the sign
@@ -222,6 +240,23 @@ mod tests {
         let variance = draws.iter().map(|&d| f64::from(d) * f64::from(d)).sum::<f64>() / count as f64;
         assert!((variance.sqrt() / sigma - 1.0).abs() < 0.01);
         assert!(draws.iter().all(|d| usize::from(d.unsigned_abs()) <= gaussian.bound()));
+    }
+
+    #[test]
+    fn sparse_ternary_is_flat_over_positions_and_signs() {
+        let (n, weight, runs) = (64, 8, 4000);
+        let mut counts = vec![[0f64; 2]; n];
+        for run in 0..runs {
+            let mut out = vec![7i8; n];
+            sparse_ternary(&mut stream(&[6; 32], "test", run, 0), weight, &mut out);
+            assert_eq!(out.iter().filter(|&&c| c == 1 || c == -1).count(), weight);
+            assert_eq!(out.iter().filter(|&&c| c == 0).count(), n - weight);
+            out.iter().zip(&mut counts).filter(|(c, _)| **c != 0).for_each(|(&c, count)| count[usize::from(c > 0)] += 1.0);
+        }
+        // Chi-square of 128 cells; beyond 220 has probability below 1e-6.
+        let want = (runs * weight) as f64 / (2 * n) as f64;
+        let chi: f64 = counts.iter().flatten().map(|c| (c - want) * (c - want) / want).sum();
+        assert!(chi < 220.0, "chi-square {chi}");
     }
 
     #[test]

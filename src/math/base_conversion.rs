@@ -67,6 +67,18 @@ impl BaseConversion {
         }
         Self { from: from.clone(), to: to.clone(), inv_hat, inv_hat_shoup, reciprocal, matrix, neg_product }
     }
+
+    /// The same conversion with its result (the centred representative, over the integers) multiplied by `factor`, at no cost.
+    pub fn times(mut self, tables: &RnsTables, factor: u64) -> Self {
+        let from = self.from.len().max(1);
+        for (j, &p) in self.to.limbs().iter().enumerate() {
+            let m = tables.modulus(p);
+            let factor = m.reduce_u64(factor);
+            let constants = self.matrix[j * from..].iter_mut().take(from).chain(std::iter::once(&mut self.neg_product[j]));
+            constants.for_each(|c| *c = m.mul(*c, factor));
+        }
+        self
+    }
 }
 
 /// Division with rounding from one basis to another: `round(x * prod(incoming) / prod(dropped))`.
