@@ -1,51 +1,40 @@
 //! The scheme alone: two vectors are encrypted, multiplied, rotated and decrypted.
 //!
-//!     cargo run --release --example first_steps
+//!     cargo run --release --example first_steps [-- --backend auto|cpu|gpu]
 
-use cipherlens::backend::cpu::CpuBackend;
-use cipherlens::ckks::{
-    Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, KeyKind, KeyRequest, PlainForm, RandomSource, presets,
-};
+use cipherlens::ckks::{Client, Evaluator, KeyRequest, presets};
 use std::error::Error;
-use std::sync::Arc;
+
+#[path = "shared/backend.rs"]
+mod backend;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A parameter set at 128 bits of security, and the machine it runs on.
     let params = presets::by_name("n14")?;
-    let backend = Arc::new(CpuBackend::new(params.tables().clone())?);
+    let backend = backend::from_arguments(&params)?.backend;
     let top = params.max_level();
-    println!("{}: N = 2^{}, {} slots, {} levels", params.name(), params.log_n(), params.slots(), top.0);
+    println!("{} slots, {} levels", params.slots(), top.0);
 
-    // The client's side: a secret key, and the two evaluation keys that this computation needs.
-    let generator = KeyGenerator::new(&params, backend.clone(), RandomSource::from_os()?)?;
-    let secret = generator.secret_key()?;
-    let gadget = params.best_gadget(top..=top)?;
+    // The client's side: a secret key, and the two evaluation keys that this computation needs: one for products at the
+    // top level, one for the rotation by 3 at the level below, where the product will be.
+    let client = Client::new(&params, backend.clone())?;
     let below = top.below(1).ok_or("a level to spend")?;
-    let requests = [
-        KeyRequest { kind: KeyKind::Relin, gadget },
-        KeyRequest { kind: KeyKind::Galois(params.galois_element(3)), gadget: params.best_gadget(below..=below)? },
-    ];
-    let keys = Arc::new(generator.generate(&secret, &requests)?);
+    let mut requests = KeyRequest::rotations(&params, below, &[3])?;
+    requests.push(KeyRequest::relinearization(&params, top)?);
+    let keys = client.evaluation_keys(&requests)?;
 
     // Two vectors as two shards would be one value; here they are two values, so that they can be multiplied.
-    let encoder = Encoder::new(params.clone(), backend.clone());
-    let encryptor = Encryptor::new(&params, backend.clone(), RandomSource::from_os()?)?;
     let a: Vec<f64> = (0..params.slots()).map(|i| (i as f64 / 1000.0).sin()).collect();
     let b: Vec<f64> = (0..params.slots()).map(|i| 1.0 - i as f64 / params.slots() as f64).collect();
-    let encrypt = |v: &[f64]| {
-        let plain = encoder.encode_real(v, params.scale(top), params.window(top), PlainForm::Plain)?;
-        encryptor.encrypt(&secret, &plain)
-    };
-    let (ct_a, ct_b) = (encrypt(&a)?, encrypt(&b)?);
+    let (ct_a, ct_b) = (client.encrypt(top, &[&a])?, client.encrypt(top, &[&b])?);
 
     // The server's side: it has the evaluation keys and the ciphertexts.
-    let evaluator = Evaluator::new(params.clone(), backend.clone(), keys)?;
-    let product = evaluator.mul_rescale(&ct_a, &ct_b)?;
-    let result = evaluator.rotate(&product, 3)?;
+    let server = Evaluator::new(params.clone(), backend, keys)?;
+    let product = server.mul_rescale(&ct_a, &ct_b)?;
+    let result = server.rotate(&product, 3)?;
     println!("the result is at {}, scale {}", result.level(), result.scale());
 
     // The client again.
-    let slots = Decryptor::new(&params, backend)?.decrypt_real(&secret, &result)?.remove(0);
+    let slots = client.decrypt(&result)?.remove(0);
     let n = params.slots();
     let worst = (0..n).map(|i| (slots[i] - a[(i + 3) % n] * b[(i + 3) % n]).abs()).fold(0.0, f64::max);
     println!("slot 0: {:.9}, expected {:.9}; worst error of all slots 2^{:.1}", slots[0], a[3] * b[3], worst.log2());

@@ -1,10 +1,9 @@
 //! A network written in code, planned, run encrypted and compared with its clear evaluation.
 //!
-//!     cargo run --release --example small_network
+//!     cargo run --release --example small_network [-- --backend auto|cpu|gpu]
 
-use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::circuits::EncryptedEngine;
-use cipherlens::ckks::{Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, PlainForm, RandomSource, presets};
+use cipherlens::ckks::{Client, Evaluator, presets};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::TensorData;
 use cipherlens::nn::{LowerOptions, Model, Tensor, lower};
@@ -13,6 +12,9 @@ use safetensors::Dtype;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
+
+#[path = "shared/backend.rs"]
+mod backend;
 
 /// One convolution, one square, the mean of each channel, three classes; on pictures of 2 x 50 x 40.
 const GRAPH: &str = r#"{
@@ -74,27 +76,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the picture lies as {}", lowered.input);
 
     // The client makes keys and encrypts.
-    let backend = Arc::new(CpuBackend::new(params.tables().clone())?);
-    let generator = KeyGenerator::new(&params, backend.clone(), RandomSource::from_os()?)?;
-    let secret = generator.secret_key()?;
-    let keys = Arc::new(generator.generate(&secret, plan.keys())?);
+    let backend = backend::from_arguments(&params)?.backend;
+    let client = Client::new(&params, backend.clone())?;
+    let keys = client.evaluation_keys(plan.keys())?;
     let shape = model.input().shape;
     let picture = Tensor::new(shape, (0..shape.len()).map(|i| (i as f64 * 0.01).sin()).collect())?;
-    let level = plan.input_level();
-    let plain = Encoder::new(params.clone(), backend.clone()).encode_shards(
-        &lowered.input.pack(&picture)?,
-        params.scale(level),
-        params.window(level),
-        PlainForm::Plain,
-    )?;
-    let encrypted = Encryptor::new(&params, backend.clone(), RandomSource::from_os()?)?.encrypt(&secret, &plain)?;
+    let encrypted = client.encrypt(plan.input_level(), &lowered.input.pack(&picture)?)?;
 
     // The server runs the plan.
-    let engine = EncryptedEngine::new(Evaluator::new(params.clone(), backend.clone(), keys)?);
+    let engine = EncryptedEngine::new(Evaluator::new(params.clone(), backend, keys)?);
     let answer = plan::execute(&plan, &engine, Arc::new(encrypted), &Print)?;
 
     // The client decrypts.
-    let logits = lowered.output.unpack(&Decryptor::new(&params, backend)?.decrypt_real(&secret, &answer)?)?;
+    let logits = lowered.output.unpack(&client.decrypt(&answer)?)?;
     let clear = Network::<f64>::new(&model).evaluate(&picture)?;
     println!("encrypted {:?}", logits.values());
     println!("clear     {:?}", clear.values());

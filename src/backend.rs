@@ -12,7 +12,7 @@
 //! - outputs are freshly allocated or fully overwritten; inputs are never changed unless the name says `_assign`;
 //! - shapes and bases that do not fit give [`BackendError::Shape`], a buffer of another backend
 //!   [`BackendError::ForeignBuffer`]; nothing panics;
-//! - calls may be asynchronous on a device: only [`Backend::download`] waits.
+//! - calls may be asynchronous on a device: only [`Backend::download`] and [`Backend::synchronize`] wait.
 //!
 //! The chain of trust is `math::naive` -> scalar -> SIMD -> WGSL, bit-exact at each step.
 
@@ -21,6 +21,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 mod check;
+pub mod choice;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
@@ -188,10 +189,21 @@ pub enum BackendError {
         variable: &'static str,
     },
     /// No GPU that may be used.
-    #[error("no GPU can be used (adapters: {found}); software adapters are taken only when asked for by WGPU_ADAPTER_NAME")]
+    #[error("no GPU can be used{}", no_adapter(asked.as_deref(), found))]
     NoAdapter {
+        /// The name that was asked for.
+        asked: Option<String>,
         /// The adapters there are.
         found: String,
+    },
+    /// A GPU asked of a library that was built without.
+    #[error("no GPU can be used: this program was built without GPU support (Cargo feature `gpu`)")]
+    NoGpuSupport,
+    /// A choice of backend that there is not.
+    #[error("there is no backend `{asked}`; there are {}", choice::Choice::NAMES.join(", "))]
+    NoSuchChoice {
+        /// The request.
+        asked: String,
     },
     /// A GPU that computes something else than the CPU.
     #[error("the GPU {adapter} failed the self-test of {test}; use the CPU")]
@@ -209,6 +221,13 @@ pub enum BackendError {
         /// What the driver says.
         reason: String,
     },
+}
+
+fn no_adapter(asked: Option<&str>, found: &str) -> String {
+    match asked {
+        Some(name) => format!(": no adapter has `{name}` in its name (adapters: {found})"),
+        None => format!(" (adapters: {found}); software adapters are taken only when asked for by name"),
+    }
 }
 
 /// Result of a backend call.
@@ -238,6 +257,10 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     }
     /// The words of a buffer. Waits for all pending work on it.
     fn download(&self, buffer: &Buffer) -> Result<Vec<u32>>;
+    /// Waits until all calls made so far are done. A CPU is done when a call returns.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
     /// A copy.
     fn duplicate(&self, buffer: &Buffer) -> Result<Buffer>;
     /// The selected polynomials as a new buffer.

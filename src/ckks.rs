@@ -1,6 +1,7 @@
 //! The scheme: RNS-CKKS on a ladder of prime windows (docs/arithmetic.md).
 
 pub mod ciphertext;
+pub mod client;
 mod compose;
 pub mod encapsulation;
 pub mod encoder;
@@ -23,6 +24,7 @@ pub mod sampler;
 mod widest;
 
 pub use ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
+pub use client::Client;
 pub use encoder::{Encoder, Integers};
 pub use encrypt::{Decryptor, Encryptor, SeededCiphertext};
 pub use error::{CkksError, Result};

@@ -198,6 +198,10 @@ impl Backend for GpuBackend {
         self.device.read(self.read(buffer, "download")?, buffer.shape().words(), "download")
     }
 
+    fn synchronize(&self) -> Result<()> {
+        self.device.wait("synchronize")
+    }
+
     fn duplicate(&self, buffer: &Buffer) -> Result<Buffer> {
         self.select(buffer, PolySelect::all(buffer.shape()))
     }

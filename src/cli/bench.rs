@@ -4,9 +4,10 @@ mod floor;
 mod ops;
 mod rotations;
 
+use super::device::Compute;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::{Global, params};
-use cipherlens::backend::{Backend, cpu::CpuBackend};
+use cipherlens::backend::Backend;
 use cipherlens::ckks::{
     Ciphertext, CkksError, Encoder, Encryptor, Evaluator, Gadget, KeyGenerator, KeyKind, KeyRequest, Params, PlainForm,
     RandomSource, SecretKey,
@@ -35,6 +36,8 @@ pub struct Common {
     /// Measure each operation for at least this many seconds
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = positive)]
     seconds: f64,
+    #[command(flatten)]
+    compute: Compute,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -69,9 +72,10 @@ struct Timing {
     repetitions: usize,
 }
 
-/// Runs `f` once to warm up, then for at least `seconds` and three times.
-fn measure(seconds: f64, mut f: impl FnMut() -> Result<(), CkksError>) -> Outcome<Timing> {
+/// Runs `f` once to warm up, then for at least `seconds` and three times, each time until a GPU is done with it.
+fn measure(backend: &dyn Backend, seconds: f64, mut f: impl FnMut() -> Result<(), CkksError>) -> Outcome<Timing> {
     let failed = |e: CkksError| explain("the operation failed", &e);
+    let mut f = || f().and_then(|()| Ok(backend.synchronize()?));
     f().map_err(failed)?;
     let mut times: Vec<f64> = Vec::new();
     let begun = Instant::now();
@@ -113,10 +117,10 @@ struct Bed {
 
 impl Bed {
     /// Keys for relinearization and these rotations, with `alpha` primes a digit or the cheapest number.
-    fn new(preset: &str, alpha: Option<usize>, rotations: &[i64]) -> Outcome<Self> {
+    fn new(preset: &str, compute: &Compute, alpha: Option<usize>, rotations: &[i64]) -> Outcome<Self> {
         let params = params::open(preset)?;
-        let backend = CpuBackend::new(params.tables().clone()).map_err(|e| explain("cannot start the CPU kernels", &e))?;
-        Self::make(params, Arc::new(backend), alpha, rotations).map_err(|e| explain("cannot prepare the benchmark", &e))
+        let backend = compute.open(&params)?;
+        Self::make(params, backend, alpha, rotations).map_err(|e| explain("cannot prepare the benchmark", &e))
     }
 
     fn make(params: Arc<Params>, backend: Arc<dyn Backend>, alpha: Option<usize>, rotations: &[i64]) -> Result<Self, CkksError> {

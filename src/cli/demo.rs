@@ -6,7 +6,7 @@
 mod report;
 
 use super::client::Client;
-use super::device::Choice;
+use super::device::Compute;
 use super::failure::{Outcome, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::{Fit, Picture};
@@ -39,9 +39,8 @@ pub struct Demo {
     /// How the picture is brought to the network's size
     #[arg(long, value_enum, default_value_t)]
     fit: Fit,
-    /// Where to compute. With a GPU, the plan's estimates are still those of a processor
-    #[arg(long, value_enum, default_value_t)]
-    backend: Choice,
+    #[command(flatten)]
+    compute: Compute,
     /// Make keys and encryption from this number: for tests only, whoever knows it can decrypt
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -53,7 +52,7 @@ pub struct Demo {
 impl Default for Demo {
     fn default() -> Self {
         let preset = params::DEFAULT_PRESET.to_string();
-        Self { image: None, model: None, preset, fit: Fit::default(), backend: Choice::default(), seed: None, json: false }
+        Self { image: None, model: None, preset, fit: Fit::default(), compute: Compute::default(), seed: None, json: false }
     }
 }
 
@@ -69,9 +68,9 @@ impl Demo {
         let (input, notes) = model::input(&network, &picture, self.fit)?;
 
         let clock = Instant::now();
-        // A seeded run is to be repeatable, on any machine; and a GPU returns from a call before its work is done.
-        let costs = if self.seed.is_some() || self.backend != Choice::Cpu { Costs::Typical } else { Costs::Measured };
-        let prepared = plan::prepare(&network, &self.preset, costs, self.backend)?;
+        // A seeded run is to be repeatable, on any machine.
+        let costs = if self.seed.is_some() { Costs::Typical } else { Costs::on(&self.compute) };
+        let prepared = plan::prepare(&network, &self.preset, costs, &self.compute)?;
         let planning = clock.elapsed().as_secs_f64();
         let params = &prepared.params;
         if talk {

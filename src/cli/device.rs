@@ -1,52 +1,78 @@
 //! Where to compute: `--backend`, and what `doctor` says about GPUs.
 
-use super::failure::{Outcome, explain};
+use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{bytes, say};
+use cipherlens::backend::Backend;
+use cipherlens::backend::choice::{Choice, Devices, Opened};
 #[cfg(feature = "gpu")]
-use cipherlens::backend::gpu::{self, GpuBackend, GpuOptions};
-use cipherlens::backend::{Backend, cpu::CpuBackend};
+use cipherlens::backend::gpu::{self, GpuBackend};
 use cipherlens::ckks::Params;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::sync::Arc;
 
-/// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Choice {
-    /// A GPU that passes its self-test, else the processor
-    Auto,
-    /// The processor
-    #[default]
-    Cpu,
-    /// A GPU: the best adapter, or the one that WGPU_ADAPTER_NAME names (software adapters only by name)
-    Gpu,
+/// Where to compute: options of every command that evaluates on ciphertexts. Keys are made, pictures encrypted and answers
+/// decrypted on the processor whatever is chosen here, since a secret key never reaches a GPU.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Compute {
+    /// Where to compute: cpu, gpu, or auto for a GPU that passes its self-test, else the processor [default: cpu]
+    #[arg(long, value_name = "auto|cpu|gpu",
+          value_parser = PossibleValuesParser::new(Choice::NAMES).try_map(|name| name.parse::<Choice>()))]
+    backend: Option<Choice>,
+    /// The GPU whose name has this in it, software adapters included [default: WGPU_ADAPTER_NAME, else the best GPU]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    adapter: Option<String>,
+    /// The most GPU memory to take, as in 6GiB or 500MB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_vram: Option<u64>,
 }
 
-fn cpu(params: &Params) -> Outcome<Arc<dyn Backend>> {
-    let backend = CpuBackend::new(params.tables().clone()).map_err(|e| explain("cannot start the CPU kernels", &e))?;
-    Ok(Arc::new(backend))
+/// Bytes from `123`, `64MiB`, `6GB`.
+fn size(text: &str) -> Result<u64, String> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => return Err("a number of bytes is needed, as in 6GiB, 500MB or 1000000".into()),
+    };
+    let bytes = number.parse::<f64>().map_err(|e| e.to_string())? * unit;
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err("at least one byte is needed".into()) }
 }
 
-/// Opens a backend.
-#[cfg(feature = "gpu")]
-pub fn open(choice: Choice, params: &Params) -> Outcome<Arc<dyn Backend>> {
-    if choice == Choice::Cpu {
-        return cpu(params);
+impl Compute {
+    /// What is asked for. A GPU that is named is one that is wanted.
+    pub fn devices(&self) -> Outcome<Devices> {
+        let named = self.adapter.is_some();
+        let choice = self.backend.unwrap_or(if named { Choice::Gpu } else { Choice::Cpu });
+        if choice == Choice::Cpu && (named || self.max_vram.is_some()) {
+            let option = if named { "--adapter" } else { "--max-vram" };
+            let why = format!("{option} is about a GPU, and the processor is to compute");
+            return Err(Failure::new(Class::Usage, "these options contradict each other", why, "say --backend gpu or auto"));
+        }
+        Ok(Devices { choice, adapter: self.adapter.clone(), memory_limit: self.max_vram })
     }
-    match GpuBackend::new(params.tables().clone(), &GpuOptions::from_env()) {
-        Ok(backend) => Ok(Arc::new(backend)),
-        Err(_) if choice == Choice::Auto => cpu(params),
-        Err(e) => Err(explain("cannot compute on a GPU", &e)),
-    }
-}
 
-/// Opens a backend.
-#[cfg(not(feature = "gpu"))]
-pub fn open(choice: Choice, params: &Params) -> Outcome<Arc<dyn Backend>> {
-    use super::failure::{Class, Failure};
-    if choice == Choice::Gpu {
-        let advice = "use --backend cpu, or build with `--features gpu`";
-        return Err(Failure::new(Class::Usage, "cannot compute on a GPU", "this program was built without GPU support", advice));
+    /// Whether the processor is sure to compute.
+    pub fn is_cpu(&self) -> bool {
+        self.devices().is_ok_and(|d| d.choice == Choice::Cpu)
     }
-    cpu(params)
+
+    /// Opens it, and says on standard error why `auto` took no GPU.
+    pub fn open(&self, params: &Params) -> Outcome<Arc<dyn Backend>> {
+        let Opened { backend, no_gpu, .. } = self.devices()?.open(params.tables().clone()).map_err(|e| match self.is_cpu() {
+            true => explain("cannot start the CPU kernels", &e),
+            false => explain("cannot compute on a GPU", &e),
+        })?;
+        if let Some(why) = no_gpu {
+            eprintln!("note: computing on the processor: {why}");
+        }
+        Ok(backend)
+    }
 }
 
 /// The adapters of this machine, and whether one of them is ready for work.
@@ -83,7 +109,7 @@ impl Gpus {
             largest_binding_bytes: a.largest_binding,
             int64: a.int64,
         });
-        let (ready, reason) = match GpuBackend::new(params.tables().clone(), &GpuOptions::from_env()) {
+        let (ready, reason) = match GpuBackend::new(params.tables().clone(), &Devices::default().gpu_options()) {
             Ok(backend) => (Some(format!("{} on {}", backend.name(), backend.adapter().name)), None),
             Err(e) => (None, Some(e.to_string())),
         };

@@ -1,6 +1,6 @@
 //! `cipherlens doctor`: what this machine offers.
 
-use super::device::{Choice, Gpus};
+use super::device::{Compute, Gpus};
 use super::failure::Outcome;
 use super::output::{bytes, say, seconds};
 use super::{Global, model, params, plan, system};
@@ -22,7 +22,7 @@ impl Doctor {
         let threads = rayon::current_num_threads();
         // The demo's plan, priced with kernels timed here: what a first run will take.
         let (network, _) = model::open(None)?;
-        let prepared = plan::prepare(&network, params::DEFAULT_PRESET, plan::Costs::Measured, Choice::Cpu)?;
+        let prepared = plan::prepare(&network, params::DEFAULT_PRESET, plan::Costs::Measured, &Compute::default())?;
         let gpus = Gpus::find(&prepared.params);
         let (kernels, needed) = (prepared.backend.name(), prepared.plan.peak_bytes());
         let fits = plan::check_memory(&prepared.plan).is_ok();

@@ -2,6 +2,7 @@
 
 mod encrypted;
 
+use super::device::Compute;
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say, seconds};
 use super::picture::Fit;
@@ -39,6 +40,8 @@ pub struct Eval {
     /// How pictures are brought to the network's size
     #[arg(long, value_enum, default_value_t)]
     fit: Fit,
+    #[command(flatten)]
+    compute: Compute,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -63,7 +66,7 @@ impl Eval {
             items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
         }
         if self.encrypted {
-            let found = encrypted::run(&network, &self.preset, &items, self.fit, global.progress_mode())?;
+            let found = encrypted::run(&network, &self.preset, &self.compute, &items, self.fit, global.progress_mode())?;
             if self.json {
                 found.print_json()
             } else {

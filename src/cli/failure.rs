@@ -163,6 +163,10 @@ fn of_backend(error: &BackendError) -> Known {
         BackendError::Isa { .. } => {
             Some((Class::Resources, "unset the variable to let cipherlens choose, or set it to one of the kernels named"))
         }
+        BackendError::NoAdapter { asked: Some(_), .. } => {
+            Some((Class::Resources, "name one of these adapters (--adapter, WGPU_ADAPTER_NAME), or use --backend cpu"))
+        }
+        BackendError::NoGpuSupport => Some((Class::Usage, "use --backend cpu, or build with `--features gpu`")),
         BackendError::NoAdapter { .. } | BackendError::SelfTest { .. } | BackendError::Device { .. } => {
             Some((Class::Resources, "use --backend cpu; `cipherlens doctor` lists the adapters and tests the best one"))
         }

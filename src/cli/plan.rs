@@ -1,6 +1,6 @@
 //! `cipherlens plan`: what a network will cost encrypted, before any key exists.
 
-use super::device::{self, Choice};
+use super::device::Compute;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::{Global, model, params, system};
@@ -32,7 +32,7 @@ impl PlanCommand {
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(self.model.as_deref())?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
-        let prepared = prepare(&network, &self.preset, costs, Choice::Cpu)?;
+        let prepared = prepare(&network, &self.preset, costs, &Compute::default())?;
         if self.json {
             let mut object = json(&prepared);
             object["model"] = network.name().into();
@@ -67,10 +67,17 @@ pub enum Costs {
     Typical,
 }
 
+impl Costs {
+    /// Timed where the processor computes. A GPU returns from a call before its work is done, so that a clock says nothing.
+    pub fn on(compute: &Compute) -> Self {
+        if compute.is_cpu() { Self::Measured } else { Self::Typical }
+    }
+}
+
 /// Lowers and plans a network.
-pub fn prepare(network: &Model, preset: &str, costs: Costs, choice: Choice) -> Outcome<Prepared> {
+pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
     let params = params::open(preset)?;
-    let backend = device::open(choice, &params)?;
+    let backend = compute.open(&params)?;
     let what = || format!("cannot run `{}` with preset `{preset}`", network.name());
     let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).map_err(|e| {
         Failure::from_error(Class::BadInput, what(), &e, "change the network; README.md, \"Your own model\", lists what runs")

@@ -4,7 +4,7 @@
 //! makes are the keys that `run` needs.
 
 use super::client::Client;
-use super::device::Choice;
+use super::device::Compute;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::{Fit, Picture};
@@ -68,6 +68,8 @@ pub struct Run {
     /// File to write the encrypted answer to
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// Client: decrypt an answer
@@ -116,10 +118,10 @@ fn unusable(path: &Path) -> impl FnOnce(WireError) -> Failure {
 }
 
 /// The network planned for the parameter set that a file belongs to.
-fn prepare_for(network: &Model, path: &Path) -> Outcome<Prepared> {
+fn prepare_for(network: &Model, path: &Path, compute: &Compute) -> Outcome<Prepared> {
     let origin = objects::read_origin(path).map_err(unusable(path))?;
     match origin {
-        Some(origin) => prepare(network, &origin.preset, Costs::Typical, Choice::Cpu),
+        Some(origin) => prepare(network, &origin.preset, Costs::Typical, compute),
         None => Err(Failure::new(
             Class::WrongKey,
             format!("cannot use {}", path.display()),
@@ -137,7 +139,7 @@ impl Keygen {
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let prepared = prepare(&network, &self.preset, Costs::Typical, Choice::Cpu)?;
+        let prepared = prepare(&network, &self.preset, Costs::Typical, &Compute::default())?;
         self.insecure.check(&prepared)?;
         check_memory(&prepared.plan)?;
         std::fs::create_dir_all(&self.output).map_err(|e| {
@@ -173,7 +175,7 @@ impl Encrypt {
         let picture = Picture::open(&self.picture)?;
         let (network, _) = model::open(self.model.as_deref())?;
         let (input, notes) = model::input(&network, &picture, self.fit)?;
-        let prepared = prepare_for(&network, &self.key)?;
+        let prepared = prepare_for(&network, &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
         let secret = objects::read_secret_key(&self.key, &prepared.params).map_err(unusable(&self.key))?;
         let encrypted = Client::with_secret(&prepared, secret).encrypt(&prepared, &input, None)?;
@@ -191,7 +193,7 @@ impl Run {
     /// Runs the network.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let prepared = prepare_for(&network, &self.keys)?;
+        let prepared = prepare_for(&network, &self.keys, &self.compute)?;
         check_memory(&prepared.plan)?;
         let (params, backend) = (&prepared.params, prepared.backend.as_ref());
         let input = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
@@ -211,7 +213,7 @@ impl Decrypt {
     /// Decrypts.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let prepared = prepare_for(&network, &self.key)?;
+        let prepared = prepare_for(&network, &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
         let (params, backend) = (&prepared.params, prepared.backend.as_ref());
         let secret = objects::read_secret_key(&self.key, params).map_err(unusable(&self.key))?;

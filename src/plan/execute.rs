@@ -12,13 +12,9 @@ pub trait Progress: Sync {
 }
 
 /// Nobody is told.
-pub(super) fn unobserved() -> impl Progress {
-    struct Unobserved;
-    impl Progress for Unobserved {
-        fn step_started(&self, _: usize, _: &PlannedStep) {}
-        fn step_finished(&self, _: usize, _: &PlannedStep) {}
-    }
-    Unobserved
+impl Progress for () {
+    fn step_started(&self, _: usize, _: &PlannedStep) {}
+    fn step_finished(&self, _: usize, _: &PlannedStep) {}
 }
 
 /// Runs a plan: `input` at [`Plan::input_level`], the result at the output level. Values are dropped after their last use.

@@ -3,7 +3,7 @@
 use super::{
     CostModel, PlanError, PlannedStep, Program, ValueId,
     cost::SwitchShape,
-    execute::{run_steps, unobserved},
+    execute::run_steps,
     memory::{Living, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
     steps::{Workshop, bootstrap_levels, depth},
@@ -186,7 +186,7 @@ impl Plan {
         let mut failed = None;
         let bytes_of = |v: &TraceValue| ciphertext_bytes(&self.params, v.level, v.shards);
         let mut living = Living::new(&self.steps, self.output.0, bytes_of(&input));
-        run_steps(self.output, &self.steps, &engine, input, &unobserved(), |i, operand: &TraceValue, result: &TraceValue| {
+        run_steps(self.output, &self.steps, &engine, input, &(), |i, operand: &TraceValue, result: &TraceValue| {
             let trace = engine.trace();
             let mut seconds = 0.0;
             for (&level, &counts) in &trace.by_level {

@@ -151,8 +151,14 @@ impl Device {
         };
         let Some(adapter) = all.iter().find(wanted) else {
             let found = all.iter().map(|a| format!("{} ({})", a.get_info().name, rank(a.get_info().device_type).1));
-            let found = found.collect::<Vec<_>>().join(", ");
-            return Err(BackendError::NoAdapter { found: if found.is_empty() { "none".to_owned() } else { found } });
+            let mut found = found.collect::<Vec<_>>().join(", ");
+            if found.is_empty() {
+                found = "none".to_owned();
+            }
+            if let Some(apis) = std::env::var_os("WGPU_BACKEND") {
+                found = format!("{found}; of those that WGPU_BACKEND={} allows", apis.to_string_lossy());
+            }
+            return Err(BackendError::NoAdapter { asked: options.adapter.clone(), found });
         };
         let mut report = report(adapter);
         report.largest_binding = report.largest_binding.min(options.largest_binding.unwrap_or(u64::MAX));
@@ -352,6 +358,14 @@ impl Device {
         self.queue.submit(pending.encoder.take().map(wgpu::CommandEncoder::finish));
         // A device that is lost says so through its callback.
         let _ = self.device.poll(wgpu::PollType::Poll);
+    }
+
+    /// Waits until all commands recorded so far are done.
+    pub fn wait(&self, op: &'static str) -> Result<()> {
+        self.submit(&mut self.pending());
+        let failed = |reason: String| BackendError::Device { op, reason };
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| failed(e.to_string()))?;
+        self.fault.check(op)
     }
 
     /// Writes words to a buffer, after all commands recorded so far.

@@ -32,7 +32,7 @@ struct Line {
 impl Ops {
     /// Measures and prints.
     pub fn run(&self, global: &Global) -> Outcome {
-        let bed = Bed::new(&self.preset, self.alpha.map(usize::from), &[1])?;
+        let bed = Bed::new(&self.preset, &self.common.compute, self.alpha.map(usize::from), &[1])?;
         let lines = with_pools(global, |threads| self.measure_all(&bed, threads))?.concat();
         if self.common.json {
             let results: Vec<_> = lines.iter().map(Line::json).collect();
@@ -95,7 +95,7 @@ impl Ops {
 
         let mut lines = Vec::new();
         let mut time = |op: &'static str, floor: Option<Floor>, f: &mut dyn FnMut() -> Result<(), CkksError>| -> Outcome {
-            let timing = measure(self.common.seconds, f)?;
+            let timing = measure(bed.backend.as_ref(), self.common.seconds, f)?;
             lines.push(Line { op, threads, timing, floor });
             Ok(())
         };

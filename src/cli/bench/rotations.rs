@@ -35,7 +35,7 @@ impl Rotations {
     /// Measures and prints.
     pub fn run(&self, global: &Global) -> Outcome {
         let steps: Vec<i64> = (1..=i64::from(self.steps)).collect();
-        let bed = Bed::new(&self.preset, None, &steps)?;
+        let bed = Bed::new(&self.preset, &self.common.compute, None, &steps)?;
         let lines = with_pools(global, |threads| self.measure_all(&bed, &steps, threads))?.concat();
         let key_bytes = steps.len() * bed.gadget.key_bytes(bed.params.degree());
         let ciphertext_bytes = |shards: usize| shards * 8 * bed.params.window(bed.params.max_level()).len() * bed.params.degree();
@@ -87,7 +87,7 @@ impl Rotations {
         let line = |&shards: &u16| {
             let shards = usize::from(shards);
             let value = bed.encrypt(shards)?;
-            let timing = measure(self.common.seconds, || {
+            let timing = measure(bed.backend.as_ref(), self.common.seconds, || {
                 let digits = bed.evaluator.mod_up(&value, bed.gadget)?;
                 steps.iter().try_for_each(|&k| bed.evaluator.rotate_digits(&digits, &value, k).map(drop))
             })?;

@@ -2,7 +2,7 @@
 
 use crate::cli::client::Client;
 use crate::cli::dataset::Item;
-use crate::cli::device::Choice;
+use crate::cli::device::Compute;
 use crate::cli::failure::{Outcome, explain};
 use crate::cli::model::{input, likeliest};
 use crate::cli::output::{say, seconds};
@@ -21,6 +21,8 @@ pub struct Agreement {
     evaluation: &'static str,
     model: String,
     preset: String,
+    /// Which kernels ran.
+    backend: &'static str,
     images: usize,
     labelled: usize,
     /// Labelled pictures that the encrypted run classifies right.
@@ -40,9 +42,9 @@ pub struct Agreement {
 }
 
 /// Runs all pictures encrypted, with one set of keys.
-pub fn run(network: &Model, preset: &str, items: &[Item], fit: Fit, mode: Mode) -> Outcome<Agreement> {
+pub fn run(network: &Model, preset: &str, compute: &Compute, items: &[Item], fit: Fit, mode: Mode) -> Outcome<Agreement> {
     let started = Instant::now();
-    let prepared = prepare(network, preset, Costs::Measured, Choice::Cpu)?;
+    let prepared = prepare(network, preset, Costs::on(compute), compute)?;
     check_memory(&prepared.plan)?;
     let clear = Network::<f64>::new(network);
     let client = Client::new(&prepared, None)?;
@@ -53,6 +55,7 @@ pub fn run(network: &Model, preset: &str, items: &[Item], fit: Fit, mode: Mode) 
         evaluation: "encrypted",
         model: network.name().into(),
         preset: preset.into(),
+        backend: prepared.backend.name(),
         images: items.len(),
         least_margin: f64::INFINITY,
         ..Agreement::default()
@@ -65,6 +68,8 @@ pub fn run(network: &Model, preset: &str, items: &[Item], fit: Fit, mode: Mode) 
         let clock = Instant::now();
         progress.begin("picture");
         let answer = server.run(server.expand(&encrypted)?, Mode::None)?;
+        // A GPU may still be at work: this waits.
+        prepared.backend.synchronize().map_err(|e| explain("the encrypted run failed", &e))?;
         progress.end("picture", clock.elapsed());
         found.mean_run_seconds += clock.elapsed().as_secs_f64() / items.len() as f64;
         found.compare(network, item.label, reference.values(), &client.decrypt(&prepared, &answer)?);
@@ -113,6 +118,6 @@ impl Agreement {
             self.max_relative_logit_error,
             self.least_margin
         );
-        say!("{} a picture, {} in all", seconds(self.mean_run_seconds), seconds(self.seconds));
+        say!("{} a picture on {}, {} in all", seconds(self.mean_run_seconds), self.backend, seconds(self.seconds));
     }
 }

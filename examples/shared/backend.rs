@@ -1,0 +1,27 @@
+//! `--backend auto|cpu|gpu` of every example [auto: a GPU that passes its self-test, else the processor].
+//! `WGPU_ADAPTER_NAME=llvmpipe` names a GPU, software ones too.
+
+use cipherlens::backend::BackendError;
+use cipherlens::backend::choice::{Choice, Devices, Opened};
+use cipherlens::ckks::Params;
+use std::error::Error;
+
+/// What a user reads where `main` ends with an error.
+fn text(error: BackendError) -> String {
+    error.to_string()
+}
+
+/// Opens what the command line asks for.
+pub fn from_arguments(params: &Params) -> Result<Opened, Box<dyn Error>> {
+    let mut choice = Choice::Auto;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--backend" => choice = arguments.next().ok_or("--backend needs a value")?.parse().map_err(text)?,
+            other => return Err(format!("unknown argument `{other}`: there is only --backend auto|cpu|gpu").into()),
+        }
+    }
+    let opened = Devices::from(choice).open(params.tables().clone()).map_err(text)?;
+    println!("{} computes; preset {} with N = 2^{}", opened.backend.name(), params.name(), params.log_n());
+    Ok(opened)
+}

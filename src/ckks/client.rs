@@ -1,0 +1,108 @@
+//! The client's side in one value: the secret key with all that uses it.
+
+use super::ciphertext::Ciphertext;
+use super::encoder::Encoder;
+use super::encrypt::{Decryptor, Encryptor, SeededCiphertext};
+use super::error::Result;
+use super::key_set::KeySet;
+use super::keys::{KeyGenerator, KeyKind, KeyRequest, SecretKey, Tag};
+use super::params::{Level, Params, ParamsError};
+use super::plaintext::PlainForm;
+use super::sampler::RandomSource;
+use crate::backend::Backend;
+use std::sync::Arc;
+
+/// Holds a secret key: encrypts vectors, makes the evaluation keys of a server, decrypts.
+///
+/// Everything secret stays on the processor; ciphertexts and evaluation keys are made for `backend`.
+#[derive(Debug)]
+pub struct Client {
+    params: Arc<Params>,
+    secret: SecretKey,
+    generator: KeyGenerator,
+    encoder: Encoder,
+    encryptor: Encryptor,
+    decryptor: Decryptor,
+}
+
+impl Client {
+    /// A client with a fresh secret key.
+    pub fn new(params: &Arc<Params>, backend: Arc<dyn Backend>) -> Result<Self> {
+        Self::with_randomness(params, backend, RandomSource::from_os)
+    }
+
+    /// The same keys and ciphertexts for the same seed: for tests and benchmarks only. Whoever knows the seed can decrypt.
+    pub fn insecure_seeded(params: &Arc<Params>, backend: Arc<dyn Backend>, seed: u64) -> Result<Self> {
+        let mut purpose = 0;
+        Self::with_randomness(params, backend, || {
+            purpose += 1;
+            Ok(RandomSource::insecure_seeded(seed.wrapping_mul(4).wrapping_add(purpose)))
+        })
+    }
+
+    fn with_randomness(
+        params: &Arc<Params>,
+        backend: Arc<dyn Backend>,
+        mut random: impl FnMut() -> Result<RandomSource>,
+    ) -> Result<Self> {
+        let generator = KeyGenerator::new(params, backend.clone(), random()?)?;
+        Ok(Self {
+            secret: generator.secret_key()?,
+            generator,
+            encoder: Encoder::new(params.clone(), backend.clone()),
+            encryptor: Encryptor::new(params, backend.clone(), random()?)?,
+            decryptor: Decryptor::new(params, backend)?,
+            params: params.clone(),
+        })
+    }
+
+    /// The parameter set.
+    pub fn params(&self) -> &Arc<Params> {
+        &self.params
+    }
+    /// The secret key.
+    pub fn secret(&self) -> &SecretKey {
+        &self.secret
+    }
+    /// What everything made with this key is marked with.
+    pub fn tag(&self) -> Tag {
+        self.secret.tag()
+    }
+
+    /// Evaluation keys, exactly those asked for.
+    pub fn evaluation_keys(&self, requests: &[KeyRequest]) -> Result<Arc<KeySet>> {
+        self.generator.generate(&self.secret, requests).map(Arc::new)
+    }
+
+    /// Real vectors, one a shard (missing slots are 0), as one ciphertext at a level and its scale.
+    pub fn encrypt<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<Ciphertext> {
+        let (scale, basis) = (self.params.scale(level), self.params.window(level));
+        let plain = self.encoder.encode_shards(shards, scale, basis, PlainForm::Plain)?;
+        self.encryptor.encrypt(&self.secret, &plain)
+    }
+
+    /// As [`Self::encrypt`], in half the bytes: what is sent to a server.
+    pub fn encrypt_seeded<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<SeededCiphertext> {
+        let (scale, basis) = (self.params.scale(level), self.params.window(level));
+        let plain = self.encoder.encode_shards(shards, scale, basis, PlainForm::Plain)?;
+        self.encryptor.encrypt_seeded(&self.secret, &plain)
+    }
+
+    /// Real parts of the slots, one vector a shard. Must not go back to whoever evaluated ([`Decryptor`]).
+    pub fn decrypt(&self, ct: &Ciphertext) -> Result<Vec<Vec<f64>>> {
+        self.decryptor.decrypt_real(&self.secret, ct)
+    }
+}
+
+impl KeyRequest {
+    /// The key of products of ciphertexts at a level, in the cheapest digits.
+    pub fn relinearization(params: &Params, level: Level) -> std::result::Result<Self, ParamsError> {
+        Ok(Self { kind: KeyKind::Relin, gadget: params.best_gadget(level..=level)? })
+    }
+
+    /// The keys of rotations by each of `steps` at a level, in the cheapest digits.
+    pub fn rotations(params: &Params, level: Level, steps: &[i64]) -> std::result::Result<Vec<Self>, ParamsError> {
+        let gadget = params.best_gadget(level..=level)?;
+        Ok(steps.iter().map(|&k| Self { kind: KeyKind::Galois(params.galois_element(k)), gadget }).collect())
+    }
+}

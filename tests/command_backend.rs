@@ -1,0 +1,135 @@
+//! `--backend`, `--adapter` and `--max-vram` as a user meets them: what is refused, and that a GPU gives the processor's bits
+//! wherever a command computes on ciphertexts.
+
+// Helpers of tests are not inside a test function, which is where clippy.toml allows it.
+#![allow(clippy::expect_used)]
+
+use std::process::{Command, Stdio};
+
+#[path = "command/pictures.rs"]
+#[allow(dead_code)]
+mod pictures;
+#[path = "command/tiny_model.rs"]
+#[allow(dead_code)]
+mod tiny_model;
+
+use tiny_model::TinyModel;
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cipherlens"));
+    command.args(args).args(["--threads", "2"]).stdin(Stdio::null());
+    for variable in ["WGPU_ADAPTER_NAME", "WGPU_BACKEND", "CIPHERLENS_CPU", "RUST_BACKTRACE"] {
+        command.env_remove(variable);
+    }
+    let output = command.envs(variables.iter().copied()).output().expect("the command starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Run { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+fn run(args: &[&str]) -> Run {
+    run_with(args, &[])
+}
+
+impl Run {
+    fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        serde_json::from_str(self.stdout.lines().last().unwrap_or_default()).expect("the last line is JSON")
+    }
+    fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        for part in ["error: "].iter().chain(words) {
+            assert!(self.stderr.contains(part), "{part:?} is missing in:\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("this is a bug"), "{}", self.stderr);
+    }
+}
+
+/// Commands that take a backend, with what else they need to come as far as opening it.
+fn commands(dir: &std::path::Path) -> Vec<Vec<String>> {
+    let model = TinyModel::default().save(dir);
+    let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    std::fs::create_dir_all(dir.join("set/red")).expect("a directory");
+    pictures::plain("red", 9).save(dir.join("set/red/0.png")).expect("a picture can be written");
+    let made = run(&["keygen", "--model", &model, "--preset", "insecure-toy", "--allow-insecure", "-o", &file("keys")]);
+    assert!(made.code == 0 || made.stderr.contains("exists already"), "{}", made.stderr);
+    let (secret, keys, set) = (file("keys/secret.key"), file("keys/evaluation.keys"), file("set"));
+    let (sent, answer) = (file("in.ct"), file("out.ct"));
+    let encrypted =
+        run(&["encrypt", &file("set/red/0.png"), "--model", &model, "--key", &secret, "--allow-insecure", "-o", &file("in.ct")]);
+    assert_eq!(encrypted.code, 0, "{}", encrypted.stderr);
+    let toy = ["--model", model.as_str(), "--preset", "insecure-toy"];
+    let all: [&[&str]; 5] = [
+        &[&["demo", "--json", "--seed", "7"], &toy[..]].concat(),
+        &[&["eval", "--encrypted", "--json", "--images", &set], &toy[..]].concat(),
+        &["run", &sent, "--model", &model, "--keys", &keys, "-o", &answer],
+        &["bench", "ops", "--preset", "insecure-toy", "--seconds", "0", "--json"],
+        &["bench", "rotations", "--preset", "insecure-toy", "--seconds", "0", "--steps", "1", "--shards", "2", "--json"],
+    ];
+    all.iter().map(|args| args.iter().map(|&a| a.to_owned()).collect()).collect()
+}
+
+fn with<'a>(args: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    args.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn what_is_not_there_is_refused_before_anything_is_computed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for args in commands(dir.path()) {
+        run(&with(&args, &["--backend", "cuda"])).refused(2, &["'cuda'", "auto, cpu, gpu"]);
+        run(&with(&args, &["--adapter", ""])).refused(2, &["--adapter"]);
+        run(&with(&args, &["--backend", "gpu", "--max-vram", "6 parsecs"])).refused(2, &["6GiB"]);
+        run(&with(&args, &["--backend", "cpu", "--adapter", "x"])).refused(2, &["contradict", "--adapter"]);
+        run(&with(&args, &["--max-vram", "1GiB"])).refused(2, &["contradict", "--max-vram"]);
+        if cfg!(feature = "gpu") {
+            // Named by option, or by variable and wanted by option.
+            let none = ["no GPU can be used: no adapter has `no such adapter` in its name", "--backend cpu"];
+            run(&with(&args, &["--adapter", "no such adapter"])).refused(5, &none);
+            run_with(&with(&args, &["--backend", "gpu"]), &[("WGPU_ADAPTER_NAME", "no such adapter")]).refused(5, &none);
+            let elsewhere = if cfg!(target_os = "macos") { "vulkan" } else { "metal" };
+            run_with(&with(&args, &["--backend", "gpu"]), &[("WGPU_BACKEND", elsewhere)]).refused(5, &["no GPU can be used"]);
+        } else {
+            run(&with(&args, &["--backend", "gpu"])).refused(2, &["built without GPU support"]);
+        }
+        // What is not demanded is not missed, but it is said.
+        let auto = run(&with(&args, &["--backend", "auto", "--adapter", "no such adapter"]));
+        assert_eq!(auto.code, 0, "{}", auto.stderr);
+        assert!(auto.stderr.contains("note: computing on the processor: no GPU can be used"), "{}", auto.stderr);
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn every_command_computes_on_a_gpu_what_the_processor_computes() {
+    let Some(adapter) = cipherlens::backend::gpu::adapters().into_iter().next() else {
+        assert!(std::env::var_os("CIPHERLENS_REQUIRE_GPU").is_none(), "no adapter");
+        println!("no adapter: not tested");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("out.ct");
+    for args in commands(dir.path()) {
+        let cpu = run(&with(&args, &["--backend", "cpu"]));
+        let answer = std::fs::read(&out).ok();
+        let gpu = run(&with(&args, &["--adapter", &adapter.name, "--max-vram", "2GiB"]));
+        if args[0] == "run" {
+            assert_eq!((cpu.code, gpu.code), (0, 0), "{}{}", cpu.stderr, gpu.stderr);
+            assert!(answer.is_some() && answer == std::fs::read(&out).ok(), "the answers differ");
+            continue;
+        }
+        let (cpu, gpu) = (cpu.json(), gpu.json());
+        assert!(cpu["backend"].as_str().is_some_and(|b| b.starts_with("cpu-")), "{cpu}");
+        assert!(gpu["backend"].as_str().is_some_and(|b| b.starts_with("gpu-")), "{gpu}");
+        for same in ["logits_ciphertext_blake3", "agree", "images", "key_bytes"] {
+            assert_eq!(cpu[same], gpu[same], "{} {same}", args[0]);
+        }
+    }
+    let little = run(&with(&commands(dir.path())[3], &["--adapter", &adapter.name, "--max-vram", "1KiB"]));
+    little.refused(5, &["cannot allocate"]);
+}
