@@ -106,7 +106,7 @@ fn polynomials_on_ciphertexts() {
     let mut rng = seeded("polynomials", 22);
     let x = random_shards(&mut rng, 2, world.params.slots());
     for (degree, range) in [(2, 1.0), (3, 1.0), (7, 1.0), (15, 1.0), (31, 1.0), (59, 1.0), (127, 1.0), (63, 4.0)] {
-        let p = Chebyshev::interpolate(|v| v.max(0.0) * 0.5 + 0.1, degree, range).unwrap();
+        let p = Chebyshev::interpolate(|v| v.max(0.0) * 0.5 + 0.1, degree, [-range, range]).unwrap();
         let level = Level(p.depth() + 1);
         let scaled: Vec<Vec<f64>> = x.iter().map(|s| s.iter().map(|v| v * range).collect()).collect();
         let want: Vec<Vec<f64>> = scaled.iter().map(|s| s.iter().map(|&v| p.value(v)).collect()).collect();

@@ -3,12 +3,14 @@
 
 mod common;
 
+use cipherlens::circuits::polynomial::Chebyshev;
 use cipherlens::nn::clear::{Network, Ranges};
 use cipherlens::nn::lower::LowerError;
+use cipherlens::nn::model::{ActivationForm, FittedActivation};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use cipherlens::nn::{Layouts, LowerOptions, Lowered, Model, lower};
 use cipherlens::plan::program::Operation;
-use common::models::{Builder, ConvShape, picture, random_layers, seeded};
+use common::models::{Builder, ConvShape, fit, picture, random_layers, seeded};
 use common::slots;
 use rand::{Rng, RngExt};
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ const SLOTS: usize = 512;
 /// Direct evaluation and the program agree to 1e-9 of the largest value; unused input slots hold garbage.
 fn agrees(model: &Model, x: &Tensor<f64>, n: usize, rng: &mut impl Rng) -> Lowered {
     let layouts = if rng.random_range(0..3) == 0 { Layouts::Multiplexed } else { Layouts::Cheapest };
+    let model = &fit(model, x, rng);
     let mut ranges = Ranges::new(model);
     let want = ranges.observe(&Network::<f64>::new(model), x).expect("the shape fits");
     let ranges = ranges.iter().map(|(node, range)| (node.to_owned(), range.magnitude().max(1e-3))).collect();
@@ -100,7 +103,17 @@ fn what_cannot_be_lowered_is_said() {
     // The training's notes tell it.
     b.training = serde_json::json!({"max_abs_activation_input": {"cubic": 2.0}});
     let lowered = lower(&b.build("cubic"), SLOTS, &LowerOptions::default()).expect("the range is known");
-    assert!(matches!(lowered.program.steps[0].operation, Operation::Polynomial { range: 2.5, .. }));
+    let Operation::Polynomial { polynomial, .. } = &lowered.program.steps[0].operation else { panic!("a cubic is a polynomial") };
+    assert_eq!(polynomial.interval(), [-2.5, 2.5]);
+
+    // Every activation at once, and none of those that are fitted.
+    let mut b = Builder::new(Shape::new(1, 4, 4));
+    for (name, from) in [("first", "x"), ("second", "first"), ("third", "second")] {
+        b.node(name, &[from], serde_json::json!({"op": "activation", "function": {"name": "relu"}}));
+    }
+    let error = lower(&b.build("third"), SLOTS, &LowerOptions::default()).expect_err("not fitted");
+    assert!(error.to_string().contains("first (relu), second (relu), third (relu); fit them first"), "{error}");
+    assert!(matches!(error, LowerError::NotFitted { .. }));
 }
 
 /// Levels from the input to the output.
@@ -112,7 +125,8 @@ fn levels(lowered: &Lowered) -> usize {
             Operation::Linear { input, .. } | Operation::Square { input } => of(input) + 1,
             Operation::Affine { input, factor, .. } => of(input) + usize::from(factor.is_some()),
             Operation::Add { a, b } => of(a).max(of(b)),
-            Operation::Multiply { .. } | Operation::Polynomial { .. } => panic!("{} is no quadratic", step.layer),
+            Operation::Polynomial { input, polynomial } => of(input) + polynomial.depth(),
+            Operation::Multiply { a, b } => of(a).max(of(b)) + 1,
         });
     }
     levels[lowered.program.output.0]
@@ -149,6 +163,46 @@ fn residual_blocks_take_no_extra_level() {
     b.node("fc", &["pool"], serde_json::json!({"op": "linear", "weight": "w"}));
     let lowered = agrees(&b.build("fc"), &picture(shape, &mut rng), SLOTS, &mut rng);
     assert_eq!(levels(&lowered), 7, "three convolutions, three quadratics, one linear layer");
+}
+
+/// A residual block of fitted activations on intervals that are not symmetric: the changes of variable and the scales of
+/// both sides of the sum are folded into convolutions and coefficients, so that only products take levels.
+#[test]
+fn fitted_activations_take_the_levels_of_their_degree() {
+    let mut rng = seeded(17);
+    let shape = Shape::new(4, 8, 8);
+    let conv =
+        ConvShape { input: shape, outputs: 4, kernel: [3, 3], stride: [1, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+    let relu = || serde_json::json!({"op": "activation", "function": {"name": "relu"}});
+    let mut b = Builder::new(shape);
+    b.conv("c0", "x", &conv, &mut rng).node("a0", &["c0"], relu());
+    b.conv("c1", "a0", &conv, &mut rng).node("a1", &["c1"], relu());
+    b.conv("c2", "a1", &conv, &mut rng).node("sum", &["a0", "c2"], serde_json::json!({"op": "add"}));
+    b.node("a2", &["sum"], relu()).conv("c3", "a2", &conv, &mut rng);
+    let model = b.build("c3");
+    for composite in [false, true] {
+        let stage = Chebyshev::new(vec![0.0, 1.125, 0.0, -0.125], [-1.0, 1.0]).expect("a polynomial");
+        let fitted = model.activations().map(|(i, _, function)| {
+            let form = if composite {
+                ActivationForm::Sign { stages: vec![stage.clone(); 2], bound: 5.0 + i as f64 }
+            } else {
+                let interval = [-4.0 - i as f64, 7.0];
+                ActivationForm::Chebyshev(Chebyshev::interpolate(|x| function.value(x), 15, interval).expect("a polynomial"))
+            };
+            (i, FittedActivation { function, form })
+        });
+        let model = model.with_activations(&fitted.collect()).expect("the nodes are activations");
+        let x = picture(shape, &mut rng);
+        let lowered = lower(&model, SLOTS, &LowerOptions::default()).expect("lowers");
+        let depth = if composite { 2 + 2 + 1 } else { 4 };
+        assert_eq!(levels(&lowered), 4 + 3 * depth, "composite: {composite}");
+        let packed = lowered.input.pack(&x).expect("packs");
+        let got = lowered.output.unpack(&slots::run(&lowered.program, packed)).expect("the output has its layout");
+        let want = Network::<f64>::new(&model).evaluate(&x).expect("the shape fits");
+        for (want, got) in want.values().iter().zip(got.values()) {
+            assert!((want - got).abs() <= 1e-9, "{want} directly, {got} by the program");
+        }
+    }
 }
 
 /// Channels whose weights are all zero, and layers with nothing else, are constants.

@@ -11,21 +11,22 @@ use std::collections::BTreeMap;
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
-/// A polynomial `sum_i coefficients[i] T_i(x / range)` for x in `[-range, range]`.
+/// A polynomial `sum_i coefficients[i] T_i(t)` with `t = (2 x - a - b) / (b - a)`, for x in an interval `[a, b]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chebyshev {
     coefficients: Vec<f64>,
-    range: f64,
+    interval: [f64; 2],
 }
 
 impl Chebyshev {
-    /// From Chebyshev coefficients; trailing zeros are dropped.
-    pub fn new(mut coefficients: Vec<f64>, range: f64) -> Result<Self> {
+    /// From Chebyshev coefficients on `[a, b]`; trailing zeros are dropped.
+    pub fn new(mut coefficients: Vec<f64>, interval: [f64; 2]) -> Result<Self> {
         if coefficients.iter().any(|c| !c.is_finite()) {
             return Err(CircuitError::Polynomial("a coefficient is not a finite number".into()));
         }
-        if !(range.is_finite() && range > 0.0) {
-            return Err(CircuitError::Polynomial(format!("the range {range} is not a positive number")));
+        let [a, b] = interval;
+        if !(a < b && (b - a).is_finite() && (2.0 / (b - a)).is_finite()) {
+            return Err(CircuitError::Polynomial(format!("[{a}, {b}] is not an interval of finite numbers")));
         }
         while coefficients.len() > 1 && coefficients.last() == Some(&0.0) {
             coefficients.pop();
@@ -33,39 +34,52 @@ impl Chebyshev {
         if coefficients.len() < 2 {
             return Err(CircuitError::Polynomial("a constant needs no evaluation".into()));
         }
-        Ok(Self { coefficients, range })
+        Ok(Self { coefficients, interval })
     }
 
-    /// From monomial coefficients, constant first, to be used on `[-range, range]`.
-    pub fn from_monomial(coefficients: &[f64], range: f64) -> Result<Self> {
-        // Horner in Chebyshev basis: y T_i = (T_{i+1} + T_{|i-1|}) / 2, with y = x / range.
+    /// From monomial coefficients, constant first, to be used on `[a, b]`.
+    pub fn from_monomial(coefficients: &[f64], interval: [f64; 2]) -> Result<Self> {
+        let (middle, half) = middle_and_half(interval);
+        // Horner in Chebyshev basis: t T_i = (T_{i+1} + T_{|i-1|}) / 2, with x = half t + middle.
         let mut sum: Vec<f64> = vec![0.0];
         for &c in coefficients.iter().rev() {
             let mut next = vec![0.0; sum.len() + 1];
             for (i, &s) in sum.iter().enumerate() {
+                next[i] += s * middle;
                 if i == 0 {
-                    next[1] += s * range;
+                    next[1] += s * half;
                 } else {
-                    next[i + 1] += s * range / 2.0;
-                    next[i - 1] += s * range / 2.0;
+                    next[i + 1] += s * half / 2.0;
+                    next[i - 1] += s * half / 2.0;
                 }
             }
             next[0] += c;
             sum = next;
         }
-        Self::new(sum, range)
+        Self::new(sum, interval)
     }
 
-    /// The interpolant of `f` at the Chebyshev nodes of `[-range, range]`, of a degree.
-    pub fn interpolate(f: impl Fn(f64) -> f64, degree: usize, range: f64) -> Result<Self> {
+    /// The interpolant of `f` at the Chebyshev nodes of `[a, b]`, of a degree.
+    pub fn interpolate(f: impl Fn(f64) -> f64, degree: usize, interval: [f64; 2]) -> Result<Self> {
+        let (middle, half) = middle_and_half(interval);
         let m = degree + 1;
         let angle = |j: usize| std::f64::consts::PI * (j as f64 + 0.5) / m as f64;
-        let samples: Vec<f64> = (0..m).map(|j| f(range * angle(j).cos())).collect();
+        let samples: Vec<f64> = (0..m).map(|j| f(half * angle(j).cos() + middle)).collect();
         let coefficient = |k: usize| {
             let sum: f64 = samples.iter().enumerate().map(|(j, s)| s * (k as f64 * angle(j)).cos()).sum();
             sum * if k == 0 { 1.0 } else { 2.0 } / m as f64
         };
-        Self::new((0..m).map(coefficient).collect(), range)
+        Self::new((0..m).map(coefficient).collect(), interval)
+    }
+
+    /// The coefficients of `T_0, T_1, ...`; at least two.
+    pub fn coefficients(&self) -> &[f64] {
+        &self.coefficients
+    }
+
+    /// Where x may lie.
+    pub fn interval(&self) -> [f64; 2] {
+        self.interval
     }
 
     /// Degree.
@@ -73,19 +87,33 @@ impl Chebyshev {
         self.coefficients.len() - 1
     }
 
-    /// Levels consumed: `ceil(log2(degree + 1))`, and one more to bring x into `[-1, 1]` unless `range` is 1.
+    /// `factor p(x) + offset`.
+    pub fn scaled(mut self, factor: f64, offset: f64) -> Result<Self> {
+        self.coefficients.iter_mut().for_each(|c| *c *= factor);
+        self.coefficients[0] += offset;
+        Self::new(self.coefficients, self.interval)
+    }
+
+    /// The same coefficients on another interval: `p` of an x that was mapped there.
+    pub fn on(self, interval: [f64; 2]) -> Result<Self> {
+        Self::new(self.coefficients, interval)
+    }
+
+    /// Levels consumed: `ceil(log2(degree + 1))`, and one more to scale x unless the interval has length 2 (moving it is
+    /// free).
     pub fn depth(&self) -> usize {
-        log2_ceil(self.coefficients.len()) + usize::from(self.range != 1.0)
+        log2_ceil(self.coefficients.len()) + usize::from(middle_and_half(self.interval).1 != 1.0)
     }
 
     /// The value at a clear number (Clenshaw).
     pub fn value(&self, x: f64) -> f64 {
-        let y = x / self.range;
+        let (middle, half) = middle_and_half(self.interval);
+        let t = (x - middle) / half;
         let (mut b1, mut b2) = (0.0, 0.0);
         for &c in self.coefficients.iter().skip(1).rev() {
-            (b1, b2) = (2.0 * y * b1 - b2 + c, b1);
+            (b1, b2) = (2.0 * t * b1 - b2 + c, b1);
         }
-        y * b1 - b2 + self.coefficients[0]
+        t * b1 - b2 + self.coefficients[0]
     }
 
     /// Evaluates on every slot of x; [`Self::depth`] levels. Cost: about `2 sqrt(degree) + log2 degree` products.
@@ -95,7 +123,11 @@ impl Chebyshev {
             return Err(CircuitError::LevelsExhausted { operation: "polynomial", needed: self.depth(), have });
         }
         let target = below(engine.level(x), self.depth(), "polynomial")?;
-        let y = if self.range == 1.0 { x.clone() } else { engine.weighted_sum(&[x], &[1.0 / self.range])? };
+        let (middle, half) = middle_and_half(self.interval);
+        let mut y = if half == 1.0 { x.clone() } else { engine.weighted_sum(&[x], &[1.0 / half])? };
+        if middle != 0.0 {
+            y = engine.add_scalar(&y, -middle / half)?;
+        }
         let log = log2_ceil(self.coefficients.len());
         let mut basis = Basis { engine, powers: BTreeMap::from([(1, y)]), leaf: 1 << (log / 2).max(1) };
         let sum = basis.evaluate(&self.coefficients, log, log)?;
@@ -196,6 +228,12 @@ impl<E: Engine> Basis<'_, E> {
     }
 }
 
+/// The middle of an interval and half its length; a length of 2 but for rounding is 2, since scaling x takes a level.
+fn middle_and_half([a, b]: [f64; 2]) -> (f64, f64) {
+    let half = (b - a) / 2.0;
+    ((a + b) / 2.0, if (half - 1.0).abs() <= 1e-12 { 1.0 } else { half })
+}
+
 fn log2_ceil(n: usize) -> usize {
     n.next_power_of_two().trailing_zeros() as usize
 }
@@ -205,6 +243,8 @@ mod tests {
     use super::super::{ClearEngine, TraceEngine, clear::ClearValue, trace::TraceValue};
     use super::*;
 
+    const UNIT: [f64; 2] = [-1.0, 1.0];
+
     fn points() -> Vec<f64> {
         (0..64).map(|i| -1.0 + 2.0 * f64::from(i) / 63.0).collect()
     }
@@ -212,12 +252,13 @@ mod tests {
     #[test]
     fn every_degree_gives_the_right_values_at_the_least_depth() {
         for degree in (1..=40).chain([59, 63, 64, 100, 127]) {
-            for range in [1.0, 3.0] {
+            for interval in [[-1.0, 1.0], [-3.0, 3.0], [-0.5, 1.5], [-1.0, 6.0]] {
+                let (middle, half) = middle_and_half(interval);
                 let c: Vec<f64> =
                     (0..=degree).map(|i| ((i * 7 + 3) % 11) as f64 / 11.0 - 0.4 + if i == degree { 1.0 } else { 0.0 }).collect();
-                let p = Chebyshev::new(c, range).unwrap();
-                assert_eq!(p.depth(), log2_ceil(degree + 1) + usize::from(range != 1.0));
-                let xs: Vec<f64> = points().iter().map(|x| x * range).collect();
+                let p = Chebyshev::new(c, interval).unwrap();
+                assert_eq!(p.depth(), log2_ceil(degree + 1) + usize::from(half != 1.0));
+                let xs: Vec<f64> = points().iter().map(|x| x * half + middle).collect();
                 let x = ClearValue::new(vec![xs.clone()], Level(p.depth()));
                 let y = p.apply(&ClearEngine, &x).unwrap();
                 assert_eq!(y.level, Level(0), "degree {degree}");
@@ -233,7 +274,7 @@ mod tests {
         for (c, n) in
             [(vec![0.0, 0.0, 1.0], 3), (vec![0.5, 0.0, 0.0, 0.0, 2.0], 5), (vec![0.0, 1.0, 0.0, -0.3, 0.0, 0.1, 0.0, 0.7], 8)]
         {
-            let p = Chebyshev::new(c, 1.0).unwrap();
+            let p = Chebyshev::new(c, UNIT).unwrap();
             assert_eq!(p.degree(), n - 1);
             let y = p.apply(&ClearEngine, &ClearValue::new(vec![points()], Level(p.depth()))).unwrap();
             for (x, y) in points().iter().zip(&y.shards[0]) {
@@ -244,20 +285,22 @@ mod tests {
 
     #[test]
     fn monomials_and_interpolants_agree_with_their_definitions() {
-        let p = Chebyshev::from_monomial(&[1.0, -2.0, 0.5, 3.0], 2.0).unwrap();
+        let p = Chebyshev::from_monomial(&[1.0, -2.0, 0.5, 3.0], [-1.0, 3.0]).unwrap();
         for x in points() {
-            let x = 2.0 * x;
+            let x = 2.0 * x + 1.0;
             assert!((p.value(x) - (1.0 - 2.0 * x + 0.5 * x * x + 3.0 * x * x * x)).abs() < 1e-12);
         }
-        let p = Chebyshev::interpolate(f64::exp, 15, 1.5).unwrap();
+        let p = Chebyshev::interpolate(f64::exp, 15, [-1.5, 1.5]).unwrap();
         assert!(points().iter().all(|x| (p.value(1.5 * x) - (1.5 * x).exp()).abs() < 1e-11));
+        let p = Chebyshev::interpolate(f64::exp, 15, [-1.0, 2.0]).unwrap().scaled(2.0, 1.0).unwrap();
+        assert!(points().iter().map(|x| 1.5 * x + 0.5).all(|x| (p.value(x) - 2.0 * x.exp() - 1.0).abs() < 1e-10));
     }
 
     #[test]
     fn products_grow_like_the_square_root_of_the_degree() {
         let products = |degree: usize| {
             let engine = TraceEngine::default();
-            let p = Chebyshev::new(vec![1.0; degree + 1], 1.0).unwrap();
+            let p = Chebyshev::new(vec![1.0; degree + 1], UNIT).unwrap();
             p.apply(&engine, &TraceValue { shards: 1, level: Level(p.depth()) }).unwrap();
             engine.counts().ciphertext_products
         };
@@ -270,10 +313,12 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_evaluate() {
-        assert!(Chebyshev::new(vec![1.0], 1.0).is_err());
-        assert!(Chebyshev::new(vec![1.0, f64::NAN], 1.0).is_err());
-        assert!(Chebyshev::new(vec![1.0, 1.0], 0.0).is_err());
-        let p = Chebyshev::new(vec![1.0; 8], 1.0).unwrap();
+        assert!(Chebyshev::new(vec![1.0], UNIT).is_err());
+        assert!(Chebyshev::new(vec![1.0, f64::NAN], UNIT).is_err());
+        for interval in [[0.0, 0.0], [1.0, -1.0], [0.0, f64::INFINITY], [f64::NAN, 1.0], [0.0, 1e-320]] {
+            assert!(Chebyshev::new(vec![1.0, 1.0], interval).is_err());
+        }
+        let p = Chebyshev::new(vec![1.0; 8], UNIT).unwrap();
         let shallow = ClearValue::new(vec![points()], Level(2));
         assert!(matches!(p.apply(&ClearEngine, &shallow), Err(CircuitError::LevelsExhausted { needed: 3, have: 2, .. })));
     }

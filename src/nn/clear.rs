@@ -2,10 +2,12 @@
 //! `eval` measures accuracy with.
 
 mod conv;
+mod pointwise;
 
 use super::model::{Model, Operator, Polynomial, Value, Window};
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
 use conv::PackedConv;
+use pointwise::Pointwise;
 
 /// A model with its weights arranged for speed, in f32 (fast) or f64 (an oracle).
 #[derive(Debug, Clone)]
@@ -27,25 +29,12 @@ struct PreparedNode<T> {
 #[derive(Debug, Clone)]
 enum Prepared<T> {
     Conv(PackedConv<T>),
-    /// `[channel][degree + 1]`, or one row for all.
-    Polynomial {
-        rows: Vec<Vec<T>>,
-    },
-    Affine {
-        factor: Vec<T>,
-        offset: Vec<T>,
-    },
-    AvgPool {
-        window: Window,
-        count_include_pad: bool,
-    },
+    Pointwise(Pointwise<T>),
+    AvgPool { window: Window, count_include_pad: bool },
     GlobalAvgPool,
     Flatten,
     Add,
-    Linear {
-        weight: Vec<T>,
-        bias: Vec<T>,
-    },
+    Linear { weight: Vec<T>, bias: Vec<T> },
 }
 
 fn cast<T: Element>(values: &[f64]) -> Vec<T> {
@@ -109,9 +98,14 @@ fn prepare<T: Element>(operator: &Operator, input: Shape) -> Prepared<T> {
         Operator::Conv2d(c) => Prepared::Conv(PackedConv::new(c, input)),
         Operator::Polynomial(p) => {
             let rows = if p.per_channel { input.channels } else { 1 };
-            Prepared::Polynomial { rows: (0..rows).map(|c| cast(Polynomial::of_channel(p, c))).collect() }
+            let rows = (0..rows).map(|c| cast(Polynomial::of_channel(p, c))).collect();
+            Prepared::Pointwise(Pointwise::Polynomial { rows })
         }
-        Operator::BatchNorm { factor, offset } => Prepared::Affine { factor: cast(factor), offset: cast(offset) },
+        Operator::Activation(function) => Prepared::Pointwise(Pointwise::Exact(*function)),
+        Operator::Fitted(fitted) => Prepared::Pointwise(Pointwise::fitted(fitted)),
+        Operator::BatchNorm { factor, offset } => {
+            Prepared::Pointwise(Pointwise::Affine { factor: cast(factor), offset: cast(offset) })
+        }
         Operator::AvgPool2d { window, count_include_pad } => {
             Prepared::AvgPool { window: *window, count_include_pad: *count_include_pad }
         }
@@ -126,25 +120,7 @@ impl<T: Element> PreparedNode<T> {
     fn run(&self, x: &Tensor<T>, second: Option<&Tensor<T>>) -> Tensor<T> {
         match &self.operator {
             Prepared::Conv(conv) => conv.run(x, self.shape),
-            Prepared::Polynomial { rows } => {
-                let mut out = x.clone();
-                let plane = x.shape().plane();
-                for (c, values) in out.values_mut().chunks_exact_mut(plane).enumerate() {
-                    let row = &rows[c % rows.len()];
-                    for v in values {
-                        *v = row.iter().rev().fold(T::default(), |sum, k| sum * *v + *k);
-                    }
-                }
-                out
-            }
-            Prepared::Affine { factor, offset } => {
-                let mut out = x.clone();
-                let plane = x.shape().plane();
-                for ((values, f), o) in out.values_mut().chunks_exact_mut(plane).zip(factor).zip(offset) {
-                    values.iter_mut().for_each(|v| *v = *v * *f + *o);
-                }
-                out
-            }
+            Prepared::Pointwise(function) => function.run(x),
             Prepared::AvgPool { window, count_include_pad } => avg_pool(x, window, *count_include_pad, self.shape),
             Prepared::GlobalAvgPool => {
                 let mut out = Tensor::zeros(self.shape);

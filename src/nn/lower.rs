@@ -43,6 +43,23 @@ pub enum LowerError {
         /// Which node.
         node: String,
     },
+    /// Activations that are not polynomials: all of them.
+    #[error(
+        "{} activation{} no polynomial stands for yet: {}; fit {} first (cipherlens compile)",
+        .nodes.len(), if .nodes.len() == 1 { "" } else { "s" }, .nodes.join(", "), if .nodes.len() == 1 { "it" } else { "them" }
+    )]
+    NotFitted {
+        /// Their nodes and functions.
+        nodes: Vec<String>,
+    },
+    /// A polynomial that cannot be brought to its range.
+    #[error("node {node:?}: {source}")]
+    Polynomial {
+        /// Which node.
+        node: String,
+        /// Why.
+        source: crate::circuits::CircuitError,
+    },
     /// A tensor that takes more shards than one value may have.
     #[error("{shape} takes {shards} shards of {slots} slots or more, the limit is {limit}: take a preset with more slots")]
     TooManyShards {
@@ -163,8 +180,8 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
                 Operation::Linear { input, matrix: Arc::new(matrix), rotate_sums, bias }
             }
             Logical::Square { input } => Operation::Square { input: from(*input).0 },
-            Logical::Polynomial { input, coefficients, range } => {
-                Operation::Polynomial { input: from(*input).0, coefficients: coefficients.clone(), range: *range }
+            Logical::Polynomial { input, polynomial } => {
+                Operation::Polynomial { input: from(*input).0, polynomial: polynomial.clone() }
             }
             Logical::Affine { input, factor, offset } => Operation::Affine {
                 input: from(*input).0,

@@ -4,11 +4,15 @@
 //! The file is safetensors with the graph as JSON in its metadata; `training/graph.py` writes it and
 //! [`Model::from_bytes`] reads it. Nothing in a file makes the reader panic or allocate beyond the limits below.
 
+pub mod activation;
 mod check;
 mod file;
 mod fold;
 
+pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
+
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Largest model file, bytes.
@@ -86,6 +90,10 @@ pub enum Operator {
     Conv2d(Conv2d),
     /// `sum_k coefficients[k] x^k`.
     Polynomial(Polynomial),
+    /// A function that is not a polynomial: must be fitted before it can run encrypted.
+    Activation(ActivationFunction),
+    /// What was fitted to one.
+    Fitted(FittedActivation),
     /// `(x - mean) / sqrt(var + epsilon) * scale + bias`, held as `factor x + offset` per channel.
     BatchNorm {
         /// `scale / sqrt(var + epsilon)`.
@@ -121,6 +129,8 @@ impl Operator {
         match self {
             Self::Conv2d(_) => "conv2d",
             Self::Polynomial(_) => "polynomial",
+            Self::Activation(_) => "activation",
+            Self::Fitted(_) => "fitted",
             Self::BatchNorm { .. } => "batch_norm",
             Self::AvgPool2d { .. } => "avg_pool2d",
             Self::GlobalAvgPool => "global_avg_pool",
@@ -261,11 +271,41 @@ impl Model {
         check::multiplications(node, self.shape(node.inputs[0]))
     }
 
+    /// The activations that are no polynomials by themselves, fitted or not: index among [`Self::nodes`], and what is exact.
+    pub fn activations(&self) -> impl Iterator<Item = (usize, &Node, ActivationFunction)> {
+        self.nodes.iter().enumerate().filter_map(|(i, node)| match &node.operator {
+            Operator::Activation(function) => Some((i, node, *function)),
+            Operator::Fitted(fitted) => Some((i, node, fitted.function)),
+            _ => None,
+        })
+    }
+
+    /// The same model with some activations, by index among [`Self::nodes`], replaced by what was fitted to them.
+    pub fn with_activations(&self, fitted: &BTreeMap<usize, FittedActivation>) -> Result<Self, ModelError> {
+        let mut model = self.clone();
+        for (&i, fitted) in fitted {
+            let node = self.nodes.get(i).map_or_else(|| format!("number {i}"), |n| n.name.clone());
+            let reason = match self.activations().find(|(at, ..)| *at == i) {
+                None => Some("it is not an activation".to_owned()),
+                Some((.., exact)) if exact != fitted.function => {
+                    Some(format!("it is {exact}, the fit is of {}", fitted.function))
+                }
+                Some(_) => fitted.problem(),
+            };
+            if let Some(reason) = reason {
+                return Err(ModelError::BadNode { node, reason });
+            }
+            model.nodes[i].operator = Operator::Fitted(fitted.clone());
+        }
+        Ok(model)
+    }
+
     /// Number of weights.
     pub fn weights(&self) -> usize {
         let of = |n: &Node| match &n.operator {
             Operator::Conv2d(c) => c.weight.len() + c.bias.len(),
             Operator::Polynomial(p) => p.coefficients.len(),
+            Operator::Fitted(f) => f.degrees().into_iter().map(|d| d + 1).sum(),
             Operator::BatchNorm { factor, .. } => 2 * factor.len(),
             Operator::Linear { weight, bias } => weight.len() + bias.len(),
             _ => 0,

@@ -78,7 +78,7 @@ impl Plan {
             return Err(PlanError::Slots { program: program.slots, have: params.slots(), preset: params.name().to_string() });
         }
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
-        let depths = program.steps.iter().map(depth).collect::<Result<Vec<_>, _>>()?;
+        let depths = program.steps.iter().map(depth).collect::<Vec<_>>();
         let levels = needed_levels(program, &depths, options.output_level.0)?;
         let workshop = Workshop::new(program, params, options, cost, &depths)?;
         let bootstrap = bootstrap_levels(params);

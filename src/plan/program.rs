@@ -3,7 +3,7 @@
 //! A value is a set of shards at one level. `nn` lowers a model to a program; the planner gives it levels, splits and
 //! keys; the executor runs it on any [`crate::circuits`] engine.
 
-use crate::circuits::SlotMatrix;
+use crate::circuits::{SlotMatrix, polynomial::Chebyshev};
 use std::sync::Arc;
 
 /// Names a value of a program: the result of the step with this index + 1; value 0 is the input.
@@ -35,14 +35,12 @@ pub enum Operation {
         /// The operand.
         input: ValueId,
     },
-    /// `sum_k coefficients[k] x^k` with the same real coefficients in every slot; degree >= 2. `ceil(log2(degree + 1))` levels.
+    /// The same polynomial in every slot; [`Chebyshev::depth`] levels. Every slot that is used holds a number of its interval.
     Polynomial {
         /// The operand.
         input: ValueId,
-        /// Monomial coefficients, constant first.
-        coefficients: Vec<f64>,
-        /// `x` is guaranteed within `[-range, range]`; used to pass to a well-conditioned basis.
-        range: f64,
+        /// The polynomial. Lowering makes the operand so that the interval is `[-1, 1]` where that costs nothing.
+        polynomial: Chebyshev,
     },
     /// `x * factor + offset`, slot by slot. One level if `factor` is there, none otherwise.
     Affine {

@@ -68,17 +68,13 @@ pub enum PlannedOperation {
 }
 
 /// Levels a step consumes.
-pub(super) fn depth(step: &Step) -> Result<usize, PlanError> {
-    Ok(match &step.operation {
+pub(super) fn depth(step: &Step) -> usize {
+    match &step.operation {
         Operation::Linear { .. } | Operation::Square { .. } | Operation::Multiply { .. } => 1,
         Operation::Affine { factor, .. } => usize::from(factor.is_some()),
         Operation::Add { .. } => 0,
-        Operation::Polynomial { coefficients, range, .. } => chebyshev(&step.layer, coefficients, *range)?.depth(),
-    })
-}
-
-fn chebyshev(layer: &str, coefficients: &[f64], range: f64) -> Result<Chebyshev, PlanError> {
-    Chebyshev::from_monomial(coefficients, range).map_err(|source| PlanError::Layer { layer: layer.to_string(), source })
+        Operation::Polynomial { polynomial, .. } => polynomial.depth(),
+    }
 }
 
 /// A program on a parameter set with nothing decided yet: makes steps for given levels, and prices them.
@@ -142,9 +138,7 @@ impl<'a> Workshop<'a> {
                     .with_room_for((self.options.rotation_bytes / one) as usize);
                 PlannedOperation::Linear { transform, rotate_sums: rotate_sums.clone(), bias: bias.clone() }
             }
-            Operation::Polynomial { coefficients, range, .. } => {
-                PlannedOperation::Polynomial(chebyshev(&step.layer, coefficients, *range)?)
-            }
+            Operation::Polynomial { polynomial, .. } => PlannedOperation::Polynomial(polynomial.clone()),
             Operation::Square { .. } => PlannedOperation::Square,
             Operation::Affine { factor, offset, .. } => {
                 PlannedOperation::Affine { factor: factor.clone(), offset: offset.clone() }

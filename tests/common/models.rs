@@ -1,11 +1,13 @@
 //! Random small models, built through the same door as model files.
 
-use cipherlens::nn::model::{Model, TensorData};
+use cipherlens::circuits::polynomial::Chebyshev;
+use cipherlens::nn::clear::{Network, Range};
+use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Model, TensorData};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A generator for tests that prints its seed, so that a failure can be repeated.
 pub fn seeded(seed: u64) -> ChaCha8Rng {
@@ -149,17 +151,45 @@ pub fn picture(shape: Shape, rng: &mut impl Rng) -> Tensor<f64> {
     Tensor::new(shape, values).expect("as many values as the shape says")
 }
 
+/// The model with a polynomial of low degree, or a composite, in place of each activation: good enough to tell whether two
+/// evaluations of it agree. Each is fitted where its input lies in the picture `x`, once those before it are.
+pub fn fit(model: &Model, x: &Tensor<f64>, rng: &mut impl Rng) -> Model {
+    let mut model = model.fold_batch_norms();
+    let nodes: Vec<(usize, ActivationFunction)> = model.activations().map(|(i, _, f)| (i, f)).collect();
+    for (node, function) in nodes {
+        let mut range = Range::EMPTY;
+        let network = Network::<f64>::new(&model);
+        let observed = network.evaluate_with(x, |i, operand, _| {
+            if i == node {
+                range = operand.values().iter().fold(range, |r, v| r.union(Range { min: *v, max: *v }));
+            }
+        });
+        observed.expect("the shape fits");
+        let slack = 0.1 + 0.1 * (range.max - range.min) + rng.random_range(0.0..0.1);
+        let form = if function == ActivationFunction::Relu && rng.random_range(0..2) == 0 {
+            let stage = Chebyshev::new(vec![0.0, 1.125, 0.0, -0.125], [-1.0, 1.0]).expect("a polynomial");
+            ActivationForm::Sign { stages: vec![stage; rng.random_range(1..=2)], bound: range.magnitude() + slack }
+        } else {
+            let (degree, interval) = (rng.random_range(1..=9), [range.min.min(0.0) - slack, range.max.max(0.0) + slack]);
+            ActivationForm::Chebyshev(Chebyshev::interpolate(|x| function.value(x), degree, interval).expect("a polynomial"))
+        };
+        let fitted = BTreeMap::from([(node, FittedActivation { function, form })]);
+        model = model.with_activations(&fitted).expect("the node is an activation");
+    }
+    model
+}
+
 /// Appends random layers until the network has `depth` of them; returns the name of the last value.
 ///
 /// All operators occur, polynomials of every kind: quadratics of either sign, some of whose channels are linear, cubics of
-/// one or many sets of coefficients, straight lines; and residual sums of any two values of one shape.
+/// one or many sets of coefficients, straight lines; activations that are yet to be fitted; and residual sums of any two values of one shape.
 pub fn random_layers(b: &mut Builder, depth: usize, rng: &mut impl Rng) -> String {
     let mut values = vec![("x".to_owned(), b.input)];
     for layer in 0..depth {
         let (from, shape) = values[values.len() - 1].clone();
         let name = format!("v{layer}");
         let channels = shape.channels;
-        let next = match rng.random_range(0..12) {
+        let next = match rng.random_range(0..13) {
             0..=3 if shape.plane() > 1 => {
                 let mut conv = ConvShape::random(rng, 1 << 20, 1);
                 let groups = if channels % conv.groups == 0 { conv.groups } else { 1 };
@@ -176,7 +206,12 @@ pub fn random_layers(b: &mut Builder, depth: usize, rng: &mut impl Rng) -> Strin
                 b.conv(&name, &from, &conv, rng);
                 Shape::new(conv.outputs, out(shape.height, 0), out(shape.width, 1))
             }
-            4..=6 => {
+            4 => {
+                let function = [json!({"name": "relu"}), json!({"name": "gelu"}), json!({"name": "leaky_relu", "alpha": 0.1})];
+                b.node(&name, &[&from], json!({"op": "activation", "function": function[rng.random_range(0..3)]}));
+                shape
+            }
+            5..=7 => {
                 let per_channel = rng.random_range(0..3) > 0;
                 let rows = if per_channel { channels } else { 1 };
                 let size: usize = [2, 3, 3, 3, 4][rng.random_range(0..5)];
@@ -194,7 +229,7 @@ pub fn random_layers(b: &mut Builder, depth: usize, rng: &mut impl Rng) -> Strin
                 b.node(&name, &[&from], json!({"op": "polynomial", "coefficients": format!("{name}.k")}));
                 values[values.len() - 1].1
             }
-            7 => {
+            8 => {
                 for part in ["scale", "bias", "mean"] {
                     b.random(&format!("{name}.{part}"), &[channels], 1.0, rng);
                 }
@@ -205,14 +240,14 @@ pub fn random_layers(b: &mut Builder, depth: usize, rng: &mut impl Rng) -> Strin
                 b.node(&name, &[&from], node);
                 shape
             }
-            8 if shape.height > 2 && shape.width > 2 => {
+            9 if shape.height > 2 && shape.width > 2 => {
                 let (stride, pad, counted) = (rng.random_range(1..=3), rng.random_range(0..=1), rng.random_range(0..2) == 0);
                 let node = json!({"op": "avg_pool2d", "kernel": [2, 3], "stride": [stride, 2],
                                   "padding": [pad, pad, pad, pad], "count_include_pad": counted});
                 b.node(&name, &[&from], node);
                 Shape::new(channels, (shape.height + 2 * pad - 2) / stride + 1, (shape.width + 2 * pad - 3) / 2 + 1)
             }
-            9 | 10 => {
+            10 | 11 => {
                 let same: Vec<&String> = values.iter().filter(|(_, s)| *s == shape).map(|(n, _)| n).collect();
                 let other = same[rng.random_range(0..same.len())].clone();
                 let operands = if rng.random_range(0..2) == 0 { [&from, &other] } else { [&other, &from] };

@@ -54,8 +54,13 @@ pub fn run(program: &Program, input: Value) -> Value {
                 x
             }
             Operation::Square { input } => map(of(input), |v| v * v),
-            Operation::Polynomial { input, coefficients, .. } => {
-                map(of(input), |v| coefficients.iter().rev().fold(0.0, |sum, c| sum * v + c))
+            // By the definition T_k(t) = cos(k arccos t); unused slots may leave the interval.
+            Operation::Polynomial { input, polynomial } => {
+                let [a, b] = polynomial.interval();
+                map(of(input), |v| {
+                    let angle = ((2.0 * v - a - b) / (b - a)).clamp(-1.0, 1.0).acos();
+                    polynomial.coefficients().iter().enumerate().map(|(k, c)| c * (k as f64 * angle).cos()).sum()
+                })
             }
             Operation::Affine { input, factor, offset } => {
                 let mut x = of(input).clone();

@@ -8,19 +8,22 @@
 //! u = sqrt|a2| x + s a1 / (2 sqrt|a2|),   y = s u^2 + a0 - a1^2 / (4 a2),   s = sign(a2)
 //! ```
 //!
-//! The layer before it makes u in place of x, the step is u^2, and s and the constant stay pending for the readers.
+//! The layer before it makes u in place of x, the step is u^2, and s and the constant stay pending for the readers. A
+//! polynomial on an interval is given its own variable in [-1, 1] in the same way, and takes a scale wanted of its result
+//! into its coefficients.
+
+mod activation;
 
 use super::LowerError;
 use super::conv_matrix::ConvWeights;
 use super::dense::DenseWeights;
 use super::rotations::Along;
-use crate::nn::model::{Conv2d, Model, Operator, Polynomial, Value, Window};
+use crate::circuits::polynomial::Chebyshev;
+use crate::nn::model::{Conv2d, Model, Operator, Value, Window};
 use crate::nn::tensor::Shape;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
-
-/// Beyond this `a1^2 / (4 |a2|)`, completing the square would add and subtract large numbers and lose precision.
-const MAX_COMPLETION: f64 = 256.0;
 
 /// One step on tensors. Values are numbered as in a program: 0 is the input, i + 1 the result of step i.
 pub(super) struct LogicalStep {
@@ -34,7 +37,7 @@ pub(super) enum Logical {
     Conv { input: usize, weights: Arc<ConvWeights>, bias: Vec<f64> },
     Dense { input: usize, weights: Arc<DenseWeights>, bias: Vec<f64> },
     Square { input: usize },
-    Polynomial { input: usize, coefficients: Vec<f64>, range: f64 },
+    Polynomial { input: usize, polynomial: Chebyshev },
     Affine { input: usize, factor: Option<Vec<f64>>, offset: Option<Vec<f64>> },
     Add { a: usize, b: usize },
     Multiply { a: usize, b: usize },
@@ -96,7 +99,9 @@ pub(super) fn steps(model: &Model, ranges: &HashMap<String, f64>) -> Result<(Vec
         shift: vec![0.0; input.channels],
         depth: 0,
     };
-    let mut algebra = Algebra { model: &model, readers, ranges, steps: Vec::new(), stored: vec![first] };
+    let mut algebra = Algebra { model: &model, readers, ranges, wanted: Vec::new(), steps: Vec::new(), stored: vec![first] };
+    algebra.refuse_unfitted()?;
+    algebra.wanted = algebra.wanted_forms();
     for i in 0..model.nodes().len() {
         let stored = algebra.node(i)?;
         algebra.stored.push(stored);
@@ -112,6 +117,8 @@ struct Algebra<'m> {
     /// Nodes that read each value.
     readers: Vec<Vec<usize>>,
     ranges: &'m HashMap<String, f64>,
+    /// The form in which an activation that reads a value, directly or behind sums and scales, wants it.
+    wanted: Vec<Option<Rc<Gauge>>>,
     steps: Vec<LogicalStep>,
     /// How each value of the model is stored.
     stored: Vec<Stored>,
@@ -175,6 +182,8 @@ impl Algebra<'_> {
                 Ok(self.add(name, x, b))
             }
             Operator::Polynomial(p) => self.polynomial(i, x, p),
+            Operator::Fitted(fitted) => self.fitted(i, x, fitted),
+            Operator::Activation(function) => Err(LowerError::NotFitted { nodes: vec![format!("{name} ({function})")] }),
         }
     }
 
@@ -188,33 +197,23 @@ impl Algebra<'_> {
             })
     }
 
-    /// How the only reader of node `i` wants its result stored.
-    fn gauge(&self, i: usize) -> Option<Gauge> {
-        let channels = self.model.nodes()[i].shape.channels;
+    /// How the readers of node `i` want its result stored.
+    fn gauge(&self, i: usize) -> Option<Rc<Gauge>> {
+        if let Some(wanted) = &self.wanted[i + 1] {
+            return Some(wanted.clone());
+        }
+        // Both sides of a sum in one scale, where nothing behind the sum cares which.
         let [reader] = self.readers[i + 1][..] else { return None };
-        if self.model.output() == Value(i + 1) {
+        let node = &self.model.nodes()[reader];
+        if self.model.output() == Value(i + 1) || !matches!(node.operator, Operator::Add) {
             return None;
         }
-        let node = &self.model.nodes()[reader];
-        match &node.operator {
-            Operator::Polynomial(p) => completed(p, channels),
-            Operator::Add => {
-                // The sum may itself be wanted in some form; its constant is then added to the sum.
-                if let [after] = self.readers[reader + 1][..]
-                    && let Operator::Polynomial(p) = &self.model.nodes()[after].operator
-                    && self.model.output() != Value(reader + 1)
-                    && let Some(wanted) = completed(p, channels)
-                {
-                    return Some(Gauge { beta: vec![0.0; channels], ..wanted });
-                }
-                let other = node.inputs.iter().find(|v| v.0 != i + 1)?;
-                let other = self.stored.get(other.0).filter(|s| s.scale.len() == channels)?;
-                let alpha: Vec<f64> = other.scale.iter().map(|s| 1.0 / s).collect();
-                let usable = alpha.iter().all(|a| a.is_finite());
-                usable.then(|| Gauge { beta: vec![0.0; channels], alpha })
-            }
-            _ => None,
-        }
+        let channels = self.model.nodes()[i].shape.channels;
+        let other = node.inputs.iter().find(|v| v.0 != i + 1)?;
+        let other = self.stored.get(other.0).filter(|s| s.scale.len() == channels)?;
+        let alpha: Vec<f64> = other.scale.iter().map(|s| 1.0 / s).collect();
+        let usable = alpha.iter().all(|a| a.is_finite());
+        usable.then(|| Rc::new(Gauge { beta: vec![0.0; channels], alpha }))
     }
 
     fn conv(&mut self, i: usize, x: Stored, mut weights: ConvWeights, bias: &[f64]) -> Stored {
@@ -258,7 +257,7 @@ impl Algebra<'_> {
         let bias = bias.collect();
         let operation = Logical::Conv { input: x.value, weights: Arc::new(weights), bias };
         let value = self.emit(&node.name, operation, shape);
-        made(value, shape, gauge, x.depth + 1)
+        made(value, shape, gauge.as_deref(), x.depth + 1)
     }
 
     fn pool(&mut self, i: usize, x: Stored, window: Window, count_include_pad: bool) -> Stored {
@@ -318,7 +317,7 @@ impl Algebra<'_> {
         }
         let weights = Arc::new(DenseWeights { weight: scaled, columns, repeat });
         let value = self.emit(&node.name, Logical::Dense { input: x.value, weights, bias: moved }, node.shape);
-        made(value, node.shape, gauge, x.depth + 1)
+        made(value, node.shape, gauge.as_deref(), x.depth + 1)
     }
 
     fn add(&mut self, layer: &str, mut a: Stored, mut b: Stored) -> Stored {
@@ -389,111 +388,13 @@ impl Algebra<'_> {
         let n = x.scale.len();
         self.transform(layer, x, &vec![1.0; n], &vec![0.0; n])
     }
-
-    fn polynomial(&mut self, i: usize, x: Stored, p: &Polynomial) -> Result<Stored, LowerError> {
-        let layer = self.model.nodes()[i].name.as_str();
-        let rows: Vec<&[f64]> = (0..x.scale.len()).map(|c| p.of_channel(c)).collect();
-        let degree = rows.iter().map(|r| r.iter().rposition(|a| *a != 0.0).unwrap_or(0)).max().unwrap_or(0);
-        if degree < 2 {
-            let at = |row: &[f64], k: usize| row.get(k).copied().unwrap_or(0.0);
-            let scale = x.scale.iter().zip(&rows).map(|(s, row)| at(row, 1) * s).collect();
-            let shift = x.shift.iter().zip(&rows).map(|(s, row)| at(row, 1) * s + at(row, 0)).collect();
-            return Ok(Stored { scale, shift, ..x });
-        }
-        if let Some(squares) = rows.iter().map(|row| Completed::of(row)).collect::<Option<Vec<_>>>() {
-            let (alpha, beta): (Vec<f64>, Vec<f64>) = squares.iter().map(|s| (s.alpha, s.beta)).unzip();
-            let u = self.transform(layer, x, &alpha, &beta);
-            let value = self.emit(layer, Logical::Square { input: u.value }, u.shape);
-            let scale = squares.iter().map(|s| s.sign).collect();
-            let shift = squares.iter().map(|s| s.constant).collect();
-            return Ok(Stored { value, scale, shift, depth: u.depth + 1, ..u });
-        }
-        // The polynomial in v = (x - shift) / scale.
-        let rows: Vec<Vec<f64>> =
-            rows.iter().zip(x.scale.iter().zip(&x.shift)).map(|(row, (s, t))| compose(&row[..degree + 1], *s, *t)).collect();
-        if rows.iter().all(|row| *row == rows[0]) && x.scale.iter().all(|s| *s != 0.0) {
-            let range = self.range(layer)?;
-            let widest = x.scale.iter().zip(&x.shift).map(|(s, t)| (range + t.abs()) / s.abs()).fold(0.0, f64::max);
-            let operation = Logical::Polynomial { input: x.value, coefficients: rows[0].clone(), range: widest };
-            let value = self.emit(layer, operation, x.shape);
-            let levels = (degree + 1).next_power_of_two().ilog2() as usize;
-            return Ok(plainly(Stored { value, depth: x.depth + levels, ..x }));
-        }
-        // Horner, slot by slot: (a_d v + a_{d-1}) v + ..., with the constant left pending.
-        let coefficient = |k: usize| x.elements(|c| rows[c][k]);
-        let first = Logical::Affine { input: x.value, factor: Some(coefficient(degree)), offset: Some(coefficient(degree - 1)) };
-        let mut sum = self.emit(layer, first, x.shape);
-        for k in (0..degree - 1).rev() {
-            sum = self.emit(layer, Logical::Multiply { a: sum, b: x.value }, x.shape);
-            if k > 0 {
-                let next = Logical::Affine { input: sum, factor: None, offset: Some(coefficient(k)) };
-                sum = self.emit(layer, next, x.shape);
-            }
-        }
-        let shift = rows.iter().map(|row| row[0]).collect();
-        Ok(Stored { value: sum, shift, depth: x.depth + degree, scale: vec![1.0; x.scale.len()], ..x })
-    }
-
-    fn range(&self, layer: &str) -> Result<f64, LowerError> {
-        let known = self.ranges.get(layer).copied();
-        known.filter(|r| r.is_finite() && *r > 0.0).ok_or_else(|| LowerError::RangeUnknown { node: layer.to_owned() })
-    }
-}
-
-/// The form in which a quadratic is a square, if it is one in every channel.
-fn completed(p: &Polynomial, channels: usize) -> Option<Gauge> {
-    let squares = (0..channels).map(|c| Completed::of(p.of_channel(c)));
-    let (alpha, beta) = squares.map(|s| s.map(|s| (s.alpha, s.beta))).collect::<Option<Vec<_>>>()?.into_iter().unzip();
-    Some(Gauge { alpha, beta })
 }
 
 /// A fresh result, stored in the given form.
-fn made(value: usize, shape: Shape, gauge: Option<Gauge>, depth: usize) -> Stored {
+fn made(value: usize, shape: Shape, gauge: Option<&Gauge>, depth: usize) -> Stored {
     let plain = Gauge { alpha: vec![1.0; shape.channels], beta: vec![0.0; shape.channels] };
-    let Gauge { alpha, beta } = gauge.unwrap_or(plain);
+    let Gauge { alpha, beta } = gauge.unwrap_or(&plain);
     let scale = alpha.iter().map(|a| 1.0 / a).collect();
-    let shift = alpha.iter().zip(&beta).map(|(a, b)| if *b == 0.0 { 0.0 } else { -b / a }).collect();
+    let shift = alpha.iter().zip(beta).map(|(a, b)| if *b == 0.0 { 0.0 } else { -b / a }).collect();
     Stored { value, shape, flat: false, pooled: false, scale, shift, depth }
-}
-
-fn plainly(x: Stored) -> Stored {
-    let n = x.scale.len();
-    Stored { scale: vec![1.0; n], shift: vec![0.0; n], ..x }
-}
-
-/// A quadratic as `sign (alpha x + beta)^2 + constant`.
-struct Completed {
-    alpha: f64,
-    beta: f64,
-    sign: f64,
-    constant: f64,
-}
-
-impl Completed {
-    /// None if it is no quadratic, or one for which the form loses precision.
-    fn of(coefficients: &[f64]) -> Option<Self> {
-        let [a0, a1, a2, ref rest @ ..] = *coefficients else { return None };
-        if rest.iter().any(|a| *a != 0.0) || a2 == 0.0 || (a1 * a1 / (4.0 * a2)).abs() > MAX_COMPLETION {
-            return None;
-        }
-        let alpha = a2.abs().sqrt();
-        let sign = a2.signum();
-        Some(Self { alpha, beta: sign * a1 / (2.0 * alpha), sign, constant: a0 - a1 * a1 / (4.0 * a2) })
-    }
-}
-
-/// The coefficients of `p(scale v + shift)` in v, by Horner's rule on polynomials.
-fn compose(p: &[f64], scale: f64, shift: f64) -> Vec<f64> {
-    if scale == 1.0 && shift == 0.0 {
-        return p.to_vec();
-    }
-    let mut sum = vec![0.0; p.len()];
-    for a in p.iter().rev() {
-        for k in (0..sum.len()).rev() {
-            let below = if k > 0 { sum[k - 1] } else { 0.0 };
-            sum[k] = sum[k] * shift + below * scale;
-        }
-        sum[0] += a;
-    }
-    sum
 }

@@ -196,7 +196,7 @@ impl Logical {
     fn levels(&self) -> usize {
         match self {
             Self::Conv { .. } | Self::Dense { .. } | Self::Square { .. } | Self::Multiply { .. } => 1,
-            Self::Polynomial { coefficients, .. } => coefficients.len().next_power_of_two().ilog2() as usize,
+            Self::Polynomial { polynomial, .. } => polynomial.depth(),
             Self::Affine { factor, .. } => usize::from(factor.is_some()),
             Self::Add { .. } => 0,
         }

@@ -2,6 +2,7 @@
 
 use super::file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
 use super::*;
+use crate::circuits::polynomial::Chebyshev;
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -54,6 +55,7 @@ pub(super) fn multiplications(node: &Node, input: Shape) -> u128 {
         Operator::AvgPool2d { window, .. } => out * (window.kernel[0] * window.kernel[1]) as u128,
         Operator::Linear { weight, .. } => weight.len() as u128,
         Operator::Polynomial(p) => out * p.degree as u128,
+        Operator::Fitted(f) => out * f.degrees().into_iter().map(|d| 2 * d).sum::<usize>() as u128,
         _ => input.len() as u128,
     }
 }
@@ -161,6 +163,15 @@ impl NodeCheck<'_, '_, '_> {
                 self.conv2d(x, weight, bias.as_deref(), (*stride, *padding, *dilation), *groups)?
             }
             OperatorSpec::Polynomial { coefficients } => (self.polynomial(x, coefficients)?, x),
+            OperatorSpec::Activation { function } => {
+                if let Some(problem) = function.problem() {
+                    return Err(self.bad(problem));
+                }
+                (Operator::Activation(*function), x)
+            }
+            OperatorSpec::Fitted { function, coefficients, interval, composite } => {
+                (self.fitted(*function, coefficients, *interval, *composite)?, x)
+            }
             OperatorSpec::BatchNorm { scale, bias, mean, var, epsilon } => {
                 (self.batch_norm(x, [scale, bias, mean, var], *epsilon)?, x)
             }
@@ -274,6 +285,43 @@ impl NodeCheck<'_, '_, '_> {
         }
         let coefficients = self.finite(name, &data)?;
         Ok(Operator::Polynomial(Polynomial { coefficients, per_channel: rows.is_some(), degree: size - 1 }))
+    }
+
+    fn fitted(
+        &self,
+        function: ActivationFunction,
+        coefficients: &[String],
+        interval: [f64; 2],
+        composite: bool,
+    ) -> Result<Operator, ModelError> {
+        let series = |name: &String, interval: [f64; 2]| {
+            let data = self.find(name)?;
+            let [size] = data.shape[..] else {
+                return Err(self.wrong_shape(name, &data.shape, "[degree + 1]".into()));
+            };
+            if size > MAX_POLYNOMIAL_DEGREE + 1 {
+                let what = format!("the degree of {:?}", self.node.name);
+                return Err(too_large(what, size as u128 - 1, MAX_POLYNOMIAL_DEGREE as u128));
+            }
+            Chebyshev::new(self.finite(name, &data)?, interval).map_err(|e| self.bad(e.to_string()))
+        };
+        let form = match coefficients {
+            [one] if !composite => ActivationForm::Chebyshev(series(one, interval)?),
+            _ if composite && interval[0] == -interval[1] && coefficients.len() <= MAX_NODES => ActivationForm::Sign {
+                stages: coefficients.iter().map(|name| series(name, [-1.0, 1.0])).collect::<Result<_, _>>()?,
+                bound: interval[1],
+            },
+            _ => {
+                let reason =
+                    format!("{} polynomials on {interval:?} (composite: {composite}) are no form of it", coefficients.len());
+                return Err(self.bad(reason));
+            }
+        };
+        let fitted = FittedActivation { function, form };
+        match fitted.problem() {
+            Some(problem) => Err(self.bad(problem)),
+            None => Ok(Operator::Fitted(fitted)),
+        }
     }
 
     fn batch_norm(&self, x: Shape, names: [&String; 4], epsilon: f64) -> Result<Operator, ModelError> {

@@ -1,6 +1,6 @@
 //! From bytes to a parsed, unchecked graph.
 
-use super::{MAX_FILE_BYTES, MAX_NODES, Model, ModelError, TensorData, UnsupportedOperator, check};
+use super::{ActivationFunction, MAX_FILE_BYTES, MAX_NODES, Model, ModelError, TensorData, UnsupportedOperator, check};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -71,6 +71,17 @@ pub(super) enum OperatorSpec {
     Polynomial {
         coefficients: String,
     },
+    Activation {
+        function: ActivationFunction,
+    },
+    Fitted {
+        function: ActivationFunction,
+        /// The polynomial, or the stages of a composite sign: tensors of Chebyshev coefficients.
+        coefficients: Vec<String>,
+        interval: [f64; 2],
+        #[serde(default)]
+        composite: bool,
+    },
     BatchNorm {
         scale: String,
         bias: String,
@@ -97,14 +108,15 @@ pub(super) enum OperatorSpec {
 }
 
 /// The operators that are read, as the file names them.
-const SUPPORTED: [&str; 8] = ["conv2d", "polynomial", "batch_norm", "avg_pool2d", "global_avg_pool", "flatten", "add", "linear"];
+const SUPPORTED: [&str; 10] =
+    ["conv2d", "polynomial", "activation", "fitted", "batch_norm", "avg_pool2d", "global_avg_pool", "flatten", "add", "linear"];
 
 /// What to use in place of an operator that is not supported.
 fn advice(operator: &str) -> &'static str {
     match operator.to_ascii_lowercase().as_str() {
         "relu" | "relu6" | "leaky_relu" | "gelu" | "silu" | "swish" | "elu" | "hardswish" | "tanh" | "mish" | "softplus" => {
-            "encrypted values can only be added and multiplied: train with a polynomial node in its place \
-             (training/model.py has a quadratic one)"
+            "write it as {\"op\": \"activation\", \"function\": {\"name\": \"relu\"}}, with its name, and fit it (cipherlens compile), \
+             or train with a polynomial node in its place (training/model.py has a quadratic one)"
         }
         "sigmoid" | "softmax" | "log_softmax" => {
             "drop it where it ends the network (the largest logit stays the largest), else use a polynomial node"
@@ -115,7 +127,7 @@ fn advice(operator: &str) -> &'static str {
         "dropout" | "identity" => "it does nothing after training: leave it out of the exported graph",
         "layer_norm" | "group_norm" | "instance_norm" => "it divides by a value of the picture: use batch_norm, which folds",
         _ => {
-            "supported: conv2d, polynomial, batch_norm, avg_pool2d, global_avg_pool, flatten, add, linear; \
+            "supported: conv2d, polynomial, activation, batch_norm, avg_pool2d, global_avg_pool, flatten, add, linear; \
              rewrite it with these"
         }
     }

@@ -1,0 +1,129 @@
+//! Functions of single elements.
+
+use crate::circuits::polynomial::Chebyshev;
+use crate::nn::model::{ActivationForm, ActivationFunction, FittedActivation};
+use crate::nn::tensor::{Element, Tensor};
+
+/// Elements computed together, so that the recurrence of one does not wait for itself.
+const LANES: usize = 32;
+
+/// A function of each element, perhaps with numbers of its channel.
+#[derive(Debug, Clone)]
+pub(super) enum Pointwise<T> {
+    /// Monomial coefficients, constant first, `[channel][degree + 1]`, or one row for all.
+    Polynomial { rows: Vec<Vec<T>> },
+    /// `factor x + offset`, `[channel]`.
+    Affine { factor: Vec<T>, offset: Vec<T> },
+    /// An activation as it is defined, evaluated in f64.
+    Exact(ActivationFunction),
+    /// `p(x)`.
+    Series(Series<T>),
+    /// `x (1 + s(x / bound)) / 2` with s the stages one after the other.
+    Sign { stages: Vec<Series<T>>, bound: T },
+}
+
+/// A polynomial in Chebyshev basis: `t = x slope + offset`, `sum_k coefficients[k] T_k(t)`.
+#[derive(Debug, Clone)]
+pub(super) struct Series<T> {
+    coefficients: Vec<T>,
+    slope: T,
+    offset: T,
+}
+
+impl<T: Element> Series<T> {
+    fn new(p: &Chebyshev) -> Self {
+        let [a, b] = p.interval();
+        Self {
+            coefficients: super::cast(p.coefficients()),
+            slope: T::from_f64(2.0 / (b - a)),
+            offset: T::from_f64(-(a + b) / (b - a)),
+        }
+    }
+
+    /// Clenshaw's recurrence for all elements of a chunk at once.
+    fn apply(&self, values: &mut [T]) {
+        for chunk in values.chunks_mut(LANES) {
+            let (mut t, mut b1, mut b2) = ([T::default(); LANES], [T::default(); LANES], [T::default(); LANES]);
+            for (t, v) in t.iter_mut().zip(chunk.iter()) {
+                *t = *v * self.slope + self.offset;
+            }
+            let (constant, rest) = (self.coefficients[0], &self.coefficients[1..]);
+            for c in rest.iter().rev() {
+                for ((b1, b2), t) in b1.iter_mut().zip(&mut b2).zip(&t) {
+                    (*b1, *b2) = ((*t + *t) * *b1 - *b2 + *c, *b1);
+                }
+            }
+            for (i, v) in chunk.iter_mut().enumerate() {
+                *v = t[i] * b1[i] - b2[i] + constant;
+            }
+        }
+    }
+}
+
+impl<T: Element> Pointwise<T> {
+    /// The polynomials fitted to an activation.
+    pub fn fitted(fitted: &FittedActivation) -> Self {
+        match &fitted.form {
+            ActivationForm::Chebyshev(p) => Self::Series(Series::new(p)),
+            ActivationForm::Sign { stages, bound } => {
+                Self::Sign { stages: stages.iter().map(Series::new).collect(), bound: T::from_f64(*bound) }
+            }
+        }
+    }
+
+    /// Of every element.
+    pub fn run(&self, x: &Tensor<T>) -> Tensor<T> {
+        let mut out = x.clone();
+        let plane = x.shape().plane();
+        match self {
+            Self::Polynomial { rows } => {
+                for (c, values) in out.values_mut().chunks_exact_mut(plane).enumerate() {
+                    let row = &rows[c % rows.len()];
+                    for v in values {
+                        *v = row.iter().rev().fold(T::default(), |sum, k| sum * *v + *k);
+                    }
+                }
+            }
+            Self::Affine { factor, offset } => {
+                for ((values, f), o) in out.values_mut().chunks_exact_mut(plane).zip(factor).zip(offset) {
+                    values.iter_mut().for_each(|v| *v = *v * *f + *o);
+                }
+            }
+            Self::Exact(function) => {
+                out.values_mut().iter_mut().for_each(|v| *v = T::from_f64(function.value(v.to_f64())));
+            }
+            Self::Series(series) => series.apply(out.values_mut()),
+            Self::Sign { stages, bound } => {
+                let half = T::from_f64(0.5);
+                let mut sign: Vec<T> = x.values().iter().map(|v| *v / *bound).collect();
+                stages.iter().for_each(|p| p.apply(&mut sign));
+                out.values_mut().iter_mut().zip(sign).for_each(|(v, s)| *v = *v * (s * half + half));
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::tensor::Shape;
+
+    /// The vector form against [`FittedActivation::value`], over a chunk and a tail.
+    #[test]
+    fn fitted_forms_agree_with_their_definition() {
+        let p = Chebyshev::interpolate(|x| x.max(0.0), 63, [-3.0, 5.0]).expect("a polynomial");
+        let stage = Chebyshev::new(vec![0.0, 1.125, 0.0, -0.125], [-1.0, 1.0]).expect("a polynomial");
+        for form in [ActivationForm::Chebyshev(p), ActivationForm::Sign { stages: vec![stage; 5], bound: 5.0 }] {
+            let fitted = FittedActivation { function: ActivationFunction::Relu, form };
+            let x: Vec<f64> = (0..77).map(|i| -3.0 + 8.0 * f64::from(i) / 76.0).collect();
+            let tensor = Tensor::new(Shape::new(7, 11, 1), x.clone()).expect("77 values");
+            let y = Pointwise::<f64>::fitted(&fitted).run(&tensor);
+            let single = Pointwise::<f32>::fitted(&fitted).run(&tensor.cast());
+            for ((x, y), z) in x.iter().zip(y.values()).zip(single.values()) {
+                assert!((fitted.value(*x) - y).abs() < 1e-12, "{x}: {y}");
+                assert!((y - f64::from(*z)).abs() < 1e-4, "{x}: {y} in f64, {z} in f32");
+            }
+        }
+    }
+}
