@@ -35,6 +35,16 @@ fn a_raised_value_is_the_message_and_multiples_of_q0() {
         // The key switch to the sparse secret adds less than 2^10 to a coefficient of scale 2^38.
         assert!((t - i - m / ratio).abs() * ratio < 28f64.exp2().recip(), "{t} {m}");
     }
+    // The noise model, over the scale of the message.
+    let model = NoiseModel::new(params);
+    let predicted = model.mod_raise(Noisy { deviation: 0.0, scale: ct.scale(), rms: (1.0f64 / 3.0).sqrt() }).unwrap();
+    let error = |(m, t): (&f64, &f64)| (t - m / ratio - (t - m / ratio).round()).powi(2);
+    let count = (before.len() * params.degree()) as f64;
+    let measured = (before.iter().flatten().zip(after.iter().flatten()).map(error).sum::<f64>() / count).sqrt();
+    println!("error 2^{:.2} of the range, predicted 2^{:.2}", measured.log2(), (predicted.deviation / predicted.scale.0).log2());
+    assert!((measured * predicted.scale.0 / predicted.deviation).log2().abs() < 1.0);
+    let rms = (after.iter().flatten().map(|t| t * t).sum::<f64>() / count * params.degree() as f64).sqrt();
+    assert!((rms / predicted.rms).log2().abs() < 0.2, "{rms} against {}", predicted.rms);
     assert!(multiples >= 1.0 && multiples < f64::from(params.bootstrap().unwrap().k), "{multiples}");
     // The same call gives the same words, whatever the number of shards.
     assert_eq!(b.words(&e.mod_raise(&ct).unwrap()), b.words(&raised));

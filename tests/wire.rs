@@ -172,6 +172,32 @@ fn forged_ciphertexts_are_refused() {
 }
 
 #[test]
+fn keys_for_raising_the_modulus_come_back_and_their_cap_holds_for_files() {
+    let bed = Bed::new("insecure-boot", 8);
+    write_params(&bed.path("params"), &bed.params).expect("written");
+    let params = read_params(&bed.path("params")).expect("parameters");
+    assert_eq!(params.bootstrap(), bed.params.bootstrap());
+    assert_eq!(params.fingerprint(), bed.params.fingerprint());
+    let backend = bed.backend.as_ref();
+    let requests = params.encapsulation_requests().expect("requests");
+    let keys = bed.generator.generate(&bed.secret, &requests).expect("keys");
+    let path = bed.path("keys");
+    write_evaluation_keys(&path, &params, backend, &keys).expect("written");
+    let read = read_evaluation_keys(&path, &params, backend).expect("keys");
+    assert_eq!(read.iter().map(|k| k.kind()).collect::<Vec<_>>(), [KeyKind::ToSparse, KeyKind::ToDense]);
+    let (before, after) = [keys, read].map(|keys| Evaluator::new(params.clone(), bed.backend.clone(), Arc::new(keys))).into();
+    let (before, after) = (before.expect("an evaluator"), after.expect("an evaluator"));
+    let ciphertext = bed.encrypt().expand(&params, backend).expect("a ciphertext");
+    let low = before.drop_to(&ciphertext, Level(0)).expect("level 0");
+    let words = |e: &Evaluator| backend.download(e.mod_raise(&low).expect("raised").buffer()).expect("words");
+    assert_eq!(words(&before), words(&after));
+    // The key at the top, called one to the sparse secret.
+    forge::<Vec<KeyBody>>(&path, Kind::EvaluationKeys, |m, _| m.body[1].request.kind = KeyKind::ToSparse);
+    let error = read_evaluation_keys(&path, &params, backend).expect_err("over the cap");
+    assert!(error.to_string().contains("sparse secret"), "{error}");
+}
+
+#[test]
 fn forged_keys_are_refused() {
     let bed = Bed::new("insecure-toy", 6);
     let (params, backend) = (&bed.params, bed.backend.as_ref());
@@ -218,6 +244,23 @@ fn forged_parameters_are_refused() {
     for (name, change) in changes {
         let mut literal = literal.clone();
         change(&mut literal);
+        container::write(&path, Kind::Params, &literal, &[], false).expect("written");
+        assert!(read_params(&path).is_err(), "{name}");
+    }
+    let boot = presets::by_name("insecure-boot").expect("a preset");
+    let changes: [(&str, fn(&mut Bootstrap)); 8] = [
+        ("more levels than there are", |b| b.coeffs_to_slots = 99),
+        ("sizes whose sum overflows", |b| (b.coeffs_to_slots, b.slots_to_coeffs) = (usize::MAX, usize::MAX)),
+        ("no level for a transform", |b| b.slots_to_coeffs = 0),
+        ("a degree deeper than its levels", |b| b.degree = 32),
+        ("angles beyond its levels", |b| b.double_angles = 4),
+        ("no multiples of q0", |b| b.k = 1),
+        ("a secret of nothing", |b| b.weight = 0),
+        ("more slots than the ring has", |b| b.log_slots = 11),
+    ];
+    for (name, change) in changes {
+        let mut literal = boot.literal().clone();
+        literal.bootstrap.iter_mut().for_each(change);
         container::write(&path, Kind::Params, &literal, &[], false).expect("written");
         assert!(read_params(&path).is_err(), "{name}");
     }

@@ -7,6 +7,7 @@
 
 use super::error::Result;
 use super::gadget::Gadget;
+use super::keys::KeyKind;
 use super::params::{Level, Params, Scale};
 
 /// What is known of a value for predicting noise.
@@ -108,6 +109,28 @@ impl<'a> NoiseModel<'a> {
     /// A relinearized product.
     pub fn mul(&self, a: Noisy, b: Noisy, gadget: &Gadget, level: Level) -> Result<Noisy> {
         self.key_switch(self.tensor(a, b), gadget, level)
+    }
+
+    /// [`Evaluator::mod_raise`](super::Evaluator::mod_raise): the key switch to the sparse secret, the factor of the lift, the key switch
+    /// back. The result's slots are those of a polynomial whose coefficients are the message's over the ratio plus multiples of 1.
+    pub fn mod_raise(&self, a: Noisy) -> Result<Noisy> {
+        let weight = self.params.need_bootstrap()?.weight as f64;
+        let (bottom, top) = (Level(0), self.params.max_level());
+        let mut deviation = a.deviation;
+        for request in self.params.encapsulation_requests()? {
+            let (level, norm2) = match request.kind {
+                KeyKind::ToSparse => (bottom, weight),
+                _ => (top, self.secret_norm2()),
+            };
+            if level == top {
+                deviation *= self.params.raise_factor();
+            }
+            let rounding = (ROUNDING * (1.0 + norm2)).sqrt();
+            deviation = root_of_squares(&[deviation, self.key_inner_product(&request.gadget, level)?, rounding]);
+        }
+        let multiples = (self.params.degree() as f64 * (weight + 1.0) * ROUNDING).sqrt();
+        let rms = root_of_squares(&[a.rms / self.params.message_ratio(), multiples]);
+        Ok(Noisy { deviation, scale: self.params.scale(top), rms })
     }
 
     /// A rescaling from one level to a lower one.

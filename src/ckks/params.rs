@@ -272,6 +272,13 @@ impl Params {
         let special = Basis::range(t + literal.main.len()..primes.len());
         let fingerprint = fingerprint(&literal);
         let params = Self { literal, tables, windows, scales, special, log_qp, fingerprint, cache: GadgetCache::default() };
+        for level in (0..params.scales.len()).map(Level) {
+            let (scale, log_q) = (params.scale(level), params.log_q(level));
+            if !(scale.0 >= 2.0 && scale.log2() < log_q) {
+                let (name, expected) = (params.name().into(), format!("a scale from 2 to 2^{log_q:.1} at {level}"));
+                return Err(ParamsError::Literal { name, what: "scale", expected, found: scale.to_string() });
+            }
+        }
         if params.bootstrap().is_some() {
             // The key to the sparse secret must be possible.
             params.encapsulation_requests()?;
