@@ -1,14 +1,14 @@
 // Word-by-word kernels. A thread makes one word of every polynomial it stands for: x = word, y = limb, z = polynomial.
 //
-// args: 0 degree, 1 limbs, 2..6 selection (first, stride, count, polynomials of b), then a row of four words for each limb
-// from word 8 on: (global limb id, constant, its Shoup companion, unused). `divide_tail` has rows of eight.
+// args: 0 degree, 1 limbs, 2 first word of the output, 3 words from one of its polynomials to the next, 4 polynomials of b,
+// 5 number of the first polynomial, then from word 8 on a row of four words for each limb: (global limb id, constant, its
+// Shoup companion, -). Kernels named `_assign` change selected polynomials of the output in place; the others write all.
 
 @group(0) @binding(2) var<storage, read> a: array<u32>;
 @group(0) @binding(3) var<storage, read> b: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<u32>;
 
 const ROWS: u32 = 8u;
-const NOT_SELECTED: u32 = 0xffffffffu;
 
 fn modulus(limb: u32) -> Modulus {
     return moduli[args[ROWS + 4u * limb]];
@@ -23,26 +23,25 @@ fn limb_at(poly: u32, limb: u32) -> u32 {
     return (poly * args[1] + limb) * args[0];
 }
 
-/// The rank of a polynomial in the selection.
-fn selected(poly: u32) -> u32 {
-    let stride = args[3];
-    let d = poly - args[2];
-    let rank = d / max(stride, 1u);
-    let fits = poly >= args[2] && rank < args[4] && (stride == 0u || d % max(stride, 1u) == 0u);
-    return select(NOT_SELECTED, rank, fits);
+/// First word of a limb of a selected polynomial of the output.
+fn selected_at(rank: u32, limb: u32) -> u32 {
+    return args[2] + rank * args[3] + limb * args[0];
 }
 
-/// out = a + b on the selected polynomials, the i-th with polynomial i mod (polynomials of b) of b; out = a on the others.
+/// out = a + b.
 @compute @workgroup_size(256)
 fn add(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= args[0]) { return; }
     let at = limb_at(id.z, id.y) + id.x;
-    let rank = selected(id.z);
-    var word = a[at];
-    if (rank != NOT_SELECTED) {
-        word = add_mod(word, b[limb_at(rank % args[5], id.y) + id.x], modulus(id.y).q);
-    }
-    out[at] = word;
+    out[at] = add_mod(a[at], b[at], modulus(id.y).q);
+}
+
+/// out += b, the i-th selected polynomial with polynomial i mod (polynomials of b) of b.
+@compute @workgroup_size(256)
+fn add_assign(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= args[0]) { return; }
+    let at = selected_at(id.z, id.y) + id.x;
+    out[at] = add_mod(out[at], b[limb_at((args[5] + id.z) % args[4], id.y) + id.x], modulus(id.y).q);
 }
 
 /// out = a - b.
@@ -62,16 +61,12 @@ fn negate(@builtin(global_invocation_id) id: vec3<u32>) {
     out[at] = reduce_once(q - a[at], q);
 }
 
-/// out = a + c on the selected polynomials, a on the others.
+/// out += c on the selected polynomials.
 @compute @workgroup_size(256)
-fn add_constant(@builtin(global_invocation_id) id: vec3<u32>) {
+fn add_constant_assign(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= args[0]) { return; }
-    let at = limb_at(id.z, id.y) + id.x;
-    var word = a[at];
-    if (selected(id.z) != NOT_SELECTED) {
-        word = add_mod(word, constant(id.y).x, modulus(id.y).q);
-    }
-    out[at] = word;
+    let at = selected_at(id.z, id.y) + id.x;
+    out[at] = add_mod(out[at], constant(id.y).x, modulus(id.y).q);
 }
 
 /// out = a c.
@@ -87,7 +82,7 @@ fn mul_constant(@builtin(global_invocation_id) id: vec3<u32>) {
 fn mul_plain(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= args[0]) { return; }
     let at = limb_at(id.z, id.y) + id.x;
-    out[at] = mul_mont(a[at], b[limb_at(id.z / 2u % args[5], id.y) + id.x], modulus(id.y));
+    out[at] = mul_mont(a[at], b[limb_at((args[5] + id.z) / 2u % args[4], id.y) + id.x], modulus(id.y));
 }
 
 /// out = (a0 b0, a0 b1 + a1 b0, a1 b1); z = shard.
@@ -108,18 +103,15 @@ fn tensor(@builtin(global_invocation_id) id: vec3<u32>) {
     out[limb_at(3u * id.z + 2u, id.y) + id.x] = mul_mont(a1, b1, m);
 }
 
-/// out = a keep - b tail: the tail of a division with rounding. args: 1 limbs of b and out, 2 limbs of a; rows of eight words:
-/// (global limb id, limb of a plus one or 0 where there is none, keep, its Shoup companion, tail, its Shoup companion, -, -).
+/// out = a keep, limbs rearranged: a division where nothing is dropped. args: 2 limbs of a; rows: (global limb id, keep, its Shoup
+/// companion, limb of a plus one or 0 where there is none).
 @compute @workgroup_size(256)
-fn divide_tail(@builtin(global_invocation_id) id: vec3<u32>) {
+fn multiply_kept(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= args[0]) { return; }
-    let row = ROWS + 8u * id.y;
-    let q = moduli[args[row]].q;
-    let at = limb_at(id.z, id.y) + id.x;
-    let position = args[row + 1u];
-    var kept = 0u;
+    let position = args[ROWS + 4u * id.y + 3u];
+    var word = 0u;
     if (position != 0u) {
-        kept = mul_shoup(a[(id.z * args[2] + position - 1u) * args[0] + id.x], vec2<u32>(args[row + 2u], args[row + 3u]), q);
+        word = mul_shoup(a[(id.z * args[2] + position - 1u) * args[0] + id.x], constant(id.y), modulus(id.y).q);
     }
-    out[at] = sub_mod(kept, mul_shoup(b[at], vec2<u32>(args[row + 4u], args[row + 5u]), q), q);
+    out[limb_at(id.z, id.y) + id.x] = word;
 }

@@ -11,16 +11,26 @@
 // args: 0 log2 degree, 1 log2 of the tile, 2 log2 of the words of a row in the tile, 3 log2 of the words between rows in the limb,
 // 4 first word of the source, 5 and 6 words from one polynomial to the next in source and output, 7 rounds, then up to three
 // rounds in order, four words each: (log2 of the stride in the tile, first stage k of the network, stages of it that are
-// left out, -), 20 whether this is the end of the transform, then from word 24 on eight words for each limb: (limb of the
-// source, limb of the output, global limb id, factor c, its Shoup companion, c w, its Shoup companion, -), where w is the
-// inverse transform's last twiddle.
+// left out, -), 20 whether this is the end of the transform, 21 whether the source is the output (a tile is read whole before
+// it is written, by one workgroup alone), then from word 32 on eight words for each limb: (limb of the source, limb of the
+// output, global limb id, factor c, its Shoup companion, c w, its Shoup companion, -), where w is the inverse transform's last
+// twiddle.
+//
+// `forward_divide` ends a forward transform of u with the tail of a division with rounding, out = kept keep - u tail; for
+// rotations it also adds a first half and permutes the words (automorphism.wgsl). Its rows: (limb of the source, limb of the
+// output, global limb id, limb of `kept` plus one or 0 where there is none, keep, its companion, tail, its companion). More
+// args: 22 words from one polynomial of `kept` to the next, 23 polynomials of a rotation (0: no rotations), 24 where the
+// inverses of the rotations' Galois elements stand, 25 words from one shard of `added` to the next, 26 the first polynomial's
+// place among those of all rotations, 27 first word of the output, 28 first word of `added`.
 
 @group(0) @binding(2) var<storage, read> twiddles: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read> src: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<u32>;
+@group(0) @binding(5) var<storage, read> kept: array<u32>;
+@group(0) @binding(6) var<storage, read> added: array<u32>;
 
 const ROUNDS: u32 = 8u;
-const ROWS: u32 = 24u;
+const ROWS: u32 = 32u;
 const TILE: u32 = 4096u;
 const THREADS: u32 = 256u;
 
@@ -204,16 +214,18 @@ fn in_limb(i: u32, tile: u32) -> u32 {
     return ((i >> log_row) << args[3]) + (tile << log_row) + (i & ((1u << log_row) - 1u));
 }
 
-/// One limb's tile. x = tile, y = limb, z = polynomial.
+/// One limb's tile, transformed in workgroup memory. x = tile, y = limb, z = polynomial.
 fn transform(group: vec3<u32>, thread: u32, inverse: bool) {
     let degree = 1u << args[0];
     let tile = 1u << args[1];
     let row = ROWS + 8u * group.y;
-    let read = args[4] + group.z * args[5] + args[row] * degree;
-    let write = group.z * args[6] + args[row + 1u] * degree;
+    let in_place = args[21] != 0u;
+    var read = args[4] + group.z * args[5] + args[row] * degree;
+    if (in_place) {
+        read = group.z * args[6] + args[row + 1u] * degree;
+    }
     let q = moduli[args[row + 2u]].q;
     table = args[row + 2u] * degree;
-    let ends = args[20] != 0u;
     let rounds = args[7];
     let working = thread < tile / 16u;
     var v: Words;
@@ -226,16 +238,18 @@ fn transform(group: vec3<u32>, thread: u32, inverse: bool) {
         if (working) {
             for (var i = 0u; i < 16u; i += 1u) {
                 let at = base + (i << log_stride);
-                if (round == 0u) {
-                    v[i] = src[read + in_limb(at, group.x)];
-                } else {
+                if (round > 0u) {
                     v[i] = words[place(at)];
+                } else if (in_place) {
+                    v[i] = out[read + in_limb(at, group.x)];
+                } else {
+                    v[i] = src[read + in_limb(at, group.x)];
                 }
             }
             if (inverse) {
                 let sum = vec2<u32>(args[row + 3u], args[row + 4u]);
                 let difference = vec2<u32>(args[row + 5u], args[row + 6u]);
-                inverse_network(&v, first, t, Last(ends && stage == 0u, sum, difference), q);
+                inverse_network(&v, first, t, Last(args[20] != 0u && stage == 0u, sum, difference), q);
             } else {
                 forward_network(&v, first, t, q);
             }
@@ -246,9 +260,16 @@ fn transform(group: vec3<u32>, thread: u32, inverse: bool) {
         }
         workgroupBarrier();
     }
-    for (var i = thread; i < tile; i += THREADS) {
+}
+
+/// Writes the tile.
+fn store(group: vec3<u32>, thread: u32, reduced: bool) {
+    let row = ROWS + 8u * group.y;
+    let write = group.z * args[6] + (args[row + 1u] << args[0]);
+    let q = moduli[args[row + 2u]].q;
+    for (var i = thread; i < 1u << args[1]; i += THREADS) {
         var word = words[place(i)];
-        if (ends && !inverse) {
+        if (reduced) {
             word = reduce_once(reduce_twice(word, q), q);
         }
         out[write + in_limb(i, group.x)] = word;
@@ -259,10 +280,53 @@ fn transform(group: vec3<u32>, thread: u32, inverse: bool) {
 @compute @workgroup_size(256)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     transform(group, thread, false);
+    store(group, thread, args[20] != 0u);
 }
 
 /// Inverse times N^-1 and a factor, values in [0, q) to coefficients in [0, q), or to [0, 2q) between two dispatches.
 @compute @workgroup_size(256)
 fn inverse(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     transform(group, thread, true);
+    store(group, thread, false);
+}
+
+/// The end of a forward transform and what follows it in a division with rounding, and in a rotation.
+@compute @workgroup_size(256)
+fn forward_divide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    transform(group, thread, false);
+    let row = ROWS + 8u * group.y;
+    let q = moduli[args[row + 2u]].q;
+    let position = args[row + 3u];
+    let keep = vec2<u32>(args[row + 4u], args[row + 5u]);
+    let tail = vec2<u32>(args[row + 6u], args[row + 7u]);
+    let kept_at = group.z * args[22] + ((max(position, 1u) - 1u) << args[0]);
+    let write = args[27] + group.z * args[6] + (args[row + 1u] << args[0]);
+    let rotating = args[23] != 0u;
+    let poly = args[26] + group.z;
+    let in_rotation = poly % max(args[23], 1u);
+    let first_half = rotating && in_rotation % 2u == 0u;
+    let added_at = args[28] + in_rotation / 2u * args[25] + (args[row + 1u] << args[0]);
+    var galois = 1u;
+    if (rotating) {
+        galois = args[args[24] + poly / args[23]];
+    }
+    let shift = 32u - args[0];
+    for (var i = thread; i < 1u << args[1]; i += THREADS) {
+        let at = in_limb(i, group.x);
+        // Any word below 4q: Shoup products take it as it is.
+        var word = 0u;
+        if (position != 0u) {
+            word = mul_shoup(kept[kept_at + at], keep, q);
+        }
+        word = sub_mod(word, mul_shoup(words[place(i)], tail, q), q);
+        if (first_half) {
+            word = add_mod(word, added[added_at + at], q);
+        }
+        var to = at;
+        if (rotating) {
+            let exponent = galois * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << args[0]) - 1u);
+            to = reverseBits(exponent >> 1u) >> shift;
+        }
+        out[write + to] = word;
+    }
 }

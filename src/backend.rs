@@ -18,13 +18,16 @@
 
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 mod check;
 pub mod choice;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod mirror;
+
+pub use mirror::Mirror;
 
 /// Shape of a buffer: `[polys][limbs][degree]`. A ciphertext of S shards has `2 S` polys, halves of a shard adjacent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +64,8 @@ impl Shape {
 pub struct Buffer {
     shape: Shape,
     storage: Storage,
+    /// Made when it is first asked for: copies of these very words on other devices are found by it.
+    identity: OnceLock<Arc<()>>,
 }
 
 /// Where a buffer's words live.
@@ -76,11 +81,11 @@ pub(crate) enum Storage {
 impl Buffer {
     pub(crate) fn from_host(shape: Shape, words: cpu::AlignedWords) -> Self {
         debug_assert_eq!(shape.words(), words.len());
-        Self { shape, storage: Storage::Host(words) }
+        Self { shape, storage: Storage::Host(words), identity: OnceLock::new() }
     }
     #[cfg(feature = "gpu")]
     pub(crate) fn from_device(shape: Shape, words: gpu::DeviceWords) -> Self {
-        Self { shape, storage: Storage::Device(words) }
+        Self { shape, storage: Storage::Device(words), identity: OnceLock::new() }
     }
     /// The shape.
     pub fn shape(&self) -> Shape {
@@ -89,7 +94,14 @@ impl Buffer {
     pub(crate) fn storage(&self) -> &Storage {
         &self.storage
     }
+    /// Stands for these words: shared by nothing else as long as it is held, gone when they change or are dropped.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn identity(&self) -> &Arc<()> {
+        self.identity.get_or_init(Arc::default)
+    }
     pub(crate) fn storage_mut(&mut self) -> &mut Storage {
+        // Whoever asks may change the words; copies made before are of other ones.
+        self.identity.take();
         &mut self.storage
     }
 }
@@ -213,6 +225,28 @@ pub enum BackendError {
         /// What it got wrong.
         test: &'static str,
     },
+    /// Two backends that do not agree ([`Mirror`]).
+    #[error(
+        "{op}, call {call}: `{backend}` gives {found} instead of {expected} in coefficient {coefficient} of limb {limb} of polynomial {poly}"
+    )]
+    Divergence {
+        /// The call.
+        op: &'static str,
+        /// The backend that is not the reference.
+        backend: &'static str,
+        /// How many calls came before it.
+        call: u64,
+        /// The polynomial.
+        poly: usize,
+        /// The limb.
+        limb: usize,
+        /// The coefficient, or the place in NTT order.
+        coefficient: usize,
+        /// What the reference gives.
+        expected: u32,
+        /// What the other gives.
+        found: u32,
+    },
     /// A GPU that failed outside any one call: lost, or refusing what it is asked.
     #[error("{op}: the GPU failed: {reason}; nothing computed on it since can be used")]
     Device {
@@ -242,6 +276,11 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// A buffer of zeros.
     fn alloc(&self, shape: Shape) -> Result<Buffer>;
+    /// A buffer of zeros for a key, to be filled where it is and then taken as `key` by any backend: a device that has memory
+    /// of its own keeps such buffers on the host and uploads them when they are needed.
+    fn alloc_key(&self, shape: Shape) -> Result<Buffer> {
+        self.alloc(shape)
+    }
     /// A buffer with these words, `[poly][limb][coefficient]`, canonical.
     fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer>;
     /// A buffer in NTT domain. `fill(poly, limb, words)` writes the canonical coefficients of each limb, in parallel and
@@ -295,18 +334,17 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// two-half polynomials picked by shard index out of `ct` (`[shard][2]`), `plain` polys in Montgomery form. NTT domain.
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer>;
 
-    /// [`Self::plain_inner_product`] with `plains` plaintexts made on the way: `fill(plain, limb, words)` writes the
-    /// coefficients of one limb as for [`Self::upload_ntt`], in Montgomery form; it is called in parallel and in any order,
-    /// once or more for each term. For plaintexts that are used once and need not be kept.
+    /// [`Self::plain_inner_product`] with `plains` plaintexts made on the way, in Montgomery form, once or more for each term.
+    /// For plaintexts that are used once and need not be kept.
     fn encoded_inner_product(
         &self,
         ct: &Buffer,
         plains: usize,
-        fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync),
+        source: &dyn PlainSource,
         terms: &[Vec<PlainTerm>],
         basis: &Basis,
     ) -> Result<Buffer> {
-        let plain = self.upload_ntt(plains, basis, fill)?;
+        let plain = self.upload_ntt(plains, basis, &|plain, limb, words| source.residues(plain, limb, words))?;
         self.plain_inner_product(ct, &plain, terms, basis)
     }
 
@@ -330,6 +368,22 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
         rotate_digits_by_steps(self, ct, digits, rotations, plan)
     }
+    /// One rotation, times P and in the extended basis: `sigma(P c0 + k0, k1)` for all shards, with `(k0, k1)` the digits'
+    /// product with the key and `lifted` the first halves times P, `[shard]` over `plan.extended`.
+    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        let mut sum = self.key_inner_product(digits, rotation.key, plan)?;
+        let halves = PolySelect { first: 0, stride: 2, count: sum.shape().polys / 2 };
+        self.add_plain_assign(&mut sum, halves, lifted, &plan.extended)?;
+        self.automorphism(&sum, rotation.galois, &plan.extended)
+    }
+    /// One rotation of a ciphertext: `sigma(c0 + k0, k1)` for all shards, with `(k0, k1)` the key switch of c1.
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        let mut switched = self.key_switch(ct, PolySelect::second_halves(ct.shape()), rotation.key, plan)?;
+        let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
+        let first = self.select(ct, halves)?;
+        self.add_plain_assign(&mut switched, halves, &first, &plan.window)?;
+        self.automorphism(&switched, rotation.galois, &plan.window)
+    }
     /// mod_up, key_inner_product and mod_down in one: polys `[selected][2]` over `plan.window`.
     fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
         let digits = self.mod_up(src, select, plan)?;
@@ -345,6 +399,40 @@ pub struct Rotation<'a> {
     pub galois: u32,
     /// Its key; none for the rotation by nothing, a copy.
     pub key: Option<&'a Buffer>,
+}
+
+/// One rotation by something, of [`Backend::rotate`] and [`Backend::rotate_extended`].
+#[derive(Debug, Clone, Copy)]
+pub struct KeyRotation<'a> {
+    /// The Galois element.
+    pub galois: u32,
+    /// Its key.
+    pub key: &'a Buffer,
+}
+
+/// Plaintexts still to be made, of [`Backend::encoded_inner_product`]. A function `(plain, limb, words)` is one.
+pub trait PlainSource: Sync {
+    /// Writes the canonical coefficients of one limb of a plaintext, in Montgomery form; called in parallel and in any order.
+    fn residues(&self, plain: usize, limb: usize, words: &mut [u32]);
+    /// The integers that the residues are of, for a device that reduces them itself; none where some are 2^53 or more.
+    fn coefficients(&self) -> Option<Coefficients<'_>> {
+        None
+    }
+}
+
+impl<F: Fn(usize, usize, &mut [u32]) + Sync> PlainSource for F {
+    fn residues(&self, plain: usize, limb: usize, words: &mut [u32]) {
+        self(plain, limb, words);
+    }
+}
+
+/// Integer coefficients below 2^53 in magnitude, held in f64.
+#[derive(Debug, Clone, Copy)]
+pub struct Coefficients<'a> {
+    /// `[plain][stored]`.
+    pub values: &'a [f64],
+    /// Stored of each polynomial: all N, or the first N/2 of a real vector, whose second half is `m_(N-k) = -m_k`, `m_(N/2) = 0`.
+    pub stored: usize,
 }
 
 /// One term of [`Backend::plain_inner_product`].

@@ -19,6 +19,11 @@ fn zero_sum() -> Sum {
     return vec2<u32>(0u, 0u);
 }
 
+/// x 2^32.
+fn raised(x: u32) -> Sum {
+    return vec2<u32>(0u, x);
+}
+
 /// s + a b mod 2^64.
 fn mac(s: Sum, a: u32, b: u32) -> Sum {
     let l = s.x + a * b;

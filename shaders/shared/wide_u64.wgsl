@@ -12,6 +12,11 @@ fn zero_sum() -> Sum {
     return u64(0u);
 }
 
+/// x 2^32.
+fn raised(x: u32) -> Sum {
+    return u64(x) << 32u;
+}
+
 /// s + a b mod 2^64.
 fn mac(s: Sum, a: u32, b: u32) -> Sum {
     return s + u64(a) * u64(b);

@@ -5,7 +5,8 @@
 //! that intermediate limbs stay in the caches: memory, not arithmetic, is the wall.
 
 use super::{
-    Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Rotation, Shape, check, rotate_digits_by_steps,
+    Backend, BackendError, Buffer, GadgetPlan, PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape, check,
+    rotate_digits_by_steps,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
 use base_convert::{Packed, padded};
@@ -341,7 +342,7 @@ impl Backend for CpuBackend {
         &self,
         ct: &Buffer,
         plains: usize,
-        fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync),
+        source: &dyn PlainSource,
         terms: &[Vec<PlainTerm>],
         basis: &Basis,
     ) -> Result<Buffer> {
@@ -351,7 +352,7 @@ impl Backend for CpuBackend {
         check::terms(terms, ct.shape().polys / 2, plains, op)?;
         let x = self.limbs(self.read(ct, op)?, basis.len());
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
-        Ok(Buffer::from_host(shape, self.encoded_inner_product_words(x, fill, terms, basis)))
+        Ok(Buffer::from_host(shape, self.encoded_inner_product_words(x, source, terms, basis)))
     }
 
     fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer> {

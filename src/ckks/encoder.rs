@@ -7,8 +7,8 @@
 use super::error::{CkksError, Result};
 use super::params::{Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
-use crate::backend::Backend;
-use crate::math::Basis;
+use crate::backend::{Backend, Coefficients, PlainSource};
+use crate::math::{Basis, Modulus};
 use fft::{Scratch, SlotTransform};
 use rayon::prelude::*;
 use residues::Reducer;
@@ -269,29 +269,44 @@ impl Encoder {
     }
 
     fn finish(&self, integers: &Integers, scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
-        let buffer = self.backend.upload_ntt(integers.polys(), basis, &self.residues(integers, basis, form))?;
+        let buffer = {
+            let residues = self.residues(integers, basis, form);
+            self.backend.upload_ntt(integers.polys(), basis, &|poly, limb, out| residues.residues(poly, limb, out))?
+        };
         Ok(Plaintext { buffer, basis: basis.clone(), scale, form, fingerprint: self.params.fingerprint() })
     }
 
-    /// What writes the residues of polynomial `poly` modulo the limb-th prime of `basis`: called with `(poly, limb, words)`.
-    pub(super) fn residues<'a>(
-        &'a self,
-        integers: &'a Integers,
-        basis: &'a Basis,
-        form: PlainForm,
-    ) -> impl Fn(usize, usize, &mut [u32]) + Sync + 'a {
+    /// What writes the residues of integers modulo the primes of `basis`.
+    pub(super) fn residues<'a>(&'a self, integers: &'a Integers, basis: &'a Basis, form: PlainForm) -> Residues<'a> {
         let tables = self.params.tables();
-        let reducers: Vec<Reducer> =
-            basis.limbs().iter().map(|&l| Reducer::new(tables.modulus(l), form == PlainForm::Montgomery)).collect();
-        let Integers { values, stored, largest, .. } = integers;
-        let half = *stored < self.params.degree();
-        move |poly, limb, out| {
-            let x = &values[poly * stored..][..*stored];
-            reducers[limb].reduce(x, largest[poly], &mut out[..*stored]);
-            if half {
-                residues::mirror(out, tables.modulus(basis.limbs()[limb]).value());
-            }
+        let moduli: Vec<&Modulus> = basis.limbs().iter().map(|&l| tables.modulus(l)).collect();
+        let reducers = moduli.iter().map(|m| Reducer::new(m, form == PlainForm::Montgomery)).collect();
+        Residues { integers, reducers, moduli, half: integers.stored < self.params.degree() }
+    }
+}
+
+/// The residues of some integers, made when they are asked for.
+#[derive(Debug)]
+pub(super) struct Residues<'a> {
+    integers: &'a Integers,
+    reducers: Vec<Reducer>,
+    moduli: Vec<&'a Modulus>,
+    half: bool,
+}
+
+impl PlainSource for Residues<'_> {
+    fn residues(&self, poly: usize, limb: usize, out: &mut [u32]) {
+        let Integers { values, stored, largest, .. } = self.integers;
+        let x = &values[poly * stored..][..*stored];
+        self.reducers[limb].reduce(x, largest[poly], &mut out[..*stored]);
+        if self.half {
+            residues::mirror(out, self.moduli[limb].value());
         }
+    }
+    fn coefficients(&self) -> Option<Coefficients<'_>> {
+        const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+        let Integers { values, stored, largest, .. } = self.integers;
+        largest.iter().all(|&x| x < EXACT).then_some(Coefficients { values: &values[..largest.len() * stored], stored: *stored })
     }
 }
 

@@ -138,8 +138,8 @@ impl Evaluator {
         self.check(a, op)?;
         let scale = self.product_scale(op, a.level, a.scale, plain.scale().unwrap_or(Scale(1.0)))?;
         let basis = self.window(a.level);
-        let fill = self.encoder.residues(plain, basis, PlainForm::Montgomery);
-        let buffer = self.backend.encoded_inner_product(&a.buffer, plain.polys(), &fill, terms, basis)?;
+        let source = self.encoder.residues(plain, basis, PlainForm::Montgomery);
+        let buffer = self.backend.encoded_inner_product(&a.buffer, plain.polys(), &source, terms, basis)?;
         Ok(Ciphertext { scale, ..a.with(buffer) })
     }
 

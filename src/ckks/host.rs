@@ -68,7 +68,16 @@ pub(super) fn host_words(buffer: &Buffer) -> Result<&[u32]> {
 
 /// A buffer filled by `fill`, in place where the backend's memory is the host's.
 pub(super) fn build(backend: &dyn Backend, shape: Shape, fill: impl FnOnce(&mut [u32])) -> Result<Buffer> {
-    let mut buffer = backend.alloc(shape)?;
+    filled(backend, backend.alloc(shape)?, fill)
+}
+
+/// The same for a key, where the backend wants it.
+pub(super) fn build_key(backend: &dyn Backend, shape: Shape, fill: impl FnOnce(&mut [u32])) -> Result<Buffer> {
+    filled(backend, backend.alloc_key(shape)?, fill)
+}
+
+fn filled(backend: &dyn Backend, mut buffer: Buffer, fill: impl FnOnce(&mut [u32])) -> Result<Buffer> {
+    let shape = buffer.shape();
     match buffer.storage_mut() {
         Storage::Host(words) => {
             fill(words.as_mut_slice());

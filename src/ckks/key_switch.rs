@@ -12,7 +12,7 @@ use super::gadget::Gadget;
 use super::keys::{KeyKind, KeySwitchKey};
 use super::params::{Level, Scale};
 use super::plaintext::{PlainForm, Plaintext};
-use crate::backend::{Buffer, PlainTerm, Rotation};
+use crate::backend::{Buffer, KeyRotation, PlainTerm, Rotation};
 use std::sync::Arc;
 
 impl Evaluator {
@@ -36,8 +36,7 @@ impl Evaluator {
         self.keys.tag().check_key(&ct.tag, op)?;
         let key = self.keys.covering(&self.params, KeyKind::Galois(galois), ct.level)?;
         let plan = self.params.gadget_plan(&key.gadget(), ct.level)?;
-        let switched = self.backend.key_switch(&ct.buffer, second_halves(ct.shards()), key.buffer(), &plan)?;
-        self.finish_rotation(ct, switched, galois)
+        Ok(ct.with(self.backend.rotate(&ct.buffer, KeyRotation { galois, key: key.buffer() }, &plan)?))
     }
 
     /// Rotations that share one mod_up wherever their keys share a gadget: `out[i] = rotate(ct, ks[i])`, the same bits.
@@ -126,9 +125,8 @@ impl Evaluator {
         let galois = self.params.galois_element(k);
         let key = self.exact_key(digits, galois)?;
         let plan = self.params.gadget_plan(&digits.gadget, digits.level)?;
-        let mut sum = self.backend.key_inner_product(&digits.buffer, key.buffer(), &plan)?;
-        self.backend.add_plain_assign(&mut sum, first_halves(digits.shards), &lifted.buffer, &plan.extended)?;
-        let buffer = self.backend.automorphism(&sum, galois, &plan.extended)?;
+        let rotation = KeyRotation { galois, key: key.buffer() };
+        let buffer = self.backend.rotate_extended(&digits.buffer, &lifted.buffer, rotation, &plan)?;
         Ok(ExtendedCiphertext { buffer, gadget: digits.gadget, level: digits.level, scale: lifted.scale, tag: digits.tag })
     }
 
@@ -188,13 +186,6 @@ impl Evaluator {
         let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
         let buffer = self.backend.plain_inner_product(&a.buffer, &plain.buffer, terms, &plan.extended)?;
         Ok(ExtendedCiphertext { scale, ..a.with(buffer) })
-    }
-
-    fn finish_rotation(&self, ct: &Ciphertext, mut switched: Buffer, galois: u32) -> Result<Ciphertext> {
-        let basis = self.window(ct.level);
-        let first = self.backend.select(&ct.buffer, first_halves(ct.shards()))?;
-        self.backend.add_plain_assign(&mut switched, first_halves(ct.shards()), &first, basis)?;
-        Ok(ct.with(self.backend.automorphism(&switched, galois, basis)?))
     }
 
     fn check_digits(&self, op: &'static str, digits: &Digits, ct: &Ciphertext) -> Result<()> {

@@ -13,7 +13,7 @@
 use super::encapsulation::{SparseSecret, check_request};
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
-use super::host::{self, Host, SecretBuffer, build};
+use super::host::{self, Host, SecretBuffer, build, build_key};
 use super::key_set::KeySet;
 use super::params::Params;
 use super::sampler::{RandomSource, SecretVec, Seed, stream, uniform};
@@ -259,7 +259,7 @@ impl KeySwitchKey {
         check_residues("key switching key", params, &basis, words, request.gadget.digits())?;
         let n = params.degree();
         let poly = basis.len() * n;
-        let buffer = build(backend, shape(params, &request.gadget, &basis), |out| {
+        let buffer = build_key(backend, shape(params, &request.gadget, &basis), |out| {
             out.par_chunks_mut(2 * poly).enumerate().for_each(|(k, out)| {
                 let (b, a) = out.split_at_mut(poly);
                 b.copy_from_slice(&words[k * poly..][..poly]);
@@ -346,7 +346,7 @@ impl KeyGenerator {
         let secret_words = secret.ntt.words()?;
         let special = params.gadget_special(&gadget);
         let poly = basis.len() * n;
-        let buffer = build(self.backend.as_ref(), shape(params, &gadget, &basis), |out| {
+        let buffer = build_key(self.backend.as_ref(), shape(params, &gadget, &basis), |out| {
             out.par_chunks_mut(2 * poly).enumerate().for_each(|(k, out)| {
                 let (b, a) = out.split_at_mut(poly);
                 b.par_chunks_mut(n).zip(a.par_chunks_mut(n)).zip(basis.limbs()).enumerate().for_each(|(i, ((b, a), &limb))| {

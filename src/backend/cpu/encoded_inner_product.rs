@@ -9,7 +9,7 @@ use super::inner_product::{self, Term};
 use super::parallel::{self, Shared};
 use super::words::AlignedWords;
 use super::{CpuBackend, elementwise, ntt};
-use crate::backend::PlainTerm;
+use crate::backend::{PlainSource, PlainTerm};
 use crate::math::Basis;
 
 /// Plaintext limbs made before they are multiplied: few enough for a core's own cache at N = 2^15, enough that sums are
@@ -23,7 +23,7 @@ impl CpuBackend {
     pub(super) fn encoded_inner_product_words<'a>(
         &self,
         x: impl Fn(usize, usize) -> &'a [u32] + Sync,
-        fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync),
+        source: &dyn PlainSource,
         terms: &[Vec<PlainTerm>],
         basis: &Basis,
     ) -> AlignedWords {
@@ -43,7 +43,7 @@ impl CpuBackend {
                 let at = ((2 * o + h) * limbs + l) * n;
                 if part == 0 { out.piece(at, n) } else { rest.piece((part - 1) * size + at, n) }
             });
-            self.sum_of_part(&x, fill, of_part, (basis, l), to);
+            self.sum_of_part(&x, source, of_part, (basis, l), to);
         });
         if parts > 1 {
             parallel::each(2 * outputs * limbs, partial.len(), |i| {
@@ -62,7 +62,7 @@ impl CpuBackend {
     fn sum_of_part<'a>(
         &self,
         x: &impl Fn(usize, usize) -> &'a [u32],
-        fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync),
+        source: &dyn PlainSource,
         terms: &[PlainTerm],
         (basis, l): (&Basis, usize),
         out: [*mut u32; 2],
@@ -82,7 +82,7 @@ impl CpuBackend {
                 let plain = scratch.piece(2 * tile + k * stride, n);
                 // SAFETY: n initialised words (the pool's are) of this task's own scratch; `ntt_isa` suits the degree.
                 unsafe {
-                    fill(term.plain, l, std::slice::from_raw_parts_mut(plain, n));
+                    source.residues(term.plain, l, std::slice::from_raw_parts_mut(plain, n));
                     ntt::forward(self.ntt_isa, plain, plain, table);
                 }
             }

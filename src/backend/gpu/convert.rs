@@ -1,13 +1,16 @@
 //! Base conversions, and the composites made of them: mod_up, change_basis.
 
-use super::memory::DeviceWords;
+use super::commands::View;
+use super::polys::{Polys, Window, part};
 use super::registry::{Kernel, THREADS};
-use super::transform::{Limb, Source};
-use super::{GpuBackend, ROWS, word};
+use super::transform::{Limb, RotationTail, Source, Tail};
+use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
 use crate::backend::{Buffer, GadgetPlan, PolySelect, Result, Shape};
 use crate::math::{BaseConversion, BasisChange};
 
+/// Where the rows of the arguments start.
+const ROWS: usize = 8;
 /// Target limbs of a block.
 const BLOCK: usize = 8;
 
@@ -51,135 +54,165 @@ fn arguments(jobs: &[Job<'_>], degree: usize, sizes: [usize; 2]) -> (Vec<u32>, u
 }
 
 impl GpuBackend {
-    /// Converts scaled limbs of `polys` polynomials: `(buffer, words of a polynomial)` to the same.
+    /// Converts scaled limbs of `count` polynomials: `(view, words of a polynomial)` to the same.
     pub(super) fn convert(
         &self,
         jobs: &[Job<'_>],
-        (scaled, scaled_size): (&wgpu::Buffer, usize),
-        (out, size): (&DeviceWords, usize),
-        polys: usize,
+        (scaled, scaled_size): (View<'_>, usize),
+        (out, size): (View<'_>, usize),
+        count: usize,
     ) -> Result<()> {
         let n = self.tables.degree();
         let (args, blocks) = arguments(jobs, n, [scaled_size, size]);
-        let grid = [n.div_ceil(THREADS as usize), blocks, polys];
-        self.device.dispatch(Kernel::Convert, &args, &[&self.moduli, scaled, out.buffer()], grid)
+        let grid = [n.div_ceil(THREADS as usize), blocks, count];
+        self.device.dispatch(Kernel::Convert, &args, &[self.moduli(), scaled, out], grid)
     }
 
-    /// Permutes limbs `[from, to]` of the selected polynomials by a Galois element.
+    /// Permutes limbs `[from, to]` of `count` polynomials by a Galois element.
     pub(super) fn permute(
         &self,
-        (src, (select, src_size)): (&wgpu::Buffer, (PolySelect, usize)),
-        (out, size): (&DeviceWords, usize),
+        from: Window<'_>,
+        (out, size): (View<'_>, usize),
         galois: u32,
         limbs: &[[usize; 2]],
+        count: usize,
     ) -> Result<()> {
         let n = self.tables.degree();
         let mut args = vec![word(n), self.tables.log_n(), galois];
-        args.extend([select.first * src_size, select.stride * src_size, size].map(word));
+        args.extend([from.first, from.stride, size].map(word));
         args.resize(ROWS, 0);
         args.extend(limbs.iter().flatten().map(|&l| word(l)));
-        let grid = [n.div_ceil(THREADS as usize), limbs.len(), select.count];
-        self.device.dispatch(Kernel::Permute, &args, &[src, out.buffer()], grid)
+        let grid = [n.div_ceil(THREADS as usize), limbs.len(), count];
+        self.device.dispatch(Kernel::Permute, &args, &[from.view, out], grid)
     }
 
-    /// [`crate::backend::Backend::mod_up`] on checked arguments: four dispatches, six where transforms take two, whatever the
-    /// number of shards.
-    pub(super) fn mod_up_words(
+    /// The converted limbs of the digits of `count` polynomials, transformed, to `out`, `[polynomial][digit][extended limb]`; a
+    /// digit's own limbs are left as they are. Three dispatches, five where transforms take two, whatever the count.
+    pub(super) fn mod_up_into(
         &self,
-        src: &wgpu::Buffer,
-        select: PolySelect,
+        from: Window<'_>,
         plan: &GadgetPlan,
         layout: &DigitLayout,
-    ) -> Result<Buffer> {
+        out: View<'_>,
+        count: usize,
+    ) -> Result<()> {
         let op = "mod_up";
-        let n = self.tables.degree();
-        let (window, extended, digits) = (plan.window.len(), plan.extended.len(), plan.digits.len());
-        let shape = Shape::new(select.count * digits, extended, n);
-        let scaled_size = layout.own.iter().map(Vec::len).sum::<usize>() * n;
-        let scaled_shape = Shape::new(select.count, scaled_size / n, n);
-        let size = digits * extended * n;
-        let all = PolySelect { first: 0, stride: 1, count: select.count };
-
-        let mut limbs = Vec::new();
-        let mut jobs = Vec::new();
+        let (extended, n) = (plan.extended.len(), self.tables.degree());
+        let size = plan.digits.len() * extended * n;
         let places: Vec<Vec<usize>> =
             layout.converted.iter().enumerate().map(|(k, c)| c.iter().map(|&l| k * extended + l).collect()).collect();
+        let mut limbs = Vec::new();
+        let mut jobs = Vec::new();
         for (k, conversion) in plan.mod_up.iter().enumerate() {
             jobs.push(Job { conversion, first: limbs.len(), targets: &places[k] });
             for (i, &(from, _)) in layout.own[k].iter().enumerate() {
                 limbs.push(Limb { from, to: limbs.len(), id: conversion.from.limbs()[i], factor: conversion.inv_hat[i] });
             }
         }
-        let out = self.take(shape, op)?;
-        let middle = self.take(shape, op)?;
-        {
-            let scaled = self.take(scaled_shape, op)?;
-            let source = Source { buffer: src, select, size: window * n };
-            self.transform(true, source, &limbs, &middle, (&scaled, scaled_size))?;
-            let converted = if self.two_passes() { &out } else { &middle };
-            self.convert(&jobs, (scaled.buffer(), scaled_size), (converted, size), select.count)?;
-            let limbs: Vec<_> = plan
-                .mod_up
-                .iter()
-                .zip(&places)
-                .flat_map(|(c, places)| c.to.limbs().iter().zip(places))
-                .map(|(&id, &place)| Limb { from: place, to: place, id, factor: 1 })
-                .collect();
-            self.transform(false, Source { buffer: converted.buffer(), select: all, size }, &limbs, &middle, (&out, size))?;
-        }
+        let scaled_shape = Shape::new(count, limbs.len(), n);
+        let scaled = self.take(scaled_shape, op)?;
+        let scaled = (scaled.view(), scaled_shape.poly_words());
+        self.transform(true, Source::Other(from), &limbs, scaled, count)?;
+        self.convert(&jobs, scaled, (out, size), count)?;
+        let converted = plan.mod_up.iter().zip(&places).flat_map(|(c, places)| c.to.limbs().iter().zip(places));
+        let limbs: Vec<_> = converted.map(|(&id, &place)| Limb { from: place, to: place, id, factor: 1 }).collect();
+        self.transform(false, Source::Output, &limbs, (out, size), count)
+    }
+
+    /// [`crate::backend::Backend::mod_up`] on checked arguments.
+    pub(super) fn mod_up_words(
+        &self,
+        src: Polys<'_>,
+        select: PolySelect,
+        plan: &GadgetPlan,
+        layout: &DigitLayout,
+    ) -> Result<Buffer> {
+        let op = "mod_up";
+        let (extended, digits) = (plan.extended.len(), plan.digits.len());
+        let shape = Shape::new(select.count * digits, extended, self.tables.degree());
+        let size = digits * shape.poly_words();
         let own: Vec<_> = layout
             .own
             .iter()
             .enumerate()
             .flat_map(|(k, own)| own.iter().map(move |&(from, to)| [from, k * extended + to]))
             .collect();
-        self.permute((src, (select, window * n)), (&out, size), 1, &own)?;
-        Ok(Buffer::from_device(shape, out))
+        let out = self.take(shape, op)?;
+        let to = Polys { block: out.block(), size, count: select.count };
+        for range in self.batches(select.count, &[size, src.size * select.stride.max(1), src.size], 1, op)? {
+            let from = src.select(part(select, &range));
+            let view = to.window(range.start, range.len()).view;
+            self.mod_up_into(from, plan, layout, view, range.len())?;
+            self.permute(from, (view, size), 1, &own, range.len())?;
+        }
+        Ok(self.made(shape, out))
     }
 
-    /// [`crate::backend::Backend::change_basis`] on checked arguments; `positions` of the dropped limbs in the source.
-    pub(super) fn change_basis_words(
+    /// Divides the polynomials of `src` into those of `out` from `first` on; `positions` of the dropped limbs in the source.
+    pub(super) fn change_basis_into(
         &self,
-        src: &wgpu::Buffer,
-        shape: Shape,
+        src: Polys<'_>,
         change: &BasisChange,
         positions: &[usize],
-    ) -> Result<Buffer> {
+        rotation: Option<&Rotations<'_>>,
+        (out, first): (Polys<'_>, usize),
+    ) -> Result<()> {
         let op = "change_basis";
         let n = self.tables.degree();
-        let (dropped, target) = (change.dropped.len(), change.target.len());
-        let out_shape = Shape { limbs: target, ..shape };
-        let scaled_shape = Shape { limbs: dropped, ..shape };
-        let (size, scaled_size) = (out_shape.poly_words(), scaled_shape.poly_words());
-        let all = PolySelect::all(shape);
-        let out = self.take(out_shape, op)?;
-        // It also holds the words between two passes, of the dropped limbs too.
-        let middle = self.take(Shape { limbs: target.max(dropped), ..shape }, op)?;
-        let scaled = self.take(scaled_shape, op)?;
+        let [dropped, target] = [change.dropped.len() * n, change.target.len() * n];
         let limbs: Vec<_> = positions
             .iter()
             .enumerate()
             .map(|(d, &from)| Limb { from, to: d, id: change.dropped.limbs()[d], factor: change.conversion.inv_hat[d] })
             .collect();
-        let source = Source { buffer: src, select: all, size: shape.poly_words() };
-        self.transform(true, source, &limbs, &middle, (&scaled, scaled_size))?;
-        let targets: Vec<_> = (0..target).collect();
+        let targets: Vec<_> = (0..change.target.len()).collect();
         let job = Job { conversion: &change.conversion, first: 0, targets: &targets };
-        // The tail reads one of both buffers and writes the other.
-        let (first, last) = if self.two_passes() { (&out, &out) } else { (&middle, &out) };
-        self.convert(&[job], (scaled.buffer(), scaled_size), (first, size), shape.polys)?;
-        let limbs: Vec<_> =
-            change.target.limbs().iter().enumerate().map(|(j, &id)| Limb { from: j, to: j, id, factor: 1 }).collect();
-        self.transform(false, Source { buffer: first.buffer(), select: all, size }, &limbs, &middle, (last, size))?;
-
-        let mut args = vec![word(n), word(target), word(shape.limbs)];
-        args.resize(ROWS, 0);
-        for (j, id) in change.target.limbs().iter().enumerate() {
-            let position = change.source_position[j].map_or(0, |p| p + 1);
-            args.extend([u32::from(id.0), word(position), change.keep[j], change.keep_shoup[j]]);
-            args.extend([change.tail[j], change.tail_shoup[j], 0, 0]);
+        for range in self.batches(src.count, &[src.size, target], 1, op)? {
+            let count = range.len();
+            let from = src.window(range.start, count);
+            let scaled = self.memory.take(count * dropped, op)?;
+            let u = self.memory.take(count * target, op)?;
+            self.transform(true, Source::Other(from), &limbs, (scaled.view(), dropped), count)?;
+            self.convert(&[job], (scaled.view(), dropped), (u.view(), target), count)?;
+            let rotation = rotation.map(|r| RotationTail {
+                inverses: r.inverses,
+                polys: 2 * r.shards,
+                added: r.ct.select(PolySelect { first: 2 * r.first, stride: 2, count: r.shards }),
+                first: range.start,
+            });
+            let tail = Tail { change, kept: from.view, kept_size: src.size, rotation };
+            self.transform_divide((u.view(), target), &tail, out.window(first + range.start, count), count)?;
         }
-        let result = self.elementwise(Kernel::DivideTail, &args, &[src, last.buffer()], out_shape, shape.polys)?;
-        Ok(Buffer::from_device(out_shape, result))
+        Ok(())
     }
+
+    /// [`crate::backend::Backend::change_basis`] on checked arguments.
+    pub(super) fn change_basis_words(
+        &self,
+        src: Polys<'_>,
+        limbs: usize,
+        change: &BasisChange,
+        positions: &[usize],
+    ) -> Result<Buffer> {
+        let shape = Shape::new(src.count, change.target.len(), self.tables.degree());
+        if change.dropped.is_empty() {
+            let out = self.multiply_kept(src, limbs, change, shape)?;
+            return Ok(self.made(shape, out));
+        }
+        let out = self.take(shape, "change_basis")?;
+        self.change_basis_into(src, change, positions, None, (Polys::new(&out, shape), 0))?;
+        Ok(self.made(shape, out))
+    }
+}
+
+/// Rotations whose products are divided: `[rotation][shard][2]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotations<'a> {
+    /// Inverses of their Galois elements.
+    pub inverses: &'a [u32],
+    /// The ciphertexts whose first halves are added, `[shard][2]`.
+    pub ct: Polys<'a>,
+    /// The first of their shards, and how many.
+    pub first: usize,
+    pub shards: usize,
 }

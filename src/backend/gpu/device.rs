@@ -1,109 +1,77 @@
-//! One adapter: selection, limits, faults, pipelines, and the commands on their way to it.
+//! One device: its faults, buffers, pipelines and counters. Commands are in `commands.rs`.
+//!
+//! A dry device has no adapter behind it: buffers have sizes and no words, commands are counted and forgotten. What a
+//! run will ask of a real one is found by the same code that will ask it.
 
+use super::adapter::{AdapterReport, GpuOptions, Limits, best};
+use super::commands::Queued;
+use super::profile::Profile;
 use super::registry::{Access, Kernel, Wide};
 use crate::backend::{BackendError, Result};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Dispatches after which commands are handed to the device, so that it works while more are recorded and no submission
-/// runs into a driver's watchdog.
-const BATCH: usize = 48;
 /// Argument buffers kept.
 const ARGUMENTS: usize = 4096;
 
-/// Which adapter to take, and how.
-#[derive(Debug, Clone, Default)]
-pub struct GpuOptions {
-    /// Part of the adapter's name, in any case. [`GpuOptions::from_env`] reads it from `WGPU_ADAPTER_NAME`.
-    pub adapter: Option<String>,
-    /// Take software adapters too (lavapipe, WARP). They compute on the processor, slower than the CPU backend: for tests.
-    pub software: bool,
-    /// The form of wide products; by default 64-bit integers where they work.
-    pub wide: Option<Wide>,
-    /// The most bytes of device memory to take for residues.
-    pub memory_limit: Option<u64>,
-    /// The largest buffer to bind, in bytes, where that is less than the adapter's: to work as a smaller one would.
-    pub largest_binding: Option<u64>,
+/// What a backend has done since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Statistics {
+    /// Kernels sent to the device.
+    pub dispatches: u64,
+    /// Bytes of residues and coefficients sent to the device, keys apart.
+    pub uploaded_bytes: u64,
+    /// Bytes of keys sent to the device.
+    pub key_bytes: u64,
+    /// Keys that had to leave the device for others.
+    pub key_evictions: u64,
+    /// Bytes of residues read back.
+    pub downloaded_bytes: u64,
+    /// Buffers made (recycled ones are not made again).
+    pub allocations: u64,
+    /// Bytes of residues and keys held now, free buffers included.
+    pub bytes: u64,
+    /// The most of them there ever were.
+    pub peak_bytes: u64,
 }
 
-impl GpuOptions {
-    /// With what `WGPU_ADAPTER_NAME` asks for. An adapter asked for by name may be a software one.
-    pub fn from_env() -> Self {
-        let adapter = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
-        Self { software: adapter.is_some(), adapter, ..Self::default() }
+impl std::ops::Sub for Statistics {
+    type Output = Self;
+    /// What was done in between. `bytes` and `peak_bytes` are those of the later one.
+    fn sub(self, before: Self) -> Self {
+        Self {
+            dispatches: self.dispatches - before.dispatches,
+            uploaded_bytes: self.uploaded_bytes - before.uploaded_bytes,
+            key_bytes: self.key_bytes - before.key_bytes,
+            key_evictions: self.key_evictions - before.key_evictions,
+            downloaded_bytes: self.downloaded_bytes - before.downloaded_bytes,
+            allocations: self.allocations - before.allocations,
+            ..self
+        }
     }
 }
 
-/// An adapter found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdapterReport {
-    /// Its name.
-    pub name: String,
-    /// `vulkan`, `metal` or `dx12`.
-    pub api: String,
-    /// Driver and version.
-    pub driver: String,
-    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
-    pub kind: &'static str,
-    /// The largest buffer that a kernel can bind, in bytes.
-    pub largest_binding: u64,
-    /// Whether it has 64-bit integers.
-    pub int64: bool,
-}
-
-fn instance() -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
-    wgpu::Instance::new(descriptor)
-}
-
-/// Preference: lower is better.
-fn rank(kind: wgpu::DeviceType) -> (u8, &'static str) {
-    match kind {
-        wgpu::DeviceType::DiscreteGpu => (0, "discrete"),
-        wgpu::DeviceType::IntegratedGpu => (1, "integrated"),
-        wgpu::DeviceType::VirtualGpu => (2, "virtual"),
-        wgpu::DeviceType::Other => (3, "other"),
-        wgpu::DeviceType::Cpu => (4, "software"),
-    }
-}
-
-fn report(adapter: &wgpu::Adapter) -> AdapterReport {
-    let info = adapter.get_info();
-    AdapterReport {
-        driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
-        api: info.backend.to_string(),
-        kind: rank(info.device_type).1,
-        largest_binding: largest_binding(&adapter.limits()),
-        int64: adapter.features().contains(wgpu::Features::SHADER_INT64),
-        name: info.name,
-    }
-}
-
-fn largest_binding(limits: &wgpu::Limits) -> u64 {
-    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
-}
-
-/// All adapters of the APIs allowed by `WGPU_BACKEND`, best first.
-pub fn adapters() -> Vec<AdapterReport> {
-    sorted(&instance()).iter().map(report).collect()
-}
-
-fn sorted(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let mut all = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    all.sort_by_key(|a| rank(a.get_info().device_type).0);
-    all
+/// Counters of a device.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub dispatches: AtomicU64,
+    pub downloaded: AtomicU64,
+    allocations: AtomicU64,
+    blocks: AtomicU64,
 }
 
 /// What went wrong on the device outside a call; kept, since results after it cannot be trusted.
 #[derive(Debug, Default)]
-struct Fault(Mutex<Option<String>>);
+pub struct Fault(Mutex<Option<String>>);
 
 impl Fault {
-    fn set(&self, what: String) {
+    /// The first fault stays.
+    pub fn set(&self, what: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
     }
-    fn check(&self, op: &'static str) -> Result<()> {
+    /// The fault as a call's error.
+    pub fn check(&self, op: &'static str) -> Result<()> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
             Some(reason) => Err(BackendError::Device { op, reason: reason.clone() }),
@@ -111,59 +79,70 @@ impl Fault {
     }
 }
 
-#[derive(Debug)]
-struct Pipeline {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
+/// A buffer of the device; none where the device is dry.
+#[derive(Debug, Clone)]
+pub struct Block {
+    raw: Option<wgpu::Buffer>,
+    id: u64,
+    size: u64,
 }
 
-/// Commands recorded and not yet handed over.
-#[derive(Debug, Default)]
-struct Pending {
-    encoder: Option<wgpu::CommandEncoder>,
-    commands: usize,
-    dispatched: u64,
+impl Block {
+    /// The buffer.
+    pub fn raw(&self) -> Option<&wgpu::Buffer> {
+        self.raw.as_ref()
+    }
+    /// Never that of another block.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+#[derive(Debug)]
+pub struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// What is behind a device that is not dry.
+#[derive(Debug)]
+pub struct Live {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub profile: Option<Profile>,
+    pipelines: Vec<OnceLock<Pipeline>>,
 }
 
 /// An open device.
 #[derive(Debug)]
 pub struct Device {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+    pub(super) live: Option<Live>,
+    pub(super) fault: Arc<Fault>,
+    pub(super) counters: Counters,
+    pub(super) queued: Mutex<Queued>,
+    limits: Limits,
     report: AdapterReport,
     wide: Wide,
-    fault: Arc<Fault>,
-    pipelines: Vec<OnceLock<Pipeline>>,
-    pending: Mutex<Pending>,
+    /// The number of the allocation to refuse.
+    fail_allocation: AtomicU64,
     /// Argument buffers by content: the same call on the same shapes finds its arguments on the device.
-    arguments: Mutex<HashMap<Vec<u32>, wgpu::Buffer>>,
+    arguments: Mutex<HashMap<Vec<u32>, Block>>,
 }
 
 impl Device {
     /// Opens the best adapter that the options allow, with these forms of wide products if it has them.
     pub fn open(options: &GpuOptions) -> Result<Self> {
-        let instance = instance();
-        let all = sorted(&instance);
-        let wanted = |a: &&wgpu::Adapter| {
-            let info = a.get_info();
-            let named = options.adapter.as_ref().is_none_or(|n| info.name.to_lowercase().contains(&n.to_lowercase()));
-            named && (options.software || info.device_type != wgpu::DeviceType::Cpu)
-        };
-        let Some(adapter) = all.iter().find(wanted) else {
-            let found = all.iter().map(|a| format!("{} ({})", a.get_info().name, rank(a.get_info().device_type).1));
-            let mut found = found.collect::<Vec<_>>().join(", ");
-            if found.is_empty() {
-                found = "none".to_owned();
-            }
-            if let Some(apis) = std::env::var_os("WGPU_BACKEND") {
-                found = format!("{found}; of those that WGPU_BACKEND={} allows", apis.to_string_lossy());
-            }
-            return Err(BackendError::NoAdapter { asked: options.adapter.clone(), found });
-        };
-        let mut report = report(adapter);
-        report.largest_binding = report.largest_binding.min(options.largest_binding.unwrap_or(u64::MAX));
+        let (adapter, report) = best(options)?;
         let wide = options.wide.unwrap_or(if report.int64 { Wide::U64 } else { Wide::U32 });
-        let features = if wide == Wide::U64 { wgpu::Features::SHADER_INT64 } else { wgpu::Features::empty() };
+        let mut features = if wide == Wide::U64 { wgpu::Features::SHADER_INT64 } else { wgpu::Features::empty() };
+        let profiled = options.profile && report.timestamps;
+        if profiled {
+            features |= wgpu::Features::TIMESTAMP_QUERY;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("cipherlens"),
             required_features: features,
@@ -178,16 +157,39 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| sink.set(error.to_string())));
         let sink = fault.clone();
         device.set_device_lost_callback(move |reason, message| sink.set(format!("device lost ({reason:?}): {message}")));
-        Ok(Self {
-            device,
-            queue,
+        let limits = Limits::of(&device.limits(), options);
+        let profile = profiled.then(|| Profile::new(&device, &queue));
+        let pipelines = Kernel::ALL.iter().map(|_| OnceLock::new()).collect();
+        Ok(Self { fault, ..Self::new(Some(Live { device, queue, profile, pipelines }), limits, report, wide) })
+    }
+
+    /// A device that only counts.
+    pub fn dry(limits: Limits) -> Self {
+        let report = AdapterReport {
+            name: "none".into(),
+            api: "none".into(),
+            driver: String::new(),
+            kind: "other",
+            largest_binding: limits.binding,
+            largest_buffer: limits.buffer,
+            int64: true,
+            timestamps: false,
+        };
+        Self::new(None, limits, report, Wide::U64)
+    }
+
+    fn new(live: Option<Live>, limits: Limits, report: AdapterReport, wide: Wide) -> Self {
+        Self {
+            live,
+            limits,
             report,
             wide,
-            fault,
-            pipelines: Kernel::ALL.iter().map(|_| OnceLock::new()).collect(),
-            pending: Mutex::default(),
+            fault: Arc::default(),
+            counters: Counters::default(),
+            queued: Mutex::default(),
+            fail_allocation: AtomicU64::new(u64::MAX),
             arguments: Mutex::default(),
-        })
+        }
     }
 
     /// The adapter.
@@ -198,67 +200,94 @@ impl Device {
     pub fn wide(&self) -> Wide {
         self.wide
     }
-    /// The largest buffer a kernel can bind, in bytes.
-    pub fn largest_binding(&self) -> u64 {
-        // Indices in kernels are words in 32 bits.
-        self.report.largest_binding.min(4 << 32)
+    /// What it can take.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
-    /// Dispatches so far.
-    pub fn dispatches(&self) -> u64 {
-        self.pending().dispatched
+    /// Buffers made so far.
+    pub fn allocations(&self) -> u64 {
+        self.counters.allocations.load(Relaxed)
+    }
+    /// Refuses the allocation that comes after so many others.
+    pub fn fail_allocation(&self, after: u64) {
+        self.fail_allocation.store(self.allocations() + after, Relaxed);
     }
     /// Ends the device, as a driver's reset would.
     pub fn destroy(&self) {
-        self.device.destroy();
+        if let Some(live) = &self.live {
+            live.device.destroy();
+        }
         self.fault.set("the device was destroyed".to_owned());
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn block(&self, raw: Option<wgpu::Buffer>, size: u64) -> Block {
+        Block { raw, id: self.counters.blocks.fetch_add(1, Relaxed), size }
     }
 
     /// A buffer for residues.
-    pub fn create_buffer(&self, size: u64, op: &'static str) -> Result<wgpu::Buffer> {
-        self.fault.check(op)?;
+    pub fn create_block(&self, size: u64, op: &'static str) -> Result<Block> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+        self.create(size, usage, op)
+    }
+
+    /// A buffer.
+    pub fn create(&self, size: u64, usage: wgpu::BufferUsages, op: &'static str) -> Result<Block> {
+        self.fault.check(op)?;
+        let refused = || BackendError::OutOfMemory { op, bytes: usize::try_from(size).unwrap_or(usize::MAX) };
+        let number = self.counters.allocations.fetch_add(1, Relaxed);
+        if self.fail_allocation.load(Relaxed) == number || size > self.limits.buffer {
+            return Err(refused());
+        }
+        let Some(live) = &self.live else { return Ok(self.block(None, size)) };
+        let scope = live.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = live.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
         match pollster::block_on(scope.pop()) {
-            None => self.fault.check(op).map(|()| buffer),
-            Some(_) => Err(BackendError::OutOfMemory { op, bytes: usize::try_from(size).unwrap_or(usize::MAX) }),
+            None => self.fault.check(op).map(|()| self.block(Some(buffer), size)),
+            Some(_) => Err(refused()),
         }
     }
 
     /// A buffer with these words, for tables and arguments.
-    pub fn resident(&self, words: &[u32], op: &'static str) -> Result<wgpu::Buffer> {
+    pub fn resident(&self, words: &[u32], op: &'static str) -> Result<Block> {
         let bytes: &[u8] = bytemuck::cast_slice(words);
         let size = (bytes.len() as u64).max(4).next_multiple_of(16);
-        if size > self.largest_binding() {
+        if size > self.limits.binding {
             return Err(BackendError::OutOfMemory { op, bytes: bytes.len() });
         }
-        let buffer = self.create_buffer(size, op)?;
-        // Never used before, so that writing ahead of recorded commands changes nothing for them.
-        self.queue.write_buffer(&buffer, 0, bytes);
-        Ok(buffer)
+        let block = self.create_block(size, op)?;
+        if let (Some(live), Some(raw)) = (&self.live, block.raw()) {
+            // Never used before, so that writing ahead of recorded commands changes nothing for them.
+            live.queue.write_buffer(raw, 0, bytes);
+        }
+        Ok(block)
     }
 
-    fn arguments(&self, words: &[u32], op: &'static str) -> Result<wgpu::Buffer> {
+    /// The block that holds a call's arguments.
+    pub fn arguments(&self, words: &[u32], op: &'static str) -> Result<Block> {
         let mut known = self.arguments.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(buffer) = known.get(words) {
-            return Ok(buffer.clone());
+        if let Some(block) = known.get(words) {
+            return Ok(block.clone());
         }
         if known.len() >= ARGUMENTS {
             known.clear();
         }
-        let buffer = self.resident(words, op)?;
-        known.insert(words.to_vec(), buffer.clone());
-        Ok(buffer)
+        let block = self.resident(words, op)?;
+        known.insert(words.to_vec(), block.clone());
+        Ok(block)
     }
 
-    fn pipeline(&self, kernel: Kernel) -> &Pipeline {
+    /// Commands on their way.
+    pub fn queued(&self) -> MutexGuard<'_, Queued> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// A kernel, compiled when it is first used.
+    pub fn pipeline(&self, kernel: Kernel, wide: Wide) -> &Pipeline {
         self.pipelines[kernel as usize].get_or_init(|| {
             let row = kernel.row();
-            let source = wgpu::ShaderSource::Wgsl(row.shader.source(self.wide).into());
+            let source = wgpu::ShaderSource::Wgsl(row.shader.source(wide).into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(row.name), source };
             let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
             // SAFETY: accesses are still checked; what is left out is a bound on loops, and every loop of the shaders
@@ -299,109 +328,5 @@ impl Device {
             });
             Pipeline { pipeline, layout }
         })
-    }
-
-    /// Records a kernel: arguments, then the buffers of its bindings after the arguments, in order.
-    pub fn dispatch(&self, kernel: Kernel, arguments: &[u32], buffers: &[&wgpu::Buffer], grid: [usize; 3]) -> Result<()> {
-        let row = kernel.row();
-        self.fault.check(row.name)?;
-        if grid.contains(&0) {
-            return Ok(());
-        }
-        let most = self.device.limits().max_compute_workgroups_per_dimension as usize;
-        if grid.iter().any(|&g| g > most) {
-            return Err(BackendError::Shape {
-                op: row.name,
-                expected: format!("at most {most} polynomials, limbs or tiles in one call"),
-                found: format!("{grid:?}"),
-            });
-        }
-        let pipeline = self.pipeline(kernel);
-        let arguments = self.arguments(arguments, row.name)?;
-        let buffers = std::iter::once(&arguments).chain(buffers.iter().copied());
-        let entries: Vec<_> = row
-            .bindings
-            .iter()
-            .zip(buffers)
-            .map(|(&(binding, _), buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
-            .collect();
-        let bind_group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(row.name),
-            layout: &pipeline.layout,
-            entries: &entries,
-        });
-        let [x, y, z] = grid.map(|g| g as u32);
-        self.record(|encoder| {
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(row.name), timestamp_writes: None });
-            pass.set_pipeline(&pipeline.pipeline);
-            pass.set_bind_group(0, &bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        });
-        self.pending().dispatched += 1;
-        self.fault.check(row.name)
-    }
-
-    /// Records commands.
-    pub fn record(&self, f: impl FnOnce(&mut wgpu::CommandEncoder)) {
-        let mut pending = self.pending();
-        let device = &self.device;
-        f(pending.encoder.get_or_insert_with(|| device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())));
-        pending.commands += 1;
-        if pending.commands >= BATCH {
-            self.submit(&mut pending);
-        }
-    }
-
-    fn submit(&self, pending: &mut Pending) {
-        pending.commands = 0;
-        self.queue.submit(pending.encoder.take().map(wgpu::CommandEncoder::finish));
-        // A device that is lost says so through its callback.
-        let _ = self.device.poll(wgpu::PollType::Poll);
-    }
-
-    /// Waits until all commands recorded so far are done.
-    pub fn wait(&self, op: &'static str) -> Result<()> {
-        self.submit(&mut self.pending());
-        let failed = |reason: String| BackendError::Device { op, reason };
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| failed(e.to_string()))?;
-        self.fault.check(op)
-    }
-
-    /// Writes words to a buffer, after all commands recorded so far.
-    pub fn write(&self, buffer: &wgpu::Buffer, words: &[u32], op: &'static str) -> Result<()> {
-        let mut pending = self.pending();
-        self.submit(&mut pending);
-        self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(words));
-        self.fault.check(op)
-    }
-
-    /// Reads the first `words` words of a buffer when all commands recorded so far are done.
-    pub fn read(&self, buffer: &wgpu::Buffer, words: usize, op: &'static str) -> Result<Vec<u32>> {
-        self.fault.check(op)?;
-        if words == 0 {
-            return Ok(Vec::new());
-        }
-        let size = words as u64 * 4;
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
-        self.record(|encoder| encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size));
-        self.submit(&mut self.pending());
-        let failed = |reason: String| BackendError::Device { op, reason };
-        let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only where this call has already failed.
-            let _ = sender.send(result);
-        });
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| failed(e.to_string()))?;
-        self.fault.check(op)?;
-        receiver.recv().map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
-        let words = {
-            let range = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
-            bytemuck::cast_slice(&range).to_vec()
-        };
-        staging.unmap();
-        self.fault.check(op)?;
-        Ok(words)
     }
 }

@@ -1,25 +1,34 @@
-//! Device memory for residues, recycled by size, within a budget.
+//! Device memory for residues and keys: recycled by size, within a budget, keys leaving it for what is needed now.
 
-use super::device::Device;
-use crate::backend::{BackendError, Result};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use super::commands::View;
+use super::device::{Block, Device};
+use crate::backend::{BackendError, Buffer, Result};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Sizes are rounded up to this many bytes.
 const GRAIN: u64 = 4096;
+/// Free memory that is kept whatever is in use.
+const SLACK: u64 = 64 << 20;
 
 /// Words in a device buffer. Dropped, the buffer goes back to its pool: commands run in the order they were recorded,
 /// so whoever gets it next writes after the last one has read.
 #[derive(Debug)]
 pub struct DeviceWords {
-    buffer: wgpu::Buffer,
+    block: Block,
+    /// How many of the block's words are these.
+    words: usize,
     memory: Arc<Memory>,
 }
 
 impl DeviceWords {
-    /// The buffer.
-    pub fn buffer(&self) -> &wgpu::Buffer {
-        &self.buffer
+    /// The block.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+    /// The words, as a kernel sees them.
+    pub fn view(&self) -> View<'_> {
+        View { block: &self.block, first: 0, words: self.words }
     }
     /// The memory it came from.
     pub fn memory(&self) -> &Arc<Memory> {
@@ -29,16 +38,37 @@ impl DeviceWords {
 
 impl Drop for DeviceWords {
     fn drop(&mut self) {
-        self.memory.state().free.entry(self.buffer.size()).or_default().push(self.buffer.clone());
+        self.memory.state().put(self.block.clone());
     }
+}
+
+/// A key on the device.
+#[derive(Debug)]
+struct Resident {
+    /// Gone when the key itself is.
+    owner: Weak<()>,
+    words: Arc<DeviceWords>,
+    last_use: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    free: HashMap<u64, Vec<wgpu::Buffer>>,
+    /// By size.
+    free: BTreeMap<u64, Vec<Block>>,
+    free_bytes: u64,
     /// Bytes of all buffers there are, free or not.
     bytes: u64,
     peak: u64,
+    uploaded: u64,
+    keys_uploaded: u64,
+    evictions: u64,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    /// By the address of the key's identity, which stays taken as long as the entry is here.
+    resident: HashMap<usize, Resident>,
+    clock: u64,
 }
 
 /// All residues on one device.
@@ -47,59 +77,166 @@ pub struct Memory {
     device: Arc<Device>,
     limit: Option<u64>,
     state: Mutex<State>,
+    keys: Mutex<Keys>,
 }
 
 impl Memory {
     /// Memory of a device; at most `limit` bytes of it.
     pub fn new(device: Arc<Device>, limit: Option<u64>) -> Self {
-        Self { device, limit, state: Mutex::default() }
+        Self { device, limit, state: Mutex::default(), keys: Mutex::default() }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-    /// The most bytes there ever were.
-    pub fn peak_bytes(&self) -> u64 {
-        self.state().peak
+    /// The most bytes there may be.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+    /// Bytes of residues and keys held, and the most there ever were.
+    pub fn bytes(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.bytes, state.peak)
+    }
+    /// Bytes uploaded: residues, keys; and keys evicted.
+    pub fn moved(&self) -> [u64; 3] {
+        let state = self.state();
+        [state.uploaded, state.keys_uploaded, state.evictions]
     }
 
     /// `words` words of any content.
     pub fn take(self: &Arc<Self>, words: usize, op: &'static str) -> Result<DeviceWords> {
         let refuse = || BackendError::OutOfMemory { op, bytes: words.saturating_mul(4) };
         let bytes = u64::try_from(words).ok().and_then(|w| w.checked_mul(4)).ok_or_else(refuse)?;
-        let size = bytes.max(1).next_multiple_of(GRAIN);
-        if size > self.device.largest_binding() {
-            return Err(refuse());
+        let size = bytes.max(1).checked_next_multiple_of(GRAIN).ok_or_else(refuse)?;
+        let block = self.block(size, op).map_err(|e| match e {
+            BackendError::OutOfMemory { .. } => refuse(),
+            e => e,
+        })?;
+        Ok(DeviceWords { block, words, memory: self.clone() })
+    }
+
+    fn block(&self, size: u64, op: &'static str) -> Result<Block> {
+        let refused = || BackendError::OutOfMemory { op, bytes: size as usize };
+        if size > self.device.limits().buffer || self.limit.is_some_and(|limit| size > limit) {
+            return Err(refused());
         }
-        let mut state = self.state();
-        if let Some(buffer) = state.free.get_mut(&size).and_then(Vec::pop) {
-            return Ok(DeviceWords { buffer, memory: self.clone() });
-        }
-        if self.limit.is_some_and(|limit| state.bytes + size > limit) {
-            state.release();
-        }
-        if self.limit.is_some_and(|limit| state.bytes + size > limit) {
-            return Err(refuse());
-        }
-        let buffer = match self.device.create_buffer(size, op) {
-            Err(BackendError::OutOfMemory { .. }) => {
-                state.release();
-                self.device.create_buffer(size, op)?
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(block) = state.reuse(size) {
+                    return Ok(block);
+                }
+                let in_use = state.bytes - state.free_bytes;
+                let mut released = state.trim(SLACK.max(in_use));
+                let over = |state: &State| self.limit.is_some_and(|limit| state.bytes + size > limit);
+                if over(&state) {
+                    released |= state.trim(0);
+                }
+                if released {
+                    self.device.forget_bind_groups();
+                }
+                if !over(&state) {
+                    match self.device.create_block(size, op) {
+                        Err(BackendError::OutOfMemory { .. }) if state.trim(0) => {
+                            // What was free is given back once the commands that use it are done.
+                            drop(state);
+                            self.device.forget_bind_groups();
+                            self.device.synchronize(op)?;
+                            continue;
+                        }
+                        Err(BackendError::OutOfMemory { .. }) => {}
+                        other => {
+                            state.bytes += size;
+                            state.peak = state.peak.max(state.bytes);
+                            return other.inspect_err(|_| state.bytes -= size);
+                        }
+                    }
+                }
             }
-            other => other?,
-        };
-        state.bytes += size;
-        state.peak = state.peak.max(state.bytes);
-        Ok(DeviceWords { buffer, memory: self.clone() })
+            if !self.evict() {
+                return Err(refused());
+            }
+        }
+    }
+
+    /// Words that have just been uploaded.
+    pub fn uploaded(&self, bytes: u64) {
+        self.state().uploaded += bytes;
+    }
+
+    /// The words of a key on the device: uploaded if they are not there. `words` are those of the key's buffer.
+    pub fn key(self: &Arc<Self>, key: &Buffer, words: &[u32], op: &'static str) -> Result<Arc<DeviceWords>> {
+        let owner = key.identity();
+        let address = Arc::as_ptr(owner) as usize;
+        {
+            let mut keys = self.keys();
+            keys.clock += 1;
+            let now = keys.clock;
+            if let Some(resident) = keys.resident.get_mut(&address) {
+                resident.last_use = now;
+                return Ok(resident.words.clone());
+            }
+            keys.resident.retain(|_, r| r.owner.strong_count() > 0);
+        }
+        let copy = Arc::new(self.take(words.len(), op)?);
+        self.device.write(copy.block(), words, op)?;
+        self.state().keys_uploaded += words.len() as u64 * 4;
+        let mut keys = self.keys();
+        let last_use = keys.clock;
+        keys.resident.insert(address, Resident { owner: Arc::downgrade(owner), words: copy.clone(), last_use });
+        Ok(copy)
+    }
+
+    /// Takes the key that was used least recently off the device; false if there is none that can go.
+    fn evict(&self) -> bool {
+        let mut keys = self.keys();
+        let idle = keys.resident.iter().filter(|(_, r)| Arc::strong_count(&r.words) == 1);
+        let Some(address) = idle.min_by_key(|(_, r)| r.last_use).map(|(&address, _)| address) else { return false };
+        let gone = keys.resident.remove(&address);
+        drop(keys);
+        // The block goes to the pool, whose lock must be free.
+        drop(gone);
+        self.state().evictions += 1;
+        true
     }
 }
 
 impl State {
-    /// Gives all free buffers back to the driver (which keeps them until the commands that use them are done).
-    fn release(&mut self) {
-        for (size, buffers) in self.free.drain() {
-            self.bytes -= size * buffers.len() as u64;
+    fn put(&mut self, block: Block) {
+        self.free_bytes += block.size();
+        self.free.entry(block.size()).or_default().push(block);
+    }
+
+    /// A free block of this size or a little more.
+    fn reuse(&mut self, size: u64) -> Option<Block> {
+        let (&found, _) = self.free.range(size..=size + size / 4).next()?;
+        self.remove(found)
+    }
+
+    fn remove(&mut self, size: u64) -> Option<Block> {
+        let blocks = self.free.get_mut(&size)?;
+        let block = blocks.pop();
+        if blocks.is_empty() {
+            self.free.remove(&size);
         }
+        self.free_bytes -= block.as_ref().map_or(0, Block::size);
+        block
+    }
+
+    /// Gives free buffers back to the driver, largest first, until at most `keep` bytes are free; whether there were any.
+    fn trim(&mut self, keep: u64) -> bool {
+        let before = self.free_bytes;
+        while self.free_bytes > keep {
+            let Some(size) = self.free.last_key_value().map(|(&size, _)| size) else { break };
+            if let Some(block) = self.remove(size) {
+                self.bytes -= block.size();
+            }
+        }
+        self.free_bytes < before
     }
 }

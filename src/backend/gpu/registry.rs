@@ -1,4 +1,4 @@
-//! Every kernel of the device: one row wires its shader text, entry point, bindings, workgroup size and CPU twin.
+//! Every kernel of the device: one row wires its shader text, entry point, bindings, workgroup size and CPU twin (the function of the same arithmetic).
 //!
 //! A row is the one place where these are said: pipelines are made from it, and a test holds it against what the shader
 //! itself declares, in both forms of the wide product.
@@ -34,10 +34,10 @@ impl Wide {
     }
 }
 
-/// A shader file: `shaders/NAME.wgsl`, twin of `src/backend/cpu/NAME.rs`.
+/// A shader file: `shaders/NAME.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shader {
-    /// The name of both files.
+    /// Its name.
     pub name: &'static str,
     /// Its text without the shared part.
     text: &'static str,
@@ -53,7 +53,7 @@ impl Shader {
 /// One row.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// The entry point of the shader, and the function of the CPU twin.
+    /// The entry point of the shader.
     pub name: &'static str,
     /// The file it stands in.
     pub shader: Shader,
@@ -61,6 +61,8 @@ pub struct Row {
     pub bindings: &'static [(u32, Access)],
     /// Threads of a workgroup.
     pub workgroup: u32,
+    /// Below `src/`, the file of the same arithmetic on the CPU, and the function.
+    pub twin: &'static str,
 }
 
 /// The shared memory a portable workgroup may use, in bytes.
@@ -82,11 +84,11 @@ macro_rules! shaders {
 }
 shaders! {
     ELEMENTWISE = "elementwise", NTT = "ntt", AUTOMORPHISM = "automorphism", BASE_CONVERT = "base_convert",
-    INNER_PRODUCT = "inner_product",
+    INNER_PRODUCT = "inner_product", RESIDUES = "residues",
 }
 
 macro_rules! kernels {
-    ($($(#[$doc:meta])* $kernel:ident = $shader:ident $name:literal [$($binding:tt)*];)*) => {
+    ($($(#[$doc:meta])* $kernel:ident = $shader:ident $name:literal [$($binding:tt)*] $twin:literal;)*) => {
         /// The kernels.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kernel {
@@ -100,6 +102,7 @@ macro_rules! kernels {
                 shader: $shader,
                 bindings: &[ARGUMENTS, $(kernels!(@ $binding)),*],
                 workgroup: THREADS,
+                twin: $twin,
             } ),*];
         }
     };
@@ -107,34 +110,42 @@ macro_rules! kernels {
     (@ ($number:literal w)) => { ($number, Access::Write) };
 }
 kernels! {
-    /// `a + b` on selected polynomials.
-    Add = ELEMENTWISE "add" [(1 r) (2 r) (3 r) (4 w)];
+    /// `a + b`.
+    Add = ELEMENTWISE "add" [(1 r) (2 r) (3 r) (4 w)] "backend/cpu/elementwise.rs add";
+    /// `a += b` on selected polynomials.
+    AddAssign = ELEMENTWISE "add_assign" [(1 r) (3 r) (4 w)] "backend/cpu/elementwise.rs add";
     /// `a - b`.
-    Sub = ELEMENTWISE "sub" [(1 r) (2 r) (3 r) (4 w)];
+    Sub = ELEMENTWISE "sub" [(1 r) (2 r) (3 r) (4 w)] "backend/cpu/elementwise.rs sub";
     /// `-a`.
-    Negate = ELEMENTWISE "negate" [(1 r) (2 r) (4 w)];
-    /// `a + c` on selected polynomials.
-    AddConstant = ELEMENTWISE "add_constant" [(1 r) (2 r) (4 w)];
+    Negate = ELEMENTWISE "negate" [(1 r) (2 r) (4 w)] "backend/cpu/elementwise.rs negate";
+    /// `a += c` on selected polynomials.
+    AddConstantAssign = ELEMENTWISE "add_constant_assign" [(1 r) (4 w)] "backend/cpu/elementwise.rs add_constant";
     /// `a c`.
-    MulConstant = ELEMENTWISE "mul_constant" [(1 r) (2 r) (4 w)];
+    MulConstant = ELEMENTWISE "mul_constant" [(1 r) (2 r) (4 w)] "backend/cpu/elementwise.rs mul_constant";
     /// `a b 2^-32`.
-    MulPlain = ELEMENTWISE "mul_plain" [(1 r) (2 r) (3 r) (4 w)];
+    MulPlain = ELEMENTWISE "mul_plain" [(1 r) (2 r) (3 r) (4 w)] "backend/cpu/elementwise.rs mul_plain";
     /// Products of ciphertexts.
-    Tensor = ELEMENTWISE "tensor" [(1 r) (2 r) (3 r) (4 w)];
-    /// The tail of a division with rounding.
-    DivideTail = ELEMENTWISE "divide_tail" [(1 r) (2 r) (3 r) (4 w)];
+    Tensor = ELEMENTWISE "tensor" [(1 r) (2 r) (3 r) (4 w)] "backend/cpu/elementwise.rs tensor";
+    /// A division where nothing is dropped.
+    MultiplyKept = ELEMENTWISE "multiply_kept" [(1 r) (2 r) (4 w)] "backend/cpu/change_basis.rs multiply_kept";
     /// Up to twelve stages of the forward transform.
-    Forward = NTT "forward" [(1 r) (2 r) (3 r) (4 w)];
+    Forward = NTT "forward" [(1 r) (2 r) (3 r) (4 w)] "backend/cpu/ntt.rs forward";
     /// Up to twelve stages of the inverse transform.
-    Inverse = NTT "inverse" [(1 r) (2 r) (3 r) (4 w)];
+    Inverse = NTT "inverse" [(1 r) (2 r) (3 r) (4 w)] "backend/cpu/ntt.rs inverse";
+    /// The last stages of a forward transform and the tail of a division with rounding.
+    ForwardDivide = NTT "forward_divide" [(1 r) (2 r) (3 r) (4 w) (5 r) (6 r)] "backend/cpu/elementwise.rs divide_tail";
     /// X -> X^g; with g = 1, copies of limbs.
-    Permute = AUTOMORPHISM "permute" [(2 r) (3 w)];
+    Permute = AUTOMORPHISM "permute" [(2 r) (3 w)] "backend/cpu/automorphism.rs permute";
     /// Base conversion.
-    Convert = BASE_CONVERT "convert" [(1 r) (2 r) (3 w)];
+    Convert = BASE_CONVERT "convert" [(1 r) (2 r) (3 w)] "backend/cpu/base_convert.rs convert";
     /// Digits times a key.
-    KeyInnerProduct = INNER_PRODUCT "key_inner_product" [(1 r) (2 r) (3 r) (4 w)];
+    KeyInnerProduct = INNER_PRODUCT "key_inner_product" [(1 r) (2 r) (3 r) (4 w) (5 r) (6 r)]
+        "backend/cpu/inner_product.rs key_inner_product";
     /// Ciphertexts times plaintexts.
-    PlainInnerProduct = INNER_PRODUCT "plain_inner_product" [(1 r) (2 r) (3 r) (4 w)];
+    PlainInnerProduct = INNER_PRODUCT "plain_inner_product" [(1 r) (2 r) (3 r) (4 w)]
+        "backend/cpu/inner_product.rs plain_inner_product";
+    /// Integers to residues.
+    Reduce = RESIDUES "reduce" [(1 r) (2 r) (3 w)] "ckks/encoder/residues.rs reduce";
 }
 
 impl Kernel {

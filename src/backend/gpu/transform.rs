@@ -1,10 +1,11 @@
 //! Transforms: how their stages are cut into dispatches and rounds.
 
-use super::memory::DeviceWords;
+use super::commands::View;
+use super::polys::Window;
 use super::registry::Kernel;
 use super::{GpuBackend, word};
-use crate::backend::{Buffer, PolySelect, Result, Shape};
-use crate::math::{Basis, LimbId, NttTable};
+use crate::backend::{Buffer, Result};
+use crate::math::{Basis, BasisChange, LimbId, NttTable};
 
 /// log2 of the words of the largest tile: 16 KiB of workgroup memory.
 const LOG_TILE: u32 = 12;
@@ -13,7 +14,7 @@ const LOG_BLOCK: u32 = 8;
 /// Stages of a round in registers.
 const ROUND: u32 = 4;
 /// Where the rows of the arguments start.
-const ROWS: usize = 24;
+const ROWS: usize = 32;
 
 /// Some stages of a transform, on tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,21 +69,40 @@ pub struct Limb {
     pub factor: u32,
 }
 
-/// Polynomials of a buffer.
+/// Where a transform reads from.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    pub buffer: &'a wgpu::Buffer,
-    pub select: PolySelect,
-    /// Words of a polynomial.
-    pub size: usize,
+pub enum Source<'a> {
+    /// The place it writes to.
+    Output,
+    /// Polynomials of another buffer.
+    Other(Window<'a>),
+}
+
+/// What follows the last stage of a forward transform of u: `out = kept keep - u tail`, and for rotations more.
+#[derive(Debug)]
+pub struct Tail<'a> {
+    pub change: &'a BasisChange,
+    /// The divided polynomials.
+    pub kept: View<'a>,
+    /// Words of each.
+    pub kept_size: usize,
+    pub rotation: Option<RotationTail<'a>>,
+}
+
+/// Adds first halves and permutes.
+#[derive(Debug)]
+pub struct RotationTail<'a> {
+    /// Inverses of the Galois elements, one for each rotation.
+    pub inverses: &'a [u32],
+    /// Polynomials of a rotation: two for each shard.
+    pub polys: usize,
+    /// The ciphertexts, `[shard][2]`: their first halves are added.
+    pub added: Window<'a>,
+    /// The first polynomial's place.
+    pub first: usize,
 }
 
 impl GpuBackend {
-    /// Whether transforms take two dispatches, so that their source may be their output.
-    pub(super) fn two_passes(&self) -> bool {
-        self.tables.log_n() > LOG_TILE
-    }
-
     fn factors(&self, limb: &Limb) -> [u32; 4] {
         let table: &NttTable = self.tables.ntt(limb.id);
         let m = table.modulus();
@@ -91,67 +111,122 @@ impl GpuBackend {
         [c, m.shoup(c), difference, m.shoup(difference)]
     }
 
-    /// Transforms limbs of the source's polynomials to `out`, `size` words a polynomial. With two passes `middle` holds the
-    /// words between them, and the source may be `out`.
+    /// The arguments of a pass before its rows.
+    fn pass_arguments(pass: &Pass, inverse: bool, ends: bool, source: Source<'_>, size: usize) -> Vec<u32> {
+        let mut rounds = pass.rounds();
+        if inverse {
+            rounds.reverse();
+        }
+        let mut args = vec![pass.log_n, pass.log_tile, pass.log_row, pass.log_between];
+        let (first, stride, in_place) = match source {
+            Source::Output => (0, 0, true),
+            Source::Other(window) => (window.first, window.stride, false),
+        };
+        args.extend([first, stride, size, rounds.len()].map(word));
+        args.extend(rounds.iter().flat_map(|&[stride, stage, out]| [stride, stage, out, 0]));
+        args.resize(20, 0);
+        args.extend([u32::from(ends), u32::from(in_place)]);
+        args.resize(ROWS, 0);
+        args
+    }
+
+    /// Transforms limbs of `count` polynomials to `out`, `size` words a polynomial.
     pub(super) fn transform(
         &self,
         inverse: bool,
         source: Source<'_>,
         limbs: &[Limb],
-        middle: &DeviceWords,
-        (out, size): (&DeviceWords, usize),
+        (out, size): (View<'_>, usize),
+        count: usize,
     ) -> Result<()> {
         let mut passes = Pass::of(self.tables.log_n());
         if inverse {
             passes.reverse();
         }
-        let n = self.tables.degree();
-        let count = passes.len();
+        let last = passes.len() - 1;
         for (i, pass) in passes.iter().enumerate() {
-            let last = i + 1 == count;
-            let mut rounds = pass.rounds();
-            if inverse {
-                rounds.reverse();
-            }
-            let (buffer, select, from_size) = if i == 0 {
-                (source.buffer, source.select, source.size)
-            } else {
-                (middle.buffer(), PolySelect { first: 0, stride: 1, count: source.select.count }, size)
-            };
-            let mut args = vec![pass.log_n, pass.log_tile, pass.log_row, pass.log_between];
-            args.extend([select.first * from_size, select.stride * from_size, size, rounds.len()].map(word));
-            args.extend(rounds.iter().flat_map(|&[stride, stage, out]| [stride, stage, out, 0]));
-            args.resize(20, 0);
-            args.push(u32::from(last));
-            args.resize(ROWS, 0);
-            for limb in limbs {
-                args.extend([if i == 0 { limb.from } else { limb.to }, limb.to, limb.id.index()].map(word));
-                args.extend(self.factors(limb));
-                args.push(0);
-            }
-            let to = if last { out } else { middle };
-            let kernel = if inverse { Kernel::Inverse } else { Kernel::Forward };
-            let buffers = [&self.moduli, &self.twiddles[usize::from(inverse)], buffer, to.buffer()];
-            self.device.dispatch(kernel, &args, &buffers, [n >> pass.log_tile, limbs.len(), select.count])?;
+            let source = if i == 0 { source } else { Source::Output };
+            self.pass(pass, (inverse, i == last), source, limbs, (out, size), count)?;
         }
         Ok(())
     }
 
-    /// Transforms all limbs of a buffer.
-    pub(super) fn transform_in_place(&self, data: &mut Buffer, basis: &Basis, inverse: bool, op: &'static str) -> Result<()> {
-        self.host.check_basis(data.shape(), basis, op)?;
-        let shape: Shape = data.shape();
-        let limbs: Vec<_> = basis.limbs().iter().enumerate().map(|(l, &id)| Limb { from: l, to: l, id, factor: 1 }).collect();
-        let buffer = self.read(data, op)?;
-        let source = Source { buffer, select: PolySelect::all(shape), size: shape.poly_words() };
-        let out = self.take(shape, op)?;
-        if self.two_passes() {
-            let middle = self.take(shape, op)?;
-            self.transform(inverse, source, &limbs, &middle, (&out, shape.poly_words()))?;
-        } else {
-            self.transform(inverse, source, &limbs, &out, (&out, shape.poly_words()))?;
+    fn pass(
+        &self,
+        pass: &Pass,
+        (inverse, ends): (bool, bool),
+        source: Source<'_>,
+        limbs: &[Limb],
+        (out, size): (View<'_>, usize),
+        count: usize,
+    ) -> Result<()> {
+        let mut args = Self::pass_arguments(pass, inverse, ends, source, size);
+        for limb in limbs {
+            args.extend([limb.from, limb.to, limb.id.index()].map(word));
+            args.extend(self.factors(limb));
+            args.push(0);
         }
-        self.replace(data, out);
+        let from = match source {
+            // Bound and not read.
+            Source::Output => self.moduli(),
+            Source::Other(window) => window.view,
+        };
+        let kernel = if inverse { Kernel::Inverse } else { Kernel::Forward };
+        let views = [self.moduli(), View::all(&self.twiddles[usize::from(inverse)]), from, out];
+        let grid = [self.tables.degree() >> pass.log_tile, limbs.len(), count];
+        self.device.dispatch(kernel, &args, &views, grid)
+    }
+
+    /// The forward transform of `count` polynomials u over the target of a division, in place but for its end, which writes what
+    /// becomes of them to `out`.
+    pub(super) fn transform_divide(
+        &self,
+        (u, size): (View<'_>, usize),
+        tail: &Tail<'_>,
+        out: Window<'_>,
+        count: usize,
+    ) -> Result<()> {
+        let change = tail.change;
+        let passes = Pass::of(self.tables.log_n());
+        let Some((last, before)) = passes.split_last() else { return Ok(()) };
+        let limbs: Vec<_> =
+            change.target.limbs().iter().enumerate().map(|(j, &id)| Limb { from: j, to: j, id, factor: 1 }).collect();
+        for pass in before {
+            self.pass(pass, (false, false), Source::Output, &limbs, (u, size), count)?;
+        }
+        let source = Source::Other(Window { view: u, first: 0, stride: size });
+        let mut args = Self::pass_arguments(last, false, true, source, out.stride);
+        args[22] = word(tail.kept_size);
+        args[27] = word(out.first);
+        for limb in &limbs {
+            let j = limb.to;
+            let position = change.source_position[j].map_or(0, |p| p + 1);
+            args.extend([word(limb.from), word(j), word(limb.id.index()), word(position)]);
+            args.extend([change.keep[j], change.keep_shoup[j], change.tail[j], change.tail_shoup[j]]);
+        }
+        let mut added = self.moduli();
+        if let Some(rotation) = &tail.rotation {
+            args[23] = word(rotation.polys);
+            args[24] = word(args.len());
+            args[25] = word(rotation.added.stride);
+            args[26] = word(rotation.first);
+            args[28] = word(rotation.added.first);
+            args.extend(rotation.inverses);
+            added = rotation.added.view;
+        }
+        let views = [self.moduli(), View::all(&self.twiddles[0]), u, out.view, tail.kept, added];
+        self.device.dispatch(Kernel::ForwardDivide, &args, &views, [self.tables.degree() >> last.log_tile, limbs.len(), count])
+    }
+
+    /// Transforms all limbs of a buffer in place.
+    pub(super) fn transform_in_place(&self, data: &Buffer, basis: &Basis, inverse: bool, op: &'static str) -> Result<()> {
+        self.host.check_basis(data.shape(), basis, op)?;
+        let limbs: Vec<_> = basis.limbs().iter().enumerate().map(|(l, &id)| Limb { from: l, to: l, id, factor: 1 }).collect();
+        let polys = self.polys(data, op)?;
+        for range in self.batches(polys.count, &[polys.size], 1, op)? {
+            let view = polys.window(range.start, range.len()).view;
+            self.transform(inverse, Source::Output, &limbs, (view, polys.size), range.len())?;
+        }
         Ok(())
     }
 }

@@ -1,0 +1,276 @@
+//! The contract, call by call: checks, then the kernels of the other files.
+
+use super::*;
+use rayon::prelude::*;
+
+impl Backend for GpuBackend {
+    fn name(&self) -> &'static str {
+        match self.device.wide() {
+            Wide::U64 => "gpu-u64",
+            Wide::U32 => "gpu-u32",
+        }
+    }
+    fn tables(&self) -> &Arc<RnsTables> {
+        &self.tables
+    }
+
+    fn alloc(&self, shape: Shape) -> Result<Buffer> {
+        let words = self.take(shape, "alloc")?;
+        self.device.clear(words.block());
+        Ok(self.made(shape, words))
+    }
+
+    /// In host memory, whence it is uploaded when it is used.
+    fn alloc_key(&self, shape: Shape) -> Result<Buffer> {
+        self.host.alloc(shape)
+    }
+
+    fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer> {
+        check::words(shape, words.len(), "upload")?;
+        let out = self.take(shape, "upload")?;
+        self.device.write(out.block(), words, "upload")?;
+        self.memory.uploaded(4 * words.len() as u64);
+        Ok(self.made(shape, out))
+    }
+
+    fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
+        let shape = Shape::new(polys, basis.len(), self.tables.degree());
+        self.host.check_basis(shape, basis, "upload_ntt")?;
+        let mut buffer = if self.device.live.is_some() {
+            let mut words = vec![0u32; shape.words()];
+            let limbs = basis.len().max(1);
+            words.par_chunks_mut(shape.degree).enumerate().for_each(|(i, limb)| fill(i / limbs, i % limbs, limb));
+            self.upload(shape, &words)?
+        } else {
+            self.memory.uploaded(shape.bytes() as u64);
+            self.made(shape, self.take(shape, "upload_ntt")?)
+        };
+        self.ntt_forward(&mut buffer, basis)?;
+        Ok(buffer)
+    }
+
+    fn download(&self, buffer: &Buffer) -> Result<Vec<u32>> {
+        if let Storage::Host(_) = buffer.storage() {
+            return self.host.download(buffer);
+        }
+        self.device.read(self.read(buffer, "download")?.block(), buffer.shape().words(), "download")
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.device.synchronize("synchronize")
+    }
+
+    fn duplicate(&self, buffer: &Buffer) -> Result<Buffer> {
+        self.select(buffer, PolySelect::all(buffer.shape()))
+    }
+
+    fn select(&self, src: &Buffer, select: PolySelect) -> Result<Buffer> {
+        let op = "select";
+        if let Storage::Host(_) = src.storage() {
+            return self.host.select(src, select);
+        }
+        check::select(src.shape(), select, op)?;
+        let from = self.polys(src, op)?;
+        let shape = Shape { polys: select.count, ..src.shape() };
+        let out = self.take(shape, op)?;
+        if select.stride == 1 {
+            self.device.copy((from.block, select.first * from.size), (out.block(), 0), shape.words());
+            return Ok(self.made(shape, out));
+        }
+        let to = Polys::new(&out, shape);
+        let limbs: Vec<_> = (0..shape.limbs).map(|l| [l, l]).collect();
+        for range in self.batches(select.count, &[from.size * select.stride.max(1), to.size], 1, op)? {
+            let window = to.window(range.start, range.len());
+            self.permute(from.select(polys::part(select, &range)), (window.view, to.size), 1, &limbs, range.len())?;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    fn concat(&self, parts: &[&Buffer]) -> Result<Buffer> {
+        let first = parts.first().map_or(Shape::new(0, 0, self.tables.degree()), |b| b.shape());
+        let mut polys = 0;
+        for part in parts {
+            check::same(Shape { polys: part.shape().polys, ..first }, part.shape(), "concat")?;
+            polys += part.shape().polys;
+        }
+        let shape = Shape { polys, ..first };
+        let out = self.take(shape, "concat")?;
+        let mut at = 0;
+        for part in parts {
+            let words = part.shape().words();
+            self.device.copy((self.read(part, "concat")?.block(), 0), (out.block(), at), words);
+            at += words;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    fn ntt_forward(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
+        self.transform_in_place(data, basis, false, "ntt_forward")
+    }
+    fn ntt_inverse(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
+        self.transform_in_place(data, basis, true, "ntt_inverse")
+    }
+
+    fn add(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
+        self.host.check_basis(a.shape(), basis, "add")?;
+        check::same(a.shape(), b.shape(), "add")?;
+        self.map(Kernel::Add, &[a, b], &[], basis)
+    }
+    fn add_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()> {
+        let op = "add_assign";
+        self.host.check_basis(a.shape(), basis, op)?;
+        check::same(a.shape(), b.shape(), op)?;
+        self.add_in_place(a, PolySelect::all(a.shape()), (&[], Some(b)), basis, op)
+    }
+    fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
+        self.host.check_basis(a.shape(), basis, "sub")?;
+        check::same(a.shape(), b.shape(), "sub")?;
+        self.map(Kernel::Sub, &[a, b], &[], basis)
+    }
+    fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer> {
+        self.host.check_basis(a.shape(), basis, "negate")?;
+        self.map(Kernel::Negate, &[a], &[], basis)
+    }
+    fn mul_constant(&self, a: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer> {
+        self.host.check_basis(a.shape(), basis, "mul_constant")?;
+        self.host.check_constants(constants, basis, "mul_constant")?;
+        self.map(Kernel::MulConstant, &[a], constants, basis)
+    }
+    fn add_constant_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[u32], basis: &Basis) -> Result<()> {
+        let op = "add_constant_assign";
+        self.host.check_basis(a.shape(), basis, op)?;
+        self.host.check_constants(constants, basis, op)?;
+        check::select(a.shape(), select, op)?;
+        self.add_in_place(a, select, (constants, None), basis, op)
+    }
+    fn add_plain_assign(&self, a: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()> {
+        let op = "add_plain_assign";
+        self.host.check_basis(a.shape(), basis, op)?;
+        self.host.check_plain(plain.shape(), basis, select.count, op)?;
+        check::select(a.shape(), select, op)?;
+        self.add_in_place(a, select, (&[], Some(plain)), basis, op)
+    }
+    fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
+        let op = "mul_plain";
+        self.host.check_basis(a.shape(), basis, op)?;
+        check::even(a.shape(), op)?;
+        self.host.check_plain(plain.shape(), basis, a.shape().polys, op)?;
+        self.multiply_plain(a, plain, basis, op)
+    }
+    fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
+        let op = "tensor";
+        self.host.check_basis(a.shape(), basis, op)?;
+        check::same(a.shape(), b.shape(), op)?;
+        check::even(a.shape(), op)?;
+        self.tensor_shards(a, b, basis, op)
+    }
+
+    fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
+        let op = "plain_inner_product";
+        self.host.check_basis(ct.shape(), basis, op)?;
+        check::even(ct.shape(), op)?;
+        self.host.check_basis(plain.shape(), basis, op)?;
+        check::terms(terms, ct.shape().polys / 2, plain.shape().polys, op)?;
+        let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
+        let (x, y) = (self.polys(ct, op)?, self.polys(plain, op)?);
+        let out = self.take(shape, op)?;
+        self.plain_product(x, y, terms, basis, (&out, false))?;
+        Ok(self.made(shape, out))
+    }
+
+    /// Coefficients that fit are sent as they are, once instead of once for each limb, and reduced on the device.
+    fn encoded_inner_product(
+        &self,
+        ct: &Buffer,
+        plains: usize,
+        source: &dyn PlainSource,
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+    ) -> Result<Buffer> {
+        let op = "encoded_inner_product";
+        let half = self.tables.degree() / 2;
+        let fits = |c: &Coefficients<'_>| (c.stored == half || c.stored == 2 * half) && c.values.len() == plains * c.stored;
+        let Some(coefficients) = source.coefficients().filter(fits) else {
+            let plain = self.upload_ntt(plains, basis, &|plain, limb, words| source.residues(plain, limb, words))?;
+            return self.plain_inner_product(ct, &plain, terms, basis);
+        };
+        self.host.check_basis(ct.shape(), basis, op)?;
+        check::even(ct.shape(), op)?;
+        check::terms(terms, ct.shape().polys / 2, plains, op)?;
+        let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
+        let out = self.take(shape, op)?;
+        self.coefficient_product(self.polys(ct, op)?, (plains, coefficients), terms, basis, &out)?;
+        Ok(self.made(shape, out))
+    }
+
+    fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer> {
+        let op = "automorphism";
+        let shape = src.shape();
+        self.host.check_basis(shape, basis, op)?;
+        self.check_galois(galois)?;
+        let limbs: Vec<_> = (0..shape.limbs).map(|l| [l, l]).collect();
+        let from = self.polys(src, op)?;
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        for range in self.batches(shape.polys, &[to.size], 1, op)? {
+            let window = to.window(range.start, range.len());
+            self.permute(from.window(range.start, range.len()), (window.view, to.size), galois, &limbs, range.len())?;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer> {
+        let op = "base_convert";
+        let shape = src.shape();
+        self.host.check_basis(shape, &conversion.from, op)?;
+        self.host.check_conversion(conversion, op)?;
+        let scaled = self.map(Kernel::MulConstant, &[src], &conversion.inv_hat, &conversion.from)?;
+        let scaled = self.polys(&scaled, op)?;
+        let out_shape = Shape { limbs: conversion.to.len(), ..shape };
+        let out = self.take(out_shape, op)?;
+        let to = Polys::new(&out, out_shape);
+        let targets: Vec<_> = (0..conversion.to.len()).collect();
+        let job = convert::Job { conversion, first: 0, targets: &targets };
+        for range in self.batches(shape.polys, &[scaled.size, to.size], 1, op)? {
+            let [from, to] = [scaled, to].map(|p| (p.window(range.start, range.len()).view, p.size));
+            self.convert(&[job], from, to, range.len())?;
+        }
+        Ok(self.made(out_shape, out))
+    }
+
+    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer> {
+        let op = "mod_up";
+        self.host.check_basis(src.shape(), &plan.window, op)?;
+        check::select(src.shape(), select, op)?;
+        let layout: DigitLayout = self.host.check_plan(plan, op)?;
+        self.mod_up_words(self.polys(src, op)?, select, plan, &layout)
+    }
+
+    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+        let op = "key_inner_product";
+        self.host.check_basis(digits.shape(), &plan.extended, op)?;
+        let shards = self.host.check_key(digits.shape(), key.shape(), plan, op)?;
+        let shape = Shape { polys: 2 * shards, ..digits.shape() };
+        self.products(self.polys(digits, op)?, key, None, plan, shape, op)
+    }
+
+    fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer> {
+        let op = "change_basis";
+        self.host.check_basis(src.shape(), &change.source, op)?;
+        let positions = self.host.check_change(change, op)?;
+        self.change_basis_words(self.polys(src, op)?, src.shape().limbs, change, &positions)
+    }
+
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+        self.rotate_all(ct, digits, rotations, plan)
+    }
+    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        self.rotate_lifted(digits, lifted, rotation, plan)
+    }
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        self.rotate_shards(ct, rotation, plan)
+    }
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+        self.switch(src, select, (key, None), plan, "key_switch")
+    }
+}

@@ -1,0 +1,149 @@
+//! Word-by-word kernels.
+
+use super::memory::DeviceWords;
+use super::polys::{Polys, part};
+use super::registry::{Kernel, THREADS};
+use super::{GpuBackend, word};
+use crate::backend::{Buffer, PolySelect, Result, Shape};
+use crate::math::{Basis, BasisChange};
+
+/// Where the rows of the arguments start.
+const ROWS: usize = 8;
+
+impl GpuBackend {
+    fn grid(&self, limbs: usize, z: usize) -> [usize; 3] {
+        [self.tables.degree().div_ceil(THREADS as usize), limbs, z]
+    }
+
+    /// Arguments: one constant a limb; four numbers that the kernel names.
+    fn limb_arguments(&self, basis: &Basis, constants: &[u32], numbers: [usize; 4]) -> Vec<u32> {
+        let mut args = vec![word(self.tables.degree()), word(basis.len())];
+        args.extend(numbers.map(word));
+        args.resize(ROWS, 0);
+        for (i, &l) in basis.limbs().iter().enumerate() {
+            let c = constants.get(i).copied().unwrap_or(0);
+            args.extend([u32::from(l.0), c, self.tables.modulus(l).shoup(c), 0]);
+        }
+        args
+    }
+
+    /// A kernel from one or two buffers of a shape to a new one, polynomial by polynomial.
+    pub(super) fn map(&self, kernel: Kernel, inputs: &[&Buffer], constants: &[u32], basis: &Basis) -> Result<Buffer> {
+        let op = kernel.row().name;
+        let shape = inputs[0].shape();
+        let inputs = inputs.iter().map(|b| self.polys(b, op)).collect::<Result<Vec<_>>>()?;
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        let args = self.limb_arguments(basis, constants, [0; 4]);
+        for range in self.batches(shape.polys, &[shape.poly_words()], 1, op)? {
+            let views = inputs.iter().chain([&to]).map(|p| p.window(range.start, range.len()).view);
+            let views: Vec<_> = std::iter::once(self.moduli()).chain(views).collect();
+            self.device.dispatch(kernel, &args, &views, self.grid(shape.limbs, range.len()))?;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    /// Changes the selected polynomials of a buffer in place: adds constants, or the polynomials of `plain` in turn.
+    pub(super) fn add_in_place(
+        &self,
+        a: &Buffer,
+        select: PolySelect,
+        (constants, plain): (&[u32], Option<&Buffer>),
+        basis: &Basis,
+        op: &'static str,
+    ) -> Result<()> {
+        let to = self.polys(a, op)?;
+        let plain = plain.map(|p| self.polys(p, op)).transpose()?;
+        // Few plaintexts serve all polynomials in turn and are bound whole; else each has its own.
+        let turns = plain.is_some_and(|p| p.count < select.count);
+        for range in self.batches(select.count, &[to.size * select.stride.max(1), to.size], 1, op)? {
+            let window = to.select(part(select, &range));
+            let grid = self.grid(basis.len(), range.len());
+            let numbers = |polys: usize, first: usize| [window.first, window.stride, polys, first];
+            match &plain {
+                None => {
+                    let args = self.limb_arguments(basis, constants, numbers(0, 0));
+                    self.device.dispatch(Kernel::AddConstantAssign, &args, &[self.moduli(), window.view], grid)?;
+                }
+                Some(plain) => {
+                    let (b, first) = if turns {
+                        (plain.window(0, plain.count), range.start)
+                    } else {
+                        (plain.window(range.start, range.len()), 0)
+                    };
+                    let polys = if turns { plain.count } else { range.len() };
+                    let args = self.limb_arguments(basis, &[], numbers(polys, first));
+                    self.device.dispatch(Kernel::AddAssign, &args, &[self.moduli(), b.view, window.view], grid)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shards times plaintexts.
+    pub(super) fn multiply_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis, op: &'static str) -> Result<Buffer> {
+        let shape = a.shape();
+        let (from, plain) = (self.polys(a, op)?, self.polys(plain, op)?);
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        let turns = plain.count < shape.polys / 2;
+        for range in self.batches(shape.polys / 2, &[2 * shape.poly_words()], 2, op)? {
+            let (first, count) = (2 * range.start, 2 * range.len());
+            let (b, base) =
+                if turns { (plain.window(0, plain.count), first) } else { (plain.window(range.start, range.len()), 0) };
+            let polys = if turns { plain.count } else { range.len() };
+            let args = self.limb_arguments(basis, &[], [0, 0, polys, base]);
+            let views = [self.moduli(), from.window(first, count).view, b.view, to.window(first, count).view];
+            self.device.dispatch(Kernel::MulPlain, &args, &views, self.grid(shape.limbs, count))?;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    /// Products of ciphertexts.
+    pub(super) fn tensor_shards(&self, a: &Buffer, b: &Buffer, basis: &Basis, op: &'static str) -> Result<Buffer> {
+        let shards = a.shape().polys / 2;
+        let shape = Shape { polys: 3 * shards, ..a.shape() };
+        let (a, b) = (self.polys(a, op)?, self.polys(b, op)?);
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        let args = self.limb_arguments(basis, &[], [0; 4]);
+        for range in self.batches(shards, &[2 * a.size, 3 * a.size], 1, op)? {
+            let (first, count) = (range.start, range.len());
+            let views = [
+                self.moduli(),
+                a.window(2 * first, 2 * count).view,
+                b.window(2 * first, 2 * count).view,
+                to.window(3 * first, 3 * count).view,
+            ];
+            self.device.dispatch(Kernel::Tensor, &args, &views, self.grid(shape.limbs, count))?;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    /// A division where nothing is dropped.
+    pub(super) fn multiply_kept(
+        &self,
+        src: Polys<'_>,
+        limbs: usize,
+        change: &BasisChange,
+        out_shape: Shape,
+    ) -> Result<DeviceWords> {
+        let op = Kernel::MultiplyKept.row().name;
+        let out = self.take(out_shape, op)?;
+        let to = Polys::new(&out, out_shape);
+        let mut args = self.limb_arguments(&change.target, &change.keep, [limbs, 0, 0, 0]);
+        for (row, position) in args[ROWS..].as_chunks_mut::<4>().0.iter_mut().zip(&change.source_position) {
+            row[3] = word(position.map_or(0, |p| p + 1));
+        }
+        for range in self.batches(out_shape.polys, &[src.size, to.size], 1, op)? {
+            let [from, to] = [src, to].map(|p| p.window(range.start, range.len()).view);
+            self.device.dispatch(
+                Kernel::MultiplyKept,
+                &args,
+                &[self.moduli(), from, to],
+                self.grid(out_shape.limbs, range.len()),
+            )?;
+        }
+        Ok(out)
+    }
+}

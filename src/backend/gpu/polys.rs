@@ -1,0 +1,87 @@
+//! Polynomials in device memory, and how many of them a kernel takes at once.
+
+use super::GpuBackend;
+use super::commands::{ALIGN, View};
+use super::device::Block;
+use super::memory::DeviceWords;
+use crate::backend::{BackendError, PolySelect, Result, Shape};
+use std::ops::Range;
+
+/// Polynomials of equal size, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Polys<'a> {
+    pub block: &'a Block,
+    /// Words of each.
+    pub size: usize,
+    /// How many.
+    pub count: usize,
+}
+
+/// What a kernel is given of some polynomials: a view, and in it the first word.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<'a> {
+    pub view: View<'a>,
+    pub first: usize,
+    /// Words from one polynomial to the next.
+    pub stride: usize,
+}
+
+impl<'a> Polys<'a> {
+    /// The polynomials of a shape.
+    pub fn new(words: &'a DeviceWords, shape: Shape) -> Self {
+        Self { block: words.block(), size: shape.poly_words(), count: shape.polys }
+    }
+
+    /// `count` polynomials from `first` on.
+    pub fn window(&self, first: usize, count: usize) -> Window<'a> {
+        self.select(PolySelect { first, stride: 1, count })
+    }
+
+    /// Some of the polynomials. What is bound starts on a boundary, a little before the first word where it must.
+    pub fn select(&self, select: PolySelect) -> Window<'a> {
+        let start = select.first * self.size;
+        let bound = start / ALIGN * ALIGN;
+        let end = (select.first + select.count.saturating_sub(1) * select.stride + 1).min(self.count) * self.size;
+        let view = View { block: self.block, first: bound, words: end.saturating_sub(bound).max(1) };
+        Window { view, first: start - bound, stride: select.stride * self.size }
+    }
+}
+
+/// A part of a selection.
+pub fn part(select: PolySelect, range: &Range<usize>) -> PolySelect {
+    PolySelect { first: select.first + range.start * select.stride, stride: select.stride, count: range.len() }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+impl GpuBackend {
+    /// Words that one operand of a dispatch may have.
+    pub(super) fn bound_words(&self) -> usize {
+        usize::try_from(self.device.limits().binding / 4).unwrap_or(usize::MAX)
+    }
+
+    /// `units` cut into ranges that one dispatch each can take, where operands have `sizes` words a unit and the grid `polys`
+    /// workgroups a unit. Ranges but the last are multiples of so many units that each operand's part starts on a boundary.
+    /// With a memory limit, parts are small beside it.
+    pub(super) fn batches(&self, units: usize, sizes: &[usize], polys: usize, op: &'static str) -> Result<Vec<Range<usize>>> {
+        let largest = sizes.iter().copied().max().unwrap_or(0).max(1);
+        let groups = self.device.limits().groups / polys.max(1);
+        let room = self.memory.limit().map_or(usize::MAX, |limit| usize::try_from(limit / 32).unwrap_or(usize::MAX));
+        let fits = (self.bound_words() / largest).min(groups);
+        if fits == 0 {
+            return Err(BackendError::OutOfMemory { op, bytes: largest.saturating_mul(4) });
+        }
+        let count = fits.min((room / largest).max(1));
+        if count >= units {
+            return Ok(std::iter::once(0..units).filter(|r| !r.is_empty()).collect());
+        }
+        let step = sizes.iter().map(|&size| ALIGN / gcd(ALIGN, size)).max().unwrap_or(1);
+        let count = (count / step * step).max(step);
+        if count > fits {
+            return Err(BackendError::OutOfMemory { op, bytes: largest.saturating_mul(4 * step) });
+        }
+        Ok((0..units).step_by(count).map(|first| first..units.min(first + count)).collect())
+    }
+}

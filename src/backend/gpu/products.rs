@@ -1,0 +1,220 @@
+//! Sums of products: digits with a key, ciphertexts with plaintexts.
+
+use super::commands::View;
+use super::memory::DeviceWords;
+use super::polys::{Polys, Window};
+use super::registry::{Kernel, THREADS};
+use super::transform::{Limb, Source};
+use super::{GpuBackend, word};
+use crate::backend::check::DigitLayout;
+use crate::backend::{BackendError, Buffer, Coefficients, GadgetPlan, PlainTerm, Result, Shape};
+use crate::math::Basis;
+use std::ops::Range;
+
+/// Where the rows of the arguments start.
+const ROWS: usize = 16;
+
+/// What a product with a key is made of, and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyProduct<'a> {
+    pub plan: &'a GadgetPlan,
+    /// `[shard][digit][extended limb]`.
+    pub digits: View<'a>,
+    /// Where a digit's own limbs are instead: `[shard]` polynomials over the window, and where the digits stand.
+    pub own: Option<(Window<'a>, &'a DigitLayout)>,
+    /// The inverse of a Galois element that the sums are permuted by, and what is added to the first halves, `[shard]`.
+    pub rotation: Option<(u32, Window<'a>)>,
+    pub shards: usize,
+}
+
+impl GpuBackend {
+    fn tiles(&self) -> usize {
+        self.tables.degree().div_ceil(THREADS as usize)
+    }
+
+    /// One dispatch, or one for each part of a key that cannot be bound whole.
+    pub(super) fn key_product(&self, product: &KeyProduct<'_>, key: &Buffer, out: Window<'_>) -> Result<()> {
+        let op = Kernel::KeyInnerProduct.row().name;
+        let words = self.key(key, op)?;
+        let KeyProduct { plan, digits, own, rotation, shards } = *product;
+        let key_shape = key.shape();
+        let (limbs, count) = (plan.extended.len(), plan.digits.len());
+        let mut args = vec![self.tables.log_n(), word(limbs), word(key_shape.limbs), 0, 0, word(count)];
+        args.resize(ROWS, 0);
+        args[11] = rotation.map_or(1, |(inverse, _)| inverse);
+        args[13] = word(out.first);
+        let (mut own_view, mut added_view) = (self.moduli(), self.moduli());
+        if let Some((window, _)) = own {
+            args[8] = 1;
+            args[9] = word(window.first);
+            args[10] = word(window.stride);
+            own_view = window.view;
+        }
+        if let Some((_, window)) = rotation {
+            args[12] = word(window.stride);
+            args[14] = word(window.first);
+            added_view = window.view;
+        }
+        for (l, (id, &key_limb)) in plan.extended.limbs().iter().zip(&plan.key_limbs).enumerate() {
+            let owner = own.and_then(|(_, layout)| (0..count).find_map(|k| layout.own_at(k, l).map(|from| [k + 1, from])));
+            args.extend([u32::from(id.0), word(key_limb)]);
+            args.extend(owner.unwrap_or([0, 0]).map(word));
+        }
+        args.extend(plan.key_digits.iter().map(|&k| word(k)));
+        let parts = self.key_parts(plan, key_shape)?;
+        let pairs = Polys { block: words.block(), size: 2 * key_shape.poly_words(), count: key_shape.polys / 2 };
+        for (digit, (part, bound)) in parts.iter().enumerate() {
+            let window = pairs.window(bound.start, bound.len());
+            args[3] = word(part.start);
+            args[4] = word(part.end);
+            args[6] = u32::from(digit > 0);
+            args[7] = word(bound.start);
+            if digit > 0 {
+                // It has been added by the first part.
+                args[12] = 0;
+            }
+            let views = [self.moduli(), digits, window.view, out.view, own_view, added_view];
+            self.device.dispatch(Kernel::KeyInnerProduct, &args, &views, [shards, self.tiles(), limbs])?;
+        }
+        Ok(())
+    }
+
+    /// Ranges of the digits, and with each the digits of the key that are bound for it.
+    fn key_parts(&self, plan: &GadgetPlan, key: Shape) -> Result<Vec<(Range<usize>, Range<usize>)>> {
+        let size = 2 * key.poly_words();
+        let most = self.bound_words() / size.max(1);
+        if key.polys / 2 <= most {
+            return Ok(vec![(0..plan.digits.len(), 0..key.polys / 2)]);
+        }
+        if most == 0 {
+            return Err(BackendError::OutOfMemory { op: Kernel::KeyInnerProduct.row().name, bytes: 4 * size });
+        }
+        let mut parts: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+        for (k, &number) in plan.key_digits.iter().enumerate() {
+            if let Some((digits, bound)) = parts.last_mut() {
+                let joined = bound.start.min(number)..bound.end.max(number + 1);
+                if joined.len() <= most {
+                    *bound = joined;
+                    digits.end = k + 1;
+                    continue;
+                }
+            }
+            parts.push((k..k + 1, number..number + 1));
+        }
+        Ok(parts)
+    }
+
+    /// Ciphertexts times plaintexts on checked arguments: one dispatch, or one for each part of the ciphertexts, the plaintexts
+    /// and the outputs where they cannot be bound whole.
+    pub(super) fn plain_product(
+        &self,
+        ct: Polys<'_>,
+        plain: Polys<'_>,
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+        (out, add): (&DeviceWords, bool),
+    ) -> Result<()> {
+        let op = Kernel::PlainInnerProduct.row().name;
+        let pairs = |p: Polys<'_>| 2 * p.size;
+        let outputs = Polys { block: out.block(), size: ct.size, count: 2 * terms.len() };
+        let shards = self.batches(ct.count / 2, &[pairs(ct)], 1, op)?;
+        let plains = self.batches(plain.count, &[plain.size], 1, op)?;
+        for to in self.batches(terms.len(), &[pairs(ct)], 1, op)? {
+            let mut add = add;
+            let whole = shards.len() == 1 && plains.len() == 1;
+            for from in &shards {
+                for factors in &plains {
+                    let here = |t: &&PlainTerm| from.contains(&t.source) && factors.contains(&t.plain);
+                    let lists: Vec<Vec<PlainTerm>> = terms[to.clone()]
+                        .iter()
+                        .map(|terms| {
+                            let near =
+                                |t: &PlainTerm| PlainTerm { plain: t.plain - factors.start, source: t.source - from.start };
+                            terms.iter().filter(here).map(near).collect()
+                        })
+                        .collect();
+                    if !whole && lists.iter().all(Vec::is_empty) {
+                        continue;
+                    }
+                    let views = [
+                        self.moduli(),
+                        ct.window(2 * from.start, 2 * from.len()).view,
+                        plain.window(factors.start, factors.len()).view,
+                        outputs.window(2 * to.start, 2 * to.len()).view,
+                    ];
+                    self.plain_dispatch(&lists, add, basis, &views)?;
+                    add = true;
+                }
+            }
+            if !add {
+                // No term at all: zeros.
+                let views = [self.moduli(), self.moduli(), self.moduli(), outputs.window(2 * to.start, 2 * to.len()).view];
+                self.plain_dispatch(&vec![Vec::new(); to.len()], false, basis, &views)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn plain_dispatch(&self, terms: &[Vec<PlainTerm>], add: bool, basis: &Basis, views: &[View<'_>]) -> Result<()> {
+        let mut args = vec![word(self.tables.degree()), word(basis.len()), word(terms.len()), u32::from(add)];
+        args.resize(ROWS, 0);
+        args.extend(basis.limbs().iter().map(|l| u32::from(l.0)));
+        let mut first = 0;
+        for terms in terms {
+            args.extend([word(first), word(terms.len())]);
+            first += terms.len();
+        }
+        args.extend(terms.iter().flatten().flat_map(|t| [word(t.plain), word(t.source)]));
+        self.device.dispatch(Kernel::PlainInnerProduct, &args, views, [terms.len(), self.tiles(), basis.len()])
+    }
+
+    /// Sums of products with plaintexts that are sent as integers, reduced and transformed on the device, and forgotten.
+    pub(super) fn coefficient_product(
+        &self,
+        ct: Polys<'_>,
+        (plains, coefficients): (usize, Coefficients<'_>),
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+        out: &DeviceWords,
+    ) -> Result<()> {
+        let op = "encoded_inner_product";
+        let (n, stored) = (self.tables.degree(), coefficients.stored);
+        let size = basis.len() * n;
+        let limbs: Vec<_> = basis.limbs().iter().enumerate().map(|(l, &id)| Limb { from: l, to: l, id, factor: 1 }).collect();
+        let mut args = vec![word(n), word(basis.len()), word(stored)];
+        args.resize(8, 0);
+        for &l in basis.limbs() {
+            let m = self.tables.modulus(l);
+            // 2^32 f and 2^64 f for f = 2^32.
+            let r2 = m.mul(m.r(), m.r());
+            args.extend([u32::from(l.0), r2, m.mul(r2, m.r()), 0]);
+        }
+        let mut add = false;
+        for range in self.batches(plains, &[size, 2 * stored], 1, op)? {
+            let count = range.len();
+            let values = &coefficients.values[range.start * stored..range.end * stored];
+            let sent = self.memory.take(2 * values.len(), op)?;
+            self.device.write(sent.block(), values, op)?;
+            self.memory.uploaded(8 * values.len() as u64);
+            let plain = self.memory.take(count * size, op)?;
+            self.device.dispatch(
+                Kernel::Reduce,
+                &args,
+                &[self.moduli(), sent.view(), plain.view()],
+                [self.tiles(), basis.len(), count],
+            )?;
+            self.transform(false, Source::Output, &limbs, (plain.view(), size), count)?;
+            let near = |t: &PlainTerm| PlainTerm { plain: t.plain - range.start, ..*t };
+            let here = |terms: &Vec<PlainTerm>| terms.iter().filter(|t| range.contains(&t.plain)).map(near).collect();
+            let lists: Vec<Vec<PlainTerm>> = terms.iter().map(here).collect();
+            let polys = Polys { block: plain.block(), size, count };
+            self.plain_product(ct, polys, &lists, basis, (out, add))?;
+            add = true;
+        }
+        if !add {
+            let nothing = Polys { block: out.block(), size, count: 0 };
+            self.plain_product(ct, nothing, terms, basis, (out, false))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! Key switches and rotations: digits, products, divisions, and nothing written in between that need not be.
+
+use super::GpuBackend;
+use super::convert::Rotations;
+use super::polys::{Polys, part};
+use super::products::KeyProduct;
+use crate::backend::check::{self, DigitLayout};
+use crate::backend::{BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Result, Rotation, Shape};
+use std::ops::Range;
+
+/// `g^-1 mod 2N` for odd g, by Newton's iteration: each step doubles the bits that are right.
+fn inverse(galois: u32, degree: usize) -> u32 {
+    let mut x = galois;
+    for _ in 0..5 {
+        x = x.wrapping_mul(2u32.wrapping_sub(galois.wrapping_mul(x)));
+    }
+    x & (2 * degree as u32 - 1)
+}
+
+impl GpuBackend {
+    /// An odd element below 2N.
+    pub(super) fn check_galois(&self, galois: u32) -> Result<()> {
+        let degree = self.tables.degree();
+        if galois.is_multiple_of(2) || galois as usize >= 2 * degree {
+            return Err(BackendError::Galois { galois, degree });
+        }
+        Ok(())
+    }
+
+    /// Switches the selected polynomials of `src`, or rotates a ciphertext whose second halves they are. Nine dispatches, eleven
+    /// where transforms take two, whatever the number of polynomials as long as their digits can be bound.
+    pub(super) fn switch(
+        &self,
+        src: &Buffer,
+        select: PolySelect,
+        (key, galois): (&Buffer, Option<u32>),
+        plan: &GadgetPlan,
+        op: &'static str,
+    ) -> Result<Buffer> {
+        self.host.check_basis(src.shape(), &plan.window, op)?;
+        check::select(src.shape(), select, op)?;
+        let layout: DigitLayout = self.host.check_plan(plan, op)?;
+        let positions = self.host.check_change(&plan.mod_down, op)?;
+        let n = self.tables.degree();
+        let (digits, extended) = (plan.digits.len(), plan.extended.len() * n);
+        self.host.check_key(Shape::new(digits, plan.extended.len(), n), key.shape(), plan, op)?;
+        let from = self.polys(src, op)?;
+        let shape = Shape::new(2 * select.count, plan.mod_down.target.len(), n);
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        let sizes = [digits * extended, 2 * extended, from.size * select.stride.max(1), from.size, 2 * to.size];
+        let inverses: Vec<u32> = galois.into_iter().map(|g| inverse(g, n)).collect();
+        for range in self.batches(select.count, &sizes, 2, op)? {
+            let shards = range.len();
+            let own = from.select(part(select, &range));
+            let sums = self.memory.take(shards * 2 * extended, op)?;
+            let products = Polys { block: sums.block(), size: extended, count: 2 * shards };
+            {
+                let words = self.memory.take(shards * digits * extended, op)?;
+                self.mod_up_into(own, plan, &layout, words.view(), shards)?;
+                let own = Some((own, &layout));
+                let product = KeyProduct { plan, digits: words.view(), own, rotation: None, shards };
+                self.key_product(&product, key, products.window(0, 2 * shards))?;
+            }
+            let rotations = Rotations { inverses: &inverses, ct: from, first: range.start, shards };
+            let rotations = galois.map(|_| &rotations);
+            self.change_basis_into(products, &plan.mod_down, &positions, rotations, (to, 2 * range.start))?;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    /// [`crate::backend::Backend::rotate`].
+    pub(super) fn rotate_shards(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        let op = "rotate";
+        self.check_galois(rotation.galois)?;
+        check::even(ct.shape(), op)?;
+        self.check_same_window(plan, op)?;
+        self.switch(ct, PolySelect::second_halves(ct.shape()), (rotation.key, Some(rotation.galois)), plan, op)
+    }
+
+    /// The division ends where the ciphertexts are.
+    fn check_same_window(&self, plan: &GadgetPlan, op: &'static str) -> Result<()> {
+        if plan.mod_down.target == plan.window {
+            return Ok(());
+        }
+        Err(BackendError::Shape { op, expected: "a division to the window".into(), found: format!("{:?}", plan.mod_down.target) })
+    }
+
+    /// [`crate::backend::Backend::rotate_digits`]: for each run of rotations one product with each key, then one division, sum and
+    /// permutation of them all, whatever the number of shards.
+    pub(super) fn rotate_all(
+        &self,
+        ct: &Buffer,
+        digits: &Buffer,
+        rotations: &[Rotation<'_>],
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        let op = "rotate_digits";
+        self.host.check_basis(ct.shape(), &plan.window, op)?;
+        self.host.check_basis(digits.shape(), &plan.extended, op)?;
+        check::even(ct.shape(), op)?;
+        self.check_same_window(plan, op)?;
+        let positions = self.host.check_change(&plan.mod_down, op)?;
+        let shards = ct.shape().polys / 2;
+        for rotation in rotations {
+            self.check_galois(rotation.galois)?;
+            if let Some(key) = rotation.key {
+                let found = self.host.check_key(digits.shape(), key.shape(), plan, op)?;
+                check::same(Shape { polys: 2 * found, ..ct.shape() }, ct.shape(), op)?;
+            }
+        }
+        let n = self.tables.degree();
+        let extended = plan.extended.len() * n;
+        let shape = Shape { polys: rotations.len() * ct.shape().polys, ..ct.shape() };
+        let out = self.take(shape, op)?;
+        let (from, to) = (self.polys(ct, op)?, Polys::new(&out, shape));
+        let digits = self.polys(digits, op)?;
+        let digits = Polys { size: plan.digits.len() * extended, count: shards, ..digits };
+        let batches = self.batches(shards, &[digits.size, 2 * extended, 2 * from.size], 2, op)?;
+        // Only where all shards are taken together are those of neighbouring rotations neighbours in the result.
+        let together = if let [_] = batches[..] { self.rotations_at_once(shards * 2 * extended) } else { 1 };
+        let mut next = 0;
+        while next < rotations.len() {
+            let keyed = rotations[next..].iter().take(together).take_while(|r| r.key.is_some()).count();
+            if keyed == 0 {
+                self.device.copy((from.block, 0), (to.block, next * 2 * shards * to.size), 2 * shards * to.size);
+                next += 1;
+                continue;
+            }
+            let run = &rotations[next..next + keyed];
+            let inverses: Vec<u32> = run.iter().map(|r| inverse(r.galois, n)).collect();
+            for range in &batches {
+                self.rotate_run((from, digits), run, (&inverses, range), (plan, &positions), (to, next * shards))?;
+            }
+            next += keyed;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    /// How many rotations are divided together, `words` words each.
+    fn rotations_at_once(&self, words: usize) -> usize {
+        let room = self.memory.limit().map_or(usize::MAX, |limit| usize::try_from(limit / 32).unwrap_or(usize::MAX));
+        (self.bound_words().min(room) / words.max(1)).max(1)
+    }
+
+    /// Some rotations of some shards, to the output from shard `first` on.
+    fn rotate_run(
+        &self,
+        (ct, digits): (Polys<'_>, Polys<'_>),
+        run: &[Rotation<'_>],
+        (inverses, range): (&[u32], &Range<usize>),
+        (plan, positions): (&GadgetPlan, &[usize]),
+        (out, first): (Polys<'_>, usize),
+    ) -> Result<()> {
+        let op = "rotate_digits";
+        let (shards, extended) = (range.len(), plan.extended.len() * self.tables.degree());
+        let words = self.memory.take(run.len() * shards * 2 * extended, op)?;
+        let products = Polys { block: words.block(), size: extended, count: run.len() * shards * 2 };
+        let digits = digits.window(range.start, shards).view;
+        for (r, rotation) in run.iter().enumerate() {
+            if let Some(key) = rotation.key {
+                let product = KeyProduct { plan, digits, own: None, rotation: None, shards };
+                self.key_product(&product, key, products.window(r * 2 * shards, 2 * shards))?;
+            }
+        }
+        let rotations = Rotations { inverses, ct, first: range.start, shards };
+        let to = (out, 2 * (first + range.start));
+        self.change_basis_into(products, &plan.mod_down, positions, Some(&rotations), to)
+    }
+
+    /// [`crate::backend::Backend::rotate_extended`]: one dispatch.
+    pub(super) fn rotate_lifted(
+        &self,
+        digits: &Buffer,
+        lifted: &Buffer,
+        rotation: KeyRotation<'_>,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        let op = "rotate_extended";
+        self.check_galois(rotation.galois)?;
+        self.host.check_basis(digits.shape(), &plan.extended, op)?;
+        let shards = self.host.check_key(digits.shape(), rotation.key.shape(), plan, op)?;
+        check::same(Shape { polys: shards, ..digits.shape() }, lifted.shape(), op)?;
+        let shape = Shape { polys: 2 * shards, ..digits.shape() };
+        let (added, digits) = (self.polys(lifted, op)?, self.polys(digits, op)?);
+        self.products(digits, rotation.key, Some((inverse(rotation.galois, self.tables.degree()), added)), plan, shape, op)
+    }
+
+    /// Digits times a key, `[shard][2]`.
+    pub(super) fn products(
+        &self,
+        digits: Polys<'_>,
+        key: &Buffer,
+        rotation: Option<(u32, Polys<'_>)>,
+        plan: &GadgetPlan,
+        shape: Shape,
+        op: &'static str,
+    ) -> Result<Buffer> {
+        let shards = shape.polys / 2;
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        let of_shard = Polys { size: digits.size * plan.digits.len(), count: shards, ..digits };
+        for range in self.batches(shards, &[of_shard.size, 2 * to.size, to.size], 1, op)? {
+            let rotation = rotation.map(|(inverse, added)| (inverse, added.window(range.start, range.len())));
+            let digits = of_shard.window(range.start, range.len()).view;
+            let product = KeyProduct { plan, digits, own: None, rotation, shards: range.len() };
+            self.key_product(&product, key, to.window(2 * range.start, 2 * range.len()))?;
+        }
+        Ok(self.made(shape, out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inverses_of_galois_elements() {
+        for log_n in 4..=17 {
+            let degree = 1usize << log_n;
+            for galois in [1u32, 3, 5, 25, 2 * degree as u32 - 1, degree as u32 + 1] {
+                let galois = galois % (2 * degree as u32);
+                let product = u64::from(galois) * u64::from(inverse(galois, degree));
+                assert_eq!(product % (2 * degree as u64), 1, "{galois} modulo {}", 2 * degree);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Two backends side by side, to find the first call on which they differ.
+
+use super::{
+    Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape,
+};
+use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Runs calls on a reference and on a suspect, compares every word, and fails at the first difference with
+/// [`BackendError::Divergence`].
+///
+/// Buffers are the reference's; the suspect is given copies of a call's inputs, so that each call is judged alone, whatever
+/// went before. A run may begin on the reference and turn to the suspect at a named kernel: with [`Mirror::only`], calls of
+/// other names run on the reference alone. Slow: every input goes to the suspect and every result comes back.
+#[derive(Debug)]
+pub struct Mirror {
+    reference: Arc<dyn Backend>,
+    suspect: Arc<dyn Backend>,
+    only: Option<Vec<String>>,
+    calls: AtomicU64,
+    compared: AtomicU64,
+}
+
+/// A suspect and the copies it is given.
+#[derive(Debug, Clone, Copy)]
+struct Copies<'a>(&'a Mirror);
+
+impl Copies<'_> {
+    fn of(&self, buffer: &Buffer) -> Result<Buffer> {
+        let words = self.0.reference.download(buffer)?;
+        self.0.suspect.upload(buffer.shape(), &words)
+    }
+}
+
+impl Mirror {
+    /// Compares all calls.
+    pub fn new(reference: Arc<dyn Backend>, suspect: Arc<dyn Backend>) -> Self {
+        Self { reference, suspect, only: None, calls: AtomicU64::new(0), compared: AtomicU64::new(0) }
+    }
+
+    /// Compares only the calls of these names, which are those of [`Backend`]'s methods.
+    pub fn only(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self { only: Some(names.into_iter().collect()), ..self }
+    }
+
+    /// Calls that have been compared and agreed.
+    pub fn compared(&self) -> u64 {
+        self.compared.load(Relaxed)
+    }
+
+    /// Runs a call on the suspect, if it is one to look at, and compares with what the reference gave.
+    fn compare(
+        &self,
+        op: &'static str,
+        expected: &Buffer,
+        call: impl FnOnce(&dyn Backend, Copies<'_>) -> Result<Buffer>,
+    ) -> Result<()> {
+        let number = self.calls.fetch_add(1, Relaxed);
+        if self.only.as_ref().is_some_and(|names| !names.iter().any(|n| n == op)) {
+            return Ok(());
+        }
+        let found = call(self.suspect.as_ref(), Copies(self))?;
+        let shape = expected.shape();
+        if found.shape() != shape {
+            return Err(BackendError::Shape { op, expected: format!("{shape:?}"), found: format!("{:?}", found.shape()) });
+        }
+        let (expected, found) = (self.reference.download(expected)?, self.suspect.download(&found)?);
+        match expected.iter().zip(&found).position(|(a, b)| a != b) {
+            None => {
+                self.compared.fetch_add(1, Relaxed);
+                Ok(())
+            }
+            Some(at) => Err(BackendError::Divergence {
+                op,
+                backend: self.suspect.name(),
+                call: number,
+                poly: at / shape.poly_words(),
+                limb: at / shape.degree % shape.limbs,
+                coefficient: at % shape.degree,
+                expected: expected[at],
+                found: found[at],
+            }),
+        }
+    }
+
+    /// A call that makes a buffer.
+    fn made(
+        &self,
+        op: &'static str,
+        on_reference: impl FnOnce(&dyn Backend) -> Result<Buffer>,
+        on_suspect: impl FnOnce(&dyn Backend, Copies<'_>) -> Result<Buffer>,
+    ) -> Result<Buffer> {
+        let out = on_reference(self.reference.as_ref())?;
+        self.compare(op, &out, on_suspect)?;
+        Ok(out)
+    }
+
+    /// A call that changes a buffer.
+    fn changed(
+        &self,
+        op: &'static str,
+        data: &mut Buffer,
+        call: impl Fn(&dyn Backend, &mut Buffer, &dyn Fn(&Buffer) -> Result<Option<Buffer>>) -> Result<()>,
+    ) -> Result<()> {
+        let before = self.reference.duplicate(data)?;
+        call(self.reference.as_ref(), data, &|_| Ok(None))?;
+        self.compare(op, data, |suspect, copies| {
+            let mut data = copies.of(&before)?;
+            call(suspect, &mut data, &|other| copies.of(other).map(Some))?;
+            Ok(data)
+        })
+    }
+}
+
+impl Backend for Mirror {
+    fn name(&self) -> &'static str {
+        self.reference.name()
+    }
+    fn tables(&self) -> &Arc<RnsTables> {
+        self.reference.tables()
+    }
+    fn alloc(&self, shape: Shape) -> Result<Buffer> {
+        self.made("alloc", |b| b.alloc(shape), |b, _| b.alloc(shape))
+    }
+    fn alloc_key(&self, shape: Shape) -> Result<Buffer> {
+        self.reference.alloc_key(shape)
+    }
+    fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer> {
+        self.made("upload", |b| b.upload(shape, words), |b, _| b.upload(shape, words))
+    }
+    fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
+        self.made("upload_ntt", |b| b.upload_ntt(polys, basis, fill), |b, _| b.upload_ntt(polys, basis, fill))
+    }
+    fn download(&self, buffer: &Buffer) -> Result<Vec<u32>> {
+        self.reference.download(buffer)
+    }
+    fn synchronize(&self) -> Result<()> {
+        self.reference.synchronize()
+    }
+    fn duplicate(&self, buffer: &Buffer) -> Result<Buffer> {
+        self.made("duplicate", |b| b.duplicate(buffer), |b, c| b.duplicate(&c.of(buffer)?))
+    }
+    fn select(&self, src: &Buffer, select: PolySelect) -> Result<Buffer> {
+        self.made("select", |b| b.select(src, select), |b, c| b.select(&c.of(src)?, select))
+    }
+    fn concat(&self, parts: &[&Buffer]) -> Result<Buffer> {
+        self.made(
+            "concat",
+            |b| b.concat(parts),
+            |b, c| {
+                let copies = parts.iter().map(|p| c.of(p)).collect::<Result<Vec<_>>>()?;
+                b.concat(&copies.iter().collect::<Vec<_>>())
+            },
+        )
+    }
+    fn ntt_forward(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
+        self.changed("ntt_forward", data, |b, data, _| b.ntt_forward(data, basis))
+    }
+    fn ntt_inverse(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
+        self.changed("ntt_inverse", data, |b, data, _| b.ntt_inverse(data, basis))
+    }
+    fn add(&self, x: &Buffer, y: &Buffer, basis: &Basis) -> Result<Buffer> {
+        self.made("add", |b| b.add(x, y, basis), |b, c| b.add(&c.of(x)?, &c.of(y)?, basis))
+    }
+    fn add_assign(&self, x: &mut Buffer, y: &Buffer, basis: &Basis) -> Result<()> {
+        self.changed("add_assign", x, |b, x, copy| b.add_assign(x, copy(y)?.as_ref().unwrap_or(y), basis))
+    }
+    fn sub(&self, x: &Buffer, y: &Buffer, basis: &Basis) -> Result<Buffer> {
+        self.made("sub", |b| b.sub(x, y, basis), |b, c| b.sub(&c.of(x)?, &c.of(y)?, basis))
+    }
+    fn negate(&self, x: &Buffer, basis: &Basis) -> Result<Buffer> {
+        self.made("negate", |b| b.negate(x, basis), |b, c| b.negate(&c.of(x)?, basis))
+    }
+    fn mul_constant(&self, x: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer> {
+        self.made("mul_constant", |b| b.mul_constant(x, constants, basis), |b, c| b.mul_constant(&c.of(x)?, constants, basis))
+    }
+    fn add_constant_assign(&self, x: &mut Buffer, select: PolySelect, constants: &[u32], basis: &Basis) -> Result<()> {
+        self.changed("add_constant_assign", x, |b, x, _| b.add_constant_assign(x, select, constants, basis))
+    }
+    fn add_plain_assign(&self, x: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()> {
+        self.changed("add_plain_assign", x, |b, x, copy| {
+            b.add_plain_assign(x, select, copy(plain)?.as_ref().unwrap_or(plain), basis)
+        })
+    }
+    fn mul_plain(&self, x: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
+        self.made("mul_plain", |b| b.mul_plain(x, plain, basis), |b, c| b.mul_plain(&c.of(x)?, &c.of(plain)?, basis))
+    }
+    fn tensor(&self, x: &Buffer, y: &Buffer, basis: &Basis) -> Result<Buffer> {
+        self.made("tensor", |b| b.tensor(x, y, basis), |b, c| b.tensor(&c.of(x)?, &c.of(y)?, basis))
+    }
+    fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
+        self.made(
+            "plain_inner_product",
+            |b| b.plain_inner_product(ct, plain, terms, basis),
+            |b, c| b.plain_inner_product(&c.of(ct)?, &c.of(plain)?, terms, basis),
+        )
+    }
+    fn encoded_inner_product(
+        &self,
+        ct: &Buffer,
+        plains: usize,
+        source: &dyn PlainSource,
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+    ) -> Result<Buffer> {
+        self.made(
+            "encoded_inner_product",
+            |b| b.encoded_inner_product(ct, plains, source, terms, basis),
+            |b, c| b.encoded_inner_product(&c.of(ct)?, plains, source, terms, basis),
+        )
+    }
+    fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer> {
+        self.made("automorphism", |b| b.automorphism(src, galois, basis), |b, c| b.automorphism(&c.of(src)?, galois, basis))
+    }
+    fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer> {
+        self.made("base_convert", |b| b.base_convert(src, conversion), |b, c| b.base_convert(&c.of(src)?, conversion))
+    }
+    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer> {
+        self.made("mod_up", |b| b.mod_up(src, select, plan), |b, c| b.mod_up(&c.of(src)?, select, plan))
+    }
+    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+        self.made(
+            "key_inner_product",
+            |b| b.key_inner_product(digits, key, plan),
+            |b, c| b.key_inner_product(&c.of(digits)?, &c.of(key)?, plan),
+        )
+    }
+    fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer> {
+        self.made("change_basis", |b| b.change_basis(src, change), |b, c| b.change_basis(&c.of(src)?, change))
+    }
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+        self.made(
+            "rotate_digits",
+            |b| b.rotate_digits(ct, digits, rotations, plan),
+            |b, c| {
+                let keys = rotations.iter().map(|r| r.key.map(|k| c.of(k)).transpose()).collect::<Result<Vec<_>>>()?;
+                let copies = rotations.iter().zip(&keys).map(|(r, key)| Rotation { galois: r.galois, key: key.as_ref() });
+                b.rotate_digits(&c.of(ct)?, &c.of(digits)?, &copies.collect::<Vec<_>>(), plan)
+            },
+        )
+    }
+    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        self.made(
+            "rotate_extended",
+            |b| b.rotate_extended(digits, lifted, rotation, plan),
+            |b, c| {
+                let rotation = KeyRotation { key: &c.of(rotation.key)?, ..rotation };
+                b.rotate_extended(&c.of(digits)?, &c.of(lifted)?, rotation, plan)
+            },
+        )
+    }
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        self.made(
+            "rotate",
+            |b| b.rotate(ct, rotation, plan),
+            |b, c| b.rotate(&c.of(ct)?, KeyRotation { key: &c.of(rotation.key)?, ..rotation }, plan),
+        )
+    }
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+        self.made(
+            "key_switch",
+            |b| b.key_switch(src, select, key, plan),
+            |b, c| b.key_switch(&c.of(src)?, select, &c.of(key)?, plan),
+        )
+    }
+}

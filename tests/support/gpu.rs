@@ -1,0 +1,274 @@
+//! GPU backends for tests, and what they are compared on.
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use cipherlens::backend::cpu::CpuBackend;
+use cipherlens::backend::gpu::registry::Wide;
+use cipherlens::backend::gpu::{GpuBackend, GpuOptions};
+use cipherlens::backend::{
+    Backend, Buffer, Coefficients, GadgetPlan, KeyRotation, PlainSource, PlainTerm, PolySelect, Rotation, Shape,
+};
+use cipherlens::math::primes::closest_primes;
+use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::sync::{Arc, OnceLock};
+
+pub fn options(wide: Wide) -> GpuOptions {
+    GpuOptions { software: true, wide: Some(wide), ..GpuOptions::from_env() }
+}
+
+/// One backend for each form that the adapter has, with these tables.
+pub fn gpus(tables: &Arc<RnsTables>) -> Vec<GpuBackend> {
+    static DEVICES: OnceLock<Vec<GpuBackend>> = OnceLock::new();
+    DEVICES.get_or_init(|| open(tables)).iter().map(|gpu| gpu.for_tables(tables.clone()).unwrap()).collect()
+}
+
+/// The same on devices of their own.
+pub fn open(tables: &Arc<RnsTables>) -> Vec<GpuBackend> {
+    let found = cipherlens::backend::gpu::adapters();
+    if found.is_empty() {
+        assert!(std::env::var_os("CIPHERLENS_REQUIRE_GPU").is_none(), "no adapter");
+        println!("no adapter: not tested");
+        return Vec::new();
+    }
+    let int64 = found[0].int64;
+    Wide::ALL
+        .into_iter()
+        .filter(|&wide| wide == Wide::U32 || int64)
+        .map(|wide| GpuBackend::new(tables.clone(), &options(wide)).unwrap())
+        .collect()
+}
+
+pub fn tables(log_n: u32, small: usize, main: usize, special: usize) -> Arc<RnsTables> {
+    let mut primes = closest_primes(25.2, small, log_n + 1, &[]).unwrap();
+    primes.extend(closest_primes(30.0, main, log_n + 1, &primes).unwrap());
+    primes.extend(closest_primes(29.9, special, log_n + 1, &primes).unwrap());
+    Arc::new(RnsTables::new(log_n, &primes).unwrap())
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Fill {
+    Random,
+    Largest,
+    Zero,
+}
+pub const FILLS: [Fill; 3] = [Fill::Random, Fill::Largest, Fill::Zero];
+
+pub fn words(tables: &RnsTables, basis: &Basis, polys: usize, fill: Fill, rng: &mut StdRng) -> Vec<u32> {
+    let n = tables.degree();
+    let mut out = Vec::with_capacity(polys * basis.len() * n);
+    for _ in 0..polys {
+        for &l in basis.limbs() {
+            let q = tables.modulus(l).value();
+            out.extend((0..n).map(|_| match fill {
+                Fill::Random => rng.random_range(0..q),
+                Fill::Largest => q - 1,
+                Fill::Zero => 0,
+            }));
+        }
+    }
+    out
+}
+
+/// Runs a call on the CPU and on every GPU form; all must give the same words.
+pub fn same(gpus: &[GpuBackend], what: &str, f: impl Fn(&dyn Backend) -> Buffer) {
+    let Some(first) = gpus.first() else { return };
+    let cpu = CpuBackend::new(first.tables().clone()).unwrap();
+    let want = f(&cpu);
+    let (shape, want) = (want.shape(), cpu.download(&want).unwrap());
+    for gpu in gpus {
+        let got = f(gpu);
+        assert_eq!(got.shape(), shape, "{} {what}", gpu.name());
+        let got = gpu.download(&got).unwrap();
+        if let Some(at) = got.iter().zip(&want).position(|(a, b)| a != b) {
+            panic!("{} {what}: word {at} of {shape:?} is {} instead of {}", gpu.name(), got[at], want[at]);
+        }
+    }
+}
+
+pub fn gadget(tables: &RnsTables, window: std::ops::Range<usize>, alpha: usize, skipped: usize) -> GadgetPlan {
+    let (all, special) = (Basis::range(window), Basis::range(tables.len() - alpha..tables.len()));
+    let extended = all.then(&special);
+    let digits: Vec<_> = all.limbs().chunks(alpha).map(|c| Basis::new(c.iter().copied())).collect();
+    GadgetPlan {
+        mod_up: digits.iter().map(|d| BaseConversion::new(tables, d, &extended.minus(d), |_| 1)).collect(),
+        mod_down: BasisChange::new(tables, &extended, &all),
+        key_digits: (0..digits.len()).map(|k| k + skipped).collect(),
+        key_limbs: (0..extended.len()).map(|l| l + skipped * alpha).collect(),
+        window: all,
+        special,
+        extended,
+        digits,
+    }
+}
+
+pub fn rng(seed: u64) -> StdRng {
+    println!("seed {seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// Plaintexts from integer coefficients, residues by 128-bit arithmetic.
+#[derive(Debug)]
+pub struct Integers<'a> {
+    pub values: Vec<f64>,
+    pub stored: usize,
+    pub tables: &'a RnsTables,
+    pub basis: &'a Basis,
+    pub sent: bool,
+}
+
+impl Integers<'_> {
+    pub fn random<'a>(tables: &'a RnsTables, basis: &'a Basis, plains: usize, stored: usize, rng: &mut StdRng) -> Integers<'a> {
+        let mut values: Vec<f64> = (0..plains * stored)
+            .map(|i| {
+                let bits = [3, 20, 31, 32, 33, 40, 52, 53][i % 8];
+                let magnitude = rng.random_range(0..1u64 << bits) as f64;
+                if rng.random::<bool>() { magnitude } else { -magnitude }
+            })
+            .collect();
+        let edges = [0.0, -0.0, 1.0, -1.0, 9_007_199_254_740_991.0, -9_007_199_254_740_991.0, 4_294_967_296.0, 4_294_967_295.0];
+        values[..8].copy_from_slice(&edges);
+        Integers { values, stored, tables, basis, sent: true }
+    }
+}
+
+impl PlainSource for Integers<'_> {
+    fn residues(&self, plain: usize, limb: usize, words: &mut [u32]) {
+        let m = self.tables.modulus(self.basis.limbs()[limb]);
+        let (n, stored) = (words.len(), self.stored);
+        let residue = |x: f64| ((x as i128) << 32).rem_euclid(i128::from(m.value())) as u32;
+        for (k, word) in words.iter_mut().enumerate() {
+            let x = &self.values[plain * stored..][..stored];
+            *word = if k < stored {
+                residue(x[k])
+            } else if n - k < stored {
+                residue(-x[n - k])
+            } else {
+                0
+            };
+        }
+    }
+    fn coefficients(&self) -> Option<Coefficients<'_>> {
+        self.sent.then_some(Coefficients { values: &self.values, stored: self.stored })
+    }
+}
+
+/// What [`every_call`] works on.
+#[derive(Debug)]
+pub struct Case {
+    pub tables: Arc<RnsTables>,
+    pub plan: GadgetPlan,
+    pub shards: usize,
+}
+
+/// Every call of the contract on some shards: the words must be the CPU's, whatever the limits of the GPUs.
+pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng) {
+    let Case { tables: t, plan, shards } = case;
+    let (shards, n, basis) = (*shards, t.degree(), &plan.window);
+    let limbs = basis.len();
+    let key_shape = Shape::new(2 * (plan.key_digits.iter().max().unwrap() + 1), plan.key_limbs.iter().max().unwrap() + 1, n);
+    let ct_shape = Shape::new(2 * shards, limbs, n);
+    let a = words(t, basis, 2 * shards, Fill::Random, rng);
+    let b = words(t, basis, 2 * shards, Fill::Random, rng);
+    // Values below 2^24 are canonical for every prime.
+    let keys: Vec<Vec<u32>> = (0..2).map(|_| (0..key_shape.words()).map(|_| rng.random_range(0..1 << 24)).collect()).collect();
+    let constants: Vec<_> = basis.limbs().iter().map(|&l| rng.random_range(0..t.modulus(l).value())).collect();
+    let x = |g: &dyn Backend| g.upload(ct_shape, &a).unwrap();
+    let y = |g: &dyn Backend| g.upload(ct_shape, &b).unwrap();
+    let halves = |g: &dyn Backend| g.select(&y(g), PolySelect { first: 0, stride: 2, count: shards }).unwrap();
+    let one = |g: &dyn Backend| g.select(&y(g), PolySelect { first: 1, stride: 1, count: 1 }).unwrap();
+    let select = PolySelect { first: 1, stride: 2, count: shards };
+    let key = |g: &dyn Backend, i: usize| g.upload(key_shape, &keys[i]).unwrap();
+    let check = |call: &str, f: &dyn Fn(&dyn Backend) -> Buffer| same(gpus, &format!("{call}, {what}"), f);
+    let galois = [5, 2 * n as u32 - 1];
+
+    check("upload", &x);
+    check("select", &|g| g.select(&x(g), select).unwrap());
+    check("concat", &|g| g.concat(&[&one(g), &x(g), &halves(g)]).unwrap());
+    check("forward", &|g| {
+        let mut x = x(g);
+        g.ntt_forward(&mut x, basis).unwrap();
+        x
+    });
+    check("inverse", &|g| {
+        let mut x = x(g);
+        g.ntt_inverse(&mut x, basis).unwrap();
+        x
+    });
+    check("add", &|g| g.add(&x(g), &y(g), basis).unwrap());
+    check("sub", &|g| g.sub(&x(g), &y(g), basis).unwrap());
+    check("negate", &|g| g.negate(&x(g), basis).unwrap());
+    check("mul_constant", &|g| g.mul_constant(&x(g), &constants, basis).unwrap());
+    check("tensor", &|g| g.tensor(&x(g), &y(g), basis).unwrap());
+    check("mul_plain by each", &|g| g.mul_plain(&x(g), &halves(g), basis).unwrap());
+    check("mul_plain by one", &|g| g.mul_plain(&x(g), &one(g), basis).unwrap());
+    check("add_assign", &|g| {
+        let mut x = x(g);
+        g.add_assign(&mut x, &y(g), basis).unwrap();
+        x
+    });
+    check("add_constant_assign", &|g| {
+        let mut x = x(g);
+        g.add_constant_assign(&mut x, select, &constants, basis).unwrap();
+        x
+    });
+    for plain in [&halves as &dyn Fn(&dyn Backend) -> Buffer, &one] {
+        check("add_plain_assign", &|g| {
+            let mut x = x(g);
+            g.add_plain_assign(&mut x, select, &plain(g), basis).unwrap();
+            x
+        });
+    }
+    check("automorphism", &|g| g.automorphism(&x(g), galois[0], basis).unwrap());
+    check("base_convert", &|g| {
+        let conversion = BaseConversion::new(t, basis, &plan.special, |_| 77);
+        g.base_convert(&x(g), &conversion).unwrap()
+    });
+    let lift = BasisChange::new(t, basis, &plan.extended);
+    check("change_basis up", &|g| g.change_basis(&x(g), &lift).unwrap());
+    if limbs > 1 {
+        let rescale = BasisChange::new(t, basis, &Basis::new(basis.limbs()[..limbs - 1].iter().copied()));
+        check("change_basis down", &|g| g.change_basis(&x(g), &rescale).unwrap());
+    }
+    let plains = 5;
+    let p = words(t, basis, plains, Fill::Random, rng);
+    let terms: Vec<Vec<PlainTerm>> = [0, 1, 17, 3, 5]
+        .iter()
+        .map(|&k| {
+            let mut term = || PlainTerm { plain: rng.random_range(0..plains), source: rng.random_range(0..shards) };
+            (0..k).map(|_| term()).collect()
+        })
+        .collect();
+    check("plain_inner_product", &|g| {
+        let p = g.upload(Shape::new(plains, limbs, n), &p).unwrap();
+        g.plain_inner_product(&x(g), &p, &terms, basis).unwrap()
+    });
+    for stored in [n, n / 2] {
+        let mut source = Integers::random(t, basis, plains, stored, rng);
+        for sent in [true, false] {
+            source.sent = sent;
+            let call = format!("encoded_inner_product of {stored}, sent {sent}");
+            check(&call, &|g| g.encoded_inner_product(&x(g), plains, &source, &terms, basis).unwrap());
+        }
+    }
+    let digits = |g: &dyn Backend| g.mod_up(&x(g), select, plan).unwrap();
+    check("mod_up", &digits);
+    check("key_inner_product", &|g| g.key_inner_product(&digits(g), &key(g, 0), plan).unwrap());
+    check("key_switch", &|g| g.key_switch(&x(g), select, &key(g, 0), plan).unwrap());
+    check("key_switch of all", &|g| g.key_switch(&x(g), PolySelect::all(ct_shape), &key(g, 0), plan).unwrap());
+    check("rotate", &|g| g.rotate(&x(g), KeyRotation { galois: galois[0], key: &key(g, 0) }, plan).unwrap());
+    check("rotate_digits", &|g| {
+        let keys = [key(g, 0), key(g, 1)];
+        let rotation = |galois, key| Rotation { galois, key };
+        let rotations = [
+            rotation(galois[0], Some(&keys[0])),
+            rotation(galois[1], Some(&keys[1])),
+            rotation(1, None),
+            rotation(galois[1], Some(&keys[0])),
+        ];
+        g.rotate_digits(&x(g), &digits(g), &rotations, plan).unwrap()
+    });
+    check("rotate_extended", &|g| {
+        let lifted = g.change_basis(&halves(g), &lift).unwrap();
+        g.rotate_extended(&digits(g), &lifted, KeyRotation { galois: galois[1], key: &key(g, 1) }, plan).unwrap()
+    });
+}
