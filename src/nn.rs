@@ -1,8 +1,8 @@
 //! Networks: the model file, tensors, direct evaluation, layouts over shards, and lowering to programs.
 //!
 //! ```text
-//! model file -> Model -> lower -> Program (slot matrices, squares, sums)      what runs encrypted
-//!                  \---> clear::Network                                       what it is compared with
+//! model file, ONNX file -> Model -> lower -> Program (slot matrices, squares, sums)      what runs encrypted
+//!                             \---> clear::Network                                       what it is compared with
 //! picture -> Input::normalise -> Tensor -> Layout::pack -> slot vectors       what is encrypted
 //! ```
 
@@ -10,6 +10,7 @@ pub mod clear;
 pub mod layout;
 pub mod lower;
 pub mod model;
+pub mod onnx;
 pub mod tensor;
 
 pub use layout::Layout;

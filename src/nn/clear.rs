@@ -4,7 +4,7 @@
 mod conv;
 mod pointwise;
 
-use super::model::{Model, Operator, Polynomial, Value, Window};
+use super::model::{Model, Operator, Polynomial, Rearrange, Value, Window};
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
 use conv::PackedConv;
 use pointwise::Pointwise;
@@ -33,6 +33,7 @@ enum Prepared<T> {
     AvgPool { window: Window, count_include_pad: bool },
     GlobalAvgPool,
     Flatten,
+    Rearrange(Rearrange),
     Add,
     Linear { weight: Vec<T>, bias: Vec<T> },
 }
@@ -111,6 +112,7 @@ fn prepare<T: Element>(operator: &Operator, input: Shape) -> Prepared<T> {
         }
         Operator::GlobalAvgPool => Prepared::GlobalAvgPool,
         Operator::Flatten => Prepared::Flatten,
+        Operator::Rearrange(map) => Prepared::Rearrange(map.clone()),
         Operator::Add => Prepared::Add,
         Operator::Linear { weight, bias } => Prepared::Linear { weight: cast(weight), bias: cast(bias) },
     }
@@ -131,6 +133,11 @@ impl<T: Element> PreparedNode<T> {
                 out
             }
             Prepared::Flatten => x.clone().flatten(),
+            Prepared::Rearrange(map) => {
+                let mut out = Tensor::zeros(self.shape);
+                map.for_each(x.shape(), |to, from| out.values_mut()[to] = x.values()[from]);
+                out
+            }
             Prepared::Add => {
                 let mut out = x.clone();
                 if let Some(second) = second {

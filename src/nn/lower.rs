@@ -171,6 +171,11 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
                 let matrix = Arc::new(ConvMatrix::new(weights.clone(), from, layout));
                 Operation::Linear { input, matrix, rotate_sums: Vec::new(), bias: vectors(layout, bias) }
             }
+            Logical::Move { input, moves, bias } => {
+                let (input, from) = from(*input);
+                let matrix = Arc::new(MoveMatrix::rearranged(moves, from, layout));
+                Operation::Linear { input, matrix, rotate_sums: Vec::new(), bias: vectors(layout, bias) }
+            }
             Logical::Dense { input, weights, bias } => {
                 let (input, from) = from(*input);
                 let matrix = DenseMatrix::new(weights.clone(), from);

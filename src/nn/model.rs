@@ -8,10 +8,17 @@ pub mod activation;
 mod check;
 mod file;
 mod fold;
+mod rearrange;
+
+pub(in crate::nn) use check::half_to_f64;
+pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
+pub use rearrange::Rearrange;
 
 pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
 
+use super::onnx::OnnxOptions;
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -112,6 +119,8 @@ pub enum Operator {
     GlobalAvgPool,
     /// `[channel][row][column]` as one vector.
     Flatten,
+    /// Elements moved, repeated, left out, and zeros between them.
+    Rearrange(Rearrange),
     /// Sum of two operands.
     Add,
     /// `weight x + bias`.
@@ -135,6 +144,7 @@ impl Operator {
             Self::AvgPool2d { .. } => "avg_pool2d",
             Self::GlobalAvgPool => "global_avg_pool",
             Self::Flatten => "flatten",
+            Self::Rearrange(_) => "rearrange",
             Self::Add => "add",
             Self::Linear { .. } => "linear",
         }
@@ -201,19 +211,32 @@ impl Polynomial {
 }
 
 impl Model {
-    /// Reads a model file.
+    /// Reads a model file, of this program or, by its ending `.onnx`, of ONNX.
     pub fn from_file(path: &Path) -> Result<Self, ModelError> {
         let read = |source| ModelError::Read { path: path.to_path_buf(), source };
         let bytes = std::fs::metadata(path).map_err(read)?.len();
         if bytes > MAX_FILE_BYTES {
             return Err(ModelError::FileTooLarge { bytes, limit: MAX_FILE_BYTES });
         }
-        Self::from_bytes(&std::fs::read(path).map_err(read)?)
+        let content = std::fs::read(path).map_err(read)?;
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            return Self::from_onnx(&content, &OnnxOptions { name, ..OnnxOptions::default() });
+        }
+        Self::from_bytes(&content)
     }
 
     /// Reads a model file held in memory.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         file::read(bytes)
+    }
+
+    /// Checks a graph whose nodes are given one by one, with its tensors found by name.
+    pub(in crate::nn) fn from_spec<'a>(
+        graph: GraphSpec,
+        tensors: impl Fn(&str) -> Option<TensorData<'a>>,
+    ) -> Result<Self, ModelError> {
+        check::build(graph, &tensors)
     }
 
     /// Checks a graph, written as in the file's metadata, with its tensors found by name.
@@ -348,6 +371,9 @@ pub enum ModelError {
     /// Not safetensors.
     #[error("not a safetensors file: {0}")]
     NotSafetensors(String),
+    /// Of an ONNX file.
+    #[error(transparent)]
+    Onnx(#[from] super::onnx::OnnxError),
     /// Safetensors, but no model of ours.
     #[error("the file's metadata has {key} = {found:?}, expected {expected:?}; training/graph.py shows how to write a model")]
     NotAModel {
@@ -468,7 +494,7 @@ pub struct UnsupportedOperator {
     /// Its operator.
     pub operator: String,
     /// What to use in its place.
-    pub advice: &'static str,
+    pub advice: Cow<'static, str>,
 }
 
 fn list(operators: &[UnsupportedOperator]) -> String {

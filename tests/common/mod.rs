@@ -1,6 +1,8 @@
 //! Shared by the integration tests.
-#![allow(dead_code, clippy::expect_used, reason = "each test file uses a part; a test that cannot go on may stop")]
+#![allow(dead_code, clippy::expect_used, clippy::panic, reason = "each test file uses a part; a test that cannot go on may stop")]
 
 pub mod diagonals;
 pub mod models;
+pub mod onnx;
+pub mod shared;
 pub mod slots;

@@ -16,10 +16,10 @@ mod activation;
 
 use super::LowerError;
 use super::conv_matrix::ConvWeights;
-use super::dense::DenseWeights;
+use super::dense::{DenseWeights, Moves};
 use super::rotations::Along;
 use crate::circuits::polynomial::Chebyshev;
-use crate::nn::model::{Conv2d, Model, Operator, Value, Window};
+use crate::nn::model::{Conv2d, Model, Operator, Rearrange, Value, Window};
 use crate::nn::tensor::Shape;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -35,6 +35,7 @@ pub(super) struct LogicalStep {
 /// What a step does. Vectors hold one value for each element, `[channel][row][column]`.
 pub(super) enum Logical {
     Conv { input: usize, weights: Arc<ConvWeights>, bias: Vec<f64> },
+    Move { input: usize, moves: Arc<Moves>, bias: Vec<f64> },
     Dense { input: usize, weights: Arc<DenseWeights>, bias: Vec<f64> },
     Square { input: usize },
     Polynomial { input: usize, polynomial: Chebyshev },
@@ -171,6 +172,11 @@ impl Algebra<'_> {
                 let (scale, shift) = (x.elements(|c| x.scale[c]), x.elements(|c| x.shift[c]));
                 Ok(Stored { flat: true, scale, shift, ..x })
             }
+            Operator::Rearrange(_) if x.flat => Err(LowerError::Unsupported {
+                node: name.to_owned(),
+                what: "moving the elements of a flattened tensor".to_owned(),
+            }),
+            Operator::Rearrange(map) => Ok(self.rearrange(i, x, map)),
             Operator::Linear { weight, bias } => Ok(self.linear(i, x, weight, bias)),
             Operator::BatchNorm { factor, offset } => {
                 let scale = x.scale.iter().zip(factor).map(|(s, f)| s * f).collect();
@@ -257,6 +263,27 @@ impl Algebra<'_> {
         let bias = bias.collect();
         let operation = Logical::Conv { input: x.value, weights: Arc::new(weights), bias };
         let value = self.emit(&node.name, operation, shape);
+        made(value, shape, gauge.as_deref(), x.depth + 1)
+    }
+
+    fn rearrange(&mut self, i: usize, x: Stored, map: &Rearrange) -> Stored {
+        let node = &self.model.nodes()[i];
+        let (shape, gauge) = (node.shape, self.gauge(i));
+        let alpha = |c: usize| gauge.as_ref().map_or(1.0, |g| g.alpha[c]);
+        let mut bias = vec![0.0; shape.len()];
+        if let Some(gauge) = &gauge {
+            bias.iter_mut().enumerate().for_each(|(e, b)| *b = gauge.beta[e / shape.plane()]);
+        }
+        let mut sources = vec![None; shape.len()];
+        map.for_each(x.shape, |to, from| {
+            sources[to] = Some(from as u32);
+            bias[to] += alpha(to / shape.plane()) * x.shift[from / x.shape.plane()];
+        });
+        let factors =
+            map.channels.iter().enumerate().map(|(c, from)| alpha(c) * from.map_or(0.0, |from| x.scale[from])).collect();
+        let stride = [stride(&map.rows), stride(&map.columns)];
+        let moves = Arc::new(Moves { sources, factors, stride });
+        let value = self.emit(&node.name, Logical::Move { input: x.value, moves, bias }, shape);
         made(value, shape, gauge.as_deref(), x.depth + 1)
     }
 
@@ -388,6 +415,13 @@ impl Algebra<'_> {
         let n = x.scale.len();
         self.transform(layer, x, &vec![1.0; n], &vec![0.0; n])
     }
+}
+
+/// How far apart the coordinates are that an axis takes, 1 if not regularly.
+fn stride(axis: &[Option<usize>]) -> usize {
+    let taken: Vec<usize> = axis.iter().flatten().copied().collect();
+    let step = taken.get(1).map_or(1, |second| second.saturating_sub(taken[0]));
+    if step > 1 && taken.windows(2).all(|w| w[1].checked_sub(w[0]) == Some(step)) { step } else { 1 }
 }
 
 /// A fresh result, stored in the given form.

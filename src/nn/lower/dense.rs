@@ -1,9 +1,8 @@
 //! Linear layers by hybrid diagonals, and moving a tensor from one layout to another.
 
 use crate::circuits::SlotMatrix;
-use crate::nn::layout::Layout;
+use crate::nn::layout::{Layout, Place};
 use rayon::prelude::*;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// `weight x` for a weight of few rows: `m` diagonals, then a sum over slots by doubling.
@@ -139,36 +138,61 @@ fn nonzero_rotations(matrix: &dyn SlotMatrix) -> Vec<Vec<u32>> {
     blocks.collect()
 }
 
-/// Moves each element from its place in one layout to its place in another. The tensors may differ in shape, not in the
-/// order of their elements.
+/// Where the elements of a tensor come from.
+pub(super) struct Moves {
+    /// For each element, the operand's, both `[channel][row][column]`; none for zero.
+    pub sources: Vec<Option<u32>>,
+    /// What each channel is multiplied by.
+    pub factors: Vec<f64>,
+    /// How far apart the rows and columns are that are taken.
+    pub stride: [usize; 2],
+}
+
+/// Moves elements from their places in one layout to places in another.
 pub(super) struct MoveMatrix {
     slots: usize,
     /// Flat element per slot, `[shard][slot]`.
     inputs: Vec<Vec<Option<u32>>>,
-    outputs: Vec<Vec<Option<u32>>>,
+    /// The operand's element that each slot of the result takes, and its factor, `[shard][slot]`.
+    outputs: Vec<Vec<Option<(u32, f64)>>>,
     rotations: Vec<Vec<u32>>,
 }
 
 impl std::fmt::Debug for MoveMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let products: usize = self.rotations.iter().map(Vec::len).sum();
-        write!(f, "MoveMatrix({} -> {} shards, {products} diagonals)", self.inputs.len(), self.outputs.len())
+        write!(f, "MoveMatrix({} -> {} shards, {} diagonals)", self.inputs.len(), self.outputs.len(), self.products())
     }
 }
 
 impl MoveMatrix {
-    /// From `input` to `output`.
+    /// The same tensor from layout `input` to layout `output`. The tensors may differ in shape, not in the order of their
+    /// elements.
     pub fn new(input: &Layout, output: &Layout) -> Self {
+        Self::of(input, output, |e| Some((e, 1.0)))
+    }
+
+    /// A tensor in layout `output` from one in layout `input`.
+    pub fn rearranged(moves: &Moves, input: &Layout, output: &Layout) -> Self {
+        let plane = output.shape().plane();
+        Self::of(input, output, |e| moves.sources[e as usize].map(|from| (from, moves.factors[e as usize / plane])))
+    }
+
+    fn of(input: &Layout, output: &Layout, source: impl Fn(u32) -> Option<(u32, f64)>) -> Self {
         let slots = input.slots();
-        let mut places = vec![Default::default(); input.shape().len()];
+        let mut places = vec![Place::default(); input.shape().len()];
         input.for_each(|i, place| places[i] = place);
-        let mut sets = vec![BTreeSet::new(); output.shards() * input.shards()];
+        let mut outputs = vec![vec![None; slots]; output.shards()];
+        let mut used = vec![vec![false; slots]; output.shards() * input.shards()];
         output.for_each(|i, to| {
-            let from = places[i];
-            sets[to.shard * input.shards() + from.shard].insert(((from.slot + slots - to.slot) % slots) as u32);
+            let Some((from, factor)) = source(i as u32).filter(|(_, factor)| *factor != 0.0) else { return };
+            outputs[to.shard][to.slot] = Some((from, factor));
+            let from = places[from as usize];
+            used[to.shard * input.shards() + from.shard][(from.slot + slots - to.slot) % slots] = true;
         });
-        let rotations = sets.into_iter().map(|s| s.into_iter().collect()).collect();
-        Self { slots, inputs: input.elements(), outputs: output.elements(), rotations }
+        let list = |used: Vec<bool>| used.iter().enumerate().filter(|(_, u)| **u).map(|(r, _)| r as u32).collect();
+        let mut rotations: Vec<Vec<u32>> = used.into_iter().map(list).collect();
+        keep_one(&mut rotations);
+        Self { slots, inputs: input.elements(), outputs, rotations }
     }
 
     /// Number of diagonals.
@@ -198,7 +222,10 @@ impl SlotMatrix for MoveMatrix {
         let (wrapped, straight) = self.inputs[input].split_at(rotation as usize % self.slots);
         let sources = straight.iter().chain(wrapped);
         for ((value, to), from) in values.iter_mut().zip(&self.outputs[output]).zip(sources) {
-            *value = if to.is_some() && to == from { 1.0 } else { 0.0 };
+            *value = match to {
+                Some((source, factor)) if *from == Some(*source) => *factor,
+                _ => 0.0,
+            };
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::algebra::{Logical, LogicalStep};
 use super::conv_matrix::ConvWeights;
 use super::cost::Units;
-use super::dense::MoveMatrix;
+use super::dense::{MoveMatrix, Moves};
 use super::rotations::ConvRotations;
 use super::{Layouts, LowerError, placement};
 use crate::nn::layout::Layout;
@@ -78,6 +78,19 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
                     state.cost += counted.get(&key).copied().unwrap_or(0);
                 }
             }
+            Logical::Move { input, moves, .. } => {
+                let mut products: HashMap<(Arc<Layout>, Arc<Layout>), usize> = HashMap::new();
+                for state in beam {
+                    let from = &state.layouts[*input];
+                    for layout in moved_to(&state, *input, step, moves, choice) {
+                        let count = products
+                            .entry((from.clone(), layout.clone()))
+                            .or_insert_with(|| MoveMatrix::rearranged(moves, from, &layout).products());
+                        let cost = state.cost + units[*input].matrix(*count);
+                        next.push((Assignment { cost, ..state.clone() }, layout));
+                    }
+                }
+            }
             Logical::Dense { weights, .. } => {
                 let layout = Arc::new(Layout::vector(weights.weight.len() / weights.columns, slots)?);
                 next.extend(beam.into_iter().map(|state| (state, layout.clone())));
@@ -142,6 +155,24 @@ fn candidates(state: &Assignment, input: usize, step: &LogicalStep, weights: &Co
     layouts
 }
 
+/// Layouts to try where elements are moved: those placed by the operand, and those of other values of the same shape, to which
+/// the result may be added.
+fn moved_to(state: &Assignment, input: usize, step: &LogicalStep, moves: &Moves, choice: Layouts) -> Vec<Arc<Layout>> {
+    let window = Window { kernel: [1, 1], stride: moves.stride, padding: [0; 4], dilation: [1, 1] };
+    let mut layouts: Vec<Arc<Layout>> =
+        placement::outputs(&state.layouts[input], step.shape, &window, 1).into_iter().map(Arc::new).collect();
+    if choice == Layouts::Multiplexed {
+        layouts.truncate(1);
+    }
+    for layout in state.layouts.iter().filter(|l| l.shape() == step.shape) {
+        if !layouts.contains(layout) {
+            layouts.push(layout.clone());
+        }
+    }
+    layouts.retain(|l| l.shards() <= MAX_SHARDS);
+    layouts
+}
+
 /// Estimates all new pairs of layouts, in parallel.
 fn count(
     counted: &mut HashMap<Key, usize>,
@@ -175,6 +206,7 @@ fn total_stride(steps: &[LogicalStep]) -> [usize; 2] {
                 let [down, right] = weights.window.stride;
                 [y.saturating_mul(down), x.saturating_mul(right)]
             }
+            Logical::Move { moves, .. } => [y.saturating_mul(moves.stride[0]), x.saturating_mul(moves.stride[1])],
             _ => [y, x],
         });
     }
@@ -186,7 +218,9 @@ impl Logical {
     /// The operands; of a single one, twice.
     fn operands(&self) -> [usize; 2] {
         match self {
-            Self::Conv { input, .. } | Self::Dense { input, .. } | Self::Square { input } => [*input; 2],
+            Self::Conv { input, .. } | Self::Move { input, .. } | Self::Dense { input, .. } | Self::Square { input } => {
+                [*input; 2]
+            }
             Self::Polynomial { input, .. } | Self::Affine { input, .. } => [*input; 2],
             Self::Add { a, b } | Self::Multiply { a, b } => [*a, *b],
         }
@@ -195,7 +229,7 @@ impl Logical {
     /// Levels used.
     fn levels(&self) -> usize {
         match self {
-            Self::Conv { .. } | Self::Dense { .. } | Self::Square { .. } | Self::Multiply { .. } => 1,
+            Self::Conv { .. } | Self::Move { .. } | Self::Dense { .. } | Self::Square { .. } | Self::Multiply { .. } => 1,
             Self::Polynomial { polynomial, .. } => polynomial.depth(),
             Self::Affine { factor, .. } => usize::from(factor.is_some()),
             Self::Add { .. } => 0,

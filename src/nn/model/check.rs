@@ -187,6 +187,10 @@ impl NodeCheck<'_, '_, '_> {
             }
             OperatorSpec::GlobalAvgPool => (Operator::GlobalAvgPool, Shape::new(x.channels, 1, 1)),
             OperatorSpec::Flatten => (Operator::Flatten, Shape::new(x.len(), 1, 1)),
+            OperatorSpec::Rearrange { channels, rows, columns } => {
+                let [channels, rows, columns] = [channels, rows, columns].map(Clone::clone);
+                self.rearrange(x, Rearrange { channels, rows, columns })?
+            }
             OperatorSpec::Add => {
                 if self.shapes[1] != x {
                     return Err(self.shapes_error(format!("cannot add {x} and {}", self.shapes[1])));
@@ -252,6 +256,19 @@ impl NodeCheck<'_, '_, '_> {
         let (height, width) = self.window(x, &window)?;
         let conv = Conv2d { weight: self.finite(weight, &data)?, bias: self.bias(bias, out)?, window, groups };
         Ok((Operator::Conv2d(conv), Shape::new(out, height, width)))
+    }
+
+    fn rearrange(&self, x: Shape, map: Rearrange) -> Result<(Operator, Shape), ModelError> {
+        for (axis, extent) in [(&map.channels, x.channels), (&map.rows, x.height), (&map.columns, x.width)] {
+            if axis.is_empty() || axis.len() > MAX_EXTENT {
+                return Err(too_large(format!("an extent of {:?}", self.node.output), axis.len() as u128, MAX_EXTENT as u128));
+            }
+            if let Some(at) = axis.iter().flatten().find(|at| **at >= extent) {
+                return Err(self.bad(format!("it reads coordinate {at} of an axis of {extent}")));
+            }
+        }
+        let shape = map.shape();
+        Ok((Operator::Rearrange(map), shape))
     }
 
     fn linear(&self, x: Shape, weight: &str, bias: Option<&str>) -> Result<(Operator, Shape), ModelError> {
@@ -396,7 +413,7 @@ fn decode(name: &str, data: &TensorData<'_>) -> Result<Vec<f64>, ModelError> {
 }
 
 /// IEEE 754 binary16.
-fn half_to_f64(bits: u16) -> f64 {
+pub(in crate::nn) fn half_to_f64(bits: u16) -> f64 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
     let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
     sign * match exponent {

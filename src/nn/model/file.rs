@@ -11,7 +11,7 @@ const FORMAT: (&str, &str) = ("format", "cipherlens-model");
 const VERSION: (&str, &str) = ("version", "1");
 
 #[derive(Deserialize)]
-pub(super) struct GraphSpec<N = NodeSpec> {
+pub(in crate::nn) struct GraphSpec<N = NodeSpec> {
     pub name: String,
     pub input: InputSpec,
     #[serde(default)]
@@ -23,7 +23,7 @@ pub(super) struct GraphSpec<N = NodeSpec> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct InputSpec {
+pub(in crate::nn) struct InputSpec {
     pub name: String,
     pub channels: usize,
     pub height: usize,
@@ -33,7 +33,7 @@ pub(super) struct InputSpec {
 }
 
 #[derive(Deserialize)]
-pub(super) struct NodeSpec {
+pub(in crate::nn) struct NodeSpec {
     pub name: String,
     pub inputs: Vec<String>,
     pub output: String,
@@ -55,7 +55,7 @@ fn epsilon() -> f64 {
 
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
-pub(super) enum OperatorSpec {
+pub(in crate::nn) enum OperatorSpec {
     Conv2d {
         weight: String,
         bias: Option<String>,
@@ -100,6 +100,11 @@ pub(super) enum OperatorSpec {
     },
     GlobalAvgPool,
     Flatten,
+    Rearrange {
+        channels: Vec<Option<usize>>,
+        rows: Vec<Option<usize>>,
+        columns: Vec<Option<usize>>,
+    },
     Add,
     Linear {
         weight: String,
@@ -108,8 +113,19 @@ pub(super) enum OperatorSpec {
 }
 
 /// The operators that are read, as the file names them.
-const SUPPORTED: [&str; 10] =
-    ["conv2d", "polynomial", "activation", "fitted", "batch_norm", "avg_pool2d", "global_avg_pool", "flatten", "add", "linear"];
+const SUPPORTED: [&str; 11] = [
+    "conv2d",
+    "polynomial",
+    "activation",
+    "fitted",
+    "batch_norm",
+    "avg_pool2d",
+    "global_avg_pool",
+    "flatten",
+    "rearrange",
+    "add",
+    "linear",
+];
 
 /// What to use in place of an operator that is not supported.
 fn advice(operator: &str) -> &'static str {
@@ -127,7 +143,7 @@ fn advice(operator: &str) -> &'static str {
         "dropout" | "identity" => "it does nothing after training: leave it out of the exported graph",
         "layer_norm" | "group_norm" | "instance_norm" => "it divides by a value of the picture: use batch_norm, which folds",
         _ => {
-            "supported: conv2d, polynomial, activation, batch_norm, avg_pool2d, global_avg_pool, flatten, add, linear; \
+            "supported: conv2d, polynomial, activation, batch_norm, avg_pool2d, global_avg_pool, flatten, rearrange, add, linear; \
              rewrite it with these"
         }
     }
@@ -144,7 +160,7 @@ pub(super) fn parse_graph(json: &str) -> Result<GraphSpec, ModelError> {
     let mut unsupported = Vec::new();
     for (i, node) in spec.nodes.iter().enumerate() {
         if let Some(operator) = text(node, "op").filter(|op| !SUPPORTED.contains(&op.as_str())) {
-            let advice = advice(&operator);
+            let advice = advice(&operator).into();
             unsupported.push(UnsupportedOperator { node: label(i, node), operator, advice });
         }
     }

@@ -1,0 +1,269 @@
+//! Operators with weights and windows: convolutions, normalisation, averages, linear layers.
+
+use super::attributes::Attributes;
+use super::constant::axis;
+use super::expression::Expression;
+use super::graph::{Importer, Known, Refusal, Traced, extent, holds};
+use super::operators::constant;
+use crate::nn::model::{OperatorSpec, Window};
+use crate::nn::tensor::Shape;
+use std::rc::Rc;
+
+impl Importer<'_> {
+    pub fn conv(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+        let weight = constant(operands, 1)?.ok_or("it has no weights")?;
+        let (value, shape) = self.picture(x, name)?;
+        let [outputs, _, kh, kw] = weight.dims[..] else {
+            let why =
+                format!("its weights have {} axes; only convolutions of pictures (4 axes) are supported", weight.dims.len());
+            return Err(Refusal::Unsupported(why.into()));
+        };
+        if x.dims.len() != 4 {
+            return Err(Refusal::Unsupported("it is used on a vector; convolutions of pictures are supported".into()));
+        }
+        let mut window = Window {
+            kernel: [bounded(kh)?, bounded(kw)?],
+            stride: pair(a, "strides")?,
+            padding: [0; 4],
+            dilation: pair(a, "dilations")?,
+        };
+        window.padding = padding(a, &window, shape)?;
+        let (height, width) = window.output(shape.height, shape.width).ok_or("its kernel is larger than its padded input")?;
+        let groups = a.int("group", 1);
+        let groups = usize::try_from(groups).map_err(|_| format!("it has {groups} groups"))?;
+        let bias = constant(operands, 2)?;
+        let operator = OperatorSpec::Conv2d {
+            weight: self.keep(&weight),
+            bias: bias.map(|b| self.keep(&b)),
+            stride: window.stride,
+            padding: window.padding,
+            dilation: window.dilation,
+            groups,
+        };
+        self.emit_picture(name, &[value], operator, Shape::new(bounded(outputs)?, height, width))
+    }
+
+    pub fn batch_norm(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
+        if a.int("training_mode", 0) != 0 {
+            return Err(Refusal::Unsupported("it is in training mode: call model.eval() before the export".into()));
+        }
+        let value = self.settle(x, name)?;
+        let shape = self.shape(value);
+        if x.dims.get(1) != Some(&shape.channels) {
+            return Err(Refusal::Unsupported("channels that were reshaped are normalised".into()));
+        }
+        let mut tensor = |i: usize| -> Result<String, Refusal> {
+            let constant = constant(operands, i)?.ok_or_else(|| format!("operand {i} is missing"))?;
+            Ok(self.keep(&constant))
+        };
+        let operator = OperatorSpec::BatchNorm {
+            scale: tensor(1)?,
+            bias: tensor(2)?,
+            mean: tensor(3)?,
+            var: tensor(4)?,
+            epsilon: a.float("epsilon", 1e-5),
+        };
+        let base = self.emit(name, &[value], operator, shape)?;
+        Ok(Traced { base, dims: x.dims.clone(), expression: Rc::new(Expression::X) })
+    }
+
+    pub fn average_pool(&mut self, x: &Traced, a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+        let (value, shape) = self.picture(x, name)?;
+        if pair(a, "dilations")? != [1, 1] {
+            return Err(Refusal::Unsupported("a dilated average: use one without dilation".into()));
+        }
+        let kernel = a.ints("kernel_shape").ok_or("it has no kernel_shape")?;
+        let kernel: Option<Vec<usize>> = kernel.iter().map(|k| extent(*k)).collect();
+        let Some(&[kh, kw]) = kernel.as_deref() else {
+            return Err(Refusal::Bad("its kernel is not two positive numbers".into()));
+        };
+        let mut window = Window { kernel: [kh, kw], stride: pair(a, "strides")?, padding: [0; 4], dilation: [1, 1] };
+        window.padding = padding(a, &window, shape)?;
+        let counted = a.int("count_include_pad", 0) != 0;
+        if a.int("ceil_mode", 0) != 0 {
+            // Rounding up is a further padding, whose zeros never count.
+            let more = |size: usize, k: usize, s: usize, before: usize, after: usize| {
+                let rest = (size + before + after).saturating_sub(k) % s;
+                // A window that would begin in the padding is left out.
+                let last = (size + before + after).saturating_sub(k).div_ceil(s) * s;
+                if rest == 0 || last >= size + before { 0 } else { s - rest }
+            };
+            let [top, left, bottom, right] = window.padding;
+            let (down, across) =
+                (more(shape.height, kh, window.stride[0], top, bottom), more(shape.width, kw, window.stride[1], left, right));
+            if down + across > 0 && counted && window.padding != [0; 4] {
+                return Err(Refusal::Unsupported("ceil_mode with counted padding: use count_include_pad = 0".into()));
+            }
+            if down + across > 0 {
+                window.padding = [top, left, bottom + down, right + across];
+                return self.pool(value, shape, window, false, name);
+            }
+        }
+        self.pool(value, shape, window, counted, name)
+    }
+
+    fn pool(&mut self, value: usize, shape: Shape, window: Window, counted: bool, name: &str) -> Result<Traced, Refusal> {
+        if window.kernel == [shape.height, shape.width] && window.padding == [0; 4] {
+            return self.emit_picture(name, &[value], OperatorSpec::GlobalAvgPool, Shape::new(shape.channels, 1, 1));
+        }
+        let (height, width) = window.output(shape.height, shape.width).ok_or("its kernel is larger than its padded input")?;
+        let operator = OperatorSpec::AvgPool2d {
+            kernel: window.kernel,
+            stride: Some(window.stride),
+            padding: window.padding,
+            count_include_pad: counted || window.padding == [0; 4],
+        };
+        self.emit_picture(name, &[value], operator, Shape::new(shape.channels, height, width))
+    }
+
+    pub fn global_average(&mut self, x: &Traced, keep: bool, name: &str) -> Result<Traced, Refusal> {
+        let value = self.settle(x, name)?;
+        let shape = self.shape(value);
+        // A picture, or one whose rows and columns were joined.
+        let [1, channels, ref rest @ ..] = x.dims[..] else {
+            return Err(Refusal::Unsupported("an average over other axes than rows and columns".into()));
+        };
+        if channels != shape.channels || rest.is_empty() || !holds(rest, Shape::new(1, shape.height, shape.width)) {
+            return Err(Refusal::Unsupported("an average over other axes than rows and columns".into()));
+        }
+        let base = self.emit(name, &[value], OperatorSpec::GlobalAvgPool, Shape::new(channels, 1, 1))?;
+        let dims = if keep { [vec![1, channels], vec![1; rest.len()]].concat() } else { vec![1, channels] };
+        Ok(Traced { base, dims, expression: Rc::new(Expression::X) })
+    }
+
+    pub fn reduce_mean(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
+        let given = constant(operands, 1)?;
+        let axes = match &given {
+            Some(axes) => axes.integers().ok_or("its axes are no integers")?,
+            None => a.ints("axes").unwrap_or(&[]),
+        };
+        let rank = x.dims.len();
+        let mut axes = axes.iter().map(|at| axis(*at, rank)).collect::<Result<Vec<_>, _>>()?;
+        axes.sort_unstable();
+        if rank < 3 || axes != (2..rank).collect::<Vec<_>>() {
+            return Err(Refusal::Unsupported("an average over other axes than rows and columns".into()));
+        }
+        self.global_average(x, a.int("keepdims", 1) != 0, name)
+    }
+
+    pub fn gemm(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+        let weight = constant(operands, 1)?.ok_or("it has no weights")?;
+        let [rows, columns] = weight.dims[..] else { return Err("its weights are no matrix".into()) };
+        if a.int("transA", 0) != 0 {
+            return Err(Refusal::Unsupported("its first operand is transposed".into()));
+        }
+        let transposed = a.int("transB", 0) != 0;
+        let (alpha, beta) = (a.float("alpha", 1.0), a.float("beta", 1.0));
+        let (outputs, inputs) = if transposed { (rows, columns) } else { (columns, rows) };
+        let weight = match transposed && alpha == 1.0 {
+            true => self.keep(&weight),
+            false => {
+                let values = weight.real();
+                let at = |o: usize, i: usize| if transposed { values[o * inputs + i] } else { values[i * outputs + o] };
+                let scaled = (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i))).map(|(o, i)| alpha * at(o, i)).collect();
+                self.keep_values(vec![outputs, inputs], scaled)?
+            }
+        };
+        let bias = match constant(operands, 2)? {
+            None => None,
+            Some(bias) if bias.len() == 1 || bias.len() == outputs => {
+                let values = bias.real();
+                let values = (0..outputs).map(|o| beta * values[o % values.len()]).collect();
+                Some(self.keep_values(vec![outputs], values)?)
+            }
+            Some(bias) => return Err(Refusal::Bad(format!("its bias has shape {:?} for {outputs} outputs", bias.dims))),
+        };
+        self.linear(x, inputs, outputs, weight, bias, name)
+    }
+
+    pub fn matmul(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
+        let Some(weight) = constant(operands, 1)? else {
+            return Err(Refusal::Unsupported("the product of two tensors that depend on the picture is not supported".into()));
+        };
+        let [inputs, outputs] = weight.dims[..] else {
+            return Err(Refusal::Unsupported("a product with other than a matrix is not supported".into()));
+        };
+        let values = weight.real();
+        let turned = (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i))).map(|(o, i)| values[i * outputs + o]).collect();
+        let weight = self.keep_values(vec![outputs, inputs], turned)?;
+        self.linear(x, inputs, outputs, weight, None, name)
+    }
+
+    fn linear(
+        &mut self,
+        x: &Traced,
+        inputs: usize,
+        outputs: usize,
+        weight: String,
+        bias: Option<String>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
+        if x.dims[..] != [1, inputs] {
+            let why =
+                format!("a linear layer of {inputs} inputs is used on a tensor of shape {:?}; put Flatten before it", x.dims);
+            return Err(Refusal::Unsupported(why.into()));
+        }
+        let value = self.settle(x, name)?;
+        let value = self.vector(value, inputs, name)?;
+        let shape = Shape::new(bounded(outputs)?, 1, 1);
+        let base = self.emit(name, &[value], OperatorSpec::Linear { weight, bias }, shape)?;
+        Ok(Traced { base, dims: vec![1, outputs], expression: Rc::new(Expression::X) })
+    }
+}
+
+fn bounded(value: usize) -> Result<usize, Refusal> {
+    i64::try_from(value).ok().and_then(extent).ok_or_else(|| Refusal::Bad(format!("an extent of {value}")))
+}
+
+/// Two numbers, one for rows and one for columns; 1 where the file says nothing.
+fn pair(a: &Attributes<'_>, name: &str) -> Result<[usize; 2], Refusal> {
+    match a.ints(name) {
+        None | Some([]) => Ok([1, 1]),
+        Some(&[down, right]) => match (extent(down), extent(right)) {
+            (Some(down), Some(right)) => Ok([down, right]),
+            _ => Err(Refusal::Bad(format!("{name} are {down} and {right}"))),
+        },
+        Some(other) => Err(Refusal::Bad(format!("{name} has {} numbers, a picture has two axes", other.len()))),
+    }
+}
+
+/// Zeros at the top, left, bottom and right.
+fn padding(a: &Attributes<'_>, window: &Window, shape: Shape) -> Result<[usize; 4], Refusal> {
+    let same = |at_end: bool| {
+        let along = |size: usize, axis: usize| {
+            let reach = (window.kernel[axis] - 1) * window.dilation[axis] + 1;
+            let whole = ((size.div_ceil(window.stride[axis]) - 1) * window.stride[axis] + reach).saturating_sub(size);
+            if at_end { (whole / 2, whole.div_ceil(2)) } else { (whole.div_ceil(2), whole / 2) }
+        };
+        let ((top, bottom), (left, right)) = (along(shape.height, 0), along(shape.width, 1));
+        [top, left, bottom, right]
+    };
+    match a.text("auto_pad") {
+        "SAME_UPPER" => return Ok(same(true)),
+        "SAME_LOWER" => return Ok(same(false)),
+        "VALID" => return Ok([0; 4]),
+        _ => {}
+    }
+    match a.ints("pads") {
+        None | Some([]) => Ok([0; 4]),
+        Some(pads) => {
+            let zeros: Option<Vec<usize>> = pads.iter().map(|p| if *p == 0 { Some(0) } else { extent(*p) }).collect();
+            match zeros.as_deref() {
+                Some(&[top, left, bottom, right]) => Ok([top, left, bottom, right]),
+                _ => Err(Refusal::Bad(format!("its pads are {:?}", &pads[..pads.len().min(8)]))),
+            }
+        }
+    }
+}

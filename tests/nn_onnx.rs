@@ -1,0 +1,452 @@
+//! ONNX files: the shared ones against their reference, built ones against direct evaluation, and damaged ones.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
+
+mod common;
+
+use cipherlens::nn::clear::Network;
+use cipherlens::nn::model::{Model, ModelError, Operator};
+use cipherlens::nn::onnx::{OnnxOptions, schema::ModelProto};
+use cipherlens::nn::tensor::{Shape, Tensor};
+use cipherlens::nn::{LowerOptions, lower};
+use common::models::{picture, seeded};
+use common::onnx::{Attribute, Data, File, node};
+use common::{shared, slots};
+use prost::Message;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+const NETWORKS: [&str; 5] = [
+    "cifar10_resnet20_akamaster.onnx",
+    "cifar10_resnet20_akamaster_fused.onnx",
+    "cifar10_resnet20_akamaster_rawexport.onnx",
+    "cifar10_resnet32_akamaster.onnx",
+    "imagenette128_resnet18w32.onnx",
+];
+
+/// The 500 pictures of `cifar10/test500_lossless.nhwc.u8`, normalised.
+fn pictures(model: &Model) -> Option<Vec<Tensor<f64>>> {
+    let pixels = shared::read("cifar10/test500_lossless.nhwc.u8")?;
+    let picture = |pixels: &[u8]| {
+        let planes: Vec<f64> = (0..3).flat_map(|c| pixels.iter().skip(c).step_by(3).map(|v| f64::from(*v) / 255.0)).collect();
+        model.input().normalise(&planes).expect("3 x 32 x 32")
+    };
+    Some(pixels.chunks_exact(3 * 32 * 32).map(picture).collect())
+}
+
+/// Clear logits of the three exports on 500 pictures, in f64, against those of the framework; top-1 as published.
+#[test]
+fn resnet20_gives_the_reference_logits() {
+    let (Some(reference), Some(labels)) =
+        (shared::read("reference/cifar10_resnet20_test500_logits_fp64.npz"), shared::read("cifar10/test500_lossless.labels.u8"))
+    else {
+        return;
+    };
+    let want = shared::npz_f64(&reference, "logits.npy");
+    assert_eq!(want.len(), 5000);
+    for name in &NETWORKS[..3] {
+        let Some(path) = shared::path(&format!("models/{name}")) else { return };
+        let model = Model::from_file(&path).expect("the network is read");
+        let Some(pictures) = pictures(&model) else { return };
+        let network = Network::<f64>::new(&model);
+        let got: Vec<Tensor<f64>> = pictures.par_iter().map(|x| network.evaluate(x).expect("the shape fits")).collect();
+        let error = got.iter().flat_map(|t| t.values()).zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let right = got.iter().zip(&labels).filter(|(t, l)| t.argmax() == Some(usize::from(**l))).count();
+        println!("{name}: largest difference {error:.2e}, {right} of 500 right");
+        assert!(error < 1e-4, "{name}: {error}");
+        assert_eq!(right, 455, "{name}: 91.0 %");
+    }
+}
+
+/// The same nodes, whether batch normalisation was folded by the exporter or is folded here, and however shapes are spelled.
+#[test]
+fn the_exports_of_one_network_are_one_graph() {
+    let models: Vec<Model> = NETWORKS[..3]
+        .iter()
+        .filter_map(|name| shared::path(&format!("models/{name}")))
+        .map(|path| Model::from_file(&path).expect("the network is read"))
+        .collect();
+    let Some((first, others)) = models.split_first() else { return };
+    for other in others {
+        assert_eq!(first.nodes().len(), other.nodes().len());
+        for (a, b) in first.nodes().iter().zip(other.nodes()) {
+            assert_eq!((&a.inputs, a.shape, a.operator.name()), (&b.inputs, b.shape, b.operator.name()), "{} {}", a.name, b.name);
+            let weights = |o: &Operator| match o {
+                Operator::Conv2d(c) => [&c.weight[..], &c.bias].concat(),
+                Operator::Linear { weight, bias } => [&weight[..], bias].concat(),
+                _ => Vec::new(),
+            };
+            if let (Operator::Rearrange(a), Operator::Rearrange(b)) = (&a.operator, &b.operator) {
+                assert_eq!(a, b);
+            }
+            let (a, b) = (weights(&a.operator), weights(&b.operator));
+            assert!(a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-5 * (1.0 + a.abs())));
+        }
+    }
+    let kinds = |kind: &str| first.nodes().iter().filter(|n| n.operator.name() == kind).count();
+    assert_eq!([kinds("conv2d"), kinds("activation"), kinds("add"), kinds("rearrange")], [19, 19, 9, 2]);
+    assert_eq!([kinds("global_avg_pool"), kinds("linear")], [1, 1]);
+}
+
+#[test]
+fn other_networks_are_read() {
+    for (name, convolutions, shape) in [(NETWORKS[3], 31, Shape::new(3, 32, 32)), (NETWORKS[4], 20, Shape::new(3, 128, 128))] {
+        let Some(path) = shared::path(&format!("models/{name}")) else { return };
+        let model = Model::from_file(&path).expect("the network is read");
+        assert_eq!(model.nodes().iter().filter(|n| n.operator.name() == "conv2d").count(), convolutions, "{name}");
+        assert_eq!((model.input().shape, model.shape(model.output())), (shape, Shape::new(10, 1, 1)));
+        let x = common::models::picture(shape, &mut common::models::seeded(5));
+        let logits = Network::<f64>::new(&model).evaluate(&x).expect("the shape fits");
+        assert!(logits.values().iter().all(|v| v.is_finite()));
+    }
+}
+
+/// A random file through the importer, evaluated, and the program it is lowered to against that.
+fn evaluates(file: &File, x: &Tensor<f64>, want: &[f64]) -> Model {
+    let model = Model::from_onnx(&file.bytes(), &plain(x.shape().channels)).expect("the file is read");
+    let got = Network::<f64>::new(&model).evaluate(x).expect("the shape fits");
+    assert_eq!(got.values().len(), want.len());
+    for (got, want) in got.values().iter().zip(want) {
+        assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{got}, expected {want}");
+    }
+    model
+}
+
+/// Pictures as they are.
+fn plain(channels: usize) -> OnnxOptions {
+    OnnxOptions { mean: vec![0.0; channels], std: vec![1.0; channels], ..OnnxOptions::default() }
+}
+
+fn counted(shape: Shape) -> Tensor<f64> {
+    Tensor::new(shape, (0..shape.len()).map(|i| (i % 23) as f64 / 7.0 - 1.5).collect()).expect("as many as the shape says")
+}
+
+/// Slices, paddings, resizing and joining of channels, against indices written out here.
+#[test]
+fn elements_are_moved() {
+    let shape = Shape::new(3, 5, 6);
+    let x = counted(shape);
+    let at = |c: usize, y: usize, col: usize| x.at(c, y, col);
+    let whole = |v: &[i64]| Data::Whole(v.to_vec());
+
+    // [:, :, 3:0:-2, 1::2] and two channels of zeros before, one after.
+    let file = File::new(&[1, 3, 5, 6], "y")
+        .constant("starts", &[2], whole(&[3, 1]))
+        .constant("ends", &[2], whole(&[0, i64::MAX]))
+        .constant("axes", &[2], whole(&[2, -1]))
+        .constant("steps", &[2], whole(&[-2, 2]))
+        .constant("pads", &[8], whole(&[0, 2, 0, 0, 0, 1, 0, 0]))
+        .node(node("Slice", &["x", "starts", "ends", "axes", "steps"], "s"))
+        .node(node("Pad", &["s", "pads"], "y"));
+    let mut want = vec![0.0; 6 * 2 * 3];
+    for c in 0..3 {
+        for (r, y) in [3, 1].into_iter().enumerate() {
+            (0..3).for_each(|k| want[((c + 2) * 2 + r) * 3 + k] = at(c, y, 1 + 2 * k));
+        }
+    }
+    let model = evaluates(&file, &x, &want);
+    assert_eq!(model.nodes().len(), 1, "one after the other is one");
+
+    // Nearest neighbours at twice the size, as PyTorch writes it, joined with an edge-padded slice of itself.
+    let file = File::new(&[-1, 3, 5, 6], "y")
+        .constant("scales", &[4], Data::Real(vec![1.0, 1.0, 2.0, 2.0]))
+        .constant("pads", &[8], whole(&[0, 0, 3, 0, 0, -2, 2, 6]))
+        .node(
+            node("Resize", &["x", "", "scales"], "r")
+                .text("coordinate_transformation_mode", "asymmetric")
+                .text("mode", "nearest")
+                .text("nearest_mode", "floor"),
+        )
+        .node(node("Pad", &["x", "pads"], "p").text("mode", "edge"))
+        .node(node("Concat", &["r", "p"], "y").int("axis", 1));
+    let mut want = Vec::new();
+    for c in 0..3 {
+        (0..10).for_each(|y| (0..12).for_each(|col| want.push(at(c, y / 2, col / 2))));
+    }
+    (0..10).for_each(|y: usize| (0..12).for_each(|col: usize| want.push(at(0, y.saturating_sub(3).min(4), col.min(5)))));
+    evaluates(&file, &x, &want);
+
+    // Split into channels of 1 and 2, and the parts in the other order.
+    let mut split = node("Split", &["x"], "a").ints("split", &[1, 2]).int("axis", 1);
+    split.output.push("b".into());
+    let file = File::new(&[1, 3, 5, 6], "y").node(split).node(node("Concat", &["b", "a"], "y").int("axis", 1));
+    let want: Vec<f64> = [1, 2, 0].into_iter().flat_map(|c| x.channel(c).to_vec()).collect();
+    evaluates(&file, &x, &want);
+}
+
+/// Convolution with `auto_pad`, pooling with `ceil_mode`, the sum over an affine in several operators, and a linear layer by
+/// MatMul behind a reshape from computed extents.
+#[test]
+fn layers_are_computed() {
+    let shape = Shape::new(2, 5, 5);
+    let x = counted(shape);
+    let file = File::new(&[1, 2, 5, 5], "y")
+        .constant("w", &[2, 1, 2, 2], Data::Real((1..=8).map(|v| v as f32).collect()))
+        .node(node("Conv", &["x", "w"], "y").int("group", 2).ints("strides", &[2, 2]).text("auto_pad", "SAME_LOWER"));
+    let mut want = Vec::new();
+    for c in 0..2usize {
+        for y in [0usize, 2, 4] {
+            for col in [0usize, 2, 4] {
+                let tap = |dy: usize, dx: usize| match (y.checked_sub(1 - dy), col.checked_sub(1 - dx)) {
+                    (Some(y), Some(col)) => x.at(c, y, col) * (4 * c + 2 * dy + dx + 1) as f64,
+                    _ => 0.0,
+                };
+                want.push(tap(0, 0) + tap(0, 1) + tap(1, 0) + tap(1, 1));
+            }
+        }
+    }
+    evaluates(&file, &x, &want);
+
+    let pool = node("AveragePool", &["x"], "y").ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]).int("ceil_mode", 1);
+    let mut want = Vec::new();
+    for c in 0..2 {
+        for y in [0..2, 2..4, 4..5usize] {
+            for col in [0..2, 2..4, 4..5usize] {
+                let cells: Vec<f64> =
+                    y.clone().flat_map(|y| col.clone().map(move |col| (y, col))).map(|(y, k)| x.at(c, y, k)).collect();
+                want.push(cells.iter().sum::<f64>() / cells.len() as f64);
+            }
+        }
+    }
+    evaluates(&File::new(&[1, 2, 5, 5], "y").node(pool), &x, &want);
+
+    let file = File::new(&[-1, 2, 5, 5], "y")
+        .constant("factor", &[1, 2, 1, 1], Data::Real(vec![2.0, 4.0]))
+        .constant("mean", &[2, 1, 1], Data::Real(vec![0.5, -0.25]))
+        .constant("three", &[], Data::Real(vec![3.0]))
+        .constant("zero", &[1], Data::Whole(vec![0]))
+        .constant("minus", &[1], Data::Whole(vec![-1]))
+        .constant("w", &[50, 3], Data::Real((0..150).map(|i| (i % 7) as f32 - 3.0).collect()))
+        .constant("b", &[3], Data::Real(vec![1.0, 2.0, 3.0]))
+        .node(node("Sub", &["x", "mean"], "a"))
+        .node(node("Div", &["a", "factor"], "b0"))
+        .node(node("Mul", &["three", "b0"], "b1"))
+        .node(node("Add", &["b1", "x"], "b2"))
+        .node(node("Shape", &["b2"], "shape"))
+        .node(node("Gather", &["shape", "zero"], "n").int("axis", 0))
+        .node(node("Concat", &["n", "minus"], "to").int("axis", 0))
+        .node(node("Reshape", &["b2", "to"], "flat"))
+        .node(node("MatMul", &["flat", "w"], "m"))
+        .node(node("Add", &["b", "m"], "s"))
+        .node(node("Softmax", &["s"], "y"));
+    let y: Vec<f64> = (0..50)
+        .map(|i| {
+            let c = i / 25;
+            3.0 * (x.values()[i] - [0.5, -0.25][c]) / [2.0, 4.0][c] + x.values()[i]
+        })
+        .collect();
+    let want: Vec<f64> =
+        (0..3).map(|o| (0..50).map(|i| y[i] * (((i * 3 + o) % 7) as f64 - 3.0)).sum::<f64>() + [1.0, 2.0, 3.0][o]).collect();
+    evaluates(&file, &x, &want);
+}
+
+/// A network of everything that moves elements, lowered to slot matrices.
+#[test]
+fn moves_are_lowered() {
+    let mut rng = seeded(31);
+    for case in 0..60 {
+        let (c, h, w) = (rng.random_range(1..=5), rng.random_range(3..=12), rng.random_range(3..=12));
+        let step = rng.random_range(1..=3);
+        let pads: Vec<i64> = [0, 0, 0, 0, 0].into_iter().chain((0..3).map(|_| rng.random_range(0..=2))).collect();
+        let before: i64 = rng.random_range(0..=3);
+        let kernel = |out: i64, inputs: i64| (out, inputs, vec![0.25f32; (out * inputs * 9) as usize]);
+        let (out, inputs, weights) = kernel(3, c);
+        let channels = 3 + before + pads[5];
+        let file = File::new(&[1, c, h, w], "y")
+            .constant("w", &[out, inputs, 3, 3], Data::Real(weights.iter().map(|v| v * rng.random_range(-1.0..1.0)).collect()))
+            .constant("starts", &[2], Data::Whole(vec![rng.random_range(0..2), 0]))
+            .constant("ends", &[2], Data::Whole(vec![i64::MAX, -1]))
+            .constant("axes", &[2], Data::Whole(vec![2, 3]))
+            .constant("steps", &[2], Data::Whole(vec![step, rng.random_range(1..=2)]))
+            .constant("pads", &[8], Data::Whole([&[0, before], &pads[2..]].concat()))
+            .constant("scales", &[4], Data::Real(vec![1.0, 1.0, 2.0, 1.0]))
+            .node(node("Conv", &["x", "w"], "c").ints("pads", &[1, 1, 1, 1]))
+            .node(node("Mul", &["c", "c"], "q"))
+            .node(node("Slice", &["q", "starts", "ends", "axes", "steps"], "s"))
+            .node(node("Pad", &["s", "pads"], "p"))
+            .node(node("Resize", &["p", "", "scales"], "r").text("mode", "nearest"))
+            .node(node("Add", &["r", "r"], "d"))
+            .node(node("Concat", &["d", "r"], "y").int("axis", 1));
+        println!("case {case}: {c}x{h}x{w}, {channels} channels, {pads:?}, step {step}");
+        let model = Model::from_onnx(&file.bytes(), &plain(c as usize)).expect("the file is read");
+        let x = picture(model.input().shape, &mut rng);
+        let want = Network::<f64>::new(&model).evaluate(&x).expect("the shape fits");
+        let lowered = lower(&model, 256, &LowerOptions::default()).expect("lowers");
+        let packed = lowered.input.pack(&x).expect("packs");
+        let got = lowered.output.unpack(&slots::run(&lowered.program, packed)).expect("the output has its layout");
+        for (want, got) in want.values().iter().zip(got.values()) {
+            assert!((want - got).abs() <= 1e-9, "{want} directly, {got} by the program");
+        }
+    }
+}
+
+#[test]
+fn every_unsupported_operator_is_named_at_once() {
+    let file = File::new(&[1, 1, 8, 8], "y")
+        .node(node("MaxPool", &["x"], "a").ints("kernel_shape", &[2, 2]))
+        .node(node("Relu", &["a"], "b"))
+        .node(node("LayerNormalization", &["b"], "c"))
+        .node(node("Fourier", &["c", "x"], "d"))
+        .node(node("MaxPool", &["x"], "unused"))
+        .node(node("Relu", &["d"], "y"));
+    let error = Model::from_onnx(&file.bytes(), &plain(1)).expect_err("not supported");
+    let text = error.to_string();
+    assert!(matches!(&error, ModelError::UnsupportedOperators(list) if list.len() == 3), "{text}");
+    for part in ["/a/MaxPool (MaxPool)", "AveragePool", "/c/LayerNormalization", "BatchNorm", "/d/Fourier (Fourier)"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
+fn bad_files_are_refused_with_the_reason() {
+    let refused = |file: &File| Model::from_onnx(&file.bytes(), &plain(1)).expect_err("refused").to_string();
+    let relu = || node("Relu", &["x"], "y");
+    let mut old = File::new(&[1, 1, 8, 8], "y").node(relu());
+    old.0.opset_import[0].version = 9;
+    assert!(refused(&old).contains("opset 9"));
+    assert!(refused(&File::new(&[1, 1, -1, 8], "y").node(relu())).contains("[1, 1, n, 8]"));
+    assert!(refused(&File::new(&[2, 1, 8, 8], "y").node(relu())).contains("[2, 1, 8, 8]"));
+    assert!(refused(&File::new(&[1, 1, 1 << 40, 8], "y").node(relu())).contains("1099511627776"));
+    assert!(refused(&File::new(&[1, 65536, 65536, 1], "y").node(relu())).contains("the limit is"));
+    assert!(refused(&File::new(&[1, 1, 8, 8], "z").node(relu())).contains("nothing makes"));
+    let cycle = File::new(&[1, 1, 8, 8], "y").node(node("Add", &["x", "b"], "a")).node(node("Relu", &["a"], "b"));
+    assert!(refused(&cycle.node(node("Relu", &["b"], "y"))).contains("in a cycle: /b/Relu, /a/Add"));
+    let mut external = File::new(&[1, 1, 8, 8], "y").constant("w", &[1, 1, 1, 1], Data::Real(vec![1.0]));
+    external.graph().initializer[0].data_location = 1;
+    assert!(refused(&external.node(node("Conv", &["x", "w"], "y"))).contains("another file"));
+    let short = File::new(&[1, 1, 8, 8], "y").constant("w", &[1, 1, 3, 3], Data::Real(vec![1.0]));
+    assert!(refused(&short.node(node("Conv", &["x", "w"], "y"))).contains("takes 36"));
+    let huge = File::new(&[1, 1, 8, 8], "y")
+        .constant("dims", &[2], Data::Whole(vec![1 << 30, 1 << 30]))
+        .node(node("ConstantOfShape", &["dims"], "c"))
+        .node(node("Add", &["x", "c"], "y"));
+    assert!(refused(&huge).contains("constants take more than"));
+    let mut two = File::new(&[1, 1, 8, 8], "y").node(relu());
+    let other = two.graph().output[0].clone();
+    two.graph().output.push(other);
+    assert!(refused(&two).contains("2 outputs"));
+}
+
+/// One byte in some changed, inserted, removed; or the end cut off. Neither a panic nor an allocation far beyond the file.
+fn mutated(file: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut bytes = file.to_vec();
+    if rng.random_range(0..8) == 0 {
+        bytes.truncate(rng.random_range(0..=file.len()));
+        return bytes;
+    }
+    for _ in 0..rng.random_range(1..=8) {
+        let at = rng.random_range(0..bytes.len());
+        match rng.random_range(0..6) {
+            0 => bytes[at] = rng.random(),
+            1 => bytes[at] ^= 1 << rng.random_range(0..8),
+            2 => bytes[at] = [0, 1, 127, 128, 255][rng.random_range(0..5)],
+            3 => bytes.insert(at, rng.random()),
+            4 => _ = bytes.remove(at),
+            _ => {
+                let from = rng.random_range(0..bytes.len());
+                let len = rng.random_range(1..=16).min(bytes.len() - at.max(from));
+                bytes.copy_within(from..from + len, at);
+            }
+        }
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    bytes
+}
+
+/// The shared files with their weights cut to the structure around them: mutations then hit the graph and not only weights.
+fn skeletons() -> Vec<Vec<u8>> {
+    let strip = |name: &&str| {
+        let mut file = ModelProto::decode(&*shared::read(&format!("models/{name}"))?).expect("a shared file is ONNX");
+        for tensor in &mut file.graph.as_mut().expect("it has a graph").initializer {
+            // Small weights stay; of large ones only the shape does, and the bytes do not fit it.
+            tensor.raw_data = tensor.raw_data.take().filter(|d| d.len() <= 256);
+        }
+        Some(file.encode_to_vec())
+    };
+    NETWORKS.iter().filter_map(strip).collect()
+}
+
+fn survive(count: usize, seed: u64) {
+    let mut rng = seeded(seed);
+    let whole: Vec<Vec<u8>> = NETWORKS.iter().filter_map(|name| shared::read(&format!("models/{name}"))).collect();
+    let small = skeletons();
+    if whole.is_empty() {
+        return;
+    }
+    let (mut read, mut refused) = (0, 0);
+    for i in 0..count {
+        // Whole files are slow to copy and mostly weights.
+        let file = if i % 10 == 0 { &whole[i / 10 % 4] } else { &small[i % small.len()] };
+        let bytes = mutated(file, &mut rng);
+        let before = allocations::start();
+        match Model::from_onnx(&bytes, &OnnxOptions::default()) {
+            Ok(_) => read += 1,
+            Err(_) => refused += 1,
+        }
+        let peak = allocations::peak_since(before);
+        assert!(peak < 64 << 20, "mutation {i}: {peak} bytes were allocated at once for a file of {}", bytes.len());
+    }
+    println!("{count} mutations: {read} read, {refused} refused");
+    assert!(refused > count / 10);
+}
+
+#[test]
+fn mutations_are_refused_or_read() {
+    survive(3_000, 41);
+}
+
+#[test]
+#[ignore = "minutes"]
+fn a_hundred_thousand_mutations() {
+    survive(120_000, 42);
+}
+
+/// What is allocated by this thread, and the most at once.
+mod allocations {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::cell::Cell;
+
+    struct Counting;
+
+    thread_local! {
+        static NOW: Cell<isize> = const { Cell::new(0) };
+        static PEAK: Cell<isize> = const { Cell::new(0) };
+    }
+
+    fn count(bytes: isize) {
+        // A thread that ends may free after its counters are gone.
+        let _ = NOW.try_with(|now| {
+            now.set(now.get() + bytes);
+            let _ = PEAK.try_with(|peak| peak.set(peak.get().max(now.get())));
+        });
+    }
+
+    // SAFETY: every call goes to the system's allocator as it is.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            count(layout.size() as isize);
+            // SAFETY: the caller's promise is passed on.
+            unsafe { System.alloc(layout) }
+        }
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            count(-(layout.size() as isize));
+            // SAFETY: the caller's promise is passed on.
+            unsafe { System.dealloc(pointer, layout) }
+        }
+    }
+
+    #[global_allocator]
+    static ALLOCATOR: Counting = Counting;
+
+    pub fn start() -> isize {
+        let now = NOW.with(Cell::get);
+        PEAK.with(|peak| peak.set(now));
+        now
+    }
+
+    pub fn peak_since(start: isize) -> isize {
+        PEAK.with(Cell::get) - start
+    }
+}
