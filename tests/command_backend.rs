@@ -133,3 +133,57 @@ fn every_command_computes_on_a_gpu_what_the_processor_computes() {
     let little = run(&with(&commands(dir.path())[3], &["--adapter", &adapter.name, "--max-vram", "1KiB"]));
     little.refused(5, &["cannot allocate"]);
 }
+
+/// Lines of a report of `bench backends`, each with these devices.
+fn lines(report: &serde_json::Value, devices: &[&str]) -> Vec<String> {
+    let lines = report["lines"].as_array().expect("a list");
+    for line in lines {
+        let measured = line["devices"].as_array().expect("a list");
+        let names: Vec<_> = measured.iter().map(|d| d["device"].as_str().unwrap_or_default()).collect();
+        assert_eq!(names, devices, "{line}");
+        assert!(measured.iter().all(|d| d["wall_ms"].as_f64() > Some(0.0)), "{line}");
+        assert!(measured.iter().all(|d| line["floor_bytes"].is_null() || d["copy_fraction"].as_f64() > Some(0.0)), "{line}");
+        assert_eq!(line["same_bits"], if devices.len() > 1 { true.into() } else { serde_json::Value::Null }, "{line}");
+    }
+    lines.iter().map(|l| format!("{} {}", l["case"].as_str().unwrap_or_default(), l["shards"])).collect()
+}
+
+const QUICK: [&str; 7] = ["bench", "backends", "--quick", "--json", "--seconds", "0", "--shards"];
+
+#[test]
+fn bench_backends_measures_everything_and_says_what_it_left_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("record.md").to_string_lossy().into_owned();
+    let report = run(&[&QUICK[..], &["1,3", "--backend", "cpu", "--markdown", &file]].concat()).json();
+    let found = lines(&report, &["cpu"]);
+    for name in ["ntt_forward 1", "tensor 1", "plain_inner_product 2", "key_switch 1", "rotate 3", "rotate_hoisted 3"] {
+        assert!(found.iter().any(|f| f == name), "{name} is missing: {found:?}");
+    }
+    assert!(found.iter().any(|f| f.starts_with("convolution")), "{found:?}");
+    assert!(report["no_gpu"].as_str().is_some_and(|why| why.contains("--backend cpu")), "{}", report["no_gpu"]);
+    let text = std::fs::read_to_string(file).expect("the tables were written");
+    assert!(text.contains("| key_switch | 1 |") && text.contains("none measured"), "{text}");
+
+    run(&["bench", "backends", "--sizes", "n99"]).refused(2, &["'n99'", "n16-47"]);
+    run(&["bench", "backends", "--shards", "0"]).refused(2, &["--shards"]);
+    let nowhere = dir.path().join("no/such/folder/x.md").to_string_lossy().into_owned();
+    let unwritable = ["1", "--only", "add", "--backend", "cpu", "--markdown", &nowhere];
+    run(&[&QUICK[..], &unwritable].concat()).refused(5, &["cannot write"]);
+    if cfg!(feature = "gpu") {
+        run(&[&QUICK[..], &["1", "--adapter", "no such adapter"]].concat()).refused(5, &["no GPU can be used"]);
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn bench_backends_compares_the_bits_of_processor_and_gpu() {
+    let Some(adapter) = cipherlens::backend::gpu::adapters().into_iter().next() else {
+        assert!(std::env::var_os("CIPHERLENS_REQUIRE_GPU").is_none(), "no adapter");
+        println!("no adapter: not tested");
+        return;
+    };
+    let kernels = ["1", "--only", "add,tensor,base_convert", "--adapter", &adapter.name];
+    let report = run(&[&QUICK[..], &kernels].concat()).json();
+    assert_eq!(lines(&report, &["cpu", "gpu"]), ["add 1", "tensor 1", "base_convert 1"]);
+    assert_eq!(report["devices"].as_array().map(Vec::len), Some(2));
+}

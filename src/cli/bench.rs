@@ -1,6 +1,9 @@
 //! `cipherlens bench`: what operations cost on this machine, beside the least they could cost.
 
+mod backends;
+mod cases;
 mod floor;
+mod networks;
 mod ops;
 mod rotations;
 
@@ -28,6 +31,8 @@ enum Action {
     Ops(ops::Ops),
     /// Rotations of many shards with the same keys: each key is read once for all shards
     Rotations(rotations::Rotations),
+    /// Kernels, key switches, rotations, a convolution and the demo, on the processor and on a GPU, compared bit for bit
+    Backends(backends::Backends),
 }
 
 /// Options of every benchmark.
@@ -53,6 +58,7 @@ impl Bench {
         match &self.action {
             Action::Ops(ops) => ops.run(global),
             Action::Rotations(rotations) => rotations.run(global),
+            Action::Backends(backends) => backends.run(global),
         }
     }
     /// Whether the answer is to be one JSON line.
@@ -60,6 +66,7 @@ impl Bench {
         match &self.action {
             Action::Ops(ops) => ops.common.json,
             Action::Rotations(rotations) => rotations.common.json,
+            Action::Backends(backends) => backends.json,
         }
     }
 }

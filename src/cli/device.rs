@@ -47,8 +47,13 @@ fn size(text: &str) -> Result<u64, String> {
 impl Compute {
     /// What is asked for. A GPU that is named is one that is wanted.
     pub fn devices(&self) -> Outcome<Devices> {
+        self.devices_or(Choice::Cpu)
+    }
+
+    /// The same for a command that does otherwise where nothing is asked for.
+    pub fn devices_or(&self, usual: Choice) -> Outcome<Devices> {
         let named = self.adapter.is_some();
-        let choice = self.backend.unwrap_or(if named { Choice::Gpu } else { Choice::Cpu });
+        let choice = self.backend.unwrap_or(if named { Choice::Gpu } else { usual });
         if choice == Choice::Cpu && (named || self.max_vram.is_some()) {
             let option = if named { "--adapter" } else { "--max-vram" };
             let why = format!("{option} is about a GPU, and the processor is to compute");

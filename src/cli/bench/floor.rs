@@ -40,17 +40,26 @@ impl Floors {
         let below = level.below(1).map(|l| params.window(l).clone());
         let sizes = (0..gadget.digits()).map(|k| {
             let range = gadget.digit(k);
-            window.limbs().iter().filter(|l| range.contains(&l.index())).count() as u64
+            window.limbs().iter().filter(|l| range.contains(&l.index())).count()
         });
-        let sizes: Vec<u64> = sizes.filter(|&s| s > 0).collect();
-        let extended = (window.len() + gadget.special()) as u64;
+        let sizes: Vec<usize> = sizes.filter(|&s| s > 0).collect();
+        let dropped = below.as_ref().map_or(0, |b| window.minus(b).len());
+        Self::of(params.log_n(), &sizes, gadget.special(), below.map_or(0, |b| b.len()), dropped)
+    }
+
+    /// Sizes of a ring, of the digits that together are a ciphertext's limbs, of the special primes; the limbs after a
+    /// rescale and those it drops.
+    pub fn of(log_n: u32, digits: &[usize], special: usize, below: usize, dropped: usize) -> Self {
+        let sizes: Vec<u64> = digits.iter().map(|&s| s as u64).collect();
+        let limbs: u64 = sizes.iter().sum();
+        let extended = limbs + special as u64;
         Self {
-            n: params.degree() as u64,
-            log_n: params.log_n().into(),
-            limbs: window.len() as u64,
-            below: below.as_ref().map_or(0, |b| b.len() as u64),
-            dropped: below.as_ref().map_or(0, |b| window.minus(b).len() as u64),
-            special: gadget.special() as u64,
+            n: 1 << log_n,
+            log_n: log_n.into(),
+            limbs,
+            below: below as u64,
+            dropped: dropped as u64,
+            special: special as u64,
             digits: sizes.len() as u64,
             converted: sizes.iter().map(|s| extended - s).sum(),
             conversions: sizes.iter().map(|s| s * (extended - s)).sum(),
@@ -121,6 +130,11 @@ impl Floors {
             + self.key_multiplies()
             + self.divide_multiplies(dropped, self.below);
         Floor { bytes: self.words(4 * self.limbs + 2 * self.below) + self.key_bytes(), multiplies }
+    }
+    /// A division of both halves by the special primes.
+    pub fn mod_down(&self) -> Floor {
+        let bytes = self.words(2 * (self.extended() + self.limbs));
+        Floor { bytes, multiplies: self.divide_multiplies(self.special, self.limbs) }
     }
     /// A rescale.
     pub fn rescale(&self) -> Floor {

@@ -1,0 +1,158 @@
+//! The devices that are compared.
+
+use super::super::cases::{Case, Material};
+use super::report::DeviceReport;
+use crate::cli::failure::{Outcome, explain};
+use crate::cli::system;
+#[cfg(feature = "gpu")]
+use cipherlens::backend::gpu::GpuBackend;
+use cipherlens::backend::{Backend, BackendError, choice::Devices, cpu::CpuBackend};
+use cipherlens::math::RnsTables;
+use cipherlens::math::primes::closest_primes;
+use rayon::prelude::*;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Something that computes.
+pub enum Subject {
+    /// The processor.
+    Processor,
+    /// A GPU: one device to time from outside, one that times every kernel itself.
+    #[cfg(feature = "gpu")]
+    Gpu {
+        /// For wall times.
+        plain: GpuBackend,
+        /// For the times of kernels, where the adapter has timestamps.
+        profiled: Option<GpuBackend>,
+    },
+}
+
+/// Tables of a small ring, to open a device with.
+fn any_tables() -> Result<Arc<RnsTables>, BackendError> {
+    let failed = |e: cipherlens::math::MathError| BackendError::Device { op: "open", reason: e.to_string() };
+    let primes = closest_primes(29.9, 2, 13, &[]).map_err(failed)?;
+    Ok(Arc::new(RnsTables::new(12, &primes).map_err(failed)?))
+}
+
+impl Subject {
+    /// The processor.
+    pub fn processor() -> Self {
+        Self::Processor
+    }
+
+    /// The GPU that is asked for, tested.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(devices: &Devices) -> Result<Self, BackendError> {
+        let plain = GpuBackend::new(any_tables()?, &devices.gpu_options())?;
+        let profiled = None;
+        Ok(Self::Gpu { plain, profiled })
+    }
+
+    /// None: this program was built without.
+    #[cfg(not(feature = "gpu"))]
+    pub fn gpu(_: &Devices) -> Result<Self, BackendError> {
+        any_tables().and(Err(BackendError::NoGpuSupport))
+    }
+
+    /// Whether calls return before their work is done.
+    pub fn is_gpu(&self) -> bool {
+        !matches!(self, Self::Processor)
+    }
+
+    /// What it is called in reports.
+    pub fn name(&self) -> &'static str {
+        if self.is_gpu() { "gpu" } else { "cpu" }
+    }
+
+    /// A backend on it for other primes.
+    pub fn open(&self, tables: &Arc<RnsTables>) -> Outcome<Arc<dyn Backend>> {
+        match self {
+            Self::Processor => {
+                let cpu = CpuBackend::new(tables.clone()).map_err(|e| explain("cannot start the CPU kernels", &e))?;
+                Ok(Arc::new(cpu))
+            }
+            #[cfg(feature = "gpu")]
+            Self::Gpu { plain, .. } => {
+                let gpu = plain.for_tables(tables.clone()).map_err(|e| explain("cannot compute on a GPU", &e))?;
+                Ok(Arc::new(gpu))
+            }
+        }
+    }
+
+    /// The seconds that one of some calls spends in kernels by the device's own clock, and how many it dispatches; nothing
+    /// where there is no such clock.
+    pub fn kernel_seconds(&self, material: &Material, case: Case, calls: usize) -> Result<Option<(f64, u64)>, BackendError> {
+        match self {
+            Self::Processor => Ok(None),
+            #[cfg(feature = "gpu")]
+            Self::Gpu { profiled, .. } => {
+                let Some(device) = profiled else { return Ok(None) };
+                let gpu = device.for_tables(material.tables.clone())?;
+                let mut job = case.job(material, &gpu)?;
+                let mut result = Some(job(None)?);
+                let total = || -> Result<(u64, u64), BackendError> { Ok((0, gpu.dispatches())) };
+                let before = total()?;
+                for _ in 0..calls {
+                    result = Some(job(result.take())?);
+                }
+                let after = total()?;
+                let calls = calls as u64;
+                Ok(Some(((after.0 - before.0) as f64 / calls as f64 / 1e9, (after.1 - before.1) / calls)))
+            }
+        }
+    }
+
+    /// What it is, and how fast it copies.
+    pub fn describe(&self, copy_bytes: usize) -> Outcome<DeviceReport> {
+        let tables = any_tables().map_err(|e| explain("cannot prepare the benchmark", &e))?;
+        let backend = self.open(&tables)?;
+        let copy_gbs = match self {
+            Self::Processor => copy_on_processor(copy_bytes),
+            #[cfg(feature = "gpu")]
+            Self::Gpu { plain, .. } => copy_on_gpu(plain, copy_bytes).map_err(|e| explain("cannot copy on the GPU", &e))?,
+        };
+        let (adapter, timestamps) = match self {
+            Self::Processor => (system::cpu_name().unwrap_or_else(|| "an unknown processor".into()), false),
+            #[cfg(feature = "gpu")]
+            Self::Gpu { plain, profiled } => {
+                let a = plain.adapter();
+                (format!("{} ({}, {}, {})", a.name, a.kind, a.api, a.driver), profiled.is_some())
+            }
+        };
+        Ok(DeviceReport { device: self.name(), backend: backend.name(), adapter, copy_gbs, timestamps })
+    }
+}
+
+/// Bytes read and written a second, of a copy by all threads between buffers that are there already.
+fn copy_on_processor(bytes: usize) -> f64 {
+    let from = vec![1u8; bytes];
+    let mut to = vec![0u8; bytes];
+    let mut best = f64::INFINITY;
+    for _ in 0..6 {
+        let clock = Instant::now();
+        to.par_chunks_mut(1 << 20).zip(from.par_chunks(1 << 20)).for_each(|(to, from)| to.copy_from_slice(from));
+        best = best.min(clock.elapsed().as_secs_f64());
+        std::hint::black_box(&mut to);
+    }
+    2.0 * bytes as f64 / best / 1e9
+}
+
+/// The same on a GPU, by its own copy command.
+#[cfg(feature = "gpu")]
+fn copy_on_gpu(gpu: &GpuBackend, bytes: usize) -> Result<f64, BackendError> {
+    use cipherlens::backend::Shape;
+    const COPIES: usize = 16;
+    let degree = gpu.tables().degree();
+    let from = gpu.alloc(Shape::new(bytes / 4 / degree, 1, degree))?;
+    let mut best = f64::INFINITY;
+    for _ in 0..4 {
+        gpu.synchronize()?;
+        let clock = Instant::now();
+        for _ in 0..COPIES {
+            drop(gpu.duplicate(&from)?);
+        }
+        gpu.synchronize()?;
+        best = best.min(clock.elapsed().as_secs_f64() / COPIES as f64);
+    }
+    Ok(2.0 * from.shape().bytes() as f64 / best / 1e9)
+}
