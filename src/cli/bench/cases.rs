@@ -79,7 +79,7 @@ impl Material {
     }
     /// Bytes of limbs.
     fn words(&self, limbs: usize) -> u64 {
-        4 * (limbs as u64) << self.size.log_n
+        (4 * limbs as u64) << self.size.log_n
     }
     fn floors(&self) -> Floors {
         let digits: Vec<usize> = self.plan.digits.iter().map(Basis::len).collect();

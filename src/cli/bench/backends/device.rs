@@ -21,9 +21,9 @@ pub enum Subject {
     #[cfg(feature = "gpu")]
     Gpu {
         /// For wall times.
-        plain: GpuBackend,
+        plain: Box<GpuBackend>,
         /// For the times of kernels, where the adapter has timestamps.
-        profiled: Option<GpuBackend>,
+        profiled: Option<Box<GpuBackend>>,
     },
 }
 
@@ -43,7 +43,7 @@ impl Subject {
     /// The GPU that is asked for, tested.
     #[cfg(feature = "gpu")]
     pub fn gpu(devices: &Devices) -> Result<Self, BackendError> {
-        let plain = GpuBackend::new(any_tables()?, &devices.gpu_options())?;
+        let plain = Box::new(GpuBackend::new(any_tables()?, &devices.gpu_options())?);
         let profiled = None;
         Ok(Self::Gpu { plain, profiled })
     }
