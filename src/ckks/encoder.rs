@@ -15,6 +15,7 @@ use residues::Reducer;
 use std::sync::Arc;
 
 pub mod fft;
+mod periodic;
 pub mod residues;
 mod vector;
 
