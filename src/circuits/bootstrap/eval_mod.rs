@@ -35,7 +35,7 @@ impl EvalMod {
             )));
         }
         let all = cosine_series(factor, 2 * degree);
-        let series = Chebyshev::new(all.into_iter().step_by(2).collect(), 1.0)?;
+        let series = Chebyshev::new(all.into_iter().step_by(2).collect(), [-1.0, 1.0])?;
         Ok(Self { range, series, doublings: spec.double_angles, gain: ratio / TAU })
     }
 
