@@ -13,7 +13,7 @@ use crate::{
         Counts, TraceEngine,
         trace::{Trace, TraceValue},
     },
-    ckks::{Gadget, KeyKind, KeyRequest, Level, Params},
+    ckks::{Gadget, KeyKind, KeyRequest, Level, Params, ParamsError},
 };
 use std::sync::Arc;
 
@@ -193,7 +193,7 @@ impl Plan {
                 let here = counts - previous.by_level.get(&level).copied().unwrap_or_default();
                 match switch_shape(&self.params, level) {
                     Ok(shape) => seconds += cost.seconds(&here, &shape),
-                    Err(e) => failed = Some(e),
+                    Err(e) => failed = Some(PlanError::from(e)),
                 }
             }
             let counts = trace.counts - previous.counts;
@@ -202,7 +202,7 @@ impl Plan {
             let mut bytes = living.during(i, bytes_of(result));
             match working_bytes(&self.params, &self.steps[i], *operand) {
                 Ok(working) => bytes += working,
-                Err(e) => failed = Some(e),
+                Err(e) => failed = Some(PlanError::from(e)),
             }
             match layers.last_mut().filter(|l| &l.layer == layer) {
                 Some(l) => {
@@ -250,12 +250,11 @@ impl Plan {
 }
 
 /// The gadget of keys that serve one level.
-fn gadget(params: &Params, level: Level) -> Result<Gadget, PlanError> {
-    let alpha = params.best_alpha(level..=level)?;
-    Ok(params.gadget(level..=level, alpha)?)
+pub(super) fn gadget(params: &Params, level: Level) -> Result<Gadget, ParamsError> {
+    params.gadget(level..=level, params.best_alpha(level..=level)?)
 }
 
-pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, PlanError> {
+pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, ParamsError> {
     let gadget = gadget(params, level)?;
     let plan = params.gadget_plan(&gadget, level)?;
     let limbs_below = level.0.checked_sub(1).map_or(0, |l| params.window(Level(l)).len());
