@@ -56,10 +56,10 @@ impl CostModel {
         let ct = backend.alloc(Shape::new(2 * shards, limbs, degree))?;
 
         let mut transformed = backend.alloc(ct.shape())?;
-        let ntt = best_of_three(|| Ok(backend.ntt_forward(&mut transformed, window)?))? / (2 * shards * limbs) as f64;
+        let ntt = best_of_three(|| backend.ntt_forward(&mut transformed, window))? / (2 * shards * limbs) as f64;
 
         let second = PolySelect::second_halves(ct.shape());
-        let mod_up = best_of_three(|| Ok(drop(backend.mod_up(&ct, second, &plan)?)))? / shards as f64;
+        let mod_up = best_of_three(|| backend.mod_up(&ct, second, &plan))? / shards as f64;
         let (transforms, conversions) = Self::mod_up_counts(&shape);
         let convert = ((mod_up - ntt * transforms) / conversions).max(0.05 * ntt);
 
@@ -69,7 +69,7 @@ impl CostModel {
             .collect::<Result<_, _>>()?;
         let rotations: Vec<Rotation<'_>> =
             keys.iter().zip([5, 25, 125, 625]).map(|(key, galois)| Rotation { galois, key: Some(key) }).collect();
-        let rotated = best_of_three(|| Ok(drop(backend.rotate_digits(&ct, &digits, &rotations, &plan)?)))?;
+        let rotated = best_of_three(|| backend.rotate_digits(&ct, &digits, &rotations, &plan))?;
         let rotated = rotated / (shards * rotations.len()) as f64;
         let (transforms, conversions) = Self::mod_down_counts(&shape);
         let products = (2 * shape.digits * (shape.limbs + shape.special)) as f64;
@@ -85,7 +85,7 @@ impl CostModel {
         let encode = best_of_three(|| encoder.integers_into(&mut integers, plains, fill, scale, window))? / plains as f64;
         let residues = encoder.residues(&integers, window, crate::ckks::PlainForm::Montgomery);
         let terms = vec![(0..plains).map(|plain| PlainTerm { plain, source: plain % shards }).collect::<Vec<_>>()];
-        let plain = best_of_three(|| Ok(drop(backend.encoded_inner_product(&ct, plains, &residues, &terms, window)?)))?;
+        let plain = best_of_three(|| backend.encoded_inner_product(&ct, plains, &residues, &terms, window))?;
         Ok(Self { ntt, product, convert, encode, plain: plain / (plains * limbs) as f64 })
     }
 
@@ -138,12 +138,12 @@ impl CostModel {
     }
 }
 
-fn best_of_three(mut f: impl FnMut() -> Result<(), CkksError>) -> Result<f64, CkksError> {
-    f()?;
+fn best_of_three<T, E: Into<CkksError>>(mut f: impl FnMut() -> Result<T, E>) -> Result<f64, CkksError> {
+    f().map_err(Into::into)?;
     let mut best = f64::INFINITY;
     for _ in 0..3 {
         let start = Instant::now();
-        f()?;
+        f().map_err(Into::into)?;
         best = best.min(start.elapsed().as_secs_f64());
     }
     Ok(best)

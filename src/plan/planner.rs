@@ -202,7 +202,7 @@ impl Plan {
             let mut bytes = living.during(i, bytes_of(result));
             match working_bytes(&self.params, &self.steps[i], *operand) {
                 Ok(working) => bytes += working,
-                Err(e) => failed = Some(PlanError::from(e)),
+                Err(e) => failed = Some(e),
             }
             match layers.last_mut().filter(|l| &l.layer == layer) {
                 Some(l) => {
