@@ -82,6 +82,22 @@ pub struct Trace {
     pub raised: bool,
 }
 
+impl Trace {
+    /// Adds what another trace counted.
+    pub fn add_counts(&mut self, other: &Self) {
+        self.counts += other.counts;
+        for (&level, &counts) in &other.by_level {
+            *self.by_level.entry(level).or_default() += counts;
+        }
+    }
+    /// Adds the keys another trace needs.
+    pub fn add_keys(&mut self, other: &Self) {
+        self.rotations.extend(&other.rotations);
+        self.conjugations.extend(&other.conjugations);
+        self.relinearizations.extend(&other.relinearizations);
+    }
+}
+
 /// Tracks shards and levels, counts operations and notes which keys they need.
 #[derive(Debug, Default)]
 pub struct TraceEngine {
@@ -101,6 +117,10 @@ impl TraceEngine {
     /// What happened so far.
     pub fn trace(&self) -> Trace {
         self.lock().clone()
+    }
+    /// What happened since the last call, or the beginning.
+    pub fn take(&self) -> Trace {
+        std::mem::take(&mut *self.lock())
     }
     /// Totals so far.
     pub fn counts(&self) -> Counts {
