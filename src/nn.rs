@@ -14,7 +14,7 @@ pub mod onnx;
 pub mod tensor;
 
 pub use layout::Layout;
-pub use lower::{Layouts, LowerOptions, Lowered, lower};
+pub use lower::{Layouts, LowerOptions, Lowered, fitting_slots, lower};
 pub use model::Model;
 pub use tensor::{Shape, Tensor};
 

@@ -33,7 +33,15 @@ fn agrees(model: &Model, x: &Tensor<f64>, n: usize, rng: &mut impl Rng) -> Lower
             *value = rng.random_range(-9.0..9.0);
         }
     }
-    let got = lowered.output.unpack(&slots::run(&lowered.program, packed)).expect("the output has its layout");
+    let values = slots::run_all(&lowered.program, packed);
+    for (step, (value, layout)) in lowered.program.steps.iter().zip(values.iter().zip(&lowered.layouts).skip(1)) {
+        let Some(bound) = step.bound else { continue };
+        for (shard, elements) in value.iter().zip(layout.elements()) {
+            let most = shard.iter().zip(&elements).filter(|(_, e)| e.is_some()).fold(0.0, |m: f64, (v, _)| m.max(v.abs()));
+            assert!(most <= bound * (1.0 + 1e-9), "{}: {most} where {bound} was promised", step.layer);
+        }
+    }
+    let got = lowered.output.unpack(&values[lowered.program.output.0]).expect("the output has its layout");
     let size = want.values().iter().fold(1e-3f64, |m, v| m.max(v.abs()));
     assert_eq!(want.values().len(), got.values().len());
     for (i, (want, got)) in want.values().iter().zip(got.values()).enumerate() {
@@ -197,7 +205,18 @@ fn fitted_activations_take_the_levels_of_their_degree() {
         let depth = if composite { 2 + 2 + 1 } else { 4 };
         assert_eq!(levels(&lowered), 4 + 3 * depth, "composite: {composite}");
         let packed = lowered.input.pack(&x).expect("packs");
-        let got = lowered.output.unpack(&slots::run(&lowered.program, packed)).expect("the output has its layout");
+        let values = slots::run_all(&lowered.program, packed);
+        // What comes to an activation can be bootstrapped, in every slot; and what goes to convolutions only.
+        for (step, value) in lowered.program.steps.iter().zip(&values[1..]) {
+            let most = value.iter().flatten().fold(0.0, |m: f64, v| m.max(v.abs()));
+            assert!(step.bound.is_none_or(|b| most <= b * (1.0 + 1e-9)), "{}: {most}, promised {:?}", step.layer, step.bound);
+        }
+        let bounded = |layer: &str| {
+            let last = lowered.program.steps.iter().rfind(|s| s.layer == layer).and_then(|s| s.bound);
+            last.is_some_and(|b| b <= 1.0)
+        };
+        assert!(["c0", "c1", "sum", "a1", "a2"].iter().all(|l| bounded(l)), "composite: {composite}");
+        let got = lowered.output.unpack(&values[lowered.program.output.0]).expect("the output has its layout");
         let want = Network::<f64>::new(&model).evaluate(&x).expect("the shape fits");
         for (want, got) in want.values().iter().zip(got.values()) {
             assert!((want - got).abs() <= 1e-9, "{want} directly, {got} by the program");

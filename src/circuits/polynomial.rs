@@ -116,6 +116,16 @@ impl Chebyshev {
         t * b1 - b2 + self.coefficients[0]
     }
 
+    /// A bound on the largest magnitude on the interval, at most 0.2 % above it: a polynomial of degree n that is at most 1 at
+    /// kn Chebyshev points is at most `1 / cos(pi / 2k)` between them (Ehlich and Zeller, Math. Z. 1964).
+    pub fn magnitude(&self) -> f64 {
+        let (middle, half) = middle_and_half(self.interval);
+        let points = 32 * self.degree();
+        let at = |i: usize| middle + half * (std::f64::consts::PI * (i as f64 + 0.5) / points as f64).cos();
+        let most = (0..points).map(|i| self.value(at(i)).abs()).fold(0.0, f64::max);
+        most / (std::f64::consts::PI / 64.0).cos()
+    }
+
     /// Evaluates on every slot of x; [`Self::depth`] levels. Cost: about `2 sqrt(degree) + log2 degree` products.
     pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value) -> Result<E::Value> {
         let have = engine.level(x).0;
@@ -294,6 +304,15 @@ mod tests {
         assert!(points().iter().all(|x| (p.value(1.5 * x) - (1.5 * x).exp()).abs() < 1e-11));
         let p = Chebyshev::interpolate(f64::exp, 15, [-1.0, 2.0]).unwrap().scaled(2.0, 1.0).unwrap();
         assert!(points().iter().map(|x| 1.5 * x + 0.5).all(|x| (p.value(x) - 2.0 * x.exp() - 1.0).abs() < 1e-10));
+    }
+
+    #[test]
+    fn magnitudes_are_bounds_and_close() {
+        for degree in [1, 2, 7, 63] {
+            let p = Chebyshev::interpolate(|x| x.max(0.0) - 0.3, degree, [-2.0, 5.0]).unwrap();
+            let most = (0..=100_000).map(|i| p.value(-2.0 + 7e-5 * f64::from(i)).abs()).fold(0.0, f64::max);
+            assert!(most <= p.magnitude() && p.magnitude() <= 1.0025 * most, "{degree}: {most} {}", p.magnitude());
+        }
     }
 
     #[test]

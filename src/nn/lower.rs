@@ -149,6 +149,13 @@ impl Lowered {
     }
 }
 
+/// The slots to lower a model for on a ring with `most`: the least power of two with which its widest tensor is one shard,
+/// `most` if it takes several. Fewer slots make bootstrapping and moving cheaper.
+pub fn fitting_slots(model: &Model, most: usize) -> usize {
+    let widest = model.nodes().iter().map(|n| n.shape.len()).chain([model.input().shape.len()]).max().unwrap_or(1);
+    widest.checked_next_power_of_two().map_or(most, |n| n.min(most))
+}
+
 /// Lowers a model for shards of `slots` slots.
 pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
     let mut ranges = options.ranges.clone();
@@ -159,6 +166,7 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
     }
     let (steps, output) = algebra::steps(model, &ranges)?;
     let assignment = search::assign(model.input().shape, &steps, slots, options.layouts)?;
+    let bounds = algebra::bounds(&steps);
     let mut emitter = Emitter { steps: Vec::new(), layouts: vec![assignment.layouts[0].clone()] };
     // Value of the program that holds each value of the logical steps.
     let mut held = vec![ValueId(0)];
@@ -198,7 +206,8 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
                 if let Some((_, moved)) = assignment.moved.iter().find(|(step, _)| *step == i) {
                     let matrix = Arc::new(MoveMatrix::new(from([*a, *b][*moved]).1, layout));
                     let operation = Operation::Linear { input: operands[*moved], matrix, rotate_sums: Vec::new(), bias: None };
-                    operands[*moved] = emitter.push(&step.layer, operation, layout);
+                    let bound = bounds[[*a, *b][*moved]];
+                    operands[*moved] = emitter.push(&step.layer, operation, layout, bound);
                 }
                 let [a, b] = operands;
                 match step.operation {
@@ -207,7 +216,7 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
                 }
             }
         };
-        held.push(emitter.push(&step.layer, operation, layout));
+        held.push(emitter.push(&step.layer, operation, layout, bounds[i + 1]));
     }
     let output = held[output];
     let Emitter { steps, layouts } = emitter;
@@ -221,8 +230,8 @@ struct Emitter {
 }
 
 impl Emitter {
-    fn push(&mut self, layer: &str, operation: Operation, layout: &Arc<Layout>) -> ValueId {
-        self.steps.push(Step { layer: layer.to_owned(), operation, bound: None });
+    fn push(&mut self, layer: &str, operation: Operation, layout: &Arc<Layout>, bound: Option<f64>) -> ValueId {
+        self.steps.push(Step { layer: layer.to_owned(), operation, bound });
         self.layouts.push(layout.clone());
         ValueId(self.steps.len())
     }

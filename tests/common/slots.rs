@@ -35,6 +35,11 @@ pub fn multiply(matrix: &dyn SlotMatrix, x: &Value) -> Value {
 
 /// Runs a program on packed shards.
 pub fn run(program: &Program, input: Value) -> Value {
+    run_all(program, input).swap_remove(program.output.0)
+}
+
+/// As [`run`]: every value.
+pub fn run_all(program: &Program, input: Value) -> Vec<Value> {
     assert_eq!(input.len(), program.input_shards);
     let mut values = vec![input];
     for step in &program.steps {
@@ -85,7 +90,7 @@ pub fn run(program: &Program, input: Value) -> Value {
         };
         values.push(result);
     }
-    values.swap_remove(program.output.0)
+    values
 }
 
 fn map(x: &Value, f: impl Fn(f64) -> f64) -> Value {

@@ -32,6 +32,27 @@ pub(super) struct LogicalStep {
     pub shape: Shape,
 }
 
+/// The largest magnitude of each step's result, where that is known: around polynomials, since a calibration has seen what
+/// comes to them.
+pub(super) fn bounds(steps: &[LogicalStep]) -> Vec<Option<f64>> {
+    // By value; 0 is the input.
+    let mut bounds: Vec<Option<f64>> = vec![None; steps.len() + 1];
+    let mut tighten = |value: usize, bound: f64| bounds[value] = Some(bounds[value].map_or(bound, |b| b.min(bound)));
+    for (i, step) in steps.iter().enumerate() {
+        if let Logical::Polynomial { input, polynomial } = &step.operation {
+            let [a, b] = polynomial.interval();
+            tighten(*input, a.abs().max(b.abs()));
+            tighten(i + 1, polynomial.magnitude());
+        }
+    }
+    for (i, step) in steps.iter().enumerate() {
+        if let Logical::Multiply { a, b } = step.operation {
+            bounds[i + 1] = bounds[a].zip(bounds[b]).map(|(a, b)| a * b).into_iter().chain(bounds[i + 1]).reduce(f64::min);
+        }
+    }
+    bounds
+}
+
 /// What a step does. Vectors hold one value for each element, `[channel][row][column]`.
 pub(super) enum Logical {
     Conv { input: usize, weights: Arc<ConvWeights>, bias: Vec<f64> },

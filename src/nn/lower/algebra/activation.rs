@@ -9,6 +9,8 @@ use std::rc::Rc;
 
 /// Beyond this `a1^2 / (4 |a2|)`, completing the square would add and subtract large numbers and lose precision.
 const MAX_COMPLETION: f64 = 256.0;
+/// What the magnitude of a result is brought to: it is not to pass 1 by rounding.
+const NEARLY_ONE: f64 = 1.0 - 1e-6;
 /// The interval of a polynomial whose operand is its own variable.
 const UNIT: [f64; 2] = [-1.0, 1.0];
 
@@ -36,10 +38,10 @@ impl Algebra<'_> {
                         .or_else(|| Some(Gauge::of(self.series(&nodes[reader], p).ok()??.interval(), channels)))
                         .map(Rc::new),
                     Operator::Fitted(fitted) => Some(Rc::new(Gauge::of(fitted.interval(), channels))),
-                    // A constant is added to the sum itself.
-                    Operator::Add => behind.as_ref().map(|g| match g.beta.iter().any(|b| *b != 0.0) {
-                        true => Rc::new(Gauge { alpha: g.alpha.clone(), beta: vec![0.0; channels] }),
-                        false => g.clone(),
+                    // One side brings the constant, one that can at no cost; if none can, it is added to the sum itself.
+                    Operator::Add => behind.as_ref().map(|g| match self.brings_constant(reader) == Some(Value(value)) {
+                        true => g.clone(),
+                        false => Rc::new(Gauge { alpha: g.alpha.clone(), beta: vec![0.0; channels] }),
                     }),
                     Operator::BatchNorm { factor, offset } => behind.as_ref().map(|g| {
                         let alpha = g.alpha.iter().zip(factor).map(|(a, f)| a * f).collect();
@@ -55,6 +57,28 @@ impl Algebra<'_> {
             }
         }
         wanted
+    }
+
+    /// The operand of a sum that can be stored with any constant added.
+    fn brings_constant(&self, sum: usize) -> Option<Value> {
+        let nodes = self.model.nodes();
+        let free = |v: &&Value| {
+            let maker = v.0.checked_sub(1).map(|i| &nodes[i].operator);
+            let linear = matches!(maker, Some(Operator::Conv2d(_) | Operator::Linear { .. } | Operator::AvgPool2d { .. }));
+            linear && self.readers[v.0].len() == 1
+        };
+        nodes[sum].inputs.iter().find(free).copied()
+    }
+
+    /// Whether all readers of node `i`'s result take any scale at no cost.
+    fn scale_is_free(&self, i: usize) -> bool {
+        let absorbs = |reader: &usize| {
+            let operator = &self.model.nodes()[*reader].operator;
+            use Operator::{AvgPool2d, Conv2d, GlobalAvgPool, Linear, Rearrange};
+            matches!(operator, Conv2d(_) | AvgPool2d { .. } | GlobalAvgPool | Linear { .. } | Rearrange(_))
+                || (matches!(operator, Operator::Flatten) && self.scale_is_free(*reader))
+        };
+        self.model.output() != Value(i + 1) && self.readers[i + 1].iter().all(absorbs)
     }
 
     /// The polynomial of a node in Chebyshev basis, if it is the same in all channels.
@@ -120,7 +144,9 @@ impl Algebra<'_> {
     fn evaluate(&mut self, i: usize, x: Stored, p: Chebyshev) -> Result<Stored, LowerError> {
         let node = &self.model.nodes()[i];
         let (u, interval) = self.own_variable(&node.name, x, p.interval());
-        let (alpha, beta) = self.gauge(i).and_then(|g| g.uniform()).unwrap_or((1.0, 0.0));
+        // Where nobody minds, the result is brought to [-1, 1], so that it can be bootstrapped.
+        let free = || if self.scale_is_free(i) { (NEARLY_ONE / p.magnitude(), 0.0) } else { (1.0, 0.0) };
+        let (alpha, beta) = self.gauge(i).and_then(|g| g.uniform()).unwrap_or_else(free);
         let polynomial = p.on(interval).and_then(|p| p.scaled(alpha, beta)).map_err(unusable(&node.name))?;
         let depth = u.depth + polynomial.depth();
         let value = self.emit(&node.name, Logical::Polynomial { input: u.value, polynomial }, u.shape);
@@ -142,7 +168,9 @@ impl Algebra<'_> {
         };
         let scale = u.scale[0];
         let wanted = self.gauge(i).and_then(|g| g.uniform()).filter(|(_, beta)| *beta == 0.0);
-        let factor = wanted.map_or(1.0, |(alpha, _)| alpha * scale);
+        let most = |last: &Chebyshev| last.clone().scaled(0.5, 0.5).map_or(1.0, |half| half.magnitude());
+        let free = || if self.scale_is_free(i) { NEARLY_ONE * scale / (bound * stages.last().map_or(1.0, most)) } else { 1.0 };
+        let factor = wanted.map_or_else(free, |(alpha, _)| alpha * scale);
         let (mut value, mut depth) = (u.value, u.depth);
         for (k, stage) in stages.iter().enumerate() {
             let mut polynomial = stage.clone();
