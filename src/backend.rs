@@ -26,8 +26,10 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod mirror;
+mod statistics;
 
 pub use mirror::Mirror;
+pub use statistics::{Place, Statistics};
 
 /// Shape of a buffer: `[polys][limbs][degree]`. A ciphertext of S shards has `2 S` polys, halves of a shard adjacent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -273,6 +275,19 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn name(&self) -> &'static str;
     /// The primes and degree.
     fn tables(&self) -> &Arc<RnsTables>;
+    /// Where its buffers are.
+    fn place(&self) -> Place {
+        Place::Host
+    }
+    /// The GPU, where it is one.
+    #[cfg(feature = "gpu")]
+    fn gpu(&self) -> Option<&gpu::GpuBackend> {
+        None
+    }
+    /// What a device has been asked to do; zeros where there is none.
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
+    }
 
     /// A buffer of zeros.
     fn alloc(&self, shape: Shape) -> Result<Buffer>;

@@ -4,7 +4,10 @@
 //! is counted by running the same circuits that will run on ciphertexts, on an engine that only tracks levels.
 
 pub mod cost;
+#[cfg(feature = "gpu")]
+pub mod device;
 pub mod execute;
+pub mod fallback;
 mod memory;
 mod placement;
 pub mod planner;
@@ -12,12 +15,16 @@ pub mod program;
 mod steps;
 
 pub use cost::CostModel;
+#[cfg(feature = "gpu")]
+pub use device::{DeviceDemand, LayerDemand};
 pub use execute::{Progress, execute};
+pub use fallback::{Checkpoints, Completed, Fallback, Fault};
 pub use planner::{LayerReport, Plan, PlanOptions};
 pub use program::{Operation, Program, Step, ValueId};
 pub use steps::{PlannedOperation, PlannedStep};
 
 use crate::{
+    backend::BackendError,
     circuits::CircuitError,
     ckks::{CkksError, ParamsError},
 };
@@ -96,6 +103,14 @@ pub enum PlanError {
         layer: String,
         /// What happened.
         source: CircuitError,
+    },
+    /// A layer for which a device has too little memory.
+    #[error("layer `{layer}` needs more memory than the device has or may take: {source}")]
+    DeviceMemory {
+        /// The layer.
+        layer: String,
+        /// What was refused.
+        source: BackendError,
     },
     /// From the parameter set.
     #[error(transparent)]

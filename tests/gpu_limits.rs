@@ -6,8 +6,8 @@
 
 use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::backend::gpu::registry::Wide;
-use cipherlens::backend::gpu::{GpuBackend, GpuOptions, Limits, Statistics};
-use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Rotation, Shape};
+use cipherlens::backend::gpu::{GpuBackend, GpuOptions, Limits};
+use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Rotation, Shape, Statistics};
 use cipherlens::math::RnsTables;
 use std::sync::Arc;
 use support::*;

@@ -15,8 +15,8 @@
 use super::check::{self, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
-    Backend, BackendError, Buffer, Coefficients, GadgetPlan, KeyRotation, PlainSource, PlainTerm, PolySelect, Result, Rotation,
-    Shape, Storage,
+    Backend, BackendError, Buffer, Coefficients, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result,
+    Rotation, Shape, Statistics, Storage,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use commands::View;
@@ -43,7 +43,6 @@ mod self_test;
 mod transform;
 
 pub use adapter::{AdapterReport, GpuOptions, Limits, adapters};
-pub use device::Statistics;
 pub use memory::DeviceWords;
 pub use profile::Timing;
 
@@ -95,8 +94,8 @@ impl GpuBackend {
 
     /// On an open device, untested.
     fn on(device: Arc<Device>, tables: Arc<RnsTables>, options: &GpuOptions) -> Result<Self> {
-        if let Some(after) = options.fail_allocation {
-            device.fail_allocation(after);
+        if let Some(allocations) = &options.fail_allocations {
+            device.refuse(allocations);
         }
         let limbs = || Basis::range(0..tables.len());
         let mut moduli = Vec::with_capacity(4 * tables.len());
@@ -127,6 +126,14 @@ impl GpuBackend {
         Self::on(self.device.clone(), tables, &self.options)
     }
 
+    /// A backend with other options on the same device; those that choose and limit the device stay as they are.
+    ///
+    /// # Errors
+    /// [`BackendError::Device`], [`BackendError::OutOfMemory`].
+    pub fn with_options(&self, options: &GpuOptions) -> Result<Self> {
+        Self::on(self.device.clone(), self.tables.clone(), options)
+    }
+
     /// The adapter.
     pub fn adapter(&self) -> &AdapterReport {
         self.device.report()
@@ -135,24 +142,13 @@ impl GpuBackend {
     pub fn limits(&self) -> Limits {
         self.device.limits()
     }
+    /// What it was opened with.
+    pub fn options(&self) -> &GpuOptions {
+        &self.options
+    }
     /// The form of wide products.
     pub fn wide(&self) -> Wide {
         self.device.wide()
-    }
-    /// What has been done: memory by this backend, the rest by all backends on its device.
-    pub fn statistics(&self) -> Statistics {
-        let (bytes, peak_bytes) = self.memory.bytes();
-        let [uploaded_bytes, key_bytes, key_evictions] = self.memory.moved();
-        Statistics {
-            dispatches: self.dispatches(),
-            uploaded_bytes,
-            key_bytes,
-            key_evictions,
-            downloaded_bytes: self.device.counters.downloaded.load(Relaxed),
-            allocations: self.device.allocations(),
-            bytes,
-            peak_bytes,
-        }
     }
     /// Dispatches since the device was opened.
     pub fn dispatches(&self) -> u64 {
@@ -173,6 +169,11 @@ impl GpuBackend {
     /// Ends the device, as a driver's reset would; every later call is an error. For tests.
     pub fn destroy(&self) {
         self.device.destroy();
+    }
+
+    /// Asks the driver for what it must refuse, as a call with a bug would; every later call is an error. For tests.
+    pub fn provoke_validation_error(&self) {
+        self.device.provoke_validation_error();
     }
 
     fn read<'a>(&self, buffer: &'a Buffer, op: &'static str) -> Result<&'a DeviceWords> {
@@ -204,6 +205,22 @@ impl GpuBackend {
     fn take(&self, shape: Shape, op: &'static str) -> Result<DeviceWords> {
         let words = shape.polys.checked_mul(shape.limbs).and_then(|w| w.checked_mul(shape.degree)).unwrap_or(usize::MAX);
         self.memory.take(words, op)
+    }
+
+    /// What has been done: memory and uploads by this backend, the rest by all backends on its device.
+    fn counted(&self) -> Statistics {
+        let (bytes, peak_bytes) = self.memory.bytes();
+        let [uploaded_bytes, key_bytes, key_evictions] = self.memory.moved();
+        Statistics {
+            dispatches: self.dispatches(),
+            uploaded_bytes,
+            key_bytes,
+            key_evictions,
+            downloaded_bytes: self.device.counters.downloaded.load(Relaxed),
+            allocations: self.device.allocations(),
+            bytes,
+            peak_bytes,
+        }
     }
 
     fn made(&self, shape: Shape, words: DeviceWords) -> Buffer {

@@ -2,7 +2,7 @@
 
 use super::{CircuitError, Engine, LinearTransform, linear_transform::Product};
 use crate::{
-    backend::{Backend, Buffer, PlainTerm, PolySelect},
+    backend::{Backend, Buffer, Place, PlainTerm, PolySelect},
     ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyKind, Level, PlainForm, Plaintext, Scale},
     math::Basis,
 };
@@ -221,7 +221,11 @@ impl Engine for EncryptedEngine {
                 repeat(im, self.slots);
             };
             let (scale, basis) = (self.factor_scale(rotated.level()), params.window(rotated.level()));
-            self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
+            if self.backend().place() == Place::Nowhere {
+                self.evaluator.encoder().blank_integers(&mut integers, terms.len(), scale);
+            } else {
+                self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
+            }
             let mut products = vec![Vec::new(); outputs.len()];
             for (plain, &(o, product)) in terms.iter().enumerate() {
                 products[o].push(PlainTerm { plain, source: product.source });

@@ -177,6 +177,16 @@ impl Encoder {
         )
     }
 
+    /// What [`Self::integers_into`] makes of `count` vectors with slots of magnitude 1, but for the values, which are zeros: for
+    /// a backend whose results have no words.
+    pub(crate) fn blank_integers(&self, out: &mut Integers, count: usize, scale: Scale) {
+        out.scale = Some(scale);
+        out.stored = self.params.degree();
+        out.values.resize(count * out.stored, 0.0);
+        out.largest.clear();
+        out.largest.resize(count, scale.0);
+    }
+
     /// Polynomials given by their integer coefficients, `[poly][N]`, exact in f64: for tests and for special plaintexts.
     pub fn encode_coefficients(&self, values: Vec<f64>, scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
         let degree = self.params.degree();

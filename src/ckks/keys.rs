@@ -244,6 +244,14 @@ impl KeySwitchKey {
         Ok(backend.download(&backend.select(&self.buffer, select)?)?)
     }
 
+    /// A key in name and shape, all zeros: for a backend whose results have no words.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn blank(params: &Params, backend: &dyn Backend, tag: Tag, request: KeyRequest) -> Result<Self> {
+        let basis = params.key_basis(&request.gadget)?;
+        let buffer = backend.alloc_key(shape(params, &request.gadget, &basis))?;
+        Ok(Self { tag, request, seed: [0; 32], buffer })
+    }
+
     /// From stored parts: expands the seed and checks every residue.
     pub fn from_parts(
         params: &Params,

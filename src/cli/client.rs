@@ -30,7 +30,7 @@ impl Client {
     /// A client with a fresh secret key.
     pub fn new(prepared: &Prepared, seed: Option<u64>) -> Outcome<Self> {
         let make = || {
-            let generator = KeyGenerator::new(&prepared.params, prepared.backend.clone(), random(seed, 0)?)?;
+            let generator = KeyGenerator::new(&prepared.params, prepared.host.clone(), random(seed, 0)?)?;
             generator.secret_key()
         };
         make().map(|secret| Self::with_secret(prepared, secret)).map_err(|e| explain("cannot make a secret key", &e))
@@ -38,7 +38,7 @@ impl Client {
 
     /// A client with a secret key it has.
     pub fn with_secret(prepared: &Prepared, secret: SecretKey) -> Self {
-        let (params, backend) = (prepared.params.clone(), prepared.backend.clone());
+        let (params, backend) = (prepared.params.clone(), prepared.host.clone());
         Self { encoder: Encoder::new(params.clone(), backend.clone()), params, backend, secret }
     }
 

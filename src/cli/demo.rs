@@ -114,7 +114,8 @@ impl Demo {
         let server = Server::new(&prepared, keys)?;
         let clock = Instant::now();
         let answer = server.run(server.expand(&encrypted)?, global.progress_mode())?;
-        let words = prepared.backend.download(answer.buffer()).map_err(|e| explain("the encrypted run failed", &e))?;
+        let (answer, device) = (answer.ciphertext, answer.device);
+        let words = prepared.host.download(answer.buffer()).map_err(|e| explain("the encrypted run failed", &e))?;
         let run = clock.elapsed().as_secs_f64();
         if talk {
             say!("server    is done after {} and returns {} ciphertext(s)", seconds(run), answer.shards());
@@ -136,6 +137,7 @@ impl Demo {
         report.ciphertext_bytes = ciphertext_bytes;
         report.logits_ciphertext_blake3 = digest(&words);
         report.insecure = params.is_insecure() || self.seed.is_some();
+        report.device = device;
         report.peak_rss_bytes = system::peak_rss_bytes();
         if self.json {
             report.print_json()

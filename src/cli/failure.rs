@@ -170,6 +170,9 @@ fn of_backend(error: &BackendError) -> Known {
         BackendError::NoAdapter { .. } | BackendError::SelfTest { .. } | BackendError::Device { .. } => {
             Some((Class::Resources, "use --backend cpu; `cipherlens doctor` lists the adapters and tests the best one"))
         }
+        BackendError::Divergence { .. } => {
+            Some((Class::Bug, "use --backend cpu, and please report this with the output of `cipherlens doctor`"))
+        }
         _ => None,
     }
 }
@@ -205,6 +208,9 @@ fn of_circuit(error: &CircuitError) -> Known {
 fn of_plan(error: &PlanError) -> Known {
     match error {
         PlanError::LevelsExhausted { .. } => Some((Class::Numeric, MORE_LEVELS)),
+        PlanError::DeviceMemory { .. } => {
+            Some((Class::Resources, "allow more with --max-vram, use a smaller preset, or --backend cpu"))
+        }
         PlanError::Input { .. } => Some((Class::WrongKey, "encrypt the picture again, for this network and preset")),
         _ => None,
     }

@@ -4,7 +4,7 @@ use super::device::Compute;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::{Global, model, params, system};
-use cipherlens::backend::Backend;
+use cipherlens::backend::{Backend, Mirror, Place};
 use cipherlens::ckks::Params;
 use cipherlens::nn::{self, LowerOptions, Lowered, Model};
 use cipherlens::plan::{CostModel, Plan, PlanOptions};
@@ -52,6 +52,9 @@ pub struct Prepared {
     pub params: Arc<Params>,
     /// Where it will run.
     pub backend: Arc<dyn Backend>,
+    /// The processor's kernels, the same as `backend` if it runs there: for all that a client does, for files, and for what a
+    /// device cannot do.
+    pub host: Arc<dyn Backend>,
     /// The network as a program, with the layouts of its input and output.
     pub lowered: Lowered,
     /// Levels, splits, keys, cost.
@@ -74,10 +77,24 @@ impl Costs {
     }
 }
 
+/// Where it is set, calls on a device are compared with the processor's, word by word: `all`, or names of [`Backend`]'s methods
+/// with commas between them.
+const COMPARE: &str = "CIPHERLENS_COMPARE";
+
 /// Lowers and plans a network.
 pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
     let params = params::open(preset)?;
-    let backend = compute.open(&params)?;
+    let mut backend = compute.open(&params)?;
+    let mut host = match backend.place() {
+        Place::Host => backend.clone(),
+        Place::Device | Place::Nowhere => Compute::default().open(&params)?,
+    };
+    if let (Ok(calls), Place::Device) = (std::env::var(COMPARE), backend.place()) {
+        let mirror = Mirror::new(host.clone(), backend.clone());
+        let mirror = if calls == "all" { mirror } else { mirror.only(calls.split(',').map(str::to_owned)) };
+        backend = Arc::new(mirror);
+        host = backend.clone();
+    }
     let what = || format!("cannot run `{}` with preset `{preset}`", network.name());
     let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).map_err(|e| {
         Failure::from_error(Class::BadInput, what(), &e, "change the network; README.md, \"Your own model\", lists what runs")
@@ -86,9 +103,21 @@ pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -
         Costs::Measured => Some(CostModel::measure(&backend).map_err(|e| explain("cannot measure this machine", &e))?),
         Costs::Typical => None,
     };
-    let options = PlanOptions { cost, ..PlanOptions::default() };
+    let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));
+    let options = PlanOptions { cost, rotation_bytes, ..PlanOptions::default() };
     let plan = Plan::new(&lowered.program, &params, &options).map_err(|e| explain(what(), &e))?;
-    Ok(Prepared { params, backend, lowered, plan })
+    Ok(Prepared { params, backend, host, lowered, plan })
+}
+
+/// What a device lets rotated values take: they are one buffer, and other things need room beside it.
+#[cfg(feature = "gpu")]
+fn rotation_room(backend: &dyn Backend) -> u64 {
+    backend.gpu().map_or(u64::MAX, |gpu| gpu.limits().buffer.min(gpu.options().memory_limit.unwrap_or(u64::MAX) / 3))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn rotation_room(_backend: &dyn Backend) -> u64 {
+    u64::MAX
 }
 
 /// Refuses a run that would take more memory than there is.
@@ -165,7 +194,7 @@ pub fn print(prepared: &Prepared, costs: Costs) {
 
 /// The plan as JSON.
 pub fn json(prepared: &Prepared) -> serde_json::Value {
-    let Prepared { params, plan, backend, lowered } = prepared;
+    let Prepared { params, plan, backend, lowered, .. } = prepared;
     serde_json::json!({
         "preset": params.name(), "backend": backend.name(), "log_n": params.log_n(), "log_qp": params.log_qp(),
         "security_bits": params.security_bits_claim(), "input_level": plan.input_level().0,

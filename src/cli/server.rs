@@ -3,42 +3,113 @@
 use super::failure::{Outcome, explain};
 use super::plan::Prepared;
 use super::progress::{Mode, Progress};
+use cipherlens::backend::{Backend, Place, Statistics};
 use cipherlens::circuits::EncryptedEngine;
 use cipherlens::ckks::{Ciphertext, Evaluator, KeySet, SeededCiphertext};
-use cipherlens::plan::{self, Plan, PlannedStep};
+use cipherlens::plan::{self, Checkpoints, Completed, Fallback, Plan, PlanError, PlannedStep};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What runs the network.
 pub struct Server<'a> {
     plan: &'a Plan,
-    engine: EncryptedEngine,
+    /// On the processor.
+    host: EncryptedEngine,
+    /// On a device, where one computes.
+    device: Option<EncryptedEngine>,
+    /// What a run will ask of the device, where that can be told.
+    demand: Option<Statistics>,
+}
+
+/// What a run gave.
+pub struct Answer {
+    /// The encrypted answer, in host memory.
+    pub ciphertext: Ciphertext,
+    /// What the device did, where one computed.
+    pub device: Option<DeviceRun>,
+}
+
+/// What a device was expected to do and did.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct DeviceRun {
+    /// By the plan.
+    pub planned: Option<Statistics>,
+    /// In fact.
+    pub done: Statistics,
+    /// What was redone on the processor, and why.
+    pub faults: Vec<String>,
 }
 
 impl<'a> Server<'a> {
     /// A server with a client's evaluation keys.
     pub fn new(prepared: &'a Prepared, keys: KeySet) -> Outcome<Self> {
-        let evaluator = Evaluator::new(prepared.params.clone(), prepared.backend.clone(), Arc::new(keys))
-            .map_err(|e| explain("the evaluation keys do not fit", &e))?;
-        let engine = EncryptedEngine::with_slots(evaluator, prepared.plan.program().slots)
-            .map_err(|e| explain("the network does not fit the parameter set", &e))?;
-        Ok(Self { plan: &prepared.plan, engine })
+        let keys = Arc::new(keys);
+        let engine = |backend: &Arc<dyn Backend>| {
+            let evaluator = Evaluator::new(prepared.params.clone(), backend.clone(), keys.clone())
+                .map_err(|e| explain("the evaluation keys do not fit", &e))?;
+            EncryptedEngine::with_slots(evaluator, prepared.plan.program().slots)
+                .map_err(|e| explain("the network does not fit the parameter set", &e))
+        };
+        let on_device = prepared.backend.place() != Place::Host;
+        Ok(Self {
+            plan: &prepared.plan,
+            host: engine(&prepared.host)?,
+            device: if on_device { Some(engine(&prepared.backend)?) } else { None },
+            demand: demand(prepared)?,
+        })
     }
 
     /// The whole ciphertext of which a client sent one half and a seed.
     pub fn expand(&self, input: &SeededCiphertext) -> Outcome<Ciphertext> {
-        let evaluator = self.engine.evaluator();
+        let evaluator = self.host.evaluator();
         let input = input.expand(evaluator.params(), evaluator.backend().as_ref());
         input.map_err(|e| explain("the encrypted picture cannot be used", &e))
     }
 
-    /// Runs the network on an encrypted picture.
-    pub fn run(&self, input: Ciphertext, mode: Mode) -> Outcome<Arc<Ciphertext>> {
+    /// Runs the network on an encrypted picture in host memory.
+    pub fn run(&self, input: Ciphertext, mode: Mode) -> Outcome<Answer> {
         let watcher = Watcher::new(self.plan, mode);
-        let answer = plan::execute(self.plan, &self.engine, Arc::new(input), &watcher);
+        let failed = |e: PlanError| explain("the encrypted run failed", &e);
+        let Some(device) = &self.device else {
+            let answer = plan::execute(self.plan, &self.host, Arc::new(input), &watcher);
+            watcher.finish();
+            let answer = answer.map_err(failed)?;
+            let ciphertext = Arc::try_unwrap(answer).or_else(|a| a.duplicate(self.host.evaluator().backend().as_ref()));
+            let ciphertext = ciphertext.map_err(|e| explain("the encrypted run failed", &e))?;
+            return Ok(Answer { ciphertext, device: None });
+        };
+        let before = device.evaluator().backend().statistics();
+        let with = Fallback { device, host: &self.host, checkpoints: Checkpoints::Input };
+        let completed = with.execute(self.plan, input, &watcher);
         watcher.finish();
-        answer.map_err(|e| explain("the encrypted run failed", &e))
+        let Completed { answer, faults } = completed.map_err(failed)?;
+        let faults: Vec<_> = faults.iter().map(|f| format!("{}: {}", f.layer, f.reason)).collect();
+        for fault in &faults {
+            eprintln!("note: redone on the processor: {fault}");
+        }
+        let done = device.evaluator().backend().statistics() - before;
+        Ok(Answer { ciphertext: answer, device: Some(DeviceRun { planned: self.demand, done, faults }) })
     }
+}
+
+/// What a run will ask of the device. Where that is more than the user allows, a failure; where it is more than the device has,
+/// nothing is said: what it cannot do is redone on the processor.
+#[cfg(feature = "gpu")]
+fn demand(prepared: &Prepared) -> Outcome<Option<Statistics>> {
+    let Some(gpu) = prepared.backend.gpu() else { return Ok(None) };
+    match plan::DeviceDemand::of(&prepared.plan, gpu.limits(), gpu.options()) {
+        Ok(demand) => Ok(Some(demand.total)),
+        Err(e @ PlanError::DeviceMemory { .. }) if gpu.options().memory_limit.is_some() => {
+            Err(explain("the network does not fit the GPU memory that may be taken", &e))
+        }
+        Err(PlanError::DeviceMemory { .. }) => Ok(None),
+        Err(e) => Err(explain("cannot tell what the network needs of the GPU", &e)),
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn demand(_prepared: &Prepared) -> Outcome<Option<Statistics>> {
+    Ok(None)
 }
 
 /// Tells the user which layer runs.

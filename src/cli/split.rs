@@ -157,7 +157,7 @@ impl Keygen {
             let why = "overwriting a secret key would make everything encrypted with it unreadable";
             return Err(Failure::new(Class::BadInput, what, why, "name another folder, or move the key away"));
         }
-        let backend = prepared.backend.as_ref();
+        let backend = prepared.host.as_ref();
         objects::write_evaluation_keys(&keys_path, &prepared.params, backend, &keys).map_err(unusable(&keys_path))?;
         objects::write_secret_key(&secret_path, &prepared.params, client.secret()).map_err(unusable(&secret_path))?;
         if !global.quiet {
@@ -195,12 +195,12 @@ impl Run {
         let (network, _) = model::open(self.model.as_deref())?;
         let prepared = prepare_for(&network, &self.keys, &self.compute)?;
         check_memory(&prepared.plan)?;
-        let (params, backend) = (&prepared.params, prepared.backend.as_ref());
+        let (params, backend) = (&prepared.params, prepared.host.as_ref());
         let input = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
         let keys = objects::read_evaluation_keys(&self.keys, params, backend).map_err(unusable(&self.keys))?;
         let clock = Instant::now();
         let answer = Server::new(&prepared, keys)?.run(input, global.progress_mode())?;
-        objects::write_ciphertext(&self.output, params, backend, &answer).map_err(unusable(&self.output))?;
+        objects::write_ciphertext(&self.output, params, backend, &answer.ciphertext).map_err(unusable(&self.output))?;
         if !global.quiet {
             let spent = seconds(clock.elapsed().as_secs_f64());
             say!("{}: the encrypted answer, {}, for the client; it took {spent}", self.output.display(), size(&self.output));
@@ -215,7 +215,7 @@ impl Decrypt {
         let (network, _) = model::open(self.model.as_deref())?;
         let prepared = prepare_for(&network, &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
-        let (params, backend) = (&prepared.params, prepared.backend.as_ref());
+        let (params, backend) = (&prepared.params, prepared.host.as_ref());
         let secret = objects::read_secret_key(&self.key, params).map_err(unusable(&self.key))?;
         let answer = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
         let logits = Client::with_secret(&prepared, secret).decrypt(&prepared, &answer)?;

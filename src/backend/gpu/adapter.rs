@@ -19,8 +19,9 @@ pub struct GpuOptions {
     /// Measure every kernel with timestamps, where the adapter has them ([`super::GpuBackend::timings`]). Slower: one pass a
     /// dispatch, and a wait for each submission.
     pub profile: bool,
-    /// Refuse the allocation of this number, counted from 0 once the device is tested, as one without memory would: for tests.
-    pub fail_allocation: Option<u64>,
+    /// Refuse the allocations of these numbers, counted from 0 once the device is tested, as one without memory would: for
+    /// tests.
+    pub fail_allocations: Option<std::ops::Range<u64>>,
 }
 
 impl GpuOptions {

@@ -14,6 +14,16 @@ impl Backend for GpuBackend {
         &self.tables
     }
 
+    fn place(&self) -> Place {
+        if self.device.live.is_some() { Place::Device } else { Place::Nowhere }
+    }
+    fn gpu(&self) -> Option<&GpuBackend> {
+        Some(self)
+    }
+    fn statistics(&self) -> Statistics {
+        self.counted()
+    }
+
     fn alloc(&self, shape: Shape) -> Result<Buffer> {
         let words = self.take(shape, "alloc")?;
         self.device.clear(words.block());

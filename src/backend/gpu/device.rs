@@ -15,43 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 /// Argument buffers kept.
 const ARGUMENTS: usize = 4096;
 
-/// What a backend has done since it was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Statistics {
-    /// Kernels sent to the device.
-    pub dispatches: u64,
-    /// Bytes of residues and coefficients sent to the device, keys apart.
-    pub uploaded_bytes: u64,
-    /// Bytes of keys sent to the device.
-    pub key_bytes: u64,
-    /// Keys that had to leave the device for others.
-    pub key_evictions: u64,
-    /// Bytes of residues read back.
-    pub downloaded_bytes: u64,
-    /// Buffers made (recycled ones are not made again).
-    pub allocations: u64,
-    /// Bytes of residues and keys held now, free buffers included.
-    pub bytes: u64,
-    /// The most of them there ever were.
-    pub peak_bytes: u64,
-}
-
-impl std::ops::Sub for Statistics {
-    type Output = Self;
-    /// What was done in between. `bytes` and `peak_bytes` are those of the later one.
-    fn sub(self, before: Self) -> Self {
-        Self {
-            dispatches: self.dispatches - before.dispatches,
-            uploaded_bytes: self.uploaded_bytes - before.uploaded_bytes,
-            key_bytes: self.key_bytes - before.key_bytes,
-            key_evictions: self.key_evictions - before.key_evictions,
-            downloaded_bytes: self.downloaded_bytes - before.downloaded_bytes,
-            allocations: self.allocations - before.allocations,
-            ..self
-        }
-    }
-}
-
 /// Counters of a device.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -127,8 +90,8 @@ pub struct Device {
     limits: Limits,
     report: AdapterReport,
     wide: Wide,
-    /// The number of the allocation to refuse.
-    fail_allocation: AtomicU64,
+    /// First and end of the allocations to refuse.
+    refused: [AtomicU64; 2],
     /// Argument buffers by content: the same call on the same shapes finds its arguments on the device.
     arguments: Mutex<HashMap<Vec<u32>, Block>>,
 }
@@ -187,7 +150,7 @@ impl Device {
             fault: Arc::default(),
             counters: Counters::default(),
             queued: Mutex::default(),
-            fail_allocation: AtomicU64::new(u64::MAX),
+            refused: [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)],
             arguments: Mutex::default(),
         }
     }
@@ -208,9 +171,11 @@ impl Device {
     pub fn allocations(&self) -> u64 {
         self.counters.allocations.load(Relaxed)
     }
-    /// Refuses the allocation that comes after so many others.
-    pub fn fail_allocation(&self, after: u64) {
-        self.fail_allocation.store(self.allocations() + after, Relaxed);
+    /// Refuses some of the allocations to come.
+    pub fn refuse(&self, allocations: &std::ops::Range<u64>) {
+        let now = self.allocations();
+        self.refused[0].store(now.saturating_add(allocations.start), Relaxed);
+        self.refused[1].store(now.saturating_add(allocations.end), Relaxed);
     }
     /// Ends the device, as a driver's reset would.
     pub fn destroy(&self) {
@@ -218,6 +183,15 @@ impl Device {
             live.device.destroy();
         }
         self.fault.set("the device was destroyed".to_owned());
+    }
+
+    /// Has the driver refuse something outside of any call.
+    pub fn provoke_validation_error(&self) {
+        if let Some(live) = &self.live {
+            let usage = wgpu::BufferUsages::STORAGE;
+            let size = self.limits.buffer.saturating_add(4);
+            drop(live.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false }));
+        }
     }
 
     fn block(&self, raw: Option<wgpu::Buffer>, size: u64) -> Block {
@@ -235,7 +209,8 @@ impl Device {
         self.fault.check(op)?;
         let refused = || BackendError::OutOfMemory { op, bytes: usize::try_from(size).unwrap_or(usize::MAX) };
         let number = self.counters.allocations.fetch_add(1, Relaxed);
-        if self.fail_allocation.load(Relaxed) == number || size > self.limits.buffer {
+        let [first, end] = self.refused.each_ref().map(|n| n.load(Relaxed));
+        if (first..end).contains(&number) || size > self.limits.buffer {
             return Err(refused());
         }
         let Some(live) = &self.live else { return Ok(self.block(None, size)) };

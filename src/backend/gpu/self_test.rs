@@ -87,3 +87,17 @@ pub fn run(device: Arc<Device>) -> Result<Arc<Device>> {
     }
     Ok(device)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::Limits;
+
+    #[test]
+    fn a_device_that_computes_nothing_fails() {
+        match run(Arc::new(Device::dry(Limits::PORTABLE))) {
+            Err(BackendError::SelfTest { test, .. }) => assert_eq!(test, "products"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

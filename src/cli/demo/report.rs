@@ -4,6 +4,8 @@ use crate::cli::failure::{Class, Failure, Outcome};
 use crate::cli::model::{Likely, class_name, likeliest};
 use crate::cli::output::{Align, Table, bytes, grouped, say, seconds};
 use crate::cli::plan::Prepared;
+use crate::cli::server::DeviceRun;
+use cipherlens::backend::Statistics;
 use cipherlens::nn::Model;
 use cipherlens::plan::LayerReport;
 use serde::Serialize;
@@ -85,6 +87,8 @@ pub struct Report {
     pub estimated_peak_bytes: u64,
     /// Peak memory of this process, client and server together.
     pub peak_rss_bytes: Option<u64>,
+    /// What a GPU was expected to do and did; null where none computed.
+    pub device: Option<DeviceRun>,
     /// Rotations, shard by shard.
     pub rotations: usize,
     /// Products with a key: rotations and relinearizations.
@@ -151,6 +155,7 @@ impl Report {
             estimated_run_seconds: plan.seconds(),
             estimated_peak_bytes: plan.peak_bytes(),
             peak_rss_bytes: None,
+            device: None,
             rotations: counts.rotations,
             key_switches: counts.key_switches,
             plaintext_products: counts.plaintext_products,
@@ -218,6 +223,24 @@ impl Report {
             self.backend,
             self.threads
         );
+        if let Some(DeviceRun { planned, done, faults }) = &self.device {
+            let of = |s: &Statistics| {
+                let moved = s.uploaded_bytes + s.key_bytes + s.downloaded_bytes;
+                format!(
+                    "{} dispatches, {} moved, {} of memory",
+                    grouped(s.dispatches as usize),
+                    bytes(moved),
+                    bytes(s.peak_bytes)
+                )
+            };
+            say!("GPU: {}", of(done));
+            match planned {
+                Some(planned) if planned.dispatches != done.dispatches => say!("     planned: {}", of(planned)),
+                Some(_) => say!("     as planned"),
+                None => say!("     more than the plan could tell"),
+            }
+            faults.iter().for_each(|fault| say!("     redone on the processor: {fault}"));
+        }
         say!();
         say!("Logits are shown because you are the client. Do not hand them back to the server: they tell it about your key.");
     }

@@ -1,0 +1,93 @@
+//! What a plan will ask of a device, found by running it on one that only counts.
+
+use super::{Checkpoints, Fallback, Plan, PlanError, PlannedStep, Progress};
+use crate::backend::cpu::{CpuBackend, Isa};
+use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
+use crate::backend::{Backend, BackendError, Shape, Statistics};
+use crate::circuits::EncryptedEngine;
+use crate::ckks::{Ciphertext, CkksError, Evaluator, KeyId, KeySet, KeySwitchKey, Tag};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What one layer asks of the device.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LayerDemand {
+    /// The layer.
+    pub layer: String,
+    /// What is done for it; `peak_bytes` is the most held since the run began.
+    #[serde(flatten)]
+    pub statistics: Statistics,
+}
+
+/// What a run asks of the device.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceDemand {
+    /// All of it: upload of the input and download of the answer included.
+    pub total: Statistics,
+    /// Layer by layer.
+    pub layers: Vec<LayerDemand>,
+}
+
+struct Watch<'a> {
+    gpu: &'a GpuBackend,
+    state: Mutex<(Statistics, Vec<LayerDemand>)>,
+}
+
+impl Progress for Watch<'_> {
+    fn step_started(&self, _: usize, _: &PlannedStep) {}
+    fn step_finished(&self, _: usize, step: &PlannedStep) {
+        let now = self.gpu.statistics();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = now - state.0;
+        state.0 = now;
+        match state.1.last_mut().filter(|l| l.layer == step.layer) {
+            Some(l) => {
+                let s = &mut l.statistics;
+                s.dispatches += since.dispatches;
+                s.uploaded_bytes += since.uploaded_bytes;
+                s.key_bytes += since.key_bytes;
+                s.key_evictions += since.key_evictions;
+                s.downloaded_bytes += since.downloaded_bytes;
+                s.allocations += since.allocations;
+                (s.bytes, s.peak_bytes) = (since.bytes, since.peak_bytes);
+            }
+            None => state.1.push(LayerDemand { layer: step.layer.clone(), statistics: since }),
+        }
+    }
+}
+
+impl DeviceDemand {
+    /// Runs a plan without words on a device of these limits. What is dispatched, moved and held is what
+    /// [`Fallback::execute`] on such a device does, as long as nothing fails; coefficients of plaintexts are taken to be about as
+    /// large as their scale. Cost: the calls alone, milliseconds.
+    ///
+    /// # Errors
+    /// [`PlanError::DeviceMemory`] where a layer needs more than the options' memory limit or the device's largest buffer.
+    pub fn of(plan: &Plan, limits: Limits, options: &GpuOptions) -> Result<Self, PlanError> {
+        let params = plan.params();
+        let fault = |e: BackendError| PlanError::Ckks(CkksError::Backend(e));
+        let gpu = Arc::new(GpuBackend::dry(params.tables().clone(), limits, options).map_err(fault)?);
+        let cpu = Arc::new(CpuBackend::with_isa(params.tables().clone(), Isa::SCALAR));
+        let tag = Tag { fingerprint: params.fingerprint(), key_id: KeyId([0; 16]), insecure: params.is_insecure() };
+        let mut keys = KeySet::new(tag);
+        for &request in plan.keys() {
+            keys.insert(KeySwitchKey::blank(params, gpu.as_ref(), tag, request)?)?;
+        }
+        let keys = Arc::new(keys);
+        let slots = plan.program().slots;
+        let engine = |backend: Arc<dyn Backend>| -> Result<EncryptedEngine, PlanError> {
+            let evaluator = Evaluator::new(params.clone(), backend, keys.clone())?;
+            EncryptedEngine::with_slots(evaluator, slots).map_err(|source| PlanError::Layer { layer: "input".into(), source })
+        };
+        let (device, host) = (engine(gpu.clone())?, engine(cpu.clone())?);
+        let level = plan.input_level();
+        let shape = Shape::new(2 * plan.program().input_shards, params.window(level).len(), params.degree());
+        let input = cpu.alloc(shape).map_err(fault)?;
+        let input = Ciphertext::from_parts(params, input, level, params.scale(level), tag)?;
+        let before = gpu.statistics();
+        let watch = Watch { gpu: &gpu, state: Mutex::new((before, Vec::new())) };
+        let with = Fallback { device: &device, host: &host, checkpoints: Checkpoints::Input };
+        with.execute(plan, input, &watch)?;
+        let layers = watch.state.into_inner().unwrap_or_else(PoisonError::into_inner).1;
+        Ok(Self { total: gpu.statistics() - before, layers })
+    }
+}

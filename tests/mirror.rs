@@ -1,0 +1,131 @@
+//! A comparison of two backends names the first call, and the word in it, on which they differ.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use cipherlens::backend::cpu::{CpuBackend, Isa};
+use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, Mirror, PlainTerm, PolySelect, Result, Shape};
+use cipherlens::ckks::*;
+use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use std::sync::Arc;
+use support::*;
+
+#[path = "support/ckks.rs"]
+mod support;
+
+/// Where the wrong kernel is wrong.
+const WRONG: (usize, usize, usize) = (3, 1, 5);
+
+/// The processor's kernels, but for one word of products with plaintexts.
+#[derive(Debug)]
+struct Wrong(CpuBackend);
+
+macro_rules! as_they_are {
+    ($(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) -> $out:ty;)*) => {
+        $( fn $name(&self $(, $arg: $ty)*) -> $out { self.0.$name($($arg),*) } )*
+    };
+}
+
+impl Backend for Wrong {
+    fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
+        let out = self.0.mul_plain(a, plain, basis)?;
+        let (shape, mut words) = (out.shape(), self.0.download(&out)?);
+        let at = (WRONG.0 * shape.limbs + WRONG.1) * shape.degree + WRONG.2;
+        words[at] ^= 1;
+        self.0.upload(shape, &words)
+    }
+    as_they_are! {
+        fn name(&self) -> &'static str;
+        fn tables(&self) -> &Arc<RnsTables>;
+        fn alloc(&self, shape: Shape) -> Result<Buffer>;
+        fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer>;
+        fn download(&self, buffer: &Buffer) -> Result<Vec<u32>>;
+        fn duplicate(&self, buffer: &Buffer) -> Result<Buffer>;
+        fn select(&self, src: &Buffer, select: PolySelect) -> Result<Buffer>;
+        fn concat(&self, parts: &[&Buffer]) -> Result<Buffer>;
+        fn ntt_forward(&self, data: &mut Buffer, basis: &Basis) -> Result<()>;
+        fn ntt_inverse(&self, data: &mut Buffer, basis: &Basis) -> Result<()>;
+        fn add(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+        fn add_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()>;
+        fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+        fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer>;
+        fn mul_constant(&self, a: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer>;
+        fn add_constant_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[u32], basis: &Basis) -> Result<()>;
+        fn add_plain_assign(&self, a: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()>;
+        fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+        fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer>;
+        fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer>;
+        fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer>;
+        fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer>;
+        fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer>;
+        fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer>;
+    }
+}
+
+/// Every operation of the scheme, the wrong one among them, through a mirror.
+fn operations(mirror: Arc<Mirror>) -> std::result::Result<(), CkksError> {
+    let b = Bench::with("insecure-tiny", |_| mirror);
+    let top = b.params.max_level();
+    let alpha = b.params.best_alpha(Level(0)..=top).unwrap();
+    let e = b.evaluator(&[b.galois(1, Level(0)..=top, alpha), b.galois(5, Level(0)..=top, alpha), b.relin()]);
+    let (x, y) = (b.encrypt(&b.values(2, 1), top), b.encrypt(&b.values(2, 2), top));
+    e.add(&x, &y)?;
+    e.mul_rescale(&x, &y)?;
+    e.rotate(&x, 5)?;
+    e.rotate_many(&x, &[1, 0, 5])?;
+    let digits = e.mod_up(&x, b.params.gadget(Level(0)..=top, alpha).unwrap())?;
+    let lifted = e.lift_first(&x, digits.gadget())?;
+    e.mod_down_rescale(&e.rotate_digits_extended(&digits, &lifted, 1)?)?;
+    e.add_plain(&x, &b.plain(&b.values(2, 3), top, PlainForm::Plain))?;
+    e.mul_plain(&x, &b.plain(&b.values(2, 4), top, PlainForm::Montgomery))?;
+    e.rescale(&x).map(drop)
+}
+
+fn backends() -> (Arc<CpuBackend>, Arc<CpuBackend>) {
+    let tables = presets::by_name("insecure-tiny").unwrap().tables().clone();
+    (Arc::new(CpuBackend::with_isa(tables.clone(), Isa::SCALAR)), Arc::new(CpuBackend::new(tables).unwrap()))
+}
+
+#[test]
+fn backends_that_agree_are_said_to() {
+    let (scalar, cpu) = backends();
+    let mirror = Arc::new(Mirror::new(scalar, cpu));
+    operations(mirror.clone()).unwrap();
+    assert!(mirror.compared() > 20, "{}", mirror.compared());
+}
+
+#[test]
+fn a_wrong_kernel_is_named_with_the_word() {
+    let (scalar, cpu) = backends();
+    let wrong = || Arc::new(Wrong(CpuBackend::new(cpu.tables().clone()).unwrap()));
+    match operations(Arc::new(Mirror::new(scalar.clone(), wrong()))) {
+        Err(CkksError::Backend(BackendError::Divergence { op, poly, limb, coefficient, expected, found, .. })) => {
+            assert_eq!((op, (poly, limb, coefficient)), ("mul_plain", WRONG));
+            assert_eq!(expected ^ found, 1);
+        }
+        other => panic!("{other:?}"),
+    }
+    // Looked at alone, it is found; left out, nothing is.
+    let only = |name: &str| operations(Arc::new(Mirror::new(scalar.clone(), wrong()).only([name.to_owned()])));
+    assert!(matches!(only("mul_plain"), Err(CkksError::Backend(BackendError::Divergence { .. }))));
+    only("add").unwrap();
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_agrees_with_the_processor_call_by_call() {
+    use cipherlens::backend::gpu::{GpuBackend, GpuOptions, Limits, adapters};
+    let (_, cpu) = backends();
+    // One that computes nothing is found out at once.
+    let dry = GpuBackend::dry(cpu.tables().clone(), Limits::PORTABLE, &GpuOptions::default()).unwrap();
+    let error = Mirror::new(cpu.clone(), Arc::new(dry)).upload(Shape::new(1, 1, 32), &[7; 32]).unwrap_err();
+    assert!(matches!(error, BackendError::Divergence { op: "upload", expected: 7, found: 0, .. }), "{error}");
+    if adapters().is_empty() {
+        assert!(std::env::var_os("CIPHERLENS_REQUIRE_GPU").is_none(), "no adapter");
+        println!("no adapter: not tested");
+        return;
+    }
+    let options = GpuOptions { software: true, ..GpuOptions::from_env() };
+    let gpu = GpuBackend::new(cpu.tables().clone(), &options).unwrap();
+    let mirror = Arc::new(Mirror::new(cpu, Arc::new(gpu)));
+    operations(mirror.clone()).unwrap();
+    assert!(mirror.compared() > 20);
+}
