@@ -347,6 +347,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
     /// For each output shard o: `sum_t plain[t.plain] * ct[t.source]` over the terms of `terms[o]`; `cts` are
     /// two-half polynomials picked by shard index out of `ct` (`[shard][2]`), `plain` polys in Montgomery form. NTT domain.
+    ///
+    /// Plaintexts may be of a lower degree D, a power of two: polynomials in `X^(N/D)`, each word standing for N / D equal ones.
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer>;
 
     /// [`Self::plain_inner_product`] with `plains` plaintexts made on the way, in Montgomery form, once or more for each term.
@@ -398,6 +400,18 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         let first = self.select(ct, halves)?;
         self.add_plain_assign(&mut switched, halves, &first, &plan.window)?;
         self.automorphism(&switched, rotation.galois, &plan.window)
+    }
+    /// [`Self::rotate_digits`] without the division: all shards of `sigma(P c0 + k0, k1)` for each rotation, `P (c0, c1)` for
+    /// the rotation by nothing. The result is `[rotation][shard][2]` over `plan.extended`; `lift` multiplies by P into it.
+    fn rotate_digits_extended(
+        &self,
+        ct: &Buffer,
+        digits: &Buffer,
+        rotations: &[Rotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        rotate_digits_extended_by_steps(self, ct, digits, rotations, lift, plan)
     }
     /// mod_up, key_inner_product and mod_down in one: polys `[selected][2]` over `plan.window`.
     fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
@@ -478,6 +492,31 @@ pub fn rotate_digits_by_steps<B: Backend + ?Sized>(
                 let mut switched = backend.change_basis(&extended, &plan.mod_down)?;
                 backend.add_plain_assign(&mut switched, halves, &first, &plan.window)?;
                 backend.automorphism(&switched, rotation.galois, &plan.window)?
+            }
+        });
+    }
+    backend.concat(&rotated.iter().collect::<Vec<_>>())
+}
+
+/// [`Backend::rotate_digits_extended`] by its definition, kernel after kernel.
+pub fn rotate_digits_extended_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    ct: &Buffer,
+    digits: &Buffer,
+    rotations: &[Rotation<'_>],
+    lift: &BasisChange,
+    plan: &GadgetPlan,
+) -> Result<Buffer> {
+    let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
+    let first = backend.change_basis(&backend.select(ct, halves)?, lift)?;
+    let mut rotated = Vec::with_capacity(rotations.len());
+    for rotation in rotations {
+        rotated.push(match rotation.key {
+            None => backend.change_basis(ct, lift)?,
+            Some(key) => {
+                let mut sum = backend.key_inner_product(digits, key, plan)?;
+                backend.add_plain_assign(&mut sum, halves, &first, &plan.extended)?;
+                backend.automorphism(&sum, rotation.galois, &plan.extended)?
             }
         });
     }

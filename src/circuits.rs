@@ -3,14 +3,18 @@
 //! A circuit is written once, over [`Engine`], and runs on ciphertexts ([`EncryptedEngine`]), on levels and scales alone
 //! ([`TraceEngine`], which counts what it would cost) and on clear slot vectors ([`ClearEngine`]).
 
+pub mod bootstrap;
 pub mod clear;
+pub mod diagonal_transform;
 pub mod encrypted;
 pub mod engine;
 pub mod linear_transform;
 pub mod polynomial;
 pub mod trace;
 
+pub use bootstrap::{BootstrapOptions, Bootstrapper, Order};
 pub use clear::ClearEngine;
+pub use diagonal_transform::DiagonalTransform;
 pub use encrypted::EncryptedEngine;
 pub use engine::Engine;
 pub use linear_transform::{LinearTransform, Packing, SlotMatrix, Split};
@@ -55,6 +59,32 @@ pub enum CircuitError {
     /// A matrix that is all zero.
     #[error("a linear transform without any nonzero diagonal computes nothing; remove the layer or fix its weights")]
     EmptyMatrix,
+    /// Diagonals that do not fit together.
+    #[error("diagonals of {period} values do not make a map of {slots} slots: one period, a power of two that divides the slots")]
+    Diagonals {
+        /// Slots of a shard.
+        slots: usize,
+        /// The period found first.
+        period: usize,
+    },
+    /// Slots beyond those that a parameter set can bootstrap.
+    #[error("bootstrapping with `{preset}` serves 2 to {most} slots (powers of two), found {found}")]
+    BootstrapSlots {
+        /// The parameter set.
+        preset: String,
+        /// The most slots.
+        most: usize,
+        /// The slots asked for.
+        found: usize,
+    },
+    /// Keys that cannot be made as small as asked for.
+    #[error("bootstrapping needs keys of {least} bytes at least, and {most} are allowed")]
+    KeyBytes {
+        /// The fewest bytes.
+        least: u64,
+        /// The bytes allowed.
+        most: u64,
+    },
     /// A polynomial that cannot be evaluated.
     #[error("polynomial: {0}")]
     Polynomial(String),

@@ -3,6 +3,7 @@
 pub mod ciphertext;
 pub mod client;
 mod compose;
+mod double_hoisting;
 pub mod encapsulation;
 pub mod encoder;
 pub mod encrypt;

@@ -109,3 +109,36 @@ fn complex_vectors_and_short_ones_come_back() {
     let got = b.encoder.decode_real(&coefficients(&b, &short, level)[0], scale).unwrap();
     assert!(worst(&[got], &[want]) < 1e-8);
 }
+
+/// A vector with a period, at its own size, is the vector over all slots: each word stands for as many equal ones.
+#[test]
+fn periodic_vectors_equal_repeated_ones() {
+    let bench = Bench::new("insecure-toy");
+    let (params, n) = (&bench.params, bench.params.slots());
+    let level = Level(5);
+    let (scale, basis) = (params.scale(level), params.window(level));
+    for period in [2, 4, 64, n] {
+        for form in [PlainForm::Plain, PlainForm::Montgomery] {
+            let (a, b) = (bench.values(3, 11), bench.values(3, 12));
+            let fill = |i: usize, re: &mut [f64], im: &mut [f64]| {
+                re.copy_from_slice(&a[i][..period]);
+                im.copy_from_slice(&b[i][..period]);
+            };
+            let short = bench.encoder.encode_periodic(period, 3, fill, scale, basis, form).unwrap();
+            assert_eq!(short.buffer().shape().degree, 2 * period);
+            let short = bench.backend.download(short.buffer()).unwrap();
+            for i in 0..3 {
+                let repeat = |v: &[f64]| v[..period].iter().copied().cycle().take(n).collect::<Vec<_>>();
+                let long = bench.encoder.encode_complex(&repeat(&a[i]), &repeat(&b[i]), scale, basis, form).unwrap();
+                let long = bench.backend.download(long.buffer()).unwrap();
+                let words = &short[i * basis.len() * 2 * period..][..basis.len() * 2 * period];
+                let spread: Vec<u32> = words.iter().flat_map(|&w| std::iter::repeat_n(w, n / period)).collect();
+                assert!(spread == long, "period {period} vector {i} {form:?}");
+            }
+        }
+    }
+    let nothing = |_: usize, _: &mut [f64], _: &mut [f64]| {};
+    for period in [0, 1, 3, 2 * n] {
+        assert!(bench.encoder.encode_periodic(period, 1, nothing, scale, basis, PlainForm::Plain).is_err());
+    }
+}

@@ -5,7 +5,7 @@ use cipherlens::{
     backend::{
         Backend, BackendError, Buffer, PlainTerm, Rotation, Shape,
         cpu::{CpuBackend, Isa},
-        rotate_digits_by_steps,
+        rotate_digits_by_steps, rotate_digits_extended_by_steps,
     },
     ckks::{Level, presets},
     math::{Basis, RnsTables, primes::closest_primes},
@@ -118,6 +118,12 @@ fn rotate_digits_equals_its_steps() {
                 let fused = backend.download(&fused).unwrap();
                 assert!(fused == backend.download(&steps).unwrap(), "{} {preset} {level} alpha {alpha}", backend.name());
                 results.push(fused);
+                let gadget_lift = params.lift_change(&gadget, level).unwrap();
+                let extended = backend.rotate_digits_extended(&ct, &spread, &rotations, &gadget_lift, &plan).unwrap();
+                let steps = rotate_digits_extended_by_steps(&backend, &ct, &spread, &rotations, &gadget_lift, &plan).unwrap();
+                assert_eq!(extended.shape(), Shape::new(6 * shards, plan.extended.len(), n));
+                let extended = backend.download(&extended).unwrap();
+                assert!(extended == backend.download(&steps).unwrap(), "{} {preset} {level} extended", backend.name());
                 let even = [Rotation { galois: 4, key: Some(&keys[0]) }];
                 assert!(matches!(backend.rotate_digits(&ct, &spread, &even, &plan), Err(BackendError::Galois { .. })));
                 assert!(matches!(backend.rotate_digits(&spread, &ct, &rotations, &plan), Err(BackendError::Shape { .. })));

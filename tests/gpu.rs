@@ -108,6 +108,14 @@ fn plain_inner_products() {
                 let y = g.upload(Shape::new(plains, limbs, t.degree()), &b).unwrap();
                 g.plain_inner_product(&x, &y, &terms, &basis).unwrap()
             });
+            for repeat in [2, 8, t.degree()] {
+                let short: Vec<u32> = b.chunks(t.degree()).flat_map(|limb| limb[..t.degree() / repeat].to_vec()).collect();
+                same(&gpus, &format!("2^{log_n} repeated {repeat} {fill:?}"), |g| {
+                    let x = g.upload(Shape::new(6, limbs, t.degree()), &a).unwrap();
+                    let y = g.upload(Shape::new(plains, limbs, t.degree() / repeat), &short).unwrap();
+                    g.plain_inner_product(&x, &y, &terms, &basis).unwrap()
+                });
+            }
             let fill = |p: usize, l: usize, out: &mut [u32]| {
                 out.copy_from_slice(&b[(p * limbs + l) * t.degree()..][..t.degree()]);
             };

@@ -249,6 +249,39 @@ fn plain_inner_product_equals_its_definition() {
 }
 
 #[test]
+fn plaintexts_of_a_lower_degree_are_spread_out() {
+    let mut rng = rng(15);
+    for (log_n, plains) in [(4, 3), (12, 20)] {
+        let t = tables(log_n, 1, 2, 0);
+        let basis = Basis::range(0..3);
+        for backend in backends(&t) {
+            for fill in FILLS {
+                let x = upload(&backend, 4, 3, &words(&t, &basis, 4, fill, &mut rng));
+                let b = words(&t, &basis, plains, fill, &mut rng);
+                let terms: Vec<Vec<PlainTerm>> = [0, 1, 17, 33]
+                    .iter()
+                    .map(|&k| {
+                        (0..k).map(|_| PlainTerm { plain: rng.random_range(0..plains), source: rng.random_range(0..2) }).collect()
+                    })
+                    .collect();
+                for degree in [1, t.degree() / 4, t.degree() / 2, t.degree()] {
+                    let short: Vec<u32> = b.chunks(t.degree()).flat_map(|limb| limb[..degree].to_vec()).collect();
+                    let spread: Vec<u32> =
+                        short.iter().flat_map(|&word| std::iter::repeat_n(word, t.degree() / degree)).collect();
+                    let short = backend.upload(Shape::new(plains, 3, degree), &short).unwrap();
+                    let got = backend.plain_inner_product(&x, &short, &terms, &basis).unwrap();
+                    let want = backend.plain_inner_product(&x, &upload(&backend, plains, 3, &spread), &terms, &basis).unwrap();
+                    let (got, want) = (backend.download(&got).unwrap(), backend.download(&want).unwrap());
+                    assert_eq!(got, want, "{} degree {degree} {fill:?}", backend.name());
+                }
+                let odd = backend.upload(Shape::new(1, 3, 3), &[0; 9]).unwrap();
+                assert!(backend.plain_inner_product(&x, &odd, &terms, &basis).is_err());
+            }
+        }
+    }
+}
+
+#[test]
 fn base_conversion_equals_its_definition_and_the_integers() {
     let mut rng = rng(6);
     for (log_n, small, main) in [(4, 1, 0), (4, 2, 3), (5, 0, 16), (4, 3, 18), (6, 0, 33)] {

@@ -128,6 +128,12 @@ impl CpuBackend {
         if plain.polys > 0 || readers == 0 { Ok(()) } else { refuse(op, "a plaintext".into(), format!("{plain:?}")) }
     }
 
+    /// Plaintexts for an inner product: over the basis, of the ring's degree or a power of two below it.
+    pub fn check_factors(&self, plain: Shape, basis: &Basis, op: &'static str) -> Result<()> {
+        let degree = if plain.degree.is_power_of_two() { plain.degree.max(self.tables().degree()) } else { plain.degree };
+        self.check_basis(Shape { degree, ..plain }, basis, op)
+    }
+
     /// As many constants as the limbs need.
     pub fn check_conversion(&self, c: &BaseConversion, op: &'static str) -> Result<()> {
         self.check_limbs(&c.from, op)?;

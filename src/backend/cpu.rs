@@ -6,7 +6,7 @@
 
 use super::{
     Backend, BackendError, Buffer, GadgetPlan, PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape, check,
-    rotate_digits_by_steps,
+    rotate_digits_by_steps, rotate_digits_extended_by_steps,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
 use base_convert::{Packed, padded};
@@ -30,7 +30,9 @@ mod lanes;
 mod mod_up;
 mod ntt;
 mod parallel;
+mod plain_inner_product;
 mod rotate_digits;
+mod rotate_digits_extended;
 mod stages;
 mod words;
 
@@ -306,35 +308,11 @@ impl Backend for CpuBackend {
         let op = "plain_inner_product";
         self.check_basis(ct.shape(), basis, op)?;
         check::even(ct.shape(), op)?;
-        self.check_basis(plain.shape(), basis, op)?;
+        self.check_factors(plain.shape(), basis, op)?;
         check::terms(terms, ct.shape().polys / 2, plain.shape().polys, op)?;
-        let (x, y) = (self.limbs(self.read(ct, op)?, basis.len()), self.limbs(self.read(plain, op)?, basis.len()));
-        let (n, limbs) = (self.tables.degree(), basis.len());
+        let (x, y) = (self.limbs(self.read(ct, op)?, basis.len()), self.read(plain, op)?);
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
-        let mut words = self.pool.take(shape.words());
-        let out = Shared::new(words.as_mut_slice());
-        let tile = n.min(inner_product::TILE);
-        let tiles = n / tile;
-        let all: usize = terms.iter().map(Vec::len).sum();
-        parallel::each(limbs * tiles, (all + terms.len()) * limbs * n, |i| {
-            let (l, at) = (i / tiles, i % tiles * tile);
-            // The ciphertexts' words of this tile, side by side: they are read for every term.
-            let mut near = Vec::with_capacity(ct.shape().polys * tile);
-            for p in 0..ct.shape().polys {
-                near.extend_from_slice(&x(p, l)[at..at + tile]);
-            }
-            let mut list = Vec::new();
-            for (o, terms) in terms.iter().enumerate() {
-                list.clear();
-                list.extend(terms.iter().map(|t| Term {
-                    x: y(t.plain, l)[at..].as_ptr(),
-                    pair: [0, 1].map(|half| near[(2 * t.source + half) * tile..].as_ptr()),
-                }));
-                let to = [0, 1].map(|h| out.piece(((2 * o + h) * limbs + l) * n + at, tile));
-                // SAFETY: a tile of each limb, the outputs this task's own.
-                unsafe { inner_product::plain_inner_product(self.isa, to, &list, tile, self.modulus(basis, l)) };
-            }
-        });
+        let words = self.plain_inner_product_words(x, ct.shape().polys, (y, plain.shape().degree), terms, basis);
         Ok(Buffer::from_host(shape, words))
     }
 
@@ -484,6 +462,43 @@ impl Backend for CpuBackend {
             parallel::region(work, || self.rotate_digits_words(x, key, plan, &permutation, out));
         }
         Ok(Buffer::from_host(shape, words))
+    }
+
+    fn rotate_digits_extended(
+        &self,
+        ct: &Buffer,
+        digits: &Buffer,
+        rotations: &[Rotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        let op = "rotate_digits_extended";
+        if !key_switch::fusible(plan) {
+            return rotate_digits_extended_by_steps(self, ct, digits, rotations, lift, plan);
+        }
+        self.check_basis(ct.shape(), &plan.window, op)?;
+        check::even(ct.shape(), op)?;
+        self.check_basis(digits.shape(), &plan.extended, op)?;
+        self.check_plan(plan, op)?;
+        let shards = ct.shape().polys / 2;
+        check::same(Shape { polys: shards * plan.digits.len(), ..digits.shape() }, digits.shape(), op)?;
+        let lifted = self.change_basis(ct, lift)?;
+        check::same(Shape { limbs: plan.extended.len(), ..ct.shape() }, lifted.shape(), op)?;
+        let x = Hoisted { ct: self.read(&lifted, op)?, digits: self.read(digits, op)?, shards };
+        let mut turns = Vec::with_capacity(rotations.len());
+        for rotation in rotations {
+            turns.push(match rotation.key {
+                None => None,
+                Some(key) => {
+                    self.check_galois(rotation.galois)?;
+                    self.check_key(digits.shape(), key.shape(), plan, op)?;
+                    let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
+                    Some((Key { words: self.read(key, op)?, limbs: key.shape().limbs }, permutation))
+                }
+            });
+        }
+        let shape = Shape { polys: rotations.len() * ct.shape().polys, ..lifted.shape() };
+        Ok(Buffer::from_host(shape, self.rotate_digits_extended_words(x, &turns, plan)))
     }
 
     fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {

@@ -1,7 +1,12 @@
 //! Circuits on clear slot vectors: what the encrypted run would give without noise.
 
-use super::{CircuitError, Engine, LinearTransform, below, linear_transform::Product};
-use crate::ckks::Level;
+use super::{CircuitError, DiagonalTransform, Engine, LinearTransform, below, linear_transform::Product};
+use crate::ckks::{
+    Level, Params,
+    encoder::fft::{Scratch, SlotTransform},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 use std::{ops::Range, sync::Arc};
 
@@ -16,7 +21,7 @@ pub struct ClearEngine;
 pub struct ClearValue {
     /// Real parts, `[shard][slot]`.
     pub shards: Arc<Vec<Vec<f64>>>,
-    /// Imaginary parts, inside a linear transform with packed shards only.
+    /// Imaginary parts: inside a linear transform with packed shards, and where bootstrapping has complex slots.
     imaginary: Option<Arc<Vec<Vec<f64>>>>,
     /// The level an encrypted value would be at.
     pub level: Level,
@@ -27,8 +32,13 @@ impl ClearValue {
     pub fn new(shards: Vec<Vec<f64>>, level: Level) -> Self {
         Self { shards: Arc::new(shards), imaginary: None, level }
     }
-    fn complex(re: Vec<Vec<f64>>, im: Vec<Vec<f64>>, level: Level) -> Self {
+    /// A value with complex slots.
+    pub fn complex(re: Vec<Vec<f64>>, im: Vec<Vec<f64>>, level: Level) -> Self {
         Self { shards: Arc::new(re), imaginary: Some(Arc::new(im)), level }
+    }
+    /// Imaginary parts, `[shard][slot]`, if there are any.
+    pub fn imaginary(&self) -> Option<&[Vec<f64>]> {
+        self.imaginary.as_deref().map(Vec::as_slice)
     }
     fn map(&self, level: Level, f: impl Fn(f64) -> f64 + Sync) -> Self {
         Self::new(self.shards.par_iter().map(|s| s.iter().map(|&v| f(v)).collect()).collect(), level)
@@ -70,7 +80,7 @@ impl Engine for ClearEngine {
     }
     fn sub(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
         same("sub", a, b)?;
-        Ok(a.zip(&b.shards, a.level, |a, b| a - b))
+        self.add(a, &self.scaled_by(b, -1.0)?)
     }
     fn multiply(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
         same("multiply", a, b)?;
@@ -121,6 +131,18 @@ impl Engine for ClearEngine {
     fn select(&self, x: &ClearValue, shards: Range<usize>) -> Result<ClearValue> {
         let part = |all: &Arc<Vec<Vec<f64>>>| Arc::new(all[shards.clone()].to_vec());
         Ok(ClearValue { shards: part(&x.shards), imaginary: x.imaginary.as_ref().map(part), level: x.level })
+    }
+    fn join(&self, values: &[ClearValue]) -> Result<ClearValue> {
+        let Some(first) = values.first() else { return Err(CircuitError::EmptyMatrix) };
+        if let Some(other) = values.iter().find(|v| v.level != first.level) {
+            return Err(CircuitError::Levels { operation: "join", left: first.level, right: other.level });
+        }
+        let all = |part: fn(&ClearValue) -> &Arc<Vec<Vec<f64>>>| Arc::new(values.iter().flat_map(|v| part(v).to_vec()).collect());
+        let imaginary = values.iter().any(|v| v.imaginary.is_some()).then(|| {
+            let zeros = |v: &ClearValue| v.shards.iter().map(|s| vec![0.0; s.len()]).collect::<Vec<_>>();
+            Arc::new(values.iter().flat_map(|v| v.imaginary.as_ref().map_or_else(|| zeros(v), |im| im.to_vec())).collect())
+        });
+        Ok(ClearValue { shards: all(|v| &v.shards), imaginary, level: first.level })
     }
     fn pack_pairs(&self, x: &ClearValue) -> Result<ClearValue> {
         let zero = || vec![0.0; x.shards.first().map_or(0, Vec::len)];
@@ -179,6 +201,65 @@ impl Engine for ClearEngine {
     fn finish(&self, sum: ClearValue) -> Result<ClearValue> {
         Ok(ClearValue { level: below(sum.level, 1, "linear transform")?, ..sum })
     }
+    fn transform(&self, x: &ClearValue, t: &DiagonalTransform) -> Result<ClearValue> {
+        let level = below(x.level, 1, "transform")?;
+        let shard = |(s, re): (usize, &Vec<f64>)| apply_to_shard(t, re, x.imaginary.as_ref().map(|im| im[s].as_slice()));
+        let (re, im) = x.shards.par_iter().enumerate().map(shard).unzip();
+        Ok(ClearValue::complex(re, im, level))
+    }
+    fn transform_parts(&self, x: &ClearValue, t: &DiagonalTransform, count: usize) -> Result<ClearValue> {
+        self.unpack_pairs(&self.transform(x, t)?, count.min(2 * x.shards.len()))
+    }
+    fn mod_raise(&self, x: &ClearValue, params: &Params) -> Result<ClearValue> {
+        let bootstrap = params.need_bootstrap().map_err(crate::ckks::CkksError::from)?;
+        let slots = params.slots();
+        let fft = SlotTransform::new(params.log_n());
+        let mut random = ChaCha20Rng::seed_from_u64(slots as u64);
+        let repeated = |v: &[f64]| v.iter().cycle().take(slots).map(|v| v / params.message_ratio()).collect::<Vec<_>>();
+        let (mut re, mut im) = (Vec::new(), Vec::new());
+        for (s, shard) in x.shards.iter().enumerate() {
+            let mut scratch = Scratch::new(slots);
+            for integer in scratch.re.iter_mut().chain(&mut scratch.im) {
+                // c1 times the sparse secret, over q0: a sum of as many uniform numbers, of which whole multiples stay.
+                *integer = (0..bootstrap.weight).map(|_| random.random::<f64>() - 0.5).sum::<f64>().round();
+            }
+            let (mut shard_re, mut shard_im) = (vec![0.0; slots], vec![0.0; slots]);
+            fft.to_slots(&mut scratch, 1.0, &mut shard_re, Some(&mut shard_im));
+            shard_re.iter_mut().zip(repeated(shard)).for_each(|(r, v)| *r += v);
+            if let Some(imaginary) = &x.imaginary {
+                shard_im.iter_mut().zip(repeated(&imaginary[s])).for_each(|(i, v)| *i += v);
+            }
+            re.push(shard_re);
+            im.push(shard_im);
+        }
+        Ok(ClearValue::complex(re, im, params.max_level()))
+    }
+    fn scaled_by(&self, x: &ClearValue, factor: f64) -> Result<ClearValue> {
+        let scaled = |all: &Arc<Vec<Vec<f64>>>| Arc::new(all.iter().map(|s| s.iter().map(|v| v * factor).collect()).collect());
+        Ok(ClearValue { shards: scaled(&x.shards), imaginary: x.imaginary.as_ref().map(scaled), level: x.level })
+    }
+}
+
+/// The definition, by baby and giant steps only in the order of the sum.
+fn apply_to_shard(t: &DiagonalTransform, re: &[f64], im: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
+    let (slots, period) = (t.slots(), t.period());
+    let (mut out_re, mut out_im) = (vec![0.0; slots], vec![0.0; slots]);
+    for (g, sum) in t.sums().iter().enumerate() {
+        for term in sum {
+            let (d_re, d_im) = t.diagonal(term.diagonal);
+            // rot_giant(D' rot_baby(x))[s] = D'[s + giant] x[s + giant + baby].
+            let by = g * t.giant() % slots;
+            let baby = t.babies()[term.baby];
+            for s in 0..slots {
+                let (a, b) = (d_re[(s + by) % period], d_im[(s + by) % period]);
+                let at = (s + by + baby) % slots;
+                let (x, y) = (re[at], im.map_or(0.0, |im| im[at]));
+                out_re[s] += a * x - b * y;
+                out_im[s] += a * y + b * x;
+            }
+        }
+    }
+    (out_re, out_im)
 }
 
 fn turned(slots: &[f64], k: usize) -> Vec<f64> {

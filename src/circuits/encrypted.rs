@@ -1,9 +1,13 @@
 //! Circuits on ciphertexts.
 
-use super::{CircuitError, Engine, LinearTransform, linear_transform::Product};
+mod double_hoisting;
+
+pub use double_hoisting::Prepared;
+
+use super::{CircuitError, DiagonalTransform, Engine, LinearTransform, linear_transform::Product};
 use crate::{
     backend::{Backend, Buffer, Place, PlainTerm, PolySelect},
-    ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyKind, Level, PlainForm, Plaintext, Scale},
+    ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyKind, Level, Params, PlainForm, Plaintext, Scale},
     math::Basis,
 };
 use std::{
@@ -11,16 +15,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-type Result<T> = std::result::Result<T, CircuitError>;
+pub(super) type Result<T> = std::result::Result<T, CircuitError>;
 
 /// Evaluates with an [`Evaluator`]; plaintexts are encoded as they are needed.
 #[derive(Debug)]
 pub struct EncryptedEngine {
-    evaluator: Evaluator,
+    pub(super) evaluator: Evaluator,
     /// Every vector repeats with this period.
     slots: usize,
     /// Coefficients of the diagonals in work; kept because fresh memory costs as much as a transform.
     integers: Mutex<Integers>,
+    /// Encoded diagonals of transforms.
+    pub(super) prepared: Prepared,
 }
 
 /// A sum of rotated products, over the plain primes as long as nothing was rotated.
@@ -38,7 +44,7 @@ impl EncryptedEngine {
 
     /// An engine on an evaluator, for vectors that use all N/2 slots.
     pub fn new(evaluator: Evaluator) -> Self {
-        Self { slots: evaluator.params().slots(), evaluator, integers: Mutex::default() }
+        Self { slots: evaluator.params().slots(), evaluator, integers: Mutex::default(), prepared: Prepared::default() }
     }
 
     /// An engine for circuits on `slots` slots, a power of two up to N/2: every vector repeats with that period.
@@ -75,9 +81,10 @@ impl EncryptedEngine {
         self.like(x, buffer, x.scale())
     }
 
-    fn concat(&self, parts: &[Ciphertext]) -> Result<Ciphertext> {
-        let Some(first) = parts.first() else { return Err(CircuitError::EmptyMatrix) };
-        let buffers: Vec<&Buffer> = parts.iter().map(Ciphertext::buffer).collect();
+    fn concat<C: std::borrow::Borrow<Ciphertext>>(&self, parts: &[C]) -> Result<Ciphertext> {
+        let Some(first) = parts.first().map(|p| p.borrow()) else { return Err(CircuitError::EmptyMatrix) };
+        parts.iter().try_for_each(|p| Self::same_level("join", first, p.borrow()))?;
+        let buffers: Vec<&Buffer> = parts.iter().map(|p| p.borrow().buffer()).collect();
         self.like(first, self.backend().concat(&buffers).map_err(CkksError::from)?, first.scale())
     }
 
@@ -169,6 +176,12 @@ impl Engine for EncryptedEngine {
     }
     fn select(&self, x: &Self::Value, shards: Range<usize>) -> Result<Self::Value> {
         Ok(Arc::new(self.shards_of(x, shards)?))
+    }
+    fn join(&self, values: &[Self::Value]) -> Result<Self::Value> {
+        match values {
+            [one] => Ok(one.clone()),
+            _ => Ok(Arc::new(self.concat(values)?)),
+        }
     }
     fn pack_pairs(&self, x: &Self::Value) -> Result<Self::Value> {
         let unit = self.imaginary_unit(x.level(), 1.0)?;
@@ -278,5 +291,22 @@ impl Engine for EncryptedEngine {
             ProductSum::Plain(s) => self.evaluator.rescale(&s)?,
             ProductSum::Extended(s) => self.evaluator.mod_down_rescale(&s)?,
         }))
+    }
+    fn transform(&self, x: &Self::Value, transform: &DiagonalTransform) -> Result<Self::Value> {
+        self.finish(self.double_hoisted(x, transform)?)
+    }
+    fn transform_parts(&self, x: &Self::Value, transform: &DiagonalTransform, count: usize) -> Result<Self::Value> {
+        let product = match self.double_hoisted(x, transform)? {
+            ProductSum::Plain(s) => s,
+            ProductSum::Extended(s) => self.evaluator.mod_down(&s)?,
+        };
+        let parts = self.unpack_pairs(&Arc::new(product), count)?;
+        Ok(Arc::new(self.evaluator.rescale(&parts)?))
+    }
+    fn mod_raise(&self, x: &Self::Value, _: &Params) -> Result<Self::Value> {
+        Ok(Arc::new(self.evaluator.mod_raise(x)?))
+    }
+    fn scaled_by(&self, x: &Self::Value, factor: f64) -> Result<Self::Value> {
+        Ok(Arc::new(self.evaluator.scaled_by(self.evaluator.duplicate(x)?, factor)?))
     }
 }

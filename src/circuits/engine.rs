@@ -1,7 +1,7 @@
 //! The operations a circuit is made of.
 
-use super::{CircuitError, LinearTransform, linear_transform::Product};
-use crate::ckks::Level;
+use super::{CircuitError, DiagonalTransform, LinearTransform, linear_transform::Product};
+use crate::ckks::{Level, Params};
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
@@ -50,6 +50,8 @@ pub trait Engine: Sync {
     fn unpack_pairs(&self, x: &Self::Value, count: usize) -> Result<Self::Value>;
     /// Some of the shards.
     fn select(&self, x: &Self::Value, shards: std::ops::Range<usize>) -> Result<Self::Value>;
+    /// The shards of all values, one after the other; equal levels.
+    fn join(&self, values: &[Self::Value]) -> Result<Self::Value>;
     /// For each output shard, the sum over its products of the turned diagonal times a rotated input shard, not rescaled.
     /// An output without products is zero.
     fn inner_product(
@@ -63,4 +65,15 @@ pub trait Engine: Sync {
     fn accumulate_rotated(&self, sum: &mut Option<Self::Sum>, x: Self::Value, k: usize) -> Result<()>;
     /// mod_down and rescale of a sum: a value one level below.
     fn finish(&self, sum: Self::Sum) -> Result<Self::Value>;
+
+    /// The map of every shard; one level.
+    fn transform(&self, x: &Self::Value, transform: &DiagonalTransform) -> Result<Self::Value>;
+    /// Twice the real and imaginary parts of [`Self::transform`], alternating, `count` shards in all; one level. The parts are
+    /// taken before the rescale, whose rounding would count twice after it.
+    fn transform_parts(&self, x: &Self::Value, transform: &DiagonalTransform, count: usize) -> Result<Self::Value>;
+    /// From level 0 to the top: the value over [`Params::message_ratio`], plus what a polynomial of integers below the bound of
+    /// [`crate::ckks::params::Bootstrap`] has in its slots.
+    fn mod_raise(&self, x: &Self::Value, params: &Params) -> Result<Self::Value>;
+    /// `x * factor` by another scale: no level, no noise.
+    fn scaled_by(&self, x: &Self::Value, factor: f64) -> Result<Self::Value>;
 }

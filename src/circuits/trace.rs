@@ -1,7 +1,7 @@
 //! Circuits on levels alone: what a run will do, counted by the code that does it.
 
-use super::{CircuitError, Engine, LinearTransform, below, linear_transform::Product};
-use crate::ckks::Level;
+use super::{CircuitError, DiagonalTransform, Engine, LinearTransform, below, linear_transform::Product};
+use crate::ckks::{Level, Params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
@@ -24,6 +24,8 @@ pub struct Counts {
     pub mod_downs: usize,
     /// Plaintext-ciphertext products.
     pub plaintext_products: usize,
+    /// Products with plaintexts encoded beforehand, in the extended basis.
+    pub prepared_products: usize,
     /// Ciphertext-ciphertext products.
     pub ciphertext_products: usize,
     /// Rescalings, those merged with a mod_down included.
@@ -39,6 +41,7 @@ impl std::ops::AddAssign for Counts {
         self.mod_ups += o.mod_ups;
         self.mod_downs += o.mod_downs;
         self.plaintext_products += o.plaintext_products;
+        self.prepared_products += o.prepared_products;
         self.ciphertext_products += o.ciphertext_products;
         self.rescales += o.rescales;
     }
@@ -55,6 +58,7 @@ impl std::ops::Sub for Counts {
             mod_ups: self.mod_ups - o.mod_ups,
             mod_downs: self.mod_downs - o.mod_downs,
             plaintext_products: self.plaintext_products - o.plaintext_products,
+            prepared_products: self.prepared_products - o.prepared_products,
             ciphertext_products: self.ciphertext_products - o.ciphertext_products,
             rescales: self.rescales - o.rescales,
         }
@@ -74,6 +78,24 @@ pub struct Trace {
     pub conjugations: BTreeSet<Level>,
     /// Levels at which a product of ciphertexts was relinearized.
     pub relinearizations: BTreeSet<Level>,
+    /// Whether a modulus was raised.
+    pub raised: bool,
+}
+
+impl Trace {
+    /// Adds what another trace counted.
+    pub fn add_counts(&mut self, other: &Self) {
+        self.counts += other.counts;
+        for (&level, &counts) in &other.by_level {
+            *self.by_level.entry(level).or_default() += counts;
+        }
+    }
+    /// Adds the keys another trace needs.
+    pub fn add_keys(&mut self, other: &Self) {
+        self.rotations.extend(&other.rotations);
+        self.conjugations.extend(&other.conjugations);
+        self.relinearizations.extend(&other.relinearizations);
+    }
 }
 
 /// Tracks shards and levels, counts operations and notes which keys they need.
@@ -95,6 +117,10 @@ impl TraceEngine {
     /// What happened so far.
     pub fn trace(&self) -> Trace {
         self.lock().clone()
+    }
+    /// What happened since the last call, or the beginning.
+    pub fn take(&self) -> Trace {
+        std::mem::take(&mut *self.lock())
     }
     /// Totals so far.
     pub fn counts(&self) -> Counts {
@@ -118,6 +144,26 @@ impl TraceEngine {
         let s = x.shards;
         self.note(x.level, Counts { conjugations: s, key_switches: s, mod_ups: s, mod_downs: s, ..Counts::default() });
         self.lock().conjugations.insert(x.level);
+    }
+    /// Everything of a transform but the division at the end.
+    fn double_hoisted(&self, x: &TraceValue, t: &DiagonalTransform) {
+        let s = x.shards;
+        let babies = t.babies().iter().filter(|&&b| b != 0).count();
+        let giants = t.sums().len() - 1;
+        self.note(
+            x.level,
+            Counts {
+                rotations: s * (babies + giants),
+                hoisted_rotations: s * babies,
+                key_switches: s * (babies + giants),
+                mod_ups: s * (usize::from(babies > 0) + giants),
+                // Only one half of what a giant turns is divided.
+                mod_downs: (s * giants).div_ceil(2),
+                prepared_products: s * t.products(),
+                ..Counts::default()
+            },
+        );
+        self.lock().rotations.extend(t.rotations().into_iter().map(|k| (x.level, k)));
     }
     fn product(&self, operation: &'static str, x: &TraceValue) -> Result<TraceValue> {
         let level = below(x.level, 1, operation)?;
@@ -221,6 +267,11 @@ impl Engine for TraceEngine {
     fn select(&self, x: &TraceValue, shards: std::ops::Range<usize>) -> Result<TraceValue> {
         Ok(TraceValue { shards: shards.len(), level: x.level })
     }
+    fn join(&self, values: &[TraceValue]) -> Result<TraceValue> {
+        let Some(first) = values.first() else { return Err(CircuitError::EmptyMatrix) };
+        values.iter().try_for_each(|v| same("join", &TraceValue { shards: v.shards, ..*first }, v))?;
+        Ok(TraceValue { shards: values.iter().map(|v| v.shards).sum(), level: first.level })
+    }
     fn pack_pairs(&self, x: &TraceValue) -> Result<TraceValue> {
         Ok(TraceValue { shards: x.shards.div_ceil(2), level: x.level })
     }
@@ -251,5 +302,33 @@ impl Engine for TraceEngine {
         let mod_downs = if extended { x.shards } else { 0 };
         self.note(x.level, Counts { mod_downs, rescales: x.shards, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
+    }
+    fn transform(&self, x: &TraceValue, t: &DiagonalTransform) -> Result<TraceValue> {
+        let level = below(x.level, 1, "transform")?;
+        self.double_hoisted(x, t);
+        let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
+        self.note(x.level, Counts { mod_downs, rescales: x.shards, ..Counts::default() });
+        Ok(TraceValue { shards: x.shards, level })
+    }
+    fn transform_parts(&self, x: &TraceValue, t: &DiagonalTransform, count: usize) -> Result<TraceValue> {
+        same_shards("parts of a transform", x, count.div_ceil(2))?;
+        let level = below(x.level, 1, "transform")?;
+        self.double_hoisted(x, t);
+        let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
+        self.note(x.level, Counts { mod_downs, rescales: count, ..Counts::default() });
+        self.conjugate(x);
+        Ok(TraceValue { shards: count, level })
+    }
+    fn mod_raise(&self, x: &TraceValue, params: &Params) -> Result<TraceValue> {
+        let s = x.shards;
+        let level = params.max_level();
+        let switch = Counts { key_switches: s, mod_ups: s, mod_downs: s, ..Counts::default() };
+        self.note(x.level, switch);
+        self.note(level, switch);
+        self.lock().raised = true;
+        Ok(TraceValue { shards: s, level })
+    }
+    fn scaled_by(&self, x: &TraceValue, _: f64) -> Result<TraceValue> {
+        Ok(*x)
     }
 }

@@ -15,6 +15,7 @@ use residues::Reducer;
 use std::sync::Arc;
 
 pub mod fft;
+mod periodic;
 pub mod residues;
 mod vector;
 
@@ -287,7 +288,7 @@ impl Encoder {
     }
 
     /// What writes the residues of integers modulo the primes of `basis`.
-    pub(super) fn residues<'a>(&'a self, integers: &'a Integers, basis: &'a Basis, form: PlainForm) -> Residues<'a> {
+    pub(crate) fn residues<'a>(&'a self, integers: &'a Integers, basis: &'a Basis, form: PlainForm) -> Residues<'a> {
         let tables = self.params.tables();
         let moduli: Vec<&Modulus> = basis.limbs().iter().map(|&l| tables.modulus(l)).collect();
         let reducers = moduli.iter().map(|m| Reducer::new(m, form == PlainForm::Montgomery)).collect();
@@ -297,7 +298,7 @@ impl Encoder {
 
 /// The residues of some integers, made when they are asked for.
 #[derive(Debug)]
-pub(super) struct Residues<'a> {
+pub(crate) struct Residues<'a> {
     integers: &'a Integers,
     reducers: Vec<Reducer>,
     moduli: Vec<&'a Modulus>,

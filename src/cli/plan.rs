@@ -100,7 +100,7 @@ pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -
         Failure::from_error(Class::BadInput, what(), &e, "change the network; README.md, \"Your own model\", lists what runs")
     })?;
     let cost = match costs {
-        Costs::Measured => Some(CostModel::measure(&backend).map_err(|e| explain("cannot measure this machine", &e))?),
+        Costs::Measured => Some(CostModel::measure(&params, &backend).map_err(|e| explain("cannot measure this machine", &e))?),
         Costs::Typical => None,
     };
     let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));

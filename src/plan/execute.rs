@@ -102,5 +102,6 @@ pub(super) fn run_step<E: Engine>(engine: &E, step: &PlannedStep, operands: &[E:
         }
         PlannedOperation::Add => engine.add(x, &operands[1]),
         PlannedOperation::Multiply => engine.multiply(x, &operands[1]),
+        PlannedOperation::Bootstrap(bootstrapper) => bootstrapper.apply(engine, x),
     }
 }

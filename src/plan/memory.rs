@@ -34,6 +34,13 @@ pub fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: TraceVal
         PlannedOperation::Square | PlannedOperation::Multiply => shards * (2 * one + digits + 2 * extended),
         PlannedOperation::Polynomial(p) => shards * (2 * (p.degree() as f64).sqrt().ceil() as u64 * one + digits + 2 * extended),
         PlannedOperation::Affine { .. } | PlannedOperation::Add => shards * one,
+        PlannedOperation::Bootstrap(circuit) => {
+            let together = shards.min(2 * circuit.options().batch as u64).div_ceil(2);
+            let (digits, extended) = switching_bytes(params, &switch_shape(params, params.max_level())?);
+            let babies = circuit.transforms().map(|t| t.babies().len()).max().unwrap_or(0) as u64;
+            // The rotations of a factor, in the extended basis, are what is largest.
+            shards * one + together * (digits + (babies + 3) * extended)
+        }
     })
 }
 

@@ -6,14 +6,14 @@ use super::{
     execute::run_steps,
     memory::{Living, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
-    steps::{Workshop, bootstrap_levels, depth},
+    steps::{PlannedOperation, Workshop, depth},
 };
 use crate::{
     circuits::{
         Counts, TraceEngine,
         trace::{Trace, TraceValue},
     },
-    ckks::{Gadget, KeyKind, KeyRequest, Level, Params},
+    ckks::{Gadget, KeyKind, KeyRequest, Level, Params, ParamsError},
 };
 use std::sync::Arc;
 
@@ -24,13 +24,15 @@ pub struct PlanOptions {
     pub output_level: Level,
     /// Unit costs; `None` takes [`CostModel::typical`].
     pub cost: Option<CostModel>,
+    /// Most bytes of keys that bootstrapping may take: fewer than it likes make it slower.
+    pub max_bootstrap_key_bytes: Option<u64>,
     /// Bytes that the rotations of a layer may take: its inputs are taken in batches that fit, each reading the keys again.
     pub rotation_bytes: u64,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { output_level: Level(0), cost: None, rotation_bytes: 2 << 30 }
+        Self { output_level: Level(0), cost: None, max_bootstrap_key_bytes: None, rotation_bytes: 2 << 30 }
     }
 }
 
@@ -80,9 +82,9 @@ impl Plan {
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
         let depths = program.steps.iter().map(depth).collect::<Vec<_>>();
         let levels = needed_levels(program, &depths, options.output_level.0)?;
-        let workshop = Workshop::new(program, params, options, cost, &depths)?;
-        let bootstrap = bootstrap_levels(params);
-        let have = bootstrap.map_or(params.max_level().0, |b| b.output);
+        let mut workshop = Workshop::new(program, params, options, cost, &depths)?;
+        let have = params.working_level().0;
+        let bootstrap = if levels[0] > have { workshop.with_bootstrap()? } else { None };
         let (input_level, placed) = match bootstrap {
             // Without a bootstrap, as low as the output allows is cheapest throughout.
             _ if levels[0] <= have => {
@@ -102,7 +104,11 @@ impl Plan {
         let mut steps = Vec::with_capacity(placed.len());
         for placed in placed {
             match placed {
-                Placed::Bootstrap(_) => {}
+                Placed::Bootstrap(ValueId(value)) => {
+                    let made_by = value.checked_sub(1).map_or("input", |step| &program.steps[step].layer);
+                    steps.push(workshop.bootstrap_step(made_by, held[value])?);
+                    held[value] = ValueId(steps.len());
+                }
                 Placed::Step { step, level } => {
                     let operands = program.steps[step].operation.operands().iter().map(|v| held[v.0]).collect();
                     steps.push(workshop.step(step, operands, level)?);
@@ -156,6 +162,10 @@ impl Plan {
     pub fn counts(&self) -> Counts {
         self.trace.counts
     }
+    /// How often a value is bootstrapped.
+    pub fn bootstraps(&self) -> usize {
+        self.steps.iter().filter(|s| matches!(s.operation, PlannedOperation::Bootstrap(_))).count()
+    }
     /// The keys the run needs, exactly.
     pub fn keys(&self) -> &[KeyRequest] {
         &self.keys
@@ -181,23 +191,26 @@ impl Plan {
     fn trace_run(&mut self, cost: &CostModel) -> Result<(), PlanError> {
         let engine = TraceEngine::default();
         let input = TraceValue { shards: self.program.input_shards, level: self.input_level };
-        let mut previous = Trace::default();
+        let mut whole = Trace::default();
         let mut layers: Vec<LayerReport> = Vec::new();
         let mut failed = None;
         let bytes_of = |v: &TraceValue| ciphertext_bytes(&self.params, v.level, v.shards);
         let mut living = Living::new(&self.steps, self.output.0, bytes_of(&input));
         run_steps(self.output, &self.steps, &engine, input, &(), |i, operand: &TraceValue, result: &TraceValue| {
-            let trace = engine.trace();
+            let trace = engine.take();
             let mut seconds = 0.0;
-            for (&level, &counts) in &trace.by_level {
-                let here = counts - previous.by_level.get(&level).copied().unwrap_or_default();
+            for (&level, counts) in &trace.by_level {
                 match switch_shape(&self.params, level) {
-                    Ok(shape) => seconds += cost.seconds(&here, &shape),
-                    Err(e) => failed = Some(e),
+                    Ok(shape) => seconds += cost.seconds(counts, &shape),
+                    Err(e) => failed = Some(PlanError::from(e)),
                 }
             }
-            let counts = trace.counts - previous.counts;
-            previous = trace;
+            let counts = trace.counts;
+            whole.add_counts(&trace);
+            // A bootstrapping circuit asks for its keys itself.
+            if !matches!(self.steps[i].operation, PlannedOperation::Bootstrap(_)) {
+                whole.add_keys(&trace);
+            }
             let layer = &self.steps[i].layer;
             let mut bytes = living.during(i, bytes_of(result));
             match working_bytes(&self.params, &self.steps[i], *operand) {
@@ -230,7 +243,7 @@ impl Plan {
         self.max_shards = layers.iter().map(|l| l.shards_out).chain([self.program.input_shards]).max().unwrap_or(0);
         self.seconds = layers.iter().map(|l| l.seconds).sum();
         self.layers = layers;
-        self.trace = engine.trace();
+        self.trace = whole;
         Ok(())
     }
 
@@ -244,18 +257,26 @@ impl Plan {
             .chain(relinearizations)
             .map(|(level, kind)| Ok(KeyRequest { kind, gadget: gadget(params, level)? }))
             .collect::<Result<_, PlanError>>()?;
+        let circuit = self.steps.iter().find_map(|s| match &s.operation {
+            PlannedOperation::Bootstrap(circuit) => Some(circuit),
+            _ => None,
+        });
+        for key in circuit.iter().flat_map(|circuit| circuit.keys()) {
+            if !self.keys.contains(key) {
+                self.keys.push(*key);
+            }
+        }
         self.key_bytes = self.keys.iter().map(|k| k.gadget.key_bytes(params.degree()) as u64).sum();
         Ok(())
     }
 }
 
 /// The gadget of keys that serve one level.
-fn gadget(params: &Params, level: Level) -> Result<Gadget, PlanError> {
-    let alpha = params.best_alpha(level..=level)?;
-    Ok(params.gadget(level..=level, alpha)?)
+pub(super) fn gadget(params: &Params, level: Level) -> Result<Gadget, ParamsError> {
+    params.gadget(level..=level, params.best_alpha(level..=level)?)
 }
 
-pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, PlanError> {
+pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, ParamsError> {
     let gadget = gadget(params, level)?;
     let plan = params.gadget_plan(&gadget, level)?;
     let limbs_below = level.0.checked_sub(1).map_or(0, |l| params.window(Level(l)).len());

@@ -11,12 +11,13 @@ use super::{
 };
 use crate::{
     circuits::{
-        LinearTransform, TraceEngine,
+        CircuitError, LinearTransform, TraceEngine,
+        bootstrap::{BootstrapOptions, Bootstrapper},
         linear_transform::{Candidate, TransformCounts},
         polynomial::Chebyshev,
         trace::{Trace, TraceValue},
     },
-    ckks::{Level, Params},
+    ckks::{Level, Params, ParamsError},
 };
 use std::{
     collections::HashMap,
@@ -65,6 +66,8 @@ pub enum PlannedOperation {
     Add,
     /// `a * b`.
     Multiply,
+    /// The same values at a higher level.
+    Bootstrap(Arc<Bootstrapper>),
 }
 
 /// Levels a step consumes.
@@ -90,7 +93,17 @@ pub(super) struct Workshop<'a> {
     /// Shards of each value.
     shards: Vec<usize>,
     depths: Vec<usize>,
+    bootstrapper: Option<Arc<Bootstrapper>>,
+    /// Known costs: of steps by level, of bootstraps by shards.
     seconds: Mutex<HashMap<(usize, usize), f64>>,
+    bootstrap_seconds: Mutex<HashMap<usize, f64>>,
+}
+
+/// Largest magnitude of what is bootstrapped: the circuit serves [-1, 1], and a little beyond.
+const LARGEST_BOOTSTRAPPED: f64 = 1.0 + 1e-6;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<'a> Workshop<'a> {
@@ -120,8 +133,45 @@ impl<'a> Workshop<'a> {
                 }
             }
         }
-        let seconds = Mutex::default();
-        Ok(Self { program, params, options, cost, shapes, candidates, shards, depths: depths.to_vec(), seconds })
+        let (depths, bootstrapper) = (depths.to_vec(), None);
+        let (seconds, bootstrap_seconds) = (Mutex::default(), Mutex::default());
+        Ok(Self { program, params, options, cost, shapes, candidates, shards, depths, bootstrapper, seconds, bootstrap_seconds })
+    }
+
+    /// Makes the bootstrapping circuit, if the parameter set has levels for one: what it takes and gives.
+    pub fn with_bootstrap(&mut self) -> Result<Option<BootstrapLevels>, PlanError> {
+        let failed = |source| PlanError::Layer { layer: "bootstrapping".into(), source };
+        if self.params.bootstrap().is_none() {
+            return Ok(None);
+        }
+        let options = BootstrapOptions {
+            slots: self.program.slots.max(2),
+            max_key_bytes: self.options.max_bootstrap_key_bytes,
+            ..BootstrapOptions::new(self.params)
+        };
+        let bootstrapper = Bootstrapper::new(self.params, &options).map_err(failed)?;
+        let input = bootstrapper.input_level().map_err(failed)?.0;
+        let output = bootstrapper.output_level().map_err(failed)?.0;
+        self.bootstrapper = Some(Arc::new(bootstrapper));
+        Ok(Some(BootstrapLevels { input, output }))
+    }
+
+    /// A bootstrap of the value `operand` of the plan, which layer `layer` made.
+    pub fn bootstrap_step(&self, layer: &str, operand: ValueId) -> Result<PlannedStep, PlanError> {
+        let layer = format!("{layer} (bootstrap)");
+        let bootstrapper = self
+            .bootstrapper
+            .clone()
+            .ok_or_else(|| PlanError::Params(ParamsError::NoBootstrap { name: self.params.name().into() }))?;
+        let failed = |source| PlanError::Layer { layer: layer.clone(), source };
+        let (level_in, level_out) = (bootstrapper.input_level().map_err(failed)?, bootstrapper.output_level().map_err(failed)?);
+        Ok(PlannedStep {
+            operands: vec![operand],
+            operation: PlannedOperation::Bootstrap(bootstrapper),
+            level_in,
+            level_out,
+            layer,
+        })
     }
 
     /// Step `i` of the program with its operands at a level, reading the values `operands`.
@@ -129,10 +179,9 @@ impl<'a> Workshop<'a> {
         let step = &self.program.steps[i];
         let operation = match &step.operation {
             Operation::Linear { matrix, rotate_sums, bias, .. } => {
-                let best = self.cheapest(i, level).ok_or_else(|| PlanError::Layer {
-                    layer: step.layer.clone(),
-                    source: crate::circuits::CircuitError::EmptyMatrix,
-                })?;
+                let best = self
+                    .cheapest(i, level)
+                    .ok_or_else(|| PlanError::Layer { layer: step.layer.clone(), source: CircuitError::EmptyMatrix })?;
                 let one = ciphertext_bytes(self.params, Level(level), 1);
                 let transform = LinearTransform::new(matrix.clone(), best.split, best.packing)
                     .with_room_for((self.options.rotation_bytes / one) as usize);
@@ -201,12 +250,12 @@ impl Costs for Workshop<'_> {
         if level < self.depths[step] || level >= self.shapes.len() {
             return Ok(None);
         }
-        let known = |this: &Self| this.seconds.lock().unwrap_or_else(PoisonError::into_inner).get(&(step, level)).copied();
-        if let Some(seconds) = known(self) {
-            return Ok(Some(seconds));
+        let known = lock(&self.seconds).get(&(step, level)).copied();
+        if known.is_some() {
+            return Ok(known);
         }
         let seconds = self.priced(step, level)?;
-        self.seconds.lock().unwrap_or_else(PoisonError::into_inner).insert((step, level), seconds);
+        lock(&self.seconds).insert((step, level), seconds);
         Ok(Some(seconds))
     }
 
@@ -214,12 +263,18 @@ impl Costs for Workshop<'_> {
         Ok(self.shapes.get(from).map_or(0.0, |shape| self.shards[value.0] as f64 * self.cost.rescale(shape)))
     }
 
-    fn bootstrap(&self, _: ValueId) -> Result<Option<f64>, PlanError> {
-        Ok(None)
+    fn bootstrap(&self, value: ValueId) -> Result<Option<f64>, PlanError> {
+        let made_by = value.0.checked_sub(1).and_then(|i| self.program.steps.get(i));
+        let bounded = made_by.and_then(|step| step.bound).is_some_and(|bound| bound <= LARGEST_BOOTSTRAPPED);
+        let (Some(bootstrapper), true) = (&self.bootstrapper, bounded) else { return Ok(None) };
+        let shards = self.shards[value.0];
+        let known = lock(&self.bootstrap_seconds).get(&shards).copied();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let trace = bootstrapper.trace(shards).map_err(|source| PlanError::Layer { layer: "bootstrapping".into(), source })?;
+        let seconds = self.price(&trace);
+        lock(&self.bootstrap_seconds).insert(shards, seconds);
+        Ok(Some(seconds))
     }
-}
-
-/// What bootstrapping gives on a parameter set.
-pub(super) fn bootstrap_levels(_: &Params) -> Option<BootstrapLevels> {
-    None
 }

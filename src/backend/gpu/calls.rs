@@ -179,7 +179,7 @@ impl Backend for GpuBackend {
         let op = "plain_inner_product";
         self.host.check_basis(ct.shape(), basis, op)?;
         check::even(ct.shape(), op)?;
-        self.host.check_basis(plain.shape(), basis, op)?;
+        self.host.check_factors(plain.shape(), basis, op)?;
         check::terms(terms, ct.shape().polys / 2, plain.shape().polys, op)?;
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
         let (x, y) = (self.polys(ct, op)?, self.polys(plain, op)?);

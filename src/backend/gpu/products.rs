@@ -116,6 +116,7 @@ impl GpuBackend {
     ) -> Result<()> {
         let op = Kernel::PlainInnerProduct.row().name;
         let pairs = |p: Polys<'_>| 2 * p.size;
+        let repeat = (ct.size / plain.size.max(1)).max(1).ilog2();
         let outputs = Polys { block: out.block(), size: ct.size, count: 2 * terms.len() };
         let shards = self.batches(ct.count / 2, &[pairs(ct)], 1, op)?;
         let plains = self.batches(plain.count, &[plain.size], 1, op)?;
@@ -142,21 +143,28 @@ impl GpuBackend {
                         plain.window(factors.start, factors.len()).view,
                         outputs.window(2 * to.start, 2 * to.len()).view,
                     ];
-                    self.plain_dispatch(&lists, add, basis, &views)?;
+                    self.plain_dispatch(&lists, (add, repeat), basis, &views)?;
                     add = true;
                 }
             }
             if !add {
                 // No term at all: zeros.
                 let views = [self.moduli(), self.moduli(), self.moduli(), outputs.window(2 * to.start, 2 * to.len()).view];
-                self.plain_dispatch(&vec![Vec::new(); to.len()], false, basis, &views)?;
+                self.plain_dispatch(&vec![Vec::new(); to.len()], (false, 0), basis, &views)?;
             }
         }
         Ok(())
     }
 
-    fn plain_dispatch(&self, terms: &[Vec<PlainTerm>], add: bool, basis: &Basis, views: &[View<'_>]) -> Result<()> {
-        let mut args = vec![word(self.tables.degree()), word(basis.len()), word(terms.len()), u32::from(add)];
+    /// `add`: to what is there; `repeat`: log2 of how many words a word of a plaintext stands for.
+    fn plain_dispatch(
+        &self,
+        terms: &[Vec<PlainTerm>],
+        (add, repeat): (bool, u32),
+        basis: &Basis,
+        views: &[View<'_>],
+    ) -> Result<()> {
+        let mut args = vec![word(self.tables.degree()), word(basis.len()), word(terms.len()), u32::from(add), repeat];
         args.resize(ROWS, 0);
         args.extend(basis.limbs().iter().map(|l| u32::from(l.0)));
         let mut first = 0;

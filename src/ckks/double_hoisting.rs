@@ -1,0 +1,55 @@
+//! Rotations within the extended basis, where sums of products wait for their one division (Bossuat et al. 2021, section 4).
+
+use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
+use super::error::Result;
+use super::evaluator::{Evaluator, check_levels, check_shards, first_halves, second_halves};
+use super::keys::KeyKind;
+use crate::backend::{PolySelect, Rotation};
+
+impl Evaluator {
+    /// All rotations of all shards times P in the extended basis, as one value of `ks.len() * shards` shards, those of `ks[0]`
+    /// first; `digits` are those of `ct`. No division by P. Each key is read once for all shards.
+    pub fn rotate_digits_extended_all(&self, digits: &Digits, ct: &Ciphertext, ks: &[i64]) -> Result<ExtendedCiphertext> {
+        let op = "rotate_digits_extended_all";
+        self.check(ct, op)?;
+        ct.tag.check_key(&digits.tag, op)?;
+        self.keys.tag().check_key(&ct.tag, op)?;
+        check_levels(op, digits.level, ct.level)?;
+        check_shards(op, digits.shards, ct.shards())?;
+        let gadget = digits.gadget;
+        let (plan, lift) = (self.params.gadget_plan(&gadget, ct.level)?, self.params.lift_change(&gadget, ct.level)?);
+        let mut rotations = Vec::with_capacity(ks.len());
+        for &k in ks {
+            let galois = self.params.galois_element(k);
+            let key = match galois {
+                1 => None,
+                _ => Some(self.keys.exact(KeyKind::Galois(galois), &gadget, ct.level)?.buffer()),
+            };
+            rotations.push(Rotation { galois, key });
+        }
+        let buffer = self.backend.rotate_digits_extended(&ct.buffer, &digits.buffer, &rotations, &lift, &plan)?;
+        Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale: ct.scale, tag: ct.tag })
+    }
+
+    /// The rotation of a value in the extended basis, staying there: only the second halves are divided by P and switched.
+    ///
+    /// Cost: half a mod_down, a mod_up and a product with a key of the value's gadget.
+    pub fn rotate_extended(&self, x: &ExtendedCiphertext, k: i64) -> Result<ExtendedCiphertext> {
+        let op = "rotate_extended";
+        x.tag.check_params(&self.params, op)?;
+        self.keys.tag().check_key(&x.tag, op)?;
+        let galois = self.params.galois_element(k);
+        let plan = self.params.gadget_plan(&x.gadget, x.level)?;
+        let shards = x.shards();
+        let key = self.keys.exact(KeyKind::Galois(galois), &x.gadget, x.level)?;
+        let second = self.backend.select(&x.buffer, second_halves(shards))?;
+        let second = self.backend.change_basis(&second, &plan.mod_down)?;
+        let digits = self.backend.mod_up(&second, PolySelect::all(second.shape()), &plan)?;
+        drop(second);
+        let mut sum = self.backend.key_inner_product(&digits, key.buffer(), &plan)?;
+        drop(digits);
+        let first = self.backend.select(&x.buffer, first_halves(shards))?;
+        self.backend.add_plain_assign(&mut sum, first_halves(shards), &first, &plan.extended)?;
+        Ok(x.with(self.backend.automorphism(&sum, galois, &plan.extended)?))
+    }
+}
