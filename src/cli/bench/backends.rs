@@ -233,7 +233,7 @@ impl Backends {
         let in_flight = if subject.is_gpu() && !long { times(self.seconds(), || step(IN_FLIGHT))? } else { wall.clone() };
         drop(job);
         drop(result);
-        let kernels = subject.kernel_seconds(material, case, if long { 1 } else { IN_FLIGHT })?;
+        let kernels = subject.kernels(material, case, if long { 1 } else { IN_FLIGHT })?;
         Ok((digest, Measured::new(subject.name(), &wall, &in_flight, kernels)))
     }
 

@@ -2,7 +2,7 @@
 //! each could cost. Compiled into the command and into `benches/`.
 
 use super::floor::{Floor, Floors};
-use cipherlens::backend::{Backend, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Rotation, Shape};
+use cipherlens::backend::{Backend, Buffer, GadgetPlan, KeyRotation, PlainTerm, PolySelect, Result, Rotation, Shape};
 use cipherlens::math::primes::closest_primes;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, MathError, RnsTables};
 use rayon::prelude::*;
@@ -282,9 +282,6 @@ impl Case {
         let ciphertext = |stream| m.buffer(backend, 2 * self.shards, window, stream);
         let key = || m.buffer(backend, 2 * plan.digits.len(), &plan.extended, 7);
         let halves = |b: &Buffer| PolySelect::second_halves(b.shape());
-        let rotate = move |x: &Buffer, digits: &Buffer, key: &Buffer| {
-            backend.rotate_digits(x, digits, &[Rotation { galois: GALOIS, key: Some(key) }], plan)
-        };
         Ok(match self.kind {
             Kind::NttForward => in_place(ciphertext(1)?, |x| backend.ntt_forward(x, window)),
             Kind::NttInverse => in_place(ciphertext(1)?, |x| backend.ntt_inverse(x, window)),
@@ -355,12 +352,12 @@ impl Case {
             }
             Kind::Rotate => {
                 let (x, key) = (ciphertext(1)?, key()?);
-                pure(move || rotate(&x, &backend.mod_up(&x, halves(&x), plan)?, &key))
+                pure(move || backend.rotate(&x, KeyRotation { galois: GALOIS, key: &key }, plan))
             }
             Kind::RotateHoisted => {
                 let (x, key) = (ciphertext(1)?, key()?);
                 let digits = backend.mod_up(&x, halves(&x), plan)?;
-                pure(move || rotate(&x, &digits, &key))
+                pure(move || backend.rotate_digits(&x, &digits, &[Rotation { galois: GALOIS, key: Some(&key) }], plan))
             }
         })
     }

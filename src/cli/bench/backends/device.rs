@@ -5,13 +5,22 @@ use super::report::DeviceReport;
 use crate::cli::failure::{Outcome, explain};
 use crate::cli::system;
 #[cfg(feature = "gpu")]
-use cipherlens::backend::gpu::GpuBackend;
+use cipherlens::backend::gpu::{GpuBackend, GpuOptions};
 use cipherlens::backend::{Backend, BackendError, choice::Devices, cpu::CpuBackend};
 use cipherlens::math::RnsTables;
 use cipherlens::math::primes::closest_primes;
 use rayon::prelude::*;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// What a call does on a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernels {
+    /// In kernels, by the device's own clock, where it has one.
+    pub milliseconds: Option<f64>,
+    /// Kernels dispatched.
+    pub dispatches: f64,
+}
 
 /// Something that computes.
 pub enum Subject {
@@ -43,8 +52,12 @@ impl Subject {
     /// The GPU that is asked for, tested.
     #[cfg(feature = "gpu")]
     pub fn gpu(devices: &Devices) -> Result<Self, BackendError> {
-        let plain = Box::new(GpuBackend::new(any_tables()?, &devices.gpu_options())?);
-        let profiled = None;
+        let (tables, options) = (any_tables()?, devices.gpu_options());
+        let plain = Box::new(GpuBackend::new(tables.clone(), &options)?);
+        let profiled = match plain.adapter().timestamps {
+            true => Some(Box::new(GpuBackend::new(tables, &GpuOptions { profile: true, ..options })?)),
+            false => None,
+        };
         Ok(Self::Gpu { plain, profiled })
     }
 
@@ -79,25 +92,28 @@ impl Subject {
         }
     }
 
-    /// The seconds that one of some calls spends in kernels by the device's own clock, and how many it dispatches; nothing
-    /// where there is no such clock.
-    pub fn kernel_seconds(&self, material: &Material, case: Case, calls: usize) -> Result<Option<(f64, u64)>, BackendError> {
+    /// What one of some calls does on the device; nothing on a processor.
+    pub fn kernels(&self, material: &Material, case: Case, calls: usize) -> Result<Option<Kernels>, BackendError> {
         match self {
             Self::Processor => Ok(None),
             #[cfg(feature = "gpu")]
-            Self::Gpu { profiled, .. } => {
-                let Some(device) = profiled else { return Ok(None) };
-                let gpu = device.for_tables(material.tables.clone())?;
+            Self::Gpu { plain, profiled } => {
+                let gpu = profiled.as_ref().unwrap_or(plain).for_tables(material.tables.clone())?;
                 let mut job = case.job(material, &gpu)?;
                 let mut result = Some(job(None)?);
-                let total = || -> Result<(u64, u64), BackendError> { Ok((0, gpu.dispatches())) };
+                let total = || -> Result<(u64, u64), BackendError> {
+                    Ok((gpu.timings()?.iter().map(|t| t.nanoseconds).sum(), gpu.dispatches()))
+                };
                 let before = total()?;
                 for _ in 0..calls {
                     result = Some(job(result.take())?);
                 }
                 let after = total()?;
-                let calls = calls as u64;
-                Ok(Some(((after.0 - before.0) as f64 / calls as f64 / 1e9, (after.1 - before.1) / calls)))
+                let each = |from: u64, to: u64| (to - from) as f64 / calls as f64;
+                Ok(Some(Kernels {
+                    milliseconds: profiled.as_ref().map(|_| each(before.0, after.0) / 1e6),
+                    dispatches: each(before.1, after.1),
+                }))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::super::cases::{Case, Material};
 use super::super::networks::Workload;
+use super::device::Kernels;
 use crate::cli::failure::{Class, Failure, Outcome};
 use crate::cli::output::say;
 use crate::cli::system;
@@ -59,7 +60,7 @@ pub struct Measured {
     /// Sum over its kernels by the device's own clock: mean.
     pub kernels_ms: Option<f64>,
     /// Kernels dispatched.
-    pub dispatches: Option<u64>,
+    pub dispatches: Option<f64>,
     /// Calls timed.
     pub runs: usize,
     /// The floor's bytes over the best of these times, 10^9 a second.
@@ -74,16 +75,16 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// From sorted seconds, and from kernel seconds and their count.
-    pub fn new(device: &'static str, wall: &[f64], in_flight: &[f64], kernels: Option<(f64, u64)>) -> Self {
+    /// From sorted seconds, and from what the device does.
+    pub fn new(device: &'static str, wall: &[f64], in_flight: &[f64], kernels: Option<Kernels>) -> Self {
         let median = |times: &[f64]| 1e3 * times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
         Self {
             device,
             wall_ms: median(wall),
             wall_min_ms: 1e3 * wall.first().copied().unwrap_or(f64::NAN),
             in_flight_ms: median(in_flight),
-            kernels_ms: kernels.map(|k| 1e3 * k.0),
-            dispatches: kernels.map(|k| k.1),
+            kernels_ms: kernels.and_then(|k| k.milliseconds),
+            dispatches: kernels.map(|k| k.dispatches),
             runs: wall.len() + in_flight.len(),
             ..Self::default()
         }
@@ -320,7 +321,7 @@ impl Report {
             percent(of_copy(cpu)),
             number(gpu.map(|d| d.wall_ms), 3),
             number(gpu.and_then(|d| d.kernels_ms), 3),
-            gpu.and_then(|d| d.dispatches).map_or(String::new(), |n| n.to_string()),
+            number(gpu.and_then(|d| d.dispatches), 0),
             number(gpu.and_then(|d| d.floor_gbs), 1),
             percent(of_copy(gpu)),
             number(line.speedup, 2),
@@ -395,7 +396,15 @@ mod tests {
         for shards in [1, 4] {
             let mut line = Line::of_case(&material, Case { kind: Kind::Rotate, shards });
             line.add(Measured::new("cpu", &[0.004, 0.008, 0.009], &[0.004, 0.008, 0.009], None), true);
-            line.add(Measured::new("gpu", &[0.002, 0.004, 0.008], &[0.001], Some((0.0005, 7))), same);
+            line.add(
+                Measured::new(
+                    "gpu",
+                    &[0.002, 0.004, 0.008],
+                    &[0.001],
+                    Some(Kernels { milliseconds: Some(0.5), dispatches: 7.0 }),
+                ),
+                same,
+            );
             report.lines.push(line);
         }
         report
