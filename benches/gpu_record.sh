@@ -76,6 +76,7 @@ if step "doctor" 90 "$out/doctor.txt" "$bin" doctor; then
     note '```'
     note "$(cat "$out/doctor.txt")"
     note '```'
+    ! grep -q FAILED "$out/doctor.txt" || failures+=("a self-test")
 else
     failures+=("doctor")
     note "Failed: $why"

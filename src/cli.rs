@@ -77,7 +77,7 @@ enum Command {
     Decrypt(split::Decrypt),
     /// What a file is: a model, a picture, keys, a ciphertext
     Inspect(inspect::Inspect),
-    /// What this machine offers: processor, memory, kernels
+    /// What this machine offers: processor, memory, graphics cards with their self-tests, and what fits
     Doctor(doctor::Doctor),
     /// Parameter sets and their security
     Params(params::ParamsCommand),

@@ -187,3 +187,34 @@ fn bench_backends_compares_the_bits_of_processor_and_gpu() {
     assert_eq!(lines(&report, &["cpu", "gpu"]), ["add 1", "tensor 1", "base_convert 1"]);
     assert_eq!(report["devices"].as_array().map(Vec::len), Some(2));
 }
+
+#[cfg(feature = "gpu")]
+#[test]
+fn doctor_tests_the_adapter_that_is_asked_for() {
+    let elsewhere = run(&["doctor", "--json", "--adapter", "no such adapter"]).json();
+    assert!(elsewhere["gpu"]["ready"].is_null(), "{elsewhere}");
+    assert!(elsewhere["gpu"]["reason"].as_str().is_some_and(|r| r.contains("no such adapter")), "{elsewhere}");
+    let presets = elsewhere["gpu"]["presets"].as_array().expect("a list");
+    assert!(presets.iter().all(|p| p["key_bytes"].as_u64() > Some(0)) && presets.len() >= 5, "{presets:?}");
+    let Some(adapter) = cipherlens::backend::gpu::adapters().into_iter().next() else {
+        assert!(std::env::var_os("CIPHERLENS_REQUIRE_GPU").is_none(), "no adapter");
+        println!("no adapter: not tested");
+        return;
+    };
+    let first = |report: &serde_json::Value| report["gpu"]["adapters"][0].clone();
+    let tested = run(&["doctor", "--json", "--adapter", &adapter.name]).json();
+    assert_eq!(tested["gpu"]["ready"], adapter.name.as_str(), "{tested}");
+    let tests = first(&tested)["self_tests"].as_array().cloned().unwrap_or_default();
+    for form in if adapter.int64 { &[64, 32][..] } else { &[32] } {
+        let passed: Vec<_> =
+            tests.iter().filter(|t| t["form"] == *form && t["passed"] == true).map(|t| t["test"].clone()).collect();
+        assert_eq!(passed, ["products", "the forward transform", "the inverse transform", "a key switch"], "{tests:?}");
+    }
+    let text = run(&["doctor", "--adapter", &adapter.name]);
+    assert!(text.stdout.contains("self-test of products, 32-bit products: the processor's bits"), "{}", text.stdout);
+    if adapter.kind == "software" {
+        let unnamed = run(&["doctor", "--json"]).json();
+        let why = first(&unnamed)["untested"].clone();
+        assert!(why.as_str().is_some_and(|w| w.contains("by name only")) && unnamed["gpu"]["ready"].is_null(), "{unnamed}");
+    }
+}

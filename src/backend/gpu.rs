@@ -33,6 +33,7 @@ mod commands;
 mod convert;
 mod device;
 mod elementwise;
+mod heap;
 mod memory;
 mod polys;
 mod products;
@@ -45,6 +46,7 @@ mod transform;
 pub use adapter::{AdapterReport, GpuOptions, Limits, adapters};
 pub use memory::DeviceWords;
 pub use profile::Timing;
+pub use self_test::{SelfTest, self_tests};
 
 /// Kernels on a GPU.
 #[derive(Debug)]

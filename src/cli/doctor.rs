@@ -1,13 +1,19 @@
 //! `cipherlens doctor`: what this machine offers.
 
-use super::device::{Compute, Gpus};
+mod adapters;
+
+use super::device::Compute;
 use super::failure::Outcome;
 use super::output::{bytes, say, seconds};
 use super::{Global, model, params, plan, system};
+use adapters::Adapters;
+use cipherlens::backend::choice::Choice;
 
-/// What this machine offers: processor, memory, kernels
+/// What this machine offers: processor, memory, graphics cards with their self-tests, and what fits
 #[derive(Debug, clap::Args)]
 pub struct Doctor {
+    #[command(flatten)]
+    compute: Compute,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -23,7 +29,7 @@ impl Doctor {
         // The demo's plan, priced with kernels timed here: what a first run will take.
         let (network, _) = model::open(None)?;
         let prepared = plan::prepare(&network, params::DEFAULT_PRESET, plan::Costs::Measured, &Compute::default())?;
-        let gpus = Gpus::find(&prepared.params);
+        let gpus = Adapters::find(&self.compute.devices_or(Choice::Auto)?, &prepared.plan);
         let (kernels, needed) = (prepared.backend.name(), prepared.plan.peak_bytes());
         let fits = plan::check_memory(&prepared.plan).is_ok();
         if self.json {

@@ -51,6 +51,14 @@ pub struct AdapterReport {
     pub int64: bool,
     /// Whether it has timestamps.
     pub timestamps: bool,
+    /// Its own memory, in bytes, where the driver tells.
+    pub memory: Option<u64>,
+    /// Memory that the threads of a workgroup may share, in bytes.
+    pub workgroup_memory: u32,
+    /// The most threads of a workgroup.
+    pub workgroup_threads: u32,
+    /// The most buffers that a kernel can bind.
+    pub storage_buffers: u32,
 }
 
 /// What a device can take.
@@ -108,6 +116,10 @@ fn report(adapter: &wgpu::Adapter, options: &GpuOptions) -> AdapterReport {
         largest_buffer: limits.buffer,
         int64: adapter.features().contains(wgpu::Features::SHADER_INT64),
         timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
+        memory: super::heap::device_memory(adapter),
+        workgroup_memory: adapter.limits().max_compute_workgroup_storage_size,
+        workgroup_threads: adapter.limits().max_compute_invocations_per_workgroup,
+        storage_buffers: adapter.limits().max_storage_buffers_per_shader_stage,
         name: info.name,
     }
 }

@@ -137,6 +137,10 @@ impl Device {
             largest_buffer: limits.buffer,
             int64: true,
             timestamps: false,
+            memory: None,
+            workgroup_memory: super::registry::WORKGROUP_BYTES,
+            workgroup_threads: super::registry::THREADS,
+            storage_buffers: super::registry::STORAGE_BUFFERS,
         };
         Self::new(None, limits, report, Wide::U64)
     }

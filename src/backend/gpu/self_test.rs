@@ -1,7 +1,8 @@
 //! What a device must get right before it is trusted: products, transforms, a key switch, each bit for bit the CPU's.
 
 use super::device::Device;
-use super::{GpuBackend, GpuOptions};
+use super::registry::Wide;
+use super::{GpuBackend, GpuOptions, adapter};
 use crate::backend::cpu::{CpuBackend, Isa};
 use crate::backend::{Backend, BackendError, Buffer, GadgetPlan, PolySelect, Result, Shape};
 use crate::math::primes::closest_primes;
@@ -50,6 +51,48 @@ fn words(tables: &RnsTables, basis: &Basis, polys: usize) -> Vec<u32> {
 
 /// Tests a device and gives it back.
 pub fn run(device: Arc<Device>) -> Result<Arc<Device>> {
+    let adapter = device.report().name.clone();
+    each(&device, |test, same| {
+        let adapter = adapter.clone();
+        if same? { Ok(()) } else { Err(BackendError::SelfTest { adapter, test }) }
+    })?;
+    Ok(device)
+}
+
+/// What came of one test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelfTest {
+    /// What was tested.
+    pub test: &'static str,
+    /// In which form of wide products.
+    pub wide: Wide,
+    /// Nothing where the device gave the CPU's bits.
+    pub error: Option<BackendError>,
+}
+
+/// Every test of the adapter that the options name, in every form of wide products that it has, or in the one they name.
+///
+/// # Errors
+/// [`BackendError::NoAdapter`], and [`BackendError::Device`] where it cannot be opened.
+pub fn self_tests(options: &GpuOptions) -> Result<Vec<SelfTest>> {
+    let mut all = Vec::new();
+    let (_, report) = adapter::best(options)?;
+    let has = |wide: &Wide| options.wide.is_none_or(|only| only == *wide) && (report.int64 || *wide == Wide::U32);
+    for wide in Wide::ALL.into_iter().filter(has) {
+        let device = Arc::new(Device::open(&GpuOptions { wide: Some(wide), ..options.clone() })?);
+        let adapter = device.report().name.clone();
+        each(&device, |test, same| {
+            let wrong = || BackendError::SelfTest { adapter: adapter.clone(), test };
+            let error = same.map_or_else(Some, |same| (!same).then(wrong));
+            all.push(SelfTest { test, wide, error });
+            Ok(())
+        })?;
+    }
+    Ok(all)
+}
+
+/// Runs the tests; `seen` is told of each whether the device gave the CPU's bits.
+fn each(device: &Arc<Device>, mut seen: impl FnMut(&'static str, Result<bool>) -> Result<()>) -> Result<()> {
     let fault = |e: crate::math::MathError| BackendError::Device { op: "self-test", reason: e.to_string() };
     let mut primes = closest_primes(25.2, 1, LOG_N + 1, &[]).map_err(fault)?;
     primes.extend(closest_primes(30.0, 4, LOG_N + 1, &primes).map_err(fault)?);
@@ -81,11 +124,10 @@ pub fn run(device: Arc<Device>) -> Result<Arc<Device>> {
         }),
     ];
     for (test, f) in tests {
-        if gpu.download(&f(&gpu)?)? != cpu.download(&f(&cpu)?)? {
-            return Err(BackendError::SelfTest { adapter: device.report().name.clone(), test });
-        }
+        let same = || Ok(gpu.download(&f(&gpu)?)? == cpu.download(&f(&cpu)?)?);
+        seen(test, same())?;
     }
-    Ok(device)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ impl Subject {
     }
 
     /// What one of some calls does on the device; nothing on a processor.
+    #[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "without GPU support there is only the processor"))]
     pub fn kernels(&self, material: &Material, case: Case, calls: usize) -> Result<Option<Kernels>, BackendError> {
         match self {
             Self::Processor => Ok(None),
