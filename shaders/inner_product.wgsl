@@ -74,8 +74,9 @@ fn key_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
 }
 
 /// out = (sum x a, sum x b) 2^-32 over plaintexts x and ciphertexts (a, b). `operands` are the ciphertexts, `factors` the plaintexts.
-/// args: 0 degree, 1 limbs, 2 outputs, 3 whether to add to the output, 4 log2 of how many words a word of a plaintext stands for, then
-/// the global limb ids from word 16 on, then pairs (first term, terms) for each output, then pairs (plaintext, shard) for each term.
+/// args: 0 degree, 1 limbs, 2 outputs, 3 whether to add to the output, 4 log2 of how many words a word of a plaintext stands for,
+/// then the global limb ids from word 16 on, then pairs (first term, terms) for each output, then pairs (plaintext, shard) for
+/// each term.
 @compute @workgroup_size(256)
 fn plain_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let degree = args[0];

@@ -9,6 +9,7 @@ pub mod diagonal_transform;
 pub mod encrypted;
 pub mod engine;
 pub mod linear_transform;
+pub mod noisy;
 pub mod polynomial;
 pub mod trace;
 
@@ -18,6 +19,7 @@ pub use diagonal_transform::DiagonalTransform;
 pub use encrypted::EncryptedEngine;
 pub use engine::Engine;
 pub use linear_transform::{LinearTransform, Packing, SlotMatrix, Split};
+pub use noisy::NoisyEngine;
 pub use trace::{Counts, TraceEngine};
 
 use crate::ckks::{CkksError, Level};

@@ -1,6 +1,7 @@
 //! `cipherlens bench`: what operations cost on this machine, beside the least they could cost.
 
 mod backends;
+mod bootstrap;
 mod cases;
 mod floor;
 mod networks;
@@ -33,6 +34,8 @@ enum Action {
     Rotations(rotations::Rotations),
     /// Kernels, key switches, rotations, a convolution and the demo, on the processor and on a GPU, compared bit for bit
     Backends(backends::Backends),
+    /// A whole bootstrap: seconds by stage, precision, levels, keys, memory
+    Bootstrap(bootstrap::Bootstrap),
 }
 
 /// Options of every benchmark.
@@ -59,6 +62,7 @@ impl Bench {
             Action::Ops(ops) => ops.run(global),
             Action::Rotations(rotations) => rotations.run(global),
             Action::Backends(backends) => backends.run(global),
+            Action::Bootstrap(bootstrap) => bootstrap.run(global),
         }
     }
     /// Whether the answer is to be one JSON line.
@@ -67,6 +71,7 @@ impl Bench {
             Action::Ops(ops) => ops.common.json,
             Action::Rotations(rotations) => rotations.common.json,
             Action::Backends(backends) => backends.json,
+            Action::Bootstrap(bootstrap) => bootstrap.json,
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Compute {
 }
 
 /// Bytes from `123`, `64MiB`, `6GB`.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit = match unit.trim().to_ascii_lowercase().as_str() {

@@ -116,7 +116,8 @@ impl GpuBackend {
     ) -> Result<()> {
         let op = Kernel::PlainInnerProduct.row().name;
         let pairs = |p: Polys<'_>| 2 * p.size;
-        let repeat = (ct.size / plain.size.max(1)).max(1).ilog2();
+        // Plaintexts of a lower degree: log2 of how many words each word stands for.
+        let repeat = ct.size.checked_div(plain.size).map_or(0, usize::ilog2);
         let outputs = Polys { block: out.block(), size: ct.size, count: 2 * terms.len() };
         let shards = self.batches(ct.count / 2, &[pairs(ct)], 1, op)?;
         let plains = self.batches(plain.count, &[plain.size], 1, op)?;
@@ -156,7 +157,6 @@ impl GpuBackend {
         Ok(())
     }
 
-    /// `add`: to what is there; `repeat`: log2 of how many words a word of a plaintext stands for.
     fn plain_dispatch(
         &self,
         terms: &[Vec<PlainTerm>],

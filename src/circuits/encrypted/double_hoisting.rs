@@ -4,7 +4,7 @@ use super::{EncryptedEngine, ProductSum, Result};
 use crate::{
     backend::PlainTerm,
     circuits::DiagonalTransform,
-    ckks::{Ciphertext, Gadget, KeyKind, Level, PlainForm, Plaintext, Scale},
+    ckks::{Ciphertext, CkksError, Gadget, KeyKind, Level, PlainForm, Plaintext, Scale},
     math::Basis,
 };
 use std::{
@@ -73,7 +73,12 @@ impl EncryptedEngine {
     pub(super) fn double_hoisted(&self, x: &Ciphertext, transform: &DiagonalTransform) -> Result<ProductSum> {
         let ev = &self.evaluator;
         let (params, shards, level) = (ev.params(), x.shards(), x.level());
-        let scale = Scale(params.plain_scale(level).0 * (params.scale(level).0 / x.scale().0));
+        // A scale somewhat off is made good by the diagonals'; one far off is a mistake, and would leave them few bits.
+        let drift = params.scale(level).0 / x.scale().0;
+        if !(0.5..=2.0).contains(&drift) {
+            return Err(CkksError::ScaleMismatch { op: "transform", expected: params.scale(level), found: x.scale() }.into());
+        }
+        let scale = Scale(params.plain_scale(level).0 * drift);
         let terms = |sum: usize| -> Vec<Vec<PlainTerm>> {
             let of_shard = |s: usize| {
                 let term = |(plain, t): (usize, &crate::circuits::diagonal_transform::DiagonalTerm)| PlainTerm {
@@ -91,7 +96,7 @@ impl EncryptedEngine {
         let gadget = ev.keys().covering(params, KeyKind::Galois(params.galois_element(first as i64)), level)?.gadget();
         let babies: Vec<i64> = transform.babies().iter().map(|&b| b as i64).collect();
         let rotated = ev.rotate_digits_extended_all(&ev.mod_up(x, gadget)?, x, &babies)?;
-        let plan = params.gadget_plan(&gadget, level).map_err(crate::ckks::CkksError::from)?;
+        let plan = params.gadget_plan(&gadget, level).map_err(CkksError::from)?;
         let mut sum = None;
         for g in (0..transform.sums().len()).rev() {
             let plain = self.encoded(transform, g, (level, Some(gadget)), scale, &plan.extended)?;

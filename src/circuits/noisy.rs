@@ -1,0 +1,213 @@
+//! Circuits on clear slot vectors with the noise that ciphertexts would have: precision predicted before any key exists.
+//!
+//! Every operation computes like [`ClearEngine`] and adds Gaussian noise to each slot, of the deviation that
+//! [`NoiseModel`] gives for the rounding and the key switches of that operation at that level.
+
+use super::clear::ClearValue;
+use super::{CircuitError, ClearEngine, DiagonalTransform, Engine, LinearTransform, linear_transform::Product};
+use crate::ckks::{CkksError, Level, NoiseModel, Noisy, Params, Scale};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Result<T> = std::result::Result<T, CircuitError>;
+
+/// Evaluates on clear numbers with noise, on a parameter set.
+#[derive(Debug)]
+pub struct NoisyEngine {
+    params: Arc<Params>,
+    random: Mutex<ChaCha20Rng>,
+}
+
+impl NoisyEngine {
+    /// An engine; the same seed gives the same noise.
+    pub fn new(params: &Arc<Params>, seed: u64) -> Self {
+        Self { params: params.clone(), random: Mutex::new(ChaCha20Rng::seed_from_u64(seed)) }
+    }
+
+    /// Slots as they would be encrypted under the secret key at a level.
+    pub fn encrypted(&self, shards: Vec<Vec<f64>>, level: Level) -> ClearValue {
+        let fresh = self.model().fresh(self.params.scale(level), 1.0);
+        self.noised(ClearValue::new(shards, level), self.model().slot_deviation(fresh))
+    }
+
+    fn model(&self) -> NoiseModel<'_> {
+        NoiseModel::new(&self.params)
+    }
+
+    fn nothing(&self, scale: Scale) -> Noisy {
+        Noisy { deviation: 0.0, scale, rms: 0.0 }
+    }
+
+    /// Adds noise of a deviation to the real part of every slot, and to imaginary parts where there are any.
+    fn noised(&self, x: ClearValue, deviation: f64) -> ClearValue {
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noise = |all: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            all.iter().map(|shard| shard.iter().map(|v| v + deviation * gaussian(&mut random)).collect()).collect()
+        };
+        let re = noise(&x.shards);
+        match x.imaginary() {
+            Some(im) => ClearValue::complex(re, noise(im), x.level),
+            None => ClearValue::new(re, x.level),
+        }
+    }
+
+    /// The rounding of one division that ends at x's level, at a scale.
+    fn rounded(&self, x: ClearValue, scale: Scale) -> ClearValue {
+        // The deviation of a division does not depend on the levels it goes between.
+        let Some(below) = x.level.below(1) else { return self.rounded_at(x, scale, Level(1), Level(0)) };
+        let level = x.level;
+        self.rounded_at(x, scale, level, below)
+    }
+
+    fn rounded_at(&self, x: ClearValue, scale: Scale, from: Level, to: Level) -> ClearValue {
+        let rounding = Noisy { scale, ..self.model().rescale(self.nothing(scale), from, to) };
+        let deviation = self.model().slot_deviation(rounding);
+        self.noised(x, deviation)
+    }
+
+    /// The canonical scale of a value's level.
+    fn scale(&self, x: &ClearValue) -> Scale {
+        self.params.scale(x.level)
+    }
+
+    /// What a key switch adds at x's level, its division included or left for later.
+    fn switched(&self, x: ClearValue, divided: bool) -> Result<ClearValue> {
+        let gadget = self.params.best_gadget(x.level..=x.level).map_err(CkksError::from)?;
+        let nothing = self.nothing(self.scale(&x));
+        let noise = match divided {
+            true => self.model().key_switch(nothing, &gadget, x.level)?,
+            false => Noisy { deviation: self.model().key_inner_product(&gadget, x.level)?, ..nothing },
+        };
+        let deviation = self.model().slot_deviation(noise);
+        Ok(self.noised(x, deviation))
+    }
+
+    /// What the rounding of plaintexts of degree `degree` adds to a sum of products with `terms` slots like x's.
+    fn encoded(&self, x: &ClearValue, y: ClearValue, level: Level, terms: usize, degree: usize) -> ClearValue {
+        let squares = |all: &[Vec<f64>]| all.iter().flatten().map(|v| v * v).sum::<f64>();
+        let count = x.shards.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+        let rms = ((squares(&x.shards) + x.imaginary().map_or(0.0, squares)) / count).sqrt();
+        let each = (degree as f64 / 24.0).sqrt() / self.params.plain_scale(level).0;
+        self.noised(y, each * rms * (terms as f64).sqrt())
+    }
+}
+
+/// A standard Gaussian (Box and Muller).
+fn gaussian(random: &mut ChaCha20Rng) -> f64 {
+    let (u, v): (f64, f64) = (1.0 - random.random::<f64>(), random.random());
+    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}
+
+impl Engine for NoisyEngine {
+    type Value = ClearValue;
+    type Sum = ClearValue;
+
+    fn level(&self, x: &ClearValue) -> Level {
+        x.level
+    }
+    fn shards(&self, x: &ClearValue) -> usize {
+        x.shards.len()
+    }
+    fn add(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
+        ClearEngine.add(a, b)
+    }
+    fn sub(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
+        ClearEngine.sub(a, b)
+    }
+    fn multiply(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
+        Ok(self.rounded(ClearEngine.multiply(a, b)?, self.params.landing(a.level)))
+    }
+    fn square(&self, x: &ClearValue) -> Result<ClearValue> {
+        Ok(self.rounded(ClearEngine.square(x)?, self.params.landing(x.level)))
+    }
+    fn add_scalar(&self, x: &ClearValue, c: f64) -> Result<ClearValue> {
+        ClearEngine.add_scalar(x, c)
+    }
+    fn weighted_sum(&self, values: &[&ClearValue], coefficients: &[f64]) -> Result<ClearValue> {
+        let y = ClearEngine.weighted_sum(values, coefficients)?;
+        let scale = self.scale(&y);
+        Ok(self.rounded(y, scale))
+    }
+    fn multiply_plain(&self, x: &ClearValue, factor: &[Vec<f64>]) -> Result<ClearValue> {
+        let y = self.encoded(x, ClearEngine.multiply_plain(x, factor)?, x.level, 1, self.params.degree());
+        let scale = self.scale(&y);
+        Ok(self.rounded(y, scale))
+    }
+    fn add_plain(&self, x: &ClearValue, offset: &[Vec<f64>]) -> Result<ClearValue> {
+        ClearEngine.add_plain(x, offset)
+    }
+    fn drop_to(&self, x: &ClearValue, level: Level) -> Result<ClearValue> {
+        let y = ClearEngine.drop_to(x, level)?;
+        if level == x.level {
+            return Ok(y);
+        }
+        let scale = self.scale(&y);
+        Ok(self.rounded(y, scale))
+    }
+    fn rotate(&self, x: &ClearValue, k: usize) -> Result<ClearValue> {
+        let y = ClearEngine.rotate(x, k)?;
+        if k == 0 { Ok(y) } else { self.switched(y, true) }
+    }
+    fn rotate_all(&self, x: &ClearValue, ks: &[usize]) -> Result<ClearValue> {
+        let turned = ks.iter().map(|&k| self.rotate(x, k)).collect::<Result<Vec<_>>>()?;
+        ClearEngine.join(&turned)
+    }
+    fn pack_pairs(&self, x: &ClearValue) -> Result<ClearValue> {
+        ClearEngine.pack_pairs(x)
+    }
+    fn real_parts(&self, x: &ClearValue) -> Result<ClearValue> {
+        self.switched(ClearEngine.real_parts(x)?, true)
+    }
+    fn unpack_pairs(&self, x: &ClearValue, count: usize) -> Result<ClearValue> {
+        self.switched(ClearEngine.unpack_pairs(x, count)?, true)
+    }
+    fn select(&self, x: &ClearValue, shards: Range<usize>) -> Result<ClearValue> {
+        ClearEngine.select(x, shards)
+    }
+    fn join(&self, values: &[ClearValue]) -> Result<ClearValue> {
+        ClearEngine.join(values)
+    }
+    fn inner_product(
+        &self,
+        rotated: &ClearValue,
+        transform: &LinearTransform,
+        giant: usize,
+        outputs: &[Vec<Product>],
+    ) -> Result<ClearValue> {
+        let y = ClearEngine.inner_product(rotated, transform, giant, outputs)?;
+        let terms = outputs.iter().map(Vec::len).max().unwrap_or(0);
+        Ok(self.encoded(rotated, y, rotated.level, terms, self.params.degree()))
+    }
+    fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize) -> Result<()> {
+        let x = if k == 0 { x } else { self.switched(x, false)? };
+        ClearEngine.accumulate_rotated(sum, x, k)
+    }
+    fn finish(&self, sum: ClearValue) -> Result<ClearValue> {
+        let y = ClearEngine.finish(sum)?;
+        let scale = self.scale(&y);
+        Ok(self.rounded(y, scale))
+    }
+    fn transform(&self, x: &ClearValue, t: &DiagonalTransform) -> Result<ClearValue> {
+        let y = ClearEngine.transform(&self.switched(x.clone(), false)?, t)?;
+        let y = self.encoded(x, y, x.level, t.products(), 2 * t.period());
+        let scale = self.scale(&y);
+        Ok(self.rounded(y, scale))
+    }
+    fn transform_parts(&self, x: &ClearValue, t: &DiagonalTransform, count: usize) -> Result<ClearValue> {
+        let y = ClearEngine.transform(&self.switched(x.clone(), false)?, t)?;
+        let y = ClearEngine.unpack_pairs(&self.encoded(x, y, x.level, t.products(), 2 * t.period()), count)?;
+        let scale = self.scale(&y);
+        Ok(self.rounded(y, scale))
+    }
+    fn mod_raise(&self, x: &ClearValue, params: &Params) -> Result<ClearValue> {
+        let y = ClearEngine.mod_raise(x, params)?;
+        let raised = self.model().mod_raise(self.nothing(self.scale(x)))?;
+        let deviation = self.model().slot_deviation(raised);
+        Ok(self.noised(y, deviation))
+    }
+    fn scaled_by(&self, x: &ClearValue, factor: f64) -> Result<ClearValue> {
+        ClearEngine.scaled_by(x, factor)
+    }
+}
