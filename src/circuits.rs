@@ -3,6 +3,7 @@
 //! A circuit is written once, over [`Engine`], and runs on ciphertexts ([`EncryptedEngine`]), on levels and scales alone
 //! ([`TraceEngine`], which counts what it would cost) and on clear slot vectors ([`ClearEngine`]).
 
+pub mod approximation;
 pub mod bootstrap;
 pub mod clear;
 pub mod diagonal_transform;

@@ -1,0 +1,108 @@
+//! Small dense linear algebra: Householder least squares and elimination with pivoting.
+
+/// Columns whose remaining norm is below this part of their own are taken for dependent.
+const DEPENDENT: f64 = 1e-13;
+
+/// The x that minimises `|A x - y|`, by Householder reflections; A is `rows x columns`, column by column, `rows >= columns`.
+/// None if its columns are dependent in f64. Golub and Van Loan, section 5.3.
+pub(super) fn solve_least_squares(mut columns: Vec<Vec<f64>>, mut y: Vec<f64>) -> Option<Vec<f64>> {
+    let n = columns.len();
+    let mut diagonal = vec![0.0; n];
+    for k in 0..n {
+        let (head, tail) = columns.split_at_mut(k + 1);
+        let v = &mut head[k];
+        let whole = norm(v);
+        let rest = norm(&v[k..]);
+        if rest.is_nan() || rest <= DEPENDENT * whole {
+            return None;
+        }
+        let pivot = if v[k] > 0.0 { -rest } else { rest };
+        diagonal[k] = pivot;
+        v[k] -= pivot;
+        // H = I - 2 v v^T / |v|^2 maps the column to its pivot.
+        let square: f64 = v[k..].iter().map(|a| a * a).sum();
+        for other in tail.iter_mut().chain(std::iter::once(&mut y)) {
+            let dot: f64 = v[k..].iter().zip(&other[k..]).map(|(a, b)| a * b).sum();
+            let factor = 2.0 * dot / square;
+            other[k..].iter_mut().zip(&v[k..]).for_each(|(o, a)| *o -= factor * a);
+        }
+    }
+    let mut x = vec![0.0; n];
+    for k in (0..n).rev() {
+        let known: f64 = (k + 1..n).map(|j| columns[j][k] * x[j]).sum();
+        x[k] = (y[k] - known) / diagonal[k];
+    }
+    Some(x)
+}
+
+fn norm(v: &[f64]) -> f64 {
+    v.iter().map(|a| a * a).sum::<f64>().sqrt()
+}
+
+/// Solves the square system of rows `a` by elimination with scaled partial pivoting and one step of refinement.
+pub(super) fn solve_square(a: &[Vec<f64>], y: &[f64]) -> Option<Vec<f64>> {
+    let n = a.len();
+    let mut lu: Vec<Vec<f64>> = a.to_vec();
+    let scale: Vec<f64> = lu.iter().map(|r| r.iter().fold(0.0, |m: f64, v| m.max(v.abs()))).collect();
+    let mut order: Vec<usize> = (0..n).collect();
+    for k in 0..n {
+        let score = |i: usize| lu[order[i]][k].abs() / scale[order[i]];
+        let pivot = (k..n).max_by(|&i, &j| score(i).total_cmp(&score(j)))?;
+        order.swap(k, pivot);
+        let top = lu[order[k]].clone();
+        if top[k] == 0.0 || !top[k].is_finite() {
+            return None;
+        }
+        for &row in &order[k + 1..] {
+            let factor = lu[row][k] / top[k];
+            lu[row][k] = factor;
+            for j in k + 1..n {
+                lu[row][j] -= factor * top[j];
+            }
+        }
+    }
+    let substitute = |y: &[f64]| {
+        let mut x: Vec<f64> = order.iter().map(|&row| y[row]).collect();
+        for k in 0..n {
+            x[k] -= (0..k).map(|j| lu[order[k]][j] * x[j]).sum::<f64>();
+        }
+        for k in (0..n).rev() {
+            x[k] -= (k + 1..n).map(|j| lu[order[k]][j] * x[j]).sum::<f64>();
+            x[k] /= lu[order[k]][k];
+        }
+        x
+    };
+    let mut x = substitute(y);
+    let residual: Vec<f64> = a.iter().zip(y).map(|(r, y)| y - r.iter().zip(&x).map(|(a, x)| a * x).sum::<f64>()).collect();
+    x.iter_mut().zip(substitute(&residual)).for_each(|(x, d)| *x += d);
+    x.iter().all(|v| v.is_finite()).then_some(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn square_systems_are_solved() {
+        let a = vec![vec![0.0, 2.0, 1.0], vec![1.0, -1.0, 3.0], vec![4.0, 0.5, -2.0]];
+        let x = [1.5, -2.0, 0.25];
+        let y: Vec<f64> = a.iter().map(|r| r.iter().zip(x).map(|(a, x)| a * x).sum()).collect();
+        for (found, x) in solve_square(&a, &y).unwrap().iter().zip(x) {
+            assert!((found - x).abs() < 1e-14);
+        }
+        assert_eq!(solve_square(&[vec![1.0, 2.0], vec![2.0, 4.0]], &[1.0, 2.0]), None);
+    }
+
+    #[test]
+    fn least_squares_leaves_a_residual_orthogonal_to_the_columns() {
+        let columns: Vec<Vec<f64>> = (0..4).map(|k| (0..30).map(|i| (f64::from(i) / 30.0 - 0.3).powi(k)).collect()).collect();
+        let y: Vec<f64> = (0..30).map(|i| f64::from(i * i % 17)).collect();
+        let x = solve_least_squares(columns.clone(), y.clone()).unwrap();
+        let residual: Vec<f64> = (0..30).map(|i| y[i] - columns.iter().zip(&x).map(|(c, x)| c[i] * x).sum::<f64>()).collect();
+        for c in &columns {
+            assert!(c.iter().zip(&residual).map(|(a, b)| a * b).sum::<f64>().abs() < 1e-10);
+        }
+        let twice = vec![columns[1].clone(), columns[1].clone()];
+        assert_eq!(solve_least_squares(twice, y), None);
+    }
+}
