@@ -6,11 +6,15 @@
 //! picture -> Input::normalise -> Tensor -> Layout::pack -> slot vectors       what is encrypted
 //! ```
 
+pub mod calibration;
 pub mod clear;
+pub mod equalize;
+pub mod fit;
 pub mod layout;
 pub mod lower;
 pub mod model;
 pub mod onnx;
+pub mod simulate;
 pub mod tensor;
 
 pub use layout::Layout;

@@ -76,6 +76,15 @@ impl<T: Element> Network<T> {
         x: &Tensor<T>,
         mut watch: impl FnMut(usize, &Tensor<T>, &Tensor<T>),
     ) -> Result<Tensor<T>, ShapeMismatch> {
+        self.evaluate_altering(x, |node, operand, result| watch(node, operand, result))
+    }
+
+    /// As [`Self::evaluate_with`]; `alter(node, operand, result)` may change the result before anything reads it.
+    pub fn evaluate_altering(
+        &self,
+        x: &Tensor<T>,
+        mut alter: impl FnMut(usize, &Tensor<T>, &mut Tensor<T>),
+    ) -> Result<Tensor<T>, ShapeMismatch> {
         if x.shape() != self.input {
             return Err(ShapeMismatch { expected: self.input, found: x.shape() });
         }
@@ -83,8 +92,8 @@ impl<T: Element> Network<T> {
         let mut values = vec![x.clone()];
         for (i, node) in self.nodes.iter().enumerate() {
             let first = &values[node.inputs[0].0];
-            let result = node.run(first, node.inputs.get(1).map(|v| &values[v.0]));
-            watch(i, first, &result);
+            let mut result = node.run(first, node.inputs.get(1).map(|v| &values[v.0]));
+            alter(i, first, &mut result);
             for v in &node.dead {
                 values[v.0] = empty.clone();
             }

@@ -323,6 +323,17 @@ impl Model {
         Ok(model)
     }
 
+    /// The same model with every fitted activation replaced by what it stands for.
+    pub fn exact(&self) -> Self {
+        let mut model = self.clone();
+        for node in &mut model.nodes {
+            if let Operator::Fitted(fitted) = &node.operator {
+                node.operator = Operator::Activation(fitted.function);
+            }
+        }
+        model
+    }
+
     /// Number of weights.
     pub fn weights(&self) -> usize {
         let of = |n: &Node| match &n.operator {

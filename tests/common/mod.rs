@@ -4,5 +4,6 @@
 pub mod diagonals;
 pub mod models;
 pub mod onnx;
+pub mod resnet20;
 pub mod shared;
 pub mod slots;

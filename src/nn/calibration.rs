@@ -1,0 +1,246 @@
+//! What the activations of a network are fed, measured on pictures: ranges per channel and the distribution of the values.
+
+use super::clear::{Network, Range};
+use super::model::{ActivationFunction, Model};
+use super::tensor::{ShapeMismatch, Tensor};
+use rayon::prelude::*;
+
+/// Bins of a histogram.
+pub const BINS: usize = 2048;
+
+/// Why pictures cannot calibrate a network.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum CalibrationError {
+    /// No picture at all.
+    #[error("no pictures to calibrate on; at least one is needed, some hundreds are better")]
+    NoPictures,
+    /// No activation that needs a range.
+    #[error("the network has no activation to fit")]
+    NoActivations,
+    /// A picture of another shape.
+    #[error("picture {picture} of {pictures} is of the wrong kind: {source}")]
+    WrongKind {
+        /// Its index, from 0.
+        picture: usize,
+        /// How many there are.
+        pictures: usize,
+        /// What was expected and what came.
+        source: ShapeMismatch,
+    },
+    /// NaN or infinity.
+    #[error("picture {picture} makes {value} at the input of {layer:?}; pictures and weights must stay finite")]
+    NotFinite {
+        /// Its index, from 0.
+        picture: usize,
+        /// Where.
+        layer: String,
+        /// What.
+        value: f32,
+    },
+    /// An activation that sees one value only.
+    #[error("all {pictures} pictures feed {layer:?} the same value {value}: they are all alike, or the layer is dead")]
+    NoSpread {
+        /// Where.
+        layer: String,
+        /// The value.
+        value: f64,
+        /// How many pictures there were.
+        pictures: usize,
+    },
+}
+
+/// How often values fell where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// From the lower end of the first bin to the upper end of the last one.
+    pub range: Range,
+    /// Values in each of [`BINS`] bins of equal width.
+    pub counts: Vec<u64>,
+}
+
+impl Histogram {
+    fn new(range: Range) -> Self {
+        Self { range, counts: vec![0; BINS] }
+    }
+
+    fn add(&mut self, x: f64) {
+        let part = (x - self.range.min) / (self.range.max - self.range.min);
+        let bin = (part * BINS as f64) as usize;
+        self.counts[bin.min(BINS - 1)] += 1;
+    }
+
+    /// Number of values.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Probability density at x, per unit of x; 0 outside the range.
+    pub fn density(&self, x: f64) -> f64 {
+        let width = (self.range.max - self.range.min) / BINS as f64;
+        let bin = (x - self.range.min) / width;
+        if !(0.0..=BINS as f64).contains(&bin) {
+            return 0.0;
+        }
+        let count = self.counts[(bin as usize).min(BINS - 1)];
+        count as f64 / (self.total().max(1) as f64 * width)
+    }
+
+    /// Smallest x that at least a part of the values, 0 to 1, lie below, to the width of a bin.
+    pub fn quantile(&self, part: f64) -> f64 {
+        let wanted = (part * self.total() as f64).ceil() as u64;
+        let mut below = 0;
+        let bin = self.counts.iter().position(|c| {
+            below += c;
+            below >= wanted.max(1)
+        });
+        let bin = bin.map_or(BINS, |b| b + 1);
+        self.range.min + (self.range.max - self.range.min) * bin as f64 / BINS as f64
+    }
+}
+
+/// What one activation was fed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerInputs {
+    /// Index among [`Model::nodes`] of the model that was calibrated.
+    pub node: usize,
+    /// Name of the node.
+    pub name: String,
+    /// The exact function.
+    pub function: ActivationFunction,
+    /// Smallest and largest value of each channel.
+    pub channels: Vec<Range>,
+    /// The values of all channels.
+    pub histogram: Histogram,
+}
+
+impl LayerInputs {
+    /// Smallest and largest value.
+    pub fn range(&self) -> Range {
+        self.channels.iter().fold(Range::EMPTY, |a, b| a.union(*b))
+    }
+}
+
+/// What the activations of a model were fed over a set of pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// How many pictures.
+    pub pictures: usize,
+    /// One entry an activation, in the order of the graph.
+    pub layers: Vec<LayerInputs>,
+}
+
+/// Ranges per channel, one row an activation in the order of the graph: `[activation][channel]`.
+pub type ChannelRanges = Vec<Vec<Range>>;
+
+impl Calibration {
+    /// Evaluates the exact model on every picture (normalised: [`super::model::Input::normalise`]), twice: once for the
+    /// ranges, once for the histograms. Activations that are fitted already count as what they stand for. All threads.
+    pub fn measure(model: &Model, pictures: &[Tensor<f32>]) -> Result<Self, CalibrationError> {
+        let exact = Exact::new(model)?;
+        let ranges = exact.ranges(pictures)?;
+        let whole: Vec<Range> = ranges.iter().map(|c| c.iter().fold(Range::EMPTY, |a, b| a.union(*b))).collect();
+        if let Some(dead) = whole.iter().position(|r| r.min >= r.max) {
+            let (layer, value) = (exact.names[dead].clone(), whole[dead].min);
+            return Err(CalibrationError::NoSpread { layer, value, pictures: pictures.len() });
+        }
+        let empty = || whole.iter().map(|r| Histogram::new(*r)).collect::<Vec<_>>();
+        let count = |mut histograms: Vec<Histogram>, x: &Tensor<f32>| {
+            exact.watch(x, |k, operand| operand.values().iter().for_each(|v| histograms[k].add(f64::from(*v))))?;
+            Ok(histograms)
+        };
+        let merge = |mut a: Vec<Histogram>, b: Vec<Histogram>| {
+            let counts = |h: Histogram| h.counts;
+            for (a, b) in a.iter_mut().zip(b) {
+                a.counts.iter_mut().zip(counts(b)).for_each(|(a, b)| *a += b);
+            }
+            Ok(a)
+        };
+        let histograms: Result<Vec<Histogram>, ShapeMismatch> =
+            pictures.par_iter().try_fold(empty, count).try_reduce(empty, merge);
+        let wrong = |source| CalibrationError::WrongKind { picture: 0, pictures: pictures.len(), source };
+        let histograms = histograms.map_err(wrong)?;
+        let layer = |(((node, found, function), channels), histogram): (((usize, _, _), _), _)| {
+            let _: &super::model::Node = found;
+            LayerInputs { node, name: found.name.clone(), function, channels, histogram }
+        };
+        let layers = model.activations().zip(ranges).zip(histograms).map(layer).collect();
+        Ok(Self { pictures: pictures.len(), layers })
+    }
+}
+
+/// Ranges per channel of every activation's input, evaluated exactly: the cheap half of [`Calibration::measure`].
+pub fn channel_ranges(model: &Model, pictures: &[Tensor<f32>]) -> Result<ChannelRanges, CalibrationError> {
+    Exact::new(model)?.ranges(pictures)
+}
+
+/// The exact network, watched at the inputs of its activations.
+struct Exact {
+    network: Network<f32>,
+    /// For each node of the network, which activation it is.
+    activation: Vec<Option<usize>>,
+    names: Vec<String>,
+    channels: Vec<usize>,
+}
+
+impl Exact {
+    fn new(model: &Model) -> Result<Self, CalibrationError> {
+        let model = model.exact();
+        // The network counts nodes after folding; folding keeps the order of the activations.
+        let folded = model.fold_batch_norms();
+        let mut activation = vec![None; folded.nodes().len()];
+        let (mut names, mut channels) = (Vec::new(), Vec::new());
+        for (k, (node, found, _)) in folded.activations().enumerate() {
+            activation[node] = Some(k);
+            names.push(found.name.clone());
+            channels.push(found.shape.channels);
+        }
+        if names.is_empty() {
+            return Err(CalibrationError::NoActivations);
+        }
+        Ok(Self { network: Network::new(&model), activation, names, channels })
+    }
+
+    fn watch(&self, x: &Tensor<f32>, mut see: impl FnMut(usize, &Tensor<f32>)) -> Result<(), ShapeMismatch> {
+        let watch = |node: usize, operand: &Tensor<f32>, _: &Tensor<f32>| {
+            if let Some(k) = self.activation[node] {
+                see(k, operand);
+            }
+        };
+        self.network.evaluate_with(x, watch).map(drop)
+    }
+
+    fn ranges(&self, pictures: &[Tensor<f32>]) -> Result<ChannelRanges, CalibrationError> {
+        if pictures.is_empty() {
+            return Err(CalibrationError::NoPictures);
+        }
+        let empty = || self.channels.iter().map(|n| vec![Range::EMPTY; *n]).collect::<ChannelRanges>();
+        let widen = |mut ranges: ChannelRanges, (picture, x): (usize, &Tensor<f32>)| {
+            let mut bad = None;
+            let see = |k: usize, operand: &Tensor<f32>| {
+                for (range, values) in ranges[k].iter_mut().zip(operand.values().chunks_exact(operand.shape().plane())) {
+                    let (mut min, mut max, mut sum) = (f32::INFINITY, f32::NEG_INFINITY, 0.0f32);
+                    for v in values {
+                        (min, max) = (min.min(*v), max.max(*v));
+                        sum += *v;
+                    }
+                    if !sum.is_finite() && bad.is_none() {
+                        let value = values.iter().copied().find(|v| !v.is_finite()).unwrap_or(sum);
+                        bad = Some(CalibrationError::NotFinite { picture, layer: self.names[k].clone(), value });
+                    }
+                    *range = range.union(Range { min: min.into(), max: max.into() });
+                }
+            };
+            let wrong = |source| CalibrationError::WrongKind { picture, pictures: pictures.len(), source };
+            self.watch(x, see).map_err(wrong)?;
+            bad.map_or(Ok(ranges), Err)
+        };
+        let merge = |mut a: ChannelRanges, b: ChannelRanges| {
+            for (a, b) in a.iter_mut().flatten().zip(b.iter().flatten()) {
+                *a = a.union(*b);
+            }
+            Ok(a)
+        };
+        pictures.par_iter().enumerate().try_fold(empty, widen).try_reduce(empty, merge)
+    }
+}

@@ -1,0 +1,171 @@
+//! Scaling channels so that each uses its layer's whole range, without changing what the network computes.
+//!
+//! A fitted polynomial is the same for all channels of a layer, so its interval must hold the widest channel, and its error
+//! near 0, which grows with the interval, hits the narrow ones as hard as the wide ones. But `relu(s x) = s relu(x)` for
+//! `s > 0`: the weights before can make every channel equally wide, and the weights behind can undo it. Nothing is left to
+//! do at run time. Values that meet in a sum must agree on their scale, so the channels of a residual stream are scaled
+//! alike at all its activations.
+
+use super::calibration::ChannelRanges;
+use super::clear::Range;
+use super::model::{ActivationFunction, Model, Operator, Value};
+
+/// A channel is scaled up by this at most.
+const MOST: f64 = 16.0;
+
+/// The same function with the channels before its ReLUs scaled to be about equally wide; `ranges` are what its activations
+/// are fed, as [`super::calibration::channel_ranges`] measures them. Exact up to the rounding of f64. Channels around
+/// functions that are not homogeneous are left as they are.
+pub fn equalize(model: &Model, ranges: &ChannelRanges) -> Model {
+    let scales = Scales::choose(model, ranges);
+    let mut scaled = model.clone();
+    for (i, node) in scaled.nodes.iter_mut().enumerate() {
+        let (input, output) = (scales.of(node.inputs[0]), scales.of(Value(i + 1)));
+        match &mut node.operator {
+            Operator::Conv2d(conv) => {
+                let (outputs, groups) = (conv.bias.len(), conv.groups);
+                let per_output = conv.weight.len() / outputs;
+                let taps = conv.window.kernel[0] * conv.window.kernel[1];
+                let inputs = per_output / taps;
+                for o in 0..outputs {
+                    let first = o / (outputs / groups) * inputs;
+                    for (k, w) in conv.weight[o * per_output..(o + 1) * per_output].iter_mut().enumerate() {
+                        *w *= input[first + k / taps] / output[o];
+                    }
+                    conv.bias[o] /= output[o];
+                }
+            }
+            Operator::Linear { weight, bias } => {
+                let columns = weight.len() / bias.len();
+                for (o, b) in bias.iter_mut().enumerate() {
+                    for (k, w) in weight[o * columns..(o + 1) * columns].iter_mut().enumerate() {
+                        *w *= input[k] / output[o];
+                    }
+                    *b /= output[o];
+                }
+            }
+            Operator::BatchNorm { factor, offset } => {
+                for (c, (f, o)) in factor.iter_mut().zip(offset).enumerate() {
+                    *f *= input[c] / output[c];
+                    *o /= output[c];
+                }
+            }
+            _ => {}
+        }
+    }
+    scaled
+}
+
+/// A scale for each channel of each value: what the scaled model holds is the value divided by it.
+struct Scales {
+    of_value: Vec<Vec<f64>>,
+}
+
+impl Scales {
+    fn of(&self, value: Value) -> &[f64] {
+        &self.of_value[value.0]
+    }
+
+    fn choose(model: &Model, ranges: &ChannelRanges) -> Self {
+        let mut classes = Classes::of(model);
+        let mut scale: Vec<f64> = vec![0.0; classes.parent.len()];
+        for ((node, ..), channels) in model.activations().zip(ranges) {
+            let input = model.nodes()[node].inputs[0];
+            for (c, wanted) in relative_widths(channels).into_iter().enumerate() {
+                let class = classes.class(input, c);
+                scale[class] = scale[class].max(wanted);
+            }
+        }
+        let of_value = (0..=model.nodes().len()).map(|v| {
+            let channels = 0..model.shape(Value(v)).channels;
+            let of_channel = |c: usize| {
+                let class = classes.class(Value(v), c);
+                // A class without an activation has no reason to be scaled.
+                if classes.pinned[class] || scale[class] == 0.0 { 1.0 } else { scale[class] }
+            };
+            channels.map(of_channel).collect()
+        });
+        Self { of_value: of_value.collect() }
+    }
+}
+
+/// The part of the layer's range that each channel fills, on the side where it fills more; not below `1 / MOST`.
+fn relative_widths(channels: &[Range]) -> Vec<f64> {
+    let whole = channels.iter().fold(Range::EMPTY, |a, b| a.union(*b));
+    let part = |value: f64, of: f64| if of > 0.0 { value / of } else { 0.0 };
+    channels.iter().map(|r| part(-r.min, -whole.min).max(part(r.max, whole.max)).clamp(1.0 / MOST, 1.0)).collect()
+}
+
+/// Which channels of which values must share one scale, and which must keep theirs: a forest over all of them.
+struct Classes {
+    /// Index of the first channel of each value.
+    first: Vec<usize>,
+    parent: Vec<usize>,
+    /// Of a root: its channels keep their scale.
+    pinned: Vec<bool>,
+}
+
+impl Classes {
+    fn of(model: &Model) -> Self {
+        let channels = (0..=model.nodes().len()).map(|v| model.shape(Value(v)).channels);
+        let mut first = vec![0];
+        first.extend(channels.scan(0, |sum, n| {
+            *sum += n;
+            Some(*sum)
+        }));
+        let count = first[first.len() - 1];
+        let mut classes = Self { first, parent: (0..count).collect(), pinned: vec![false; count] };
+        classes.pin(model, Value(0));
+        classes.pin(model, model.output());
+        for (i, node) in model.nodes().iter().enumerate() {
+            let (input, result) = (node.inputs[0], Value(i + 1));
+            let channels = node.shape.channels;
+            match &node.operator {
+                Operator::Conv2d(_) | Operator::Linear { .. } | Operator::BatchNorm { .. } => {}
+                Operator::Activation(ActivationFunction::Relu | ActivationFunction::LeakyRelu { .. })
+                | Operator::AvgPool2d { .. }
+                | Operator::GlobalAvgPool => (0..channels).for_each(|c| classes.join((input, c), (result, c))),
+                Operator::Add if node.inputs.iter().all(|v| model.shape(*v) == node.shape) => {
+                    for v in &node.inputs {
+                        (0..channels).for_each(|c| classes.join((*v, c), (result, c)));
+                    }
+                }
+                Operator::Rearrange(moved) => {
+                    let from = moved.channels.iter().enumerate().filter_map(|(c, from)| Some(((*from)?, c)));
+                    from.for_each(|(from, c)| classes.join((input, from), (result, c)));
+                }
+                Operator::Flatten => {
+                    let plane = model.shape(input).plane();
+                    (0..channels).for_each(|c| classes.join((input, c / plane), (result, c)));
+                }
+                _ => {
+                    node.inputs.iter().for_each(|v| classes.pin(model, *v));
+                    classes.pin(model, result);
+                }
+            }
+        }
+        classes
+    }
+
+    fn class(&mut self, value: Value, channel: usize) -> usize {
+        let mut at = self.first[value.0] + channel;
+        while self.parent[at] != at {
+            self.parent[at] = self.parent[self.parent[at]];
+            at = self.parent[at];
+        }
+        at
+    }
+
+    fn join(&mut self, (a, c): (Value, usize), (b, d): (Value, usize)) {
+        let (a, b) = (self.class(a, c), self.class(b, d));
+        self.pinned[a] |= self.pinned[b];
+        self.parent[b] = a;
+    }
+
+    fn pin(&mut self, model: &Model, value: Value) {
+        for c in 0..model.shape(value).channels {
+            let class = self.class(value, c);
+            self.pinned[class] = true;
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Polynomials in place of activations: what to fit, on which interval, with which weights.
+//!
+//! The interval is what calibration saw, widened by a margin to either side and asymmetric where the values are. The fit is
+//! least squares under the measured distribution plus a floor: where the values are, it is close, and its error has mean 0
+//! there; where none were seen, it is held by the floor. `docs/fitting.md` has the formulas and what they gain.
+
+use super::calibration::{Calibration, LayerInputs};
+use super::clear::Range;
+use super::model::{ActivationForm, ActivationFunction, FittedActivation, Model, ModelError};
+use crate::circuits::approximation::sign::relu_sign;
+use crate::circuits::approximation::{ApproximationError, Sample, least_squares};
+use std::collections::BTreeMap;
+
+/// Points at which a function is sampled, for each degree.
+const SAMPLES_PER_DEGREE: usize = 48;
+
+/// Why a network cannot be fitted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FitError {
+    /// A function that has no composite form.
+    #[error("layer {layer:?}: a composite sign stands for ReLU, and this is {function}")]
+    NotRelu {
+        /// Which layer.
+        layer: String,
+        /// Its function.
+        function: ActivationFunction,
+    },
+    /// A margin or floor that cannot be used.
+    #[error("the {what} is {found}, {expected}")]
+    Setting {
+        /// Which.
+        what: &'static str,
+        /// What it is.
+        found: f64,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// Settings for another number of layers.
+    #[error("{found} fits for {expected} activations")]
+    Layers {
+        /// Activations.
+        expected: usize,
+        /// Settings given.
+        found: usize,
+    },
+    /// The polynomial cannot be computed.
+    #[error("layer {layer:?}: {source}")]
+    Approximation {
+        /// Which layer.
+        layer: String,
+        /// Why.
+        source: ApproximationError,
+    },
+    /// The model does not take the fits.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// What stands for an activation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// One polynomial of a degree.
+    Series(usize),
+    /// For ReLU: a composite sign of these odd degrees, and a product.
+    Sign(Vec<usize>),
+}
+
+impl Form {
+    /// Levels it takes.
+    pub fn depth(&self) -> usize {
+        let log = |degree: &usize| (degree + 1).next_power_of_two().ilog2() as usize;
+        match self {
+            Self::Series(degree) => log(degree),
+            Self::Sign(degrees) => degrees.iter().map(log).sum::<usize>() + 1,
+        }
+    }
+}
+
+/// How one activation is fitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FitSpec {
+    /// What is computed.
+    pub form: Form,
+    /// The interval is this many times as long as the range seen, about its middle; 1 or more.
+    pub margin: f64,
+    /// How much of the weight is spread over the whole interval rather than laid where values were seen, above 0 and at
+    /// most 1: with 1 it is an ordinary Chebyshev fit. Small floors are closer where it matters and wilder where values are rare.
+    pub floor: f64,
+}
+
+impl FitSpec {
+    /// A polynomial of a degree with the usual margin and floor.
+    pub fn series(degree: usize) -> Self {
+        Self { form: Form::Series(degree), margin: DEFAULT_MARGIN, floor: DEFAULT_FLOOR }
+    }
+}
+
+/// The margin that [`FitSpec::series`] takes.
+pub const DEFAULT_MARGIN: f64 = 1.3;
+/// The floor that [`FitSpec::series`] takes.
+pub const DEFAULT_FLOOR: f64 = 1e-3;
+
+/// The interval for a range seen: `margin` times as long, about the same middle, and with 0 inside (a slot without an
+/// element holds 0).
+pub fn interval(seen: Range, margin: f64) -> [f64; 2] {
+    let (middle, half) = ((seen.min + seen.max) / 2.0, (seen.max - seen.min) / 2.0 * margin);
+    [(middle - half).min(0.0), (middle + half).max(0.0)]
+}
+
+/// The fit of one activation to what it was fed.
+pub fn fit_layer(layer: &LayerInputs, spec: &FitSpec) -> Result<FittedActivation, FitError> {
+    if !(1.0..=100.0).contains(&spec.margin) {
+        return Err(FitError::Setting { what: "margin", found: spec.margin, expected: "from 1 to 100 is usable" });
+    }
+    if !(1e-9..=1.0).contains(&spec.floor) {
+        return Err(FitError::Setting { what: "floor", found: spec.floor, expected: "from 1e-9 to 1 is usable" });
+    }
+    let refuse = |source| FitError::Approximation { layer: layer.name.clone(), source };
+    let [a, b] = interval(layer.range(), spec.margin);
+    let function = layer.function;
+    let form = match &spec.form {
+        Form::Series(degree) => {
+            let count = SAMPLES_PER_DEGREE * (degree + 1).max(32);
+            let samples = samples(layer, [a, b], count, spec.floor);
+            ActivationForm::Chebyshev(least_squares(&samples, *degree, [a, b]).map_err(refuse)?)
+        }
+        Form::Sign(degrees) => {
+            if function != ActivationFunction::Relu {
+                return Err(FitError::NotRelu { layer: layer.name.clone(), function });
+            }
+            ActivationForm::Sign { stages: relu_sign(degrees).map_err(refuse)?.stages, bound: b.max(-a) }
+        }
+    };
+    Ok(FittedActivation { function, form })
+}
+
+/// `f` at points spread as Chebyshev nodes are. The points alone carry the floor; each weighs more by the measured density
+/// over the density of the points.
+fn samples(layer: &LayerInputs, [a, b]: [f64; 2], count: usize, floor: f64) -> Vec<Sample> {
+    let at = |i: usize| {
+        let angle = std::f64::consts::PI * (i as f64 + 0.5) / count as f64;
+        let x = (a + b) / 2.0 - (b - a) / 2.0 * angle.cos();
+        let points = 2.0 / (std::f64::consts::PI * (b - a) * angle.sin());
+        let weight = floor + (1.0 - floor) * layer.histogram.density(x) / points;
+        Sample { x, y: layer.function.value(x), weight: weight / count as f64 }
+    };
+    (0..count).map(at).collect()
+}
+
+/// The model with every activation fitted: one spec for all, or one each in the order of the calibration.
+pub fn fit(model: &Model, calibration: &Calibration, specs: &[FitSpec]) -> Result<Model, FitError> {
+    let layers = &calibration.layers;
+    if specs.len() != 1 && specs.len() != layers.len() {
+        return Err(FitError::Layers { expected: layers.len(), found: specs.len() });
+    }
+    let fitted = layers.iter().zip(specs.iter().cycle()).map(|(layer, spec)| Ok((layer.node, fit_layer(layer, spec)?)));
+    Ok(model.with_activations(&fitted.collect::<Result<BTreeMap<_, _>, FitError>>()?)?)
+}

@@ -1,0 +1,352 @@
+//! What encryption will do to a network's answers, found without encrypting: the fitted polynomials and the noise of the
+//! scheme, on clear numbers, over many pictures.
+
+use super::clear::{Network, Range};
+use super::model::{FittedActivation, Model, Operator};
+use super::tensor::{ShapeMismatch, Tensor};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+/// Noise that a run adds, relative to the numbers as they are stored: each polynomial's input in `[-1, 1]`.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct NoiseLevels {
+    /// Standard deviation added before each activation: what the layers since the last one add, and a bootstrap.
+    pub before: f64,
+    /// Standard deviation that evaluating a polynomial adds to its result.
+    pub polynomial: f64,
+}
+
+impl NoiseLevels {
+    /// No noise: what is left is the error of the fits.
+    pub const NONE: Self = Self { before: 0.0, polynomial: 0.0 };
+
+    /// Of a bootstrap of this precision (bits of standard deviation) before each activation, and polynomials as precise.
+    pub fn bits(bits: f64) -> Self {
+        Self { before: (-bits).exp2(), polynomial: (-bits).exp2() }
+    }
+}
+
+/// Why a simulation cannot be run, or what it found wrong.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum SimulateError {
+    /// No picture at all.
+    #[error("no pictures to simulate on")]
+    NoPictures,
+    /// A picture of another shape.
+    #[error("picture {picture} of {pictures} is of the wrong kind: {source}")]
+    WrongKind {
+        /// Its index, from 0.
+        picture: usize,
+        /// How many there are.
+        pictures: usize,
+        /// What was expected and what came.
+        source: ShapeMismatch,
+    },
+    /// The exact network itself gives no number.
+    #[error("picture {picture}: the exact network gives a logit that is no finite number")]
+    NotFinite {
+        /// Its index, from 0.
+        picture: usize,
+    },
+    /// An activation was fed more than its polynomial is good for.
+    #[error(
+        "layer {layer:?} is fed {value:.4}, outside the [{:.4}, {:.4}] its polynomial was fitted on, by picture {picture} (|x| / range \
+         {:.3}); calibrate on pictures like it, or with a wider margin", .interval[0], .interval[1], .used
+    )]
+    OutOfRange {
+        /// Which layer.
+        layer: String,
+        /// The value.
+        value: f64,
+        /// Where the polynomial is good.
+        interval: [f64; 2],
+        /// Distance from the middle of the interval over half its length.
+        used: f64,
+        /// Index of the picture, from 0.
+        picture: usize,
+    },
+}
+
+/// A picture, normalised, and what it shows if that is known.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    /// The model's input.
+    pub x: Tensor<f32>,
+    /// Class index.
+    pub label: Option<usize>,
+}
+
+/// How much of its interval an activation used.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LayerUse {
+    /// Name of the layer.
+    pub layer: String,
+    /// Degrees of its polynomials.
+    pub degrees: Vec<usize>,
+    /// Levels they take.
+    pub depth: usize,
+    /// Where it is good.
+    pub interval: [f64; 2],
+    /// Smallest input seen.
+    pub min: f64,
+    /// Largest input seen.
+    pub max: f64,
+    /// Largest distance from the middle over half the length: above 1 the polynomial is out of control.
+    pub used: f64,
+    /// The picture that used most, from 0.
+    pub picture: usize,
+    /// Pictures that left the interval here.
+    pub outside: usize,
+}
+
+/// What a simulation found.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Simulation {
+    /// Pictures.
+    pub pictures: usize,
+    /// Those with a label.
+    pub labelled: usize,
+    /// Labelled ones that the exact network gets right.
+    pub exact_correct: usize,
+    /// Labelled ones that the simulated network gets right.
+    pub simulated_correct: usize,
+    /// Pictures on which both say the same.
+    pub agree: usize,
+    /// Pictures with a logit that is no finite number.
+    pub diverged: usize,
+    /// Mean of |logit - exact logit|, over pictures that did not diverge.
+    pub mean_error: f64,
+    /// Root of the mean square of it.
+    pub rms_error: f64,
+    /// Largest.
+    pub max_error: f64,
+    /// Activations in the order of the graph.
+    pub layers: Vec<LayerUse>,
+    /// What each picture was taken for, by the simulated and by the exact network; none if it diverged.
+    #[serde(skip)]
+    pub predictions: Vec<(Option<usize>, usize)>,
+}
+
+impl Simulation {
+    /// Pictures on which both networks say the same, of all.
+    pub fn agreement(&self) -> f64 {
+        self.agree as f64 / self.pictures as f64
+    }
+
+    /// Labelled pictures that the simulated network gets right, of all; none if there are none.
+    pub fn accuracy(&self) -> Option<f64> {
+        (self.labelled > 0).then(|| self.simulated_correct as f64 / self.labelled as f64)
+    }
+
+    /// Labelled pictures that the exact network gets right, of all; none if there are none.
+    pub fn exact_accuracy(&self) -> Option<f64> {
+        (self.labelled > 0).then(|| self.exact_correct as f64 / self.labelled as f64)
+    }
+
+    /// The worst layer is inside its interval, or it is the error.
+    pub fn check_ranges(&self) -> Result<(), SimulateError> {
+        let worst = self.layers.iter().max_by(|a, b| a.used.total_cmp(&b.used));
+        match worst.filter(|l| l.used > 1.0) {
+            Some(l) => Err(out_of_range(l)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn out_of_range(l: &LayerUse) -> SimulateError {
+    let [a, b] = l.interval;
+    let value = if l.max - b > a - l.min { l.max } else { l.min };
+    SimulateError::OutOfRange { layer: l.layer.clone(), value, interval: l.interval, used: l.used, picture: l.picture }
+}
+
+/// Evaluates pictures with the fitted polynomials and noise, and without either. All threads; the noise depends on `seed` and
+/// the index of the picture alone. The same is found however many threads there are.
+pub fn simulate(model: &Model, pictures: &[Labelled], noise: NoiseLevels, seed: u64) -> Result<Simulation, SimulateError> {
+    Simulator::new(model).run(pictures, noise, seed)
+}
+
+/// Checks one picture before it is encrypted: that no activation leaves its interval on it (without noise). The error names
+/// the first layer that does: those behind it are fed its wreckage.
+pub fn check_picture(model: &Model, x: &Tensor<f32>) -> Result<(), SimulateError> {
+    let simulator = Simulator::new(model);
+    let wrong = |source| SimulateError::WrongKind { picture: 0, pictures: 1, source };
+    let outcome = simulator.one(0, x, NoiseLevels::NONE, 0).map_err(wrong)?;
+    let outside = simulator.uses(&[outcome]).into_iter().find(|l| l.used > 1.0 || l.used.is_nan());
+    outside.map_or(Ok(()), |l| Err(out_of_range(&l)))
+}
+
+/// A model made ready for simulating.
+struct Simulator {
+    exact: Network<f32>,
+    fitted: Network<f32>,
+    /// For each node of the networks: which activation it is.
+    activation: Vec<Option<usize>>,
+    /// For each node: half the interval of the activation that its result goes to.
+    scale_behind: Vec<f64>,
+    layers: Vec<(String, FittedActivation)>,
+}
+
+/// What became of one picture.
+struct Outcome {
+    exact: Vec<f32>,
+    simulated: Vec<f32>,
+    /// What each activation was fed.
+    seen: Vec<Range>,
+}
+
+impl Simulator {
+    fn new(model: &Model) -> Self {
+        let folded = model.fold_batch_norms();
+        let mut activation = vec![None; folded.nodes().len()];
+        let mut scale_behind = vec![0.0; folded.nodes().len()];
+        let mut layers = Vec::new();
+        for (i, node) in folded.nodes().iter().enumerate() {
+            if let Operator::Fitted(fitted) = &node.operator {
+                activation[i] = Some(layers.len());
+                let [a, b] = fitted.interval();
+                if let Some(before) = node.inputs[0].0.checked_sub(1) {
+                    scale_behind[before] = (b - a) / 2.0;
+                }
+                layers.push((node.name.clone(), fitted.clone()));
+            }
+        }
+        Self { exact: Network::new(&model.exact()), fitted: Network::new(model), activation, scale_behind, layers }
+    }
+
+    fn run(&self, pictures: &[Labelled], noise: NoiseLevels, seed: u64) -> Result<Simulation, SimulateError> {
+        if pictures.is_empty() {
+            return Err(SimulateError::NoPictures);
+        }
+        let one = |(i, p): (usize, &Labelled)| {
+            let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
+            let outcome = self.one(i, &p.x, noise, seed).map_err(wrong)?;
+            if outcome.exact.iter().any(|v| !v.is_finite()) {
+                return Err(SimulateError::NotFinite { picture: i });
+            }
+            Ok(outcome)
+        };
+        let outcomes: Vec<Outcome> = pictures.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
+        Ok(self.summary(pictures, &outcomes))
+    }
+
+    fn one(&self, index: usize, x: &Tensor<f32>, noise: NoiseLevels, seed: u64) -> Result<Outcome, ShapeMismatch> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(index as u64);
+        let mut seen = vec![Range::EMPTY; self.layers.len()];
+        let exact = self.exact.evaluate(x)?;
+        let simulated = self.fitted.evaluate_altering(x, |node, operand, result| {
+            let mut deviation = noise.before * self.scale_behind[node];
+            if let Some(k) = self.activation[node] {
+                seen[k] = range_of(operand.values());
+                let [a, b] = self.layers[k].1.interval();
+                deviation = deviation.hypot(noise.polynomial * (b - a) / 2.0);
+            }
+            if deviation > 0.0 {
+                add_noise(result.values_mut(), deviation as f32, &mut rng);
+            }
+        })?;
+        Ok(Outcome { exact: exact.values().to_vec(), simulated: simulated.values().to_vec(), seen })
+    }
+
+    fn uses(&self, outcomes: &[Outcome]) -> Vec<LayerUse> {
+        let layer = |(k, (name, fitted)): (usize, &(String, FittedActivation))| {
+            let [a, b] = fitted.interval();
+            let used = |r: Range| {
+                let part = (2.0 * r.max - a - b).max(a + b - 2.0 * r.min) / (b - a);
+                // What is no number is outside of everything.
+                if part.is_nan() { f64::INFINITY } else { part }
+            };
+            let (picture, most) = outcomes
+                .iter()
+                .map(|o| used(o.seen[k]))
+                .enumerate()
+                .fold((0, 0.0), |best, (i, u)| if u > best.1 { (i, u) } else { best });
+            let seen = outcomes.iter().fold(Range::EMPTY, |r, o| r.union(o.seen[k]));
+            LayerUse {
+                layer: name.clone(),
+                degrees: fitted.degrees(),
+                depth: fitted.depth(),
+                interval: [a, b],
+                min: seen.min,
+                max: seen.max,
+                used: most,
+                picture,
+                outside: outcomes.iter().filter(|o| used(o.seen[k]) > 1.0).count(),
+            }
+        };
+        self.layers.iter().enumerate().map(layer).collect()
+    }
+
+    fn summary(&self, pictures: &[Labelled], outcomes: &[Outcome]) -> Simulation {
+        let mut s = Simulation {
+            pictures: pictures.len(),
+            labelled: 0,
+            exact_correct: 0,
+            simulated_correct: 0,
+            agree: 0,
+            diverged: 0,
+            mean_error: 0.0,
+            rms_error: 0.0,
+            max_error: 0.0,
+            layers: self.uses(outcomes),
+            predictions: Vec::with_capacity(outcomes.len()),
+        };
+        let mut logits = 0usize;
+        for (picture, outcome) in pictures.iter().zip(outcomes) {
+            let finite = outcome.simulated.iter().all(|v| v.is_finite());
+            let exact = largest(&outcome.exact);
+            let simulated = finite.then(|| largest(&outcome.simulated));
+            s.predictions.push((simulated, exact));
+            s.agree += usize::from(simulated == Some(exact));
+            s.diverged += usize::from(!finite);
+            if let Some(label) = picture.label {
+                s.labelled += 1;
+                s.exact_correct += usize::from(exact == label);
+                s.simulated_correct += usize::from(simulated == Some(label));
+            }
+            if finite {
+                for (a, b) in outcome.simulated.iter().zip(&outcome.exact) {
+                    let error = f64::from((a - b).abs());
+                    s.mean_error += error;
+                    s.rms_error += error * error;
+                    s.max_error = s.max_error.max(error);
+                    logits += 1;
+                }
+            }
+        }
+        s.mean_error /= logits.max(1) as f64;
+        s.rms_error = (s.rms_error / logits.max(1) as f64).sqrt();
+        s
+    }
+}
+
+fn range_of(values: &[f32]) -> Range {
+    let (mut min, mut max, mut sum) = (f32::INFINITY, f32::NEG_INFINITY, 0.0f32);
+    for v in values {
+        (min, max) = (min.min(*v), max.max(*v));
+        sum += *v;
+    }
+    // min and max pass over NaN; the sum does not.
+    if sum.is_nan() {
+        return Range { min: f64::NEG_INFINITY, max: f64::INFINITY };
+    }
+    Range { min: min.into(), max: max.into() }
+}
+
+fn largest(values: &[f32]) -> usize {
+    (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+/// Adds Gaussian noise of a deviation: Box and Muller, two at a time.
+fn add_noise(values: &mut [f32], deviation: f32, rng: &mut ChaCha8Rng) {
+    for pair in values.chunks_mut(2) {
+        let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt() * deviation;
+        let (sin, cos) = (std::f32::consts::TAU * rng.random::<f32>()).sin_cos();
+        pair[0] += radius * cos;
+        if let Some(second) = pair.get_mut(1) {
+            *second += radius * sin;
+        }
+    }
+}

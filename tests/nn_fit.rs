@@ -1,0 +1,247 @@
+//! Calibration, equalization, fits and simulation: against their definitions on small networks, and on a public ResNet-20.
+#![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
+
+mod common;
+
+use cipherlens::nn::Model;
+use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};
+use cipherlens::nn::clear::Network;
+use cipherlens::nn::equalize::equalize;
+use cipherlens::nn::fit::{FitError, FitSpec, Form, fit, interval};
+use cipherlens::nn::model::{ActivationForm, Operator};
+use cipherlens::nn::simulate::{Labelled, NoiseLevels, SimulateError, check_picture, simulate};
+use cipherlens::nn::tensor::{Shape, Tensor};
+use common::models::{Builder, ConvShape, seeded};
+use common::resnet20;
+use rand::RngExt;
+use serde_json::json;
+
+/// Two convolutions around a residual sum, channels of very different sizes, and a linear layer at the end.
+fn residual() -> Model {
+    let mut rng = seeded(31);
+    let input = Shape::new(2, 8, 6);
+    let mut b = Builder::new(input);
+    let relu = || json!({"op": "activation", "function": {"name": "relu"}});
+    let shape = |input: Shape, outputs: usize| ConvShape {
+        input,
+        outputs,
+        kernel: [3, 3],
+        stride: [1, 1],
+        padding: [1; 4],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    let inner = Shape::new(6, 8, 6);
+    b.conv("conv1", "x", &shape(input, 6), &mut rng);
+    b.tensor("scale", &[6], [4.0, 0.1, 1.0, 0.3, 2.0, 0.05]);
+    b.random("bias", &[6], 0.2, &mut rng).random("mean", &[6], 0.2, &mut rng);
+    b.tensor("var", &[6], [1.0; 6]);
+    b.node("norm", &["conv1"], json!({"op": "batch_norm", "scale": "scale", "bias": "bias", "mean": "mean", "var": "var"}));
+    b.node("relu1", &["norm"], relu());
+    b.conv("conv2", "relu1", &ConvShape { groups: 2, ..shape(inner, 6) }, &mut rng);
+    b.node("relu2", &["conv2"], relu());
+    b.conv("conv3", "relu2", &shape(inner, 6), &mut rng);
+    b.node("add", &["conv3", "relu1"], json!({"op": "add"}));
+    b.node("relu3", &["add"], relu());
+    b.node("pool", &["relu3"], json!({"op": "avg_pool2d", "kernel": [4, 3]}));
+    b.node("flat", &["pool"], json!({"op": "flatten"}));
+    b.random("w", &[3, 24], 1.0, &mut rng).random("b", &[3], 1.0, &mut rng);
+    b.node("fc", &["flat"], json!({"op": "linear", "weight": "w", "bias": "b"}));
+    b.build("fc")
+}
+
+fn pictures(model: &Model, count: usize, seed: u64) -> Vec<Tensor<f32>> {
+    let mut rng = seeded(seed);
+    let shape = model.input().shape;
+    let one = |_| Tensor::new(shape, (0..shape.len()).map(|_| rng.random_range(-2.0..2.0)).collect()).expect("the shape");
+    (0..count).map(one).collect()
+}
+
+fn unlabelled(xs: Vec<Tensor<f32>>) -> Vec<Labelled> {
+    xs.into_iter().map(|x| Labelled { x, label: None }).collect()
+}
+
+/// What the definition says an activation is fed: evaluated in f64, one picture at a time.
+#[test]
+fn calibration_sees_what_the_activations_are_fed() {
+    let model = residual();
+    let xs = pictures(&model, 40, 32);
+    let found = Calibration::measure(&model, &xs).expect("pictures");
+    let folded = model.fold_batch_norms();
+    let network = Network::<f64>::new(&model);
+    let mut values: Vec<Vec<Vec<f64>>> = vec![vec![Vec::new(); 6]; 3];
+    for x in &xs {
+        let watch = |node: usize, operand: &Tensor<f64>, _: &Tensor<f64>| {
+            if let Some(k) = folded.activations().position(|(i, ..)| i == node) {
+                (0..6).for_each(|c| values[k][c].extend(operand.channel(c)));
+            }
+        };
+        network.evaluate_with(&x.cast(), watch).expect("the shape");
+    }
+    assert_eq!(found.pictures, 40);
+    assert_eq!(found.layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["relu1", "relu2", "relu3"]);
+    for (layer, values) in found.layers.iter().zip(&values) {
+        assert!(matches!(model.nodes()[layer.node].operator, Operator::Activation(_)));
+        for (range, values) in layer.channels.iter().zip(values) {
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            assert!((range.min - least).abs() < 1e-5 && (range.max - largest).abs() < 1e-5);
+        }
+        let all: Vec<f64> = values.concat();
+        let histogram = &layer.histogram;
+        assert_eq!(histogram.total(), all.len() as u64);
+        let bin = (layer.range().max - layer.range().min) / BINS as f64;
+        for part in [0.01, 0.5, 0.99] {
+            let quantile = histogram.quantile(part);
+            let below = |x: f64| all.iter().filter(|v| **v <= x).count() as f64 / all.len() as f64;
+            assert!(below(quantile + 1e-5) >= part && below(quantile - bin - 1e-5) < part, "{}: {part}", layer.name);
+        }
+        let whole = layer.range();
+        let width = (whole.max - whole.min) / 1000.0;
+        let mass: f64 = (0..1000).map(|i| histogram.density(whole.min + (f64::from(i) + 0.5) * width) * width).sum();
+        assert!((mass - 1.0).abs() < 0.05, "{mass}");
+    }
+}
+
+#[test]
+fn equalized_networks_compute_the_same_with_channels_equally_wide() {
+    let model = residual();
+    let xs = pictures(&model, 60, 33);
+    let ranges = channel_ranges(&model, &xs).expect("pictures");
+    let equal = equalize(&model, &ranges);
+    let (a, b) = (Network::<f64>::new(&model), Network::<f64>::new(&equal));
+    for x in &xs {
+        let (y, z) = (a.evaluate(&x.cast()).expect("a shape"), b.evaluate(&x.cast()).expect("a shape"));
+        y.values().iter().zip(z.values()).for_each(|(y, z)| assert!((y - z).abs() < 1e-12 * (1.0 + y.abs()), "{y} {z}"));
+    }
+    let after = channel_ranges(&equal, &xs).expect("pictures");
+    let narrowest = |channels: &[cipherlens::nn::clear::Range]| {
+        let sizes: Vec<f64> = channels.iter().map(|r| r.magnitude()).collect();
+        sizes.iter().copied().fold(f64::INFINITY, f64::min) / sizes.iter().copied().fold(0.0, f64::max)
+    };
+    // The batch normalisation made channels of relu1 differ eighty times; relu2's are free of any sum.
+    let (before, now) = (narrowest(&ranges[0]), narrowest(&after[0]));
+    assert!(before < 0.1 && now > 2.0 * before, "{before} {now}");
+    assert!(narrowest(&after[1]) > 0.5 && narrowest(&after[1]) > narrowest(&ranges[1]));
+}
+
+#[test]
+fn fits_lie_on_what_was_seen_and_simulation_measures_them() {
+    let model = residual();
+    let xs = pictures(&model, 80, 34);
+    let calibration = Calibration::measure(&model, &xs).expect("pictures");
+    let test = unlabelled(pictures(&model, 100, 35));
+    let mut errors = Vec::new();
+    for form in [Form::Series(7), Form::Series(15), Form::Series(31), Form::Series(63), Form::Sign(vec![15, 15, 27])] {
+        let spec = FitSpec { form: form.clone(), margin: 1.4, floor: 1e-3 };
+        let fitted = fit(&model, &calibration, std::slice::from_ref(&spec)).expect("a fit");
+        for (layer, (_, node, _)) in calibration.layers.iter().zip(fitted.activations()) {
+            let Operator::Fitted(fit) = &node.operator else { panic!("{} is not fitted", node.name) };
+            let [a, b] = interval(layer.range(), 1.4);
+            assert!(a <= layer.range().min && layer.range().max <= b && a <= 0.0 && 0.0 <= b);
+            assert_eq!(fit.depth(), form.depth());
+            if let ActivationForm::Chebyshev(_) = fit.form {
+                assert_eq!(fit.interval(), [a, b]);
+            }
+        }
+        let s = simulate(&fitted, &test, NoiseLevels::NONE, 1).expect("a simulation");
+        s.check_ranges().expect("within the margin");
+        assert_eq!((s.pictures, s.diverged, s.layers.len()), (100, 0, 3));
+        // Against the definition: the clear evaluation of the fitted model, in f64.
+        let (exact, network) = (Network::<f64>::new(&model), Network::<f64>::new(&fitted));
+        let mut worst: f64 = 0.0;
+        for p in &test {
+            let (y, z) = (exact.evaluate(&p.x.cast()).expect("a shape"), network.evaluate(&p.x.cast()).expect("a shape"));
+            worst = y.values().iter().zip(z.values()).fold(worst, |w, (y, z)| w.max((y - z).abs()));
+        }
+        assert!((s.max_error - worst).abs() < 1e-3 * (1.0 + worst), "{form:?}: {} {worst}", s.max_error);
+        errors.push(s.rms_error);
+    }
+    assert!(errors[..4].windows(2).all(|e| e[1] < 0.75 * e[0]), "{errors:?}");
+    assert!(errors[4] < 0.05 * errors[3], "{errors:?}");
+}
+
+#[test]
+fn noise_is_as_large_as_it_is_said_to_be_and_repeats() {
+    let model = residual();
+    let calibration = Calibration::measure(&model, &pictures(&model, 50, 36)).expect("pictures");
+    let fitted = fit(&model, &calibration, &[FitSpec::series(31)]).expect("a fit");
+    let test = unlabelled(pictures(&model, 60, 37));
+    let run = |noise, seed| simulate(&fitted, &test, noise, seed).expect("a simulation");
+    let quiet = run(NoiseLevels::NONE, 1);
+    assert_eq!(run(NoiseLevels::bits(12.0), 5), run(NoiseLevels::bits(12.0), 5));
+    assert_ne!(run(NoiseLevels::bits(12.0), 5), run(NoiseLevels::bits(12.0), 6));
+    // The part of the error that the noise makes falls like the noise.
+    let excess = |bits: f64| (run(NoiseLevels::bits(bits), 7).rms_error.powi(2) - quiet.rms_error.powi(2)).abs().sqrt();
+    let (loud, louder) = (excess(8.0), excess(6.0));
+    assert!((louder / loud - 4.0).abs() < 1.2, "{louder} {loud}");
+}
+
+#[test]
+fn what_leaves_its_range_is_named() {
+    let model = residual();
+    let calibration = Calibration::measure(&model, &pictures(&model, 50, 38)).expect("pictures");
+    let fitted = fit(&model, &calibration, &[FitSpec::series(15)]).expect("a fit");
+    let fine = pictures(&model, 1, 39).remove(0);
+    check_picture(&fitted, &fine).expect("like the others");
+    let wild = Tensor::new(fine.shape(), fine.values().iter().map(|v| 40.0 * v).collect()).expect("the shape");
+    let refused = check_picture(&fitted, &wild).expect_err("far outside");
+    let SimulateError::OutOfRange { layer, used, interval, value, .. } = &refused else { panic!("{refused}") };
+    assert_eq!(layer, "relu1", "the first layer that is outside, not one behind it");
+    assert!(*used > 1.0 && (*value < interval[0] || *value > interval[1]));
+    let s = simulate(&fitted, &unlabelled(vec![fine, wild.clone()]), NoiseLevels::NONE, 1).expect("a simulation");
+    assert!(s.check_ranges().is_err() && s.layers[0].outside == 1 && s.layers[0].picture == 1);
+    let infinite = Tensor::new(wild.shape(), vec![f32::NAN; wild.shape().len()]).expect("the shape");
+    assert!(matches!(check_picture(&fitted, &infinite), Err(SimulateError::OutOfRange { .. })));
+}
+
+#[test]
+fn what_cannot_be_calibrated_or_fitted_is_refused_with_numbers() {
+    let model = residual();
+    let good = pictures(&model, 2, 40);
+    assert_eq!(Calibration::measure(&model, &[]), Err(CalibrationError::NoPictures));
+    let small = Tensor::zeros(Shape::new(2, 6, 8));
+    let mixed = [good[0].clone(), small.clone()];
+    let refused = Calibration::measure(&model, &mixed).expect_err("of another shape").to_string();
+    assert_eq!(refused, "picture 1 of 2 is of the wrong kind: a tensor of 2x8x6 was expected, 2x6x8 came");
+    let nan = Tensor::new(good[0].shape(), vec![f32::NAN; good[0].shape().len()]).expect("the shape");
+    let refused = Calibration::measure(&model, &[nan]);
+    assert!(matches!(refused, Err(CalibrationError::NotFinite { picture: 0, .. })), "{refused:?}");
+    let calibration = Calibration::measure(&model, &good).expect("pictures");
+    let spec = |form, margin, floor| fit(&model, &calibration, &[FitSpec { form, margin, floor }]);
+    assert!(matches!(spec(Form::Series(7), 0.9, 0.1), Err(FitError::Setting { what: "margin", .. })));
+    assert!(matches!(spec(Form::Series(7), 1.1, 0.0), Err(FitError::Setting { what: "floor", .. })));
+    assert!(matches!(spec(Form::Sign(vec![4]), 1.1, 0.1), Err(FitError::Approximation { .. })));
+    let two = [FitSpec::series(7), FitSpec::series(7)];
+    assert!(matches!(fit(&model, &calibration, &two), Err(FitError::Layers { expected: 3, found: 2 })));
+    assert!(matches!(simulate(&model, &[], NoiseLevels::NONE, 0), Err(SimulateError::NoPictures)));
+    let wrong = simulate(&model, &unlabelled(vec![small]), NoiseLevels::NONE, 0);
+    assert!(matches!(wrong, Err(SimulateError::WrongKind { picture: 0, .. })));
+}
+
+/// A public ResNet-20 on the first 500 test pictures of CIFAR-10, calibrated on training pictures.
+#[test]
+fn resnet20_keeps_its_answers() {
+    let Some(model) = resnet20::model() else { return };
+    let (Some(test), Some(reference)) = (resnet20::test_pictures(&model), resnet20::reference_logits()) else { return };
+    let Some(training) = resnet20::training_pictures(&model, 0) else { return };
+    let network = Network::<f32>::new(&model);
+    for (picture, expected) in test.iter().zip(reference) {
+        let found = network.evaluate(&picture.x).expect("a picture");
+        for (found, expected) in found.values().iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-4, "{found} {expected}");
+        }
+    }
+    let calibration_pictures = resnet20::inputs(&training);
+    let ranges = channel_ranges(&model, &calibration_pictures).expect("pictures");
+    let model = equalize(&model, &ranges);
+    let calibration = Calibration::measure(&model, &calibration_pictures).expect("pictures");
+    let spec = FitSpec { form: Form::Series(63), margin: 1.5, floor: 1e-2 };
+    let fitted = fit(&model, &calibration, &[spec]).expect("a fit");
+    let s = simulate(&fitted, &test, NoiseLevels::bits(18.0), 41).expect("a simulation");
+    let accuracy = s.accuracy().expect("labels");
+    println!("degree 63: top-1 {accuracy}, agreement {}, logit error rms {} max {}", s.agreement(), s.rms_error, s.max_error);
+    s.check_ranges().expect("within the margin");
+    assert_eq!(s.exact_accuracy(), Some(0.91));
+    assert!((accuracy - 0.91).abs() <= 0.005 + 1e-9 && s.agreement() >= 0.99);
+}
