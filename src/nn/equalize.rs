@@ -27,21 +27,18 @@ pub fn equalize(model: &Model, ranges: &ChannelRanges) -> Model {
                 let per_output = conv.weight.len() / outputs;
                 let taps = conv.window.kernel[0] * conv.window.kernel[1];
                 let inputs = per_output / taps;
-                for o in 0..outputs {
+                let rows = conv.weight.chunks_exact_mut(per_output).zip(&mut conv.bias).zip(output);
+                for (o, ((row, bias), scale)) in rows.enumerate() {
                     let first = o / (outputs / groups) * inputs;
-                    for (k, w) in conv.weight[o * per_output..(o + 1) * per_output].iter_mut().enumerate() {
-                        *w *= input[first + k / taps] / output[o];
-                    }
-                    conv.bias[o] /= output[o];
+                    row.iter_mut().enumerate().for_each(|(k, w)| *w *= input[first + k / taps] / scale);
+                    *bias /= scale;
                 }
             }
             Operator::Linear { weight, bias } => {
                 let columns = weight.len() / bias.len();
-                for (o, b) in bias.iter_mut().enumerate() {
-                    for (k, w) in weight[o * columns..(o + 1) * columns].iter_mut().enumerate() {
-                        *w *= input[k] / output[o];
-                    }
-                    *b /= output[o];
+                for ((row, bias), scale) in weight.chunks_exact_mut(columns).zip(bias).zip(output) {
+                    row.iter_mut().zip(input).for_each(|(w, from)| *w *= from / scale);
+                    *bias /= scale;
                 }
             }
             Operator::BatchNorm { factor, offset } => {

@@ -4,6 +4,10 @@
 //! least squares under the measured distribution plus a floor: where the values are, it is close, and its error has mean 0
 //! there; where none were seen, it is held by the floor. `docs/fitting.md` has the formulas and what they gain.
 
+mod choose;
+
+pub use choose::{Candidate, Choice, ChooseError, ChooseOptions, choose, levels};
+
 use super::calibration::{Calibration, LayerInputs};
 use super::clear::Range;
 use super::model::{ActivationForm, ActivationFunction, FittedActivation, Model, ModelError};
@@ -58,7 +62,8 @@ pub enum FitError {
 }
 
 /// What stands for an activation.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Form {
     /// One polynomial of a degree.
     Series(usize),
@@ -77,8 +82,17 @@ impl Form {
     }
 }
 
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Series(degree) => write!(f, "degree {degree}"),
+            Self::Sign(degrees) => write!(f, "composite sign {degrees:?}"),
+        }
+    }
+}
+
 /// How one activation is fitted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct FitSpec {
     /// What is computed.
     pub form: Form,
