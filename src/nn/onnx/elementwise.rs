@@ -13,7 +13,7 @@ impl<'f> Importer<'f> {
     /// A function of every element.
     pub fn unary(&mut self, x: &Traced, op: Unary, name: &str) -> Result<Traced, Refusal> {
         let x = self.growing(x, name)?;
-        Ok(Traced { expression: Expression::unary(op, &x.expression), ..x })
+        Ok(Traced { expression: Expression::unary(op, &x.expression), name: name.into(), ..x })
     }
 
     /// A function of two operands of which one at least depends on the picture.
@@ -40,7 +40,7 @@ impl<'f> Importer<'f> {
             (a, b) = (self.growing(&a, name)?, self.growing(&b, name)?);
         }
         if a.base == b.base {
-            return Ok(Traced { expression: Expression::binary(op, &a.expression, &b.expression), ..a });
+            return Ok(Traced { expression: Expression::binary(op, &a.expression, &b.expression), name: name.into(), ..a });
         }
         if !matches!(op, Binary::Add | Binary::Subtract) {
             return Err(Refusal::Unsupported(PRODUCT.into()));
@@ -54,7 +54,7 @@ impl<'f> Importer<'f> {
             return Err(Refusal::Unsupported("tensors that were reshaped in different ways are added".into()));
         }
         let base = self.emit(name, &operands, OperatorSpec::Add, left)?;
-        Ok(Traced { base, dims: a.dims, expression: Rc::new(Expression::X) })
+        Ok(Traced::of(base, a.dims))
     }
 
     /// `swapped`: the constant is the first operand.
@@ -64,7 +64,7 @@ impl<'f> Importer<'f> {
             let c = Rc::new(Expression::Constant(value));
             let expression =
                 if swapped { Expression::binary(op, &c, &x.expression) } else { Expression::binary(op, &x.expression, &c) };
-            return Ok(Traced { expression, ..x });
+            return Ok(Traced { expression, name: name.into(), ..x });
         }
         // One number a channel: the second axis, with everything else 1.
         let from_right = x.dims.len().saturating_sub(2);
@@ -92,7 +92,7 @@ impl<'f> Importer<'f> {
             return Err(Refusal::Unsupported("channels that were reshaped are scaled".into()));
         }
         let base = self.affine(value, factor, offset, name)?;
-        Ok(Traced { base, dims: x.dims.clone(), expression: Rc::new(Expression::X) })
+        Ok(Traced::of(base, x.dims.clone()))
     }
 
     /// x, made a value first if its expression has grown enough.
@@ -100,7 +100,7 @@ impl<'f> Importer<'f> {
         if x.expression.is_small() {
             return Ok(x.clone());
         }
-        Ok(Traced { base: self.settle(x, name)?, dims: x.dims.clone(), expression: Rc::new(Expression::X) })
+        Ok(Traced::of(self.settle(x, name)?, x.dims.clone()))
     }
 
     /// `factor x + offset`, one of each for a channel.
@@ -117,8 +117,9 @@ impl<'f> Importer<'f> {
         self.emit(name, &[value], operator, shape)
     }
 
-    /// A value of the model that holds x.
-    pub fn settle(&mut self, x: &Traced, name: &str) -> Result<usize, Refusal> {
+    /// A value of the model that holds x, for the node `reader`. What must be made is called as in the file.
+    pub fn settle(&mut self, x: &Traced, reader: &str) -> Result<usize, Refusal> {
+        let name = if x.name.is_empty() { reader } else { &*x.name };
         self.settle_expression(x.base, &x.expression, name)
     }
 

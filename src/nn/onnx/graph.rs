@@ -34,6 +34,15 @@ pub(super) struct Traced {
     pub dims: Vec<usize>,
     /// What is done to each element.
     pub expression: Rc<Expression>,
+    /// The node of the file that did it last; empty if none did.
+    pub name: Rc<str>,
+}
+
+impl Traced {
+    /// A value as it is.
+    pub fn of(base: usize, dims: Vec<usize>) -> Self {
+        Self { base, dims, expression: Rc::new(Expression::X), name: Rc::from("") }
+    }
 }
 
 /// Why a node did not become part of the model.
@@ -98,7 +107,7 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
         return Err(OnnxError::Ends { what: "outputs", found: graph.output.len() }.into());
     };
     let shape = input_shape(input)?;
-    let traced = Traced { base: 0, dims: vec![1, shape.channels, shape.height, shape.width], expression: Rc::new(Expression::X) };
+    let traced = Traced::of(0, vec![1, shape.channels, shape.height, shape.width]);
     let mut importer = Importer {
         file: graph,
         initializers,
@@ -410,7 +419,9 @@ pub(super) fn readable(node: &NodeProto) -> String {
         }
         parts.push(part);
     }
-    if parts.len() > 1 && parts.last() == Some(&node.op_type.as_str()) {
+    // The module that has weights says it all; one that has none is often called only by what it does.
+    let weighted = ["Conv", "Gemm", "MatMul", "BatchNormalization"].contains(&node.op_type.as_str());
+    if weighted && parts.len() > 1 && parts.last() == Some(&node.op_type.as_str()) {
         parts.pop();
     }
     let name = parts.join(".");
@@ -432,6 +443,7 @@ mod tests {
         let called =
             |name: &str, op: &str| readable(&NodeProto { name: name.into(), op_type: op.into(), ..NodeProto::default() });
         assert_eq!(called("/layer1/layer1.0/conv1/Conv", "Conv"), "layer1.0.conv1");
+        assert_eq!(called("/layer1/layer1.0/Relu", "Relu"), "layer1.0.Relu");
         assert_eq!(called("/layer1/layer1.0/Relu_1", "Relu"), "layer1.0.Relu_1");
         assert_eq!(called("/Relu", "Relu"), "Relu");
         assert_eq!(called("", "Gemm"), "gemm");

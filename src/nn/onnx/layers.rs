@@ -2,12 +2,10 @@
 
 use super::attributes::Attributes;
 use super::constant::axis;
-use super::expression::Expression;
 use super::graph::{Importer, Known, Refusal, Traced, extent, holds};
 use super::operators::constant;
 use crate::nn::model::{OperatorSpec, Window};
 use crate::nn::tensor::Shape;
-use std::rc::Rc;
 
 impl Importer<'_> {
     pub fn conv(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
@@ -70,7 +68,7 @@ impl Importer<'_> {
             epsilon: a.float("epsilon", 1e-5),
         };
         let base = self.emit(name, &[value], operator, shape)?;
-        Ok(Traced { base, dims: x.dims.clone(), expression: Rc::new(Expression::X) })
+        Ok(Traced::of(base, x.dims.clone()))
     }
 
     pub fn average_pool(&mut self, x: &Traced, a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
@@ -134,7 +132,7 @@ impl Importer<'_> {
         }
         let base = self.emit(name, &[value], OperatorSpec::GlobalAvgPool, Shape::new(channels, 1, 1))?;
         let dims = if keep { [vec![1, channels], vec![1; rest.len()]].concat() } else { vec![1, channels] };
-        Ok(Traced { base, dims, expression: Rc::new(Expression::X) })
+        Ok(Traced::of(base, dims))
     }
 
     pub fn reduce_mean(
@@ -219,7 +217,7 @@ impl Importer<'_> {
         let value = self.vector(value, inputs, name)?;
         let shape = Shape::new(bounded(outputs)?, 1, 1);
         let base = self.emit(name, &[value], OperatorSpec::Linear { weight, bias }, shape)?;
-        Ok(Traced { base, dims: vec![1, outputs], expression: Rc::new(Expression::X) })
+        Ok(Traced::of(base, vec![1, outputs]))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::attributes::Attributes;
 use super::constant::{Constant, Data};
-use super::expression::{Binary, Expression, Unary};
+use super::expression::{Binary, Unary};
 use super::graph::{Importer, Known, Refusal, Traced, holds, readable};
 use super::schema::NodeProto;
 use crate::nn::model::{ActivationFunction, OperatorSpec};
@@ -220,7 +220,7 @@ impl<'f> Importer<'f> {
     ) -> Result<Traced, Refusal> {
         let base = self.emit(name, inputs, operator, shape)?;
         let dims = vec![1, shape.channels, shape.height, shape.width];
-        Ok(Traced { base, dims, expression: Rc::new(Expression::X) })
+        Ok(Traced::of(base, dims))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::attributes::Attributes;
 use super::constant::{axis, product, reshape, slice, squeeze, unsqueeze};
-use super::expression::Expression;
 use super::graph::{Importer, Known, Refusal, Traced, extent};
 use super::operators::constant;
 use super::schema::NodeProto;
@@ -81,7 +80,7 @@ impl<'f> Importer<'f> {
         let shape = map.shape();
         let Rearrange { channels, rows, columns } = map;
         let base = self.emit(name, &[value], OperatorSpec::Rearrange { channels, rows, columns }, shape)?;
-        Ok(Traced { base, dims, expression: Rc::new(Expression::X) })
+        Ok(Traced::of(base, dims))
     }
 
     pub fn slice(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
