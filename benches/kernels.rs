@@ -1,140 +1,102 @@
-//! Kernels and composites of the CPU backend, at the sizes of docs/kernels.md.
+//! Kernels, key switches and rotations on the processor and on a GPU, at the sizes of docs/kernels.md.
 //!
-//! `cargo bench --bench kernels [-- FILTER]`; `RAYON_NUM_THREADS` sets the threads, `CIPHERLENS_CPU` the instruction set.
+//! `cargo bench --bench kernels [-- FILTER] [--quick]`; with `--quick`, the smallest ring and the key switch of 47 limbs.
+//! `RAYON_NUM_THREADS` sets the threads, `CIPHERLENS_CPU` the instruction set, `WGPU_ADAPTER_NAME` the GPU (a software
+//! adapter by name only). `cipherlens bench backends` measures the same and compares the bits.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+#![allow(
+    missing_docs,
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "a benchmark, and parts that the command shares with it"
+)]
 
-use cipherlens::backend::cpu::CpuBackend;
-use cipherlens::backend::{Backend, Buffer, GadgetPlan, PlainTerm, PolySelect, Shape};
-use cipherlens::math::primes::closest_primes;
-use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::sync::Arc;
-use std::time::Duration;
+use cipherlens::backend::Backend;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::time::{Duration, Instant};
 
-/// A size to measure: the peers' key switch, the demo's, and a small one.
-#[derive(Clone, Copy)]
-struct Size {
-    name: &'static str,
-    log_n: u32,
-    limbs: usize,
-    alpha: usize,
-    shards: usize,
-}
+#[path = "../src/cli/bench/cases.rs"]
+mod cases;
+#[path = "../src/cli/bench/floor.rs"]
+mod floor;
+#[path = "shared/machines.rs"]
+mod machines;
 
-const SIZES: [Size; 3] = [
-    Size { name: "n16", log_n: 16, limbs: 42, alpha: 14, shards: 1 },
-    Size { name: "n15x4", log_n: 15, limbs: 20, alpha: 7, shards: 4 },
-    Size { name: "n13", log_n: 13, limbs: 4, alpha: 2, shards: 1 },
-];
+use cases::{Case, Kind, Material, SIZES};
+use machines::quick;
 
-struct Bench {
-    backend: CpuBackend,
-    plan: GadgetPlan,
-    ciphertext: Buffer,
-    other: Buffer,
-    key: Buffer,
-}
+/// Cases that take more are left out.
+const MOST_BYTES: u64 = 3 << 30;
+/// Cases that take less are not tried out first.
+const SURELY_FITS: u64 = 256 << 20;
 
-impl Bench {
-    fn new(size: Size) -> Self {
-        let primes = closest_primes(29.9, size.limbs + size.alpha, size.log_n + 1, &[]).unwrap();
-        let tables = Arc::new(RnsTables::new(size.log_n, &primes).unwrap());
-        let backend = CpuBackend::new(tables.clone()).unwrap();
-        let (window, special) = (Basis::range(0..size.limbs), Basis::range(size.limbs..primes.len()));
-        let extended = window.then(&special);
-        let digits: Vec<_> = window.limbs().chunks(size.alpha).map(|c| Basis::new(c.iter().copied())).collect();
-        let plan = GadgetPlan {
-            mod_up: digits.iter().map(|d| BaseConversion::new(&tables, d, &extended.minus(d), |_| 1)).collect(),
-            mod_down: BasisChange::new(&tables, &extended, &window),
-            key_digits: (0..digits.len()).collect(),
-            key_limbs: (0..extended.len()).collect(),
-            window,
-            special,
-            extended,
-            digits,
-        };
-        let ciphertext = random(&backend, 2 * size.shards, &plan.window);
-        let other = random(&backend, 2 * size.shards, &plan.window);
-        let key = random(&backend, 2 * plan.digits.len(), &plan.extended);
-        Self { backend, plan, ciphertext, other, key }
+/// Throughputs are of the floor's bytes: each input and output word once.
+fn kernels(c: &mut Criterion) {
+    let shards: &[usize] = if quick() { &[1, 4] } else { &[1, 4, 16, 64] };
+    for machine in machines::all() {
+        for size in SIZES {
+            let material = Material::new(size).unwrap();
+            let backend = machine.open(&material.tables);
+            let profiled = machine.open_profiled(&material.tables);
+            let mut group = c.benchmark_group(format!("{}/{}", size.name, backend.name()));
+            let (warm, measured) = if quick() { (30, 150) } else { (200, 1000) };
+            group.sample_size(10).warm_up_time(Duration::from_millis(warm)).measurement_time(Duration::from_millis(measured));
+            for case in Case::all(shards) {
+                let wanted = !quick() || size.name == "n14" || size.name == "n16-47" && case.kind == Kind::KeySwitch;
+                if !wanted || !fits(case, &material, backend.as_ref()) {
+                    continue;
+                }
+                let name = format!("{} x{}", case.name(), case.shards);
+                group.throughput(Throughput::Bytes(case.floor(&material).bytes));
+                // Inputs are made where a filter lets the benchmark run.
+                group.bench_function(&name, |b| {
+                    let mut run = prepared(case, &material, backend.as_ref());
+                    b.iter_custom(|calls| {
+                        let clock = Instant::now();
+                        run(calls);
+                        clock.elapsed()
+                    });
+                });
+                if let Some(profiled) = &profiled {
+                    group.bench_function(format!("{name}, the device's clock"), |b| {
+                        let mut run = prepared(case, &material, profiled.backend());
+                        b.iter_custom(|calls| {
+                            let before = profiled.kernel_time();
+                            run(calls);
+                            profiled.kernel_time() - before
+                        });
+                    });
+                }
+            }
+            group.finish();
+        }
     }
 }
 
-fn random(backend: &CpuBackend, polys: usize, basis: &Basis) -> Buffer {
-    let tables = backend.tables();
-    let mut rng = StdRng::seed_from_u64(1);
-    let shape = Shape::new(polys, basis.len(), tables.degree());
-    let words: Vec<u32> = (0..shape.words())
-        .map(|i| rng.random_range(0..tables.modulus(basis.limbs()[i / shape.degree % basis.len()]).value()))
-        .collect();
-    backend.upload(shape, &words).unwrap()
+/// Whether a device can hold a case; where it cannot, that is said.
+fn fits(case: Case, material: &Material, backend: &dyn Backend) -> bool {
+    let needed = case.memory(material);
+    if needed < SURELY_FITS {
+        return true;
+    }
+    let tried = || case.job(material, backend).and_then(|mut job| job(None)).err().map(|e| e.to_string());
+    let Some(why) = (if needed > MOST_BYTES { Some(format!("it takes {} MB", needed >> 20)) } else { tried() }) else {
+        return true;
+    };
+    println!("{} x{} on {} is left out: {why}", case.name(), case.shards, backend.name());
+    false
 }
 
-fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, bytes: usize, mut f: impl FnMut()) {
-    group.throughput(Throughput::Bytes(bytes as u64)).bench_function(name, |b| b.iter(&mut f));
-}
-
-/// Throughputs are of the compulsory bytes: each input and output word once.
-fn kernels(c: &mut Criterion) {
-    for size in SIZES {
-        let Bench { backend, plan, ciphertext, other, key } = Bench::new(size);
-        let backend = &backend;
-        let mut group = c.benchmark_group(format!("{}/{}/{}", size.name, backend.name(), rayon::current_num_threads()));
-        group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-        let (window, bytes) = (&plan.window, ciphertext.shape().bytes());
-        let select = PolySelect::second_halves(ciphertext.shape());
-
-        let one = Basis::range(0..1);
-        let mut limb = random(backend, 1, &one);
-        let limb_bytes = limb.shape().bytes();
-        measure(&mut group, "ntt_forward one limb", 2 * limb_bytes, || backend.ntt_forward(&mut limb, &one).unwrap());
-        measure(&mut group, "ntt_inverse one limb", 2 * limb_bytes, || backend.ntt_inverse(&mut limb, &one).unwrap());
-        let mut all = backend.duplicate(&ciphertext).unwrap();
-        measure(&mut group, "ntt_forward", 2 * bytes, || backend.ntt_forward(&mut all, window).unwrap());
-        measure(&mut group, "ntt_inverse", 2 * bytes, || backend.ntt_inverse(&mut all, window).unwrap());
-
-        measure(&mut group, "add", 3 * bytes, || drop(backend.add(&ciphertext, &other, window).unwrap()));
-        measure(&mut group, "tensor", 7 * bytes / 2, || drop(backend.tensor(&ciphertext, &other, window).unwrap()));
-        measure(&mut group, "automorphism", 2 * bytes, || drop(backend.automorphism(&ciphertext, 5, window).unwrap()));
-
-        let conversion = &plan.mod_up[0];
-        let digit = random(backend, 1, &plan.digits[0]);
-        let converted = digit.shape().bytes() / conversion.from.len() * (conversion.from.len() + conversion.to.len());
-        measure(&mut group, "base_convert", converted, || drop(backend.base_convert(&digit, conversion).unwrap()));
-
-        let digits = backend.mod_up(&ciphertext, select, &plan).unwrap();
-        let product = backend.key_inner_product(&digits, &key, &plan).unwrap();
-        let (digit_bytes, key_bytes, product_bytes) = (digits.shape().bytes(), key.shape().bytes(), product.shape().bytes());
-        measure(&mut group, "mod_up", bytes / 2 + digit_bytes, || drop(backend.mod_up(&ciphertext, select, &plan).unwrap()));
-        measure(&mut group, "key_inner_product", digit_bytes + key_bytes + product_bytes, || {
-            drop(backend.key_inner_product(&digits, &key, &plan).unwrap())
-        });
-        measure(&mut group, "change_basis (mod_down)", product_bytes + bytes, || {
-            drop(backend.change_basis(&product, &plan.mod_down).unwrap())
-        });
-        measure(&mut group, "key_switch", bytes / 2 + key_bytes + bytes, || {
-            drop(backend.key_switch(&ciphertext, select, &key, &plan).unwrap())
-        });
-        measure(&mut group, "mul and relinearize", 3 * bytes + key_bytes, || {
-            let product = backend.tensor(&ciphertext, &other, window).unwrap();
-            let square = PolySelect { first: 2, stride: 3, count: size.shards };
-            let mut switched = backend.key_switch(&product, square, &key, &plan).unwrap();
-            for half in 0..2 {
-                let low = backend.select(&product, PolySelect { first: half, stride: 3, count: size.shards }).unwrap();
-                let to = PolySelect { first: half, stride: 2, count: size.shards };
-                backend.add_plain_assign(&mut switched, to, &low, window).unwrap();
-            }
-        });
-
-        let plain = random(backend, 16, window);
-        let terms: Vec<Vec<_>> =
-            (0..2).map(|o| (0..8).map(|i| PlainTerm { plain: 8 * o + i, source: i % size.shards }).collect()).collect();
-        measure(&mut group, "plain_inner_product", bytes + plain.shape().bytes() + bytes / size.shards * 2, || {
-            drop(backend.plain_inner_product(&ciphertext, &plain, &terms, window).unwrap())
-        });
-        group.finish();
+/// Some calls in a row, the device waited for after the last.
+fn prepared<'a>(case: Case, material: &'a Material, backend: &'a dyn Backend) -> impl FnMut(u64) + 'a {
+    let mut job = case.job(material, backend).unwrap();
+    let mut result = Some(job(None).unwrap());
+    move |calls| {
+        for _ in 0..calls {
+            result = Some(job(result.take()).unwrap());
+        }
+        backend.synchronize().unwrap();
     }
 }
 

@@ -16,8 +16,7 @@ const STEPS: [i64; 8] = [-65, -64, -63, -1, 1, 63, 64, 65];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let params = presets::by_name("n13")?;
-    let opened = backend::from_arguments(&params)?;
-    let backend = opened.backend;
+    let backend = backend::from_arguments(&params)?.backend;
     let top = params.max_level();
     let client = Client::new(&params, backend.clone())?;
     let requests = KeyRequest::rotations(&params, top, &STEPS)?;
@@ -40,17 +39,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             Ok(rotated)
         };
         let rotated = rotate()?;
-        #[cfg(feature = "gpu")]
-        let before = opened.gpu.as_ref().map(|gpu| gpu.dispatches());
+        let before = backend.statistics().dispatches;
         let clock = Instant::now();
         rotate()?;
         let seconds = clock.elapsed().as_secs_f64();
         let each = 1e3 * seconds / (shards * STEPS.len()) as f64;
         print!("{shards:2} shards, {} rotations: {:7.2} ms, {each:.3} ms for one of one shard", STEPS.len(), 1e3 * seconds);
-        #[cfg(feature = "gpu")]
-        if let Some((gpu, before)) = opened.gpu.as_ref().zip(before) {
-            sequences.push(gpu.dispatches() - before);
-            print!(", {} dispatches", gpu.dispatches() - before);
+        sequences.push(backend.statistics().dispatches - before);
+        if let Some(dispatches @ 1..) = sequences.last() {
+            print!(", {dispatches} dispatches");
         }
         println!();
 
