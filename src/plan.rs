@@ -9,6 +9,7 @@ pub mod device;
 pub mod execute;
 pub mod fallback;
 mod memory;
+pub mod parameters;
 mod placement;
 pub mod planner;
 pub mod program;

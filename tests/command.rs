@@ -109,6 +109,27 @@ fn doctor_and_params_answer_in_text_and_json() {
     }
     let shown = run(&["params", "show", "insecure-toy", "--json"]).json();
     assert_eq!(shown["summary"]["security_bits"], 0);
+    assert!(shown["bootstrap"].is_null());
+    let boot = run(&["params", "show", "n16-boot", "--json"]).json();
+    assert_eq!(boot["bootstrap"]["levels_left"], 13);
+    assert!(boot["bootstrap"]["log2_failure"].as_f64().is_some_and(|p| p < -50.0));
+    assert!(boot["bootstrap"]["log_sparse_modulus"].as_f64().is_some_and(|bits| bits < 120.0));
+    assert!(boot["summary"]["estimated_security_bits"].as_f64().is_some_and(|bits| bits > 128.0));
+    assert!(run(&["params", "show", "n16-boot"]).stdout.contains("EvalMod: levels 17 to 24"));
+}
+
+#[test]
+fn params_search_finds_ladders_and_refuses_nonsense() {
+    let fixed = ["--slots-to-coeffs", "3", "--coeffs-to-slots", "4"];
+    let found = run(&[&["params", "search", "--left", "13", "--count", "1", "--json"], &fixed[..]].concat()).json();
+    assert_eq!(found["candidates"][0]["special_primes"], 12);
+    assert_eq!(found["candidates"].as_array().map(Vec::len), Some(1));
+    let none = run(&[&["params", "search", "--left", "40"], &fixed[..]].concat());
+    assert!(none.code == 0 && none.stdout.contains("no ladder"), "{}", none.stdout);
+    for bad in [["--left", "0"], ["--left", "13.5"], ["--left", "x"]] {
+        assert_eq!(run(&[&["params", "search"], &bad[..]].concat()).code, 2);
+    }
+    assert_eq!(run(&["params", "search", "--left", "13", "--level-bits", "38"]).code, 2);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct LadderSpec {
     pub main_bits: f64,
     /// How many special primes, of the largest size there is.
     pub special: usize,
+    /// Largest deviation, in bits, of a level's modulus from its target.
+    pub tolerance: f64,
     /// Whether the set is for tests only.
     pub insecure: bool,
     /// The levels on top that bootstrapping takes.
@@ -43,10 +45,99 @@ pub struct BootstrapSpec {
     pub coeffs_to_slots_bits: f64,
 }
 
-/// Largest deviation, in bits, of a level's modulus from its target.
+/// Sizes of the primes and levels of a ladder for bootstrapping: every level is a sum of terminal primes, exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// Terminal primes of 25 bits, base levels of 40 (4/3 of a main prime), EvalMod 60 (two main primes), CoeffsToSlots 55 (one of each).
+    Bits40,
+    /// Terminal primes of 24 bits, base levels of 36 (6/5 of a main prime), EvalMod and CoeffsToSlots 54 (one of each): fewer limbs, and
+    /// more noise than the error of the sine.
+    Bits36,
+}
+
+impl Grid {
+    /// log2 of main primes.
+    const MAIN: f64 = 29.93;
+
+    /// log2 of terminal primes.
+    const fn terminal(self) -> f64 {
+        match self {
+            Grid::Bits40 => 25.0,
+            Grid::Bits36 => 24.1,
+        }
+    }
+    /// Bits of a base level and of one of EvalMod.
+    const fn levels(self) -> (f64, f64) {
+        match self {
+            Grid::Bits40 => (4.0 / 3.0 * Self::MAIN, 2.0 * Self::MAIN),
+            Grid::Bits36 => (6.0 / 5.0 * Self::MAIN, 24.1 + Self::MAIN),
+        }
+    }
+}
+
+/// What distinguishes one ladder for bootstrapping from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootstrapSizes {
+    /// Sizes of primes and levels.
+    pub grid: Grid,
+    /// log2 of the ring degree.
+    pub log_n: u32,
+    /// log2 of the most slots.
+    pub log_slots: u32,
+    /// Levels that a value has after a bootstrap, until the next one starts.
+    pub left: usize,
+    /// Levels of SlotsToCoeffs.
+    pub slots_to_coeffs: usize,
+    /// Levels of CoeffsToSlots.
+    pub coeffs_to_slots: usize,
+    /// Special primes.
+    pub special: usize,
+}
+
+/// The usual [`LadderSpec::tolerance`].
 pub const LADDER_TOLERANCE: f64 = 0.75;
 
 impl LadderSpec {
+    /// A ladder for bootstrapping with EvalMod of degree 31 and 3 double angles, `|I| < 14` for a sparse secret of weight 32, and q0 of
+    /// 2^12 times the scale: 23 bits (21 in the worst slot) but for the noise, and a failure in 2^58 bootstraps. q0 is two terminal
+    /// primes; for the other levels see [`Grid`].
+    pub const fn bootstrapping(name: &'static str, sizes: BootstrapSizes) -> Self {
+        let (terminal_bits, main_bits) = (sizes.grid.terminal(), Grid::MAIN);
+        let (scale_bits, eval_mod_bits) = sizes.grid.levels();
+        Self {
+            name,
+            log_n: sizes.log_n,
+            q0_bits: 2.0 * terminal_bits,
+            scale_bits,
+            levels: sizes.left + sizes.slots_to_coeffs,
+            terminal_bits,
+            max_terminal: 12,
+            main_bits,
+            special: sizes.special,
+            // There are few primes of 24 bits, so they are larger than that, each more than the one before.
+            tolerance: match sizes.grid {
+                Grid::Bits40 => LADDER_TOLERANCE,
+                Grid::Bits36 => 2.0 * LADDER_TOLERANCE,
+            },
+            insecure: false,
+            bootstrap: Some(BootstrapSpec {
+                circuit: Bootstrap {
+                    slots_to_coeffs: sizes.slots_to_coeffs,
+                    eval_mod: 8,
+                    coeffs_to_slots: sizes.coeffs_to_slots,
+                    k: 14,
+                    degree: 31,
+                    double_angles: 3,
+                    weight: 32,
+                    log_slots: sizes.log_slots,
+                },
+                ratio_bits: 12.0,
+                eval_mod_bits,
+                coeffs_to_slots_bits: terminal_bits + main_bits,
+            }),
+        }
+    }
+
     /// Levels above level 0, those of bootstrapping included.
     pub fn all_levels(&self) -> usize {
         self.levels + self.bootstrap.map_or(0, |b| b.circuit.eval_mod + b.circuit.coeffs_to_slots)
@@ -64,7 +155,7 @@ impl LadderSpec {
     /// The literal. Special primes are the largest below 2^30, main and terminal primes the closest to their sizes.
     ///
     /// The windows are a shortest path over levels: each level may use any (terminal, main) counts within
-    /// [`LADDER_TOLERANCE`] of [`Self::target_bits`]; the cost is the squared deviation, and a main prime that a
+    /// [`Self::tolerance`] of [`Self::target_bits`]; the cost is the squared deviation, and a main prime that a
     /// higher level lacks, or a terminal prime more than needed, costs more than any deviation. The smallest number of
     /// terminal primes that admits a path is used.
     pub fn literal(&self) -> Result<ParamsLiteral, ParamsError> {
@@ -115,7 +206,7 @@ impl LadderSpec {
             target: self.target_bits(Level(level)),
             terminal_bits: self.terminal_bits,
             main_bits: self.main_bits,
-            tolerance: LADDER_TOLERANCE,
+            tolerance: self.tolerance,
         }
     }
 
@@ -137,7 +228,7 @@ impl LadderSpec {
             for (t, t_sum) in terminal_sums.iter().enumerate() {
                 for (m, m_sum) in main_sums.iter().enumerate() {
                     let deviation = t_sum + m_sum - target;
-                    if deviation.abs() > LADDER_TOLERANCE {
+                    if deviation.abs() > self.tolerance {
                         continue;
                     }
                     let rung = Rung { terminal: t, main: m };

@@ -2,7 +2,7 @@
 
 use cipherlens::backend::BackendError;
 use cipherlens::circuits::CircuitError;
-use cipherlens::ckks::CkksError;
+use cipherlens::ckks::{CkksError, ParamsError};
 use cipherlens::plan::PlanError;
 use cipherlens::wire::WireError;
 use std::error::Error;
@@ -146,6 +146,7 @@ pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failur
     let known = find(error)
         .and_then(of_backend)
         .or_else(|| find(error).and_then(of_scheme))
+        .or_else(|| find(error).and_then(of_params))
         .or_else(|| find(error).and_then(of_circuit))
         .or_else(|| find(error).and_then(of_plan))
         .or_else(|| find(error).and_then(of_file));
@@ -189,6 +190,18 @@ fn of_scheme(error: &CkksError) -> Known {
         }
         CkksError::Randomness { .. } => Some((Class::Resources, "make the system's random generator available and try again")),
         CkksError::Malformed { .. } => Some((Class::BadInput, "the data were damaged: make or copy them again")),
+        _ => None,
+    }
+}
+
+fn of_params(error: &ParamsError) -> Known {
+    match error {
+        ParamsError::NoBootstrap { .. } => {
+            Some((Class::Usage, "name a preset with `boot` in its name: `cipherlens params list`"))
+        }
+        ParamsError::Insecure { .. } | ParamsError::SparseModulus { .. } | ParamsError::Literal { .. } => {
+            Some((Class::BadInput, "use a parameter set or keys made by cipherlens: `cipherlens params list`"))
+        }
         _ => None,
     }
 }

@@ -6,6 +6,9 @@ use cipherlens::ckks::params::SECURITY_CAPS_128;
 use cipherlens::ckks::{Level, Params, ParamsError, presets};
 use std::sync::Arc;
 
+mod bootstrap;
+mod search;
+
 /// The preset used where none is named.
 pub const DEFAULT_PRESET: &str = "n15-cnn";
 
@@ -33,6 +36,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Ladders for bootstrapping that meet a goal at 128 bits of security, the fastest (by estimate) first
+    Search(search::Search),
 }
 
 impl ParamsCommand {
@@ -44,12 +49,14 @@ impl ParamsCommand {
                 let params = open(preset)?;
                 show(&params, *json)
             }
+            Action::Search(search) => search.run(),
         }
     }
     /// Whether the answer is to be one JSON line.
     pub fn json(&self) -> bool {
         match self.action {
             Action::List { json } | Action::Show { json, .. } => json,
+            Action::Search(ref search) => search.json,
         }
     }
 }
@@ -75,7 +82,10 @@ fn cap(log_n: u32) -> Option<f64> {
 fn security(params: &Params) -> String {
     match params.security_bits_claim() {
         0 => "NONE (tests only)".into(),
-        bits => format!("{bits} bits"),
+        bits => match params.estimated_security() {
+            Some(estimate) => format!("{bits} bits, estimated {estimate:.0}"),
+            None => format!("{bits} bits"),
+        },
     }
 }
 
@@ -85,7 +95,7 @@ fn summary(params: &Params) -> serde_json::Value {
         "name": params.name(), "log_n": params.log_n(), "slots": params.slots(), "levels": top.0,
         "log_q": params.log_q(top), "log_qp": params.log_qp(), "log_qp_cap": cap(params.log_n()),
         "log_scale": params.scale(Level(0)).log2(), "limbs": params.window(top).len(), "special_primes": params.special().len(),
-        "security_bits": params.security_bits_claim(), "insecure": params.is_insecure(),
+        "security_bits": params.security_bits_claim(), "estimated_security_bits": params.estimated_security(), "insecure": params.is_insecure(),
     })
 }
 
@@ -126,7 +136,7 @@ fn list(json: bool) -> Outcome {
     Ok(())
 }
 
-fn show(params: &Params, json: bool) -> Outcome {
+fn show(params: &Arc<Params>, json: bool) -> Outcome {
     let levels = (0..=params.max_level().0).rev().map(Level);
     if json {
         let ladder: Vec<_> = levels
@@ -135,7 +145,10 @@ fn show(params: &Params, json: bool) -> Outcome {
             })
             .collect();
         let literal = serde_json::to_value(params.literal()).unwrap_or_default();
-        say!("{}", serde_json::json!({ "summary": summary(params), "ladder": ladder, "literal": literal }));
+        say!(
+            "{}",
+            serde_json::json!({ "summary": summary(params), "ladder": ladder, "literal": literal, "bootstrap": bootstrap::facts(params).map(|f| f.json(params)) })
+        );
         return Ok(());
     }
     let literal = params.literal();
@@ -160,6 +173,9 @@ fn show(params: &Params, json: bool) -> Outcome {
             gadget.alpha(),
             gadget.special()
         );
+    }
+    if let Some(facts) = bootstrap::facts(params) {
+        facts.print(params);
     }
     say!("fingerprint     {}", hex(&params.fingerprint()[..16]));
     say!();
