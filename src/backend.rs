@@ -279,6 +279,10 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn place(&self) -> Place {
         Place::Host
     }
+    /// The most bytes that buffers may take, where that is bounded.
+    fn memory_limit(&self) -> Option<u64> {
+        None
+    }
     /// The GPU, where it is one.
     #[cfg(feature = "gpu")]
     fn gpu(&self) -> Option<&gpu::GpuBackend> {

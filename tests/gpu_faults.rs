@@ -196,15 +196,18 @@ fn a_plan_says_what_the_device_will_do() {
     let known = |s: Statistics| Statistics { allocations: 0, ..s };
     let mut limits = vec![None];
     // The least memory that the plan says is enough: keys come and go.
-    let demand =
-        |memory_limit| DeviceDemand::of(&world.plan, gpu.limits(), &GpuOptions { memory_limit, ..gpu.options().clone() });
+    let demand_with = |memory_limit, checkpoints| {
+        DeviceDemand::of(&world.plan, gpu.limits(), &GpuOptions { memory_limit, ..gpu.options().clone() }, checkpoints)
+    };
+    let demand = |memory_limit| demand_with(memory_limit, Checkpoints::Input);
     limits.push((1..64).map(|mib| Some(mib << 18)).find(|&limit| demand(limit).is_ok()).unwrap());
-    for memory_limit in limits {
-        let planned = demand(memory_limit).unwrap();
+    let cases = limits.into_iter().flat_map(|limit| [(limit, Checkpoints::Input), (limit, Checkpoints::EveryStep)]);
+    for (memory_limit, checkpoints) in cases {
+        let planned = demand_with(memory_limit, checkpoints).unwrap();
         let gpu = gpu.with_options(&GpuOptions { memory_limit, ..gpu.options().clone() }).unwrap();
         let gpu = Arc::new(gpu);
         let before = gpu.statistics();
-        assert_eq!(world.run(gpu.clone(), Checkpoints::Input, &()).unwrap(), []);
+        assert_eq!(world.run(gpu.clone(), checkpoints, &()).unwrap(), []);
         assert_eq!(known(gpu.statistics() - before), known(planned.total));
         let of_layers: u64 = planned.layers.iter().map(|l| l.statistics.dispatches).sum();
         assert_eq!(of_layers, planned.total.dispatches);

@@ -135,6 +135,9 @@ impl Backend for Mirror {
     fn download(&self, buffer: &Buffer) -> Result<Vec<u32>> {
         self.reference.download(buffer)
     }
+    fn memory_limit(&self) -> Option<u64> {
+        self.suspect.memory_limit()
+    }
     fn synchronize(&self) -> Result<()> {
         self.reference.synchronize()
     }
@@ -237,6 +240,24 @@ impl Backend for Mirror {
                 let keys = rotations.iter().map(|r| r.key.map(|k| c.of(k)).transpose()).collect::<Result<Vec<_>>>()?;
                 let copies = rotations.iter().zip(&keys).map(|(r, key)| Rotation { galois: r.galois, key: key.as_ref() });
                 b.rotate_digits(&c.of(ct)?, &c.of(digits)?, &copies.collect::<Vec<_>>(), plan)
+            },
+        )
+    }
+    fn rotate_digits_extended(
+        &self,
+        ct: &Buffer,
+        digits: &Buffer,
+        rotations: &[Rotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        self.made(
+            "rotate_digits_extended",
+            |b| b.rotate_digits_extended(ct, digits, rotations, lift, plan),
+            |b, c| {
+                let keys = rotations.iter().map(|r| r.key.map(|k| c.of(k)).transpose()).collect::<Result<Vec<_>>>()?;
+                let copies = rotations.iter().zip(&keys).map(|(r, key)| Rotation { galois: r.galois, key: key.as_ref() });
+                b.rotate_digits_extended(&c.of(ct)?, &c.of(digits)?, &copies.collect::<Vec<_>>(), lift, plan)
             },
         )
     }

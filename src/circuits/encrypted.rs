@@ -6,7 +6,7 @@ pub use double_hoisting::Prepared;
 
 use super::{CircuitError, DiagonalTransform, Engine, LinearTransform, linear_transform::Product};
 use crate::{
-    backend::{Backend, Buffer, Place, PlainTerm, PolySelect},
+    backend::{Backend, Buffer, PlainTerm, PolySelect},
     ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyKind, Level, Params, PlainForm, Plaintext, Scale},
     math::Basis,
 };
@@ -44,7 +44,10 @@ impl EncryptedEngine {
 
     /// An engine on an evaluator, for vectors that use all N/2 slots.
     pub fn new(evaluator: Evaluator) -> Self {
-        Self { slots: evaluator.params().slots(), evaluator, integers: Mutex::default(), prepared: Prepared::default() }
+        // Where memory is bounded, what is kept leaves room for what is computed.
+        let budget = evaluator.backend().memory_limit().map_or(Prepared::BYTES, |limit| Prepared::BYTES.min(limit as usize / 4));
+        let (slots, prepared) = (evaluator.params().slots(), Prepared::new(budget));
+        Self { slots, evaluator, integers: Mutex::default(), prepared }
     }
 
     /// An engine for circuits on `slots` slots, a power of two up to N/2: every vector repeats with that period.
@@ -234,11 +237,7 @@ impl Engine for EncryptedEngine {
                 repeat(im, self.slots);
             };
             let (scale, basis) = (self.factor_scale(rotated.level()), params.window(rotated.level()));
-            if self.backend().place() == Place::Nowhere {
-                self.evaluator.encoder().blank_integers(&mut integers, terms.len(), scale);
-            } else {
-                self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
-            }
+            self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
             let mut products = vec![Vec::new(); outputs.len()];
             for (plain, &(o, product)) in terms.iter().enumerate() {
                 products[o].push(PlainTerm { plain, source: product.source });

@@ -4,7 +4,7 @@ use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 use super::error::Result;
 use super::evaluator::{Evaluator, check_levels, check_shards, first_halves, second_halves};
 use super::keys::KeyKind;
-use crate::backend::{PolySelect, Rotation};
+use crate::backend::{KeyRotation, PolySelect, Rotation};
 
 impl Evaluator {
     /// All rotations of all shards times P in the extended basis, as one value of `ks.len() * shards` shards, those of `ks[0]`
@@ -46,10 +46,8 @@ impl Evaluator {
         let second = self.backend.change_basis(&second, &plan.mod_down)?;
         let digits = self.backend.mod_up(&second, PolySelect::all(second.shape()), &plan)?;
         drop(second);
-        let mut sum = self.backend.key_inner_product(&digits, key.buffer(), &plan)?;
-        drop(digits);
         let first = self.backend.select(&x.buffer, first_halves(shards))?;
-        self.backend.add_plain_assign(&mut sum, first_halves(shards), &first, &plan.extended)?;
-        Ok(x.with(self.backend.automorphism(&sum, galois, &plan.extended)?))
+        let rotation = KeyRotation { galois, key: key.buffer() };
+        Ok(x.with(self.backend.rotate_extended(&digits, &first, rotation, &plan)?))
     }
 }

@@ -7,7 +7,7 @@
 use super::error::{CkksError, Result};
 use super::params::{Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
-use crate::backend::{Backend, Coefficients, PlainSource};
+use crate::backend::{Backend, Coefficients, Place, PlainSource};
 use crate::math::{Basis, Modulus};
 use fft::{Scratch, SlotTransform};
 use rayon::prelude::*;
@@ -162,6 +162,11 @@ impl Encoder {
         out.stored = 2 * n;
         out.values.resize(count * 2 * n, 0.0);
         out.largest.resize(count, 0.0);
+        if self.backend.place() == Place::Nowhere {
+            // Coefficients are about as large as their scale; that is all that will be asked of them.
+            out.largest.fill(scale.0);
+            return Ok(());
+        }
         out.values.par_chunks_mut(2 * n).zip(&mut out.largest).enumerate().try_for_each_init(
             || (vec![0.0f64; n], vec![0.0f64; n], Scratch::new(n)),
             |(re, im, scratch), (i, (out, largest))| {
@@ -176,16 +181,6 @@ impl Encoder {
                 Ok::<(), CkksError>(())
             },
         )
-    }
-
-    /// What [`Self::integers_into`] makes of `count` vectors with slots of magnitude 1, but for the values, which are zeros: for
-    /// a backend whose results have no words.
-    pub(crate) fn blank_integers(&self, out: &mut Integers, count: usize, scale: Scale) {
-        out.scale = Some(scale);
-        out.stored = self.params.degree();
-        out.values.resize(count * out.stored, 0.0);
-        out.largest.clear();
-        out.largest.resize(count, scale.0);
     }
 
     /// Polynomials given by their integer coefficients, `[poly][N]`, exact in f64: for tests and for special plaintexts.

@@ -79,7 +79,7 @@ impl<'a> Server<'a> {
             return Ok(Answer { ciphertext, device: None });
         };
         let before = device.evaluator().backend().statistics();
-        let with = Fallback { device, host: &self.host, checkpoints: Checkpoints::Input };
+        let with = Fallback { device, host: &self.host, checkpoints: Checkpoints::for_plan(self.plan) };
         let completed = with.execute(self.plan, input, &watcher);
         watcher.finish();
         let Completed { answer, faults } = completed.map_err(failed)?;
@@ -97,7 +97,7 @@ impl<'a> Server<'a> {
 #[cfg(feature = "gpu")]
 fn demand(prepared: &Prepared) -> Outcome<Option<Statistics>> {
     let Some(gpu) = prepared.backend.gpu() else { return Ok(None) };
-    match plan::DeviceDemand::of(&prepared.plan, gpu.limits(), gpu.options()) {
+    match plan::DeviceDemand::of(&prepared.plan, gpu.limits(), gpu.options(), Checkpoints::for_plan(&prepared.plan)) {
         Ok(demand) => Ok(Some(demand.total)),
         Err(e @ PlanError::DeviceMemory { .. }) if gpu.options().memory_limit.is_some() => {
             Err(explain("the network does not fit the GPU memory that may be taken", &e))

@@ -62,7 +62,7 @@ impl DeviceDemand {
     ///
     /// # Errors
     /// [`PlanError::DeviceMemory`] where a layer needs more than the options' memory limit or the device's largest buffer.
-    pub fn of(plan: &Plan, limits: Limits, options: &GpuOptions) -> Result<Self, PlanError> {
+    pub fn of(plan: &Plan, limits: Limits, options: &GpuOptions, checkpoints: Checkpoints) -> Result<Self, PlanError> {
         let params = plan.params();
         let fault = |e: BackendError| PlanError::Ckks(CkksError::Backend(e));
         let gpu = Arc::new(GpuBackend::dry(params.tables().clone(), limits, options).map_err(fault)?);
@@ -85,7 +85,7 @@ impl DeviceDemand {
         let input = Ciphertext::from_parts(params, input, level, params.scale(level), tag)?;
         let before = gpu.statistics();
         let watch = Watch { gpu: &gpu, state: Mutex::new((before, Vec::new())) };
-        let with = Fallback { device: &device, host: &host, checkpoints: Checkpoints::Input };
+        let with = Fallback { device: &device, host: &host, checkpoints };
         with.execute(plan, input, &watch)?;
         let layers = watch.state.into_inner().unwrap_or_else(PoisonError::into_inner).1;
         Ok(Self { total: gpu.statistics() - before, layers })

@@ -22,6 +22,16 @@ pub enum Checkpoints {
     EveryStep,
 }
 
+impl Checkpoints {
+    /// Seconds of work, as a plan estimates them, that may be lost.
+    const WORTH: f64 = 60.0;
+
+    /// Where a lost device would cost more than a minute of the processor's work, every step; else the input.
+    pub fn for_plan(plan: &Plan) -> Self {
+        if plan.seconds() > Self::WORTH { Self::EveryStep } else { Self::Input }
+    }
+}
+
 /// A step that a device did not do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {

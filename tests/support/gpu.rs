@@ -242,6 +242,11 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
         let p = g.upload(Shape::new(plains, limbs, n), &p).unwrap();
         g.plain_inner_product(&x(g), &p, &terms, basis).unwrap()
     });
+    let short: Vec<u32> = p.chunks(n).flat_map(|limb| limb[..n / 8].to_vec()).collect();
+    check("plain_inner_product of a lower degree", &|g| {
+        let p = g.upload(Shape::new(plains, limbs, n / 8), &short).unwrap();
+        g.plain_inner_product(&x(g), &p, &terms, basis).unwrap()
+    });
     for stored in [n, n / 2] {
         let mut source = Integers::random(t, basis, plains, stored, rng);
         for sent in [true, false] {
@@ -266,6 +271,12 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
             rotation(galois[1], Some(&keys[0])),
         ];
         g.rotate_digits(&x(g), &digits(g), &rotations, plan).unwrap()
+    });
+    check("rotate_digits_extended", &|g| {
+        let keys = [key(g, 0), key(g, 1)];
+        let rotation = |galois, key| Rotation { galois, key };
+        let rotations = [rotation(galois[0], Some(&keys[0])), rotation(1, None), rotation(galois[1], Some(&keys[1]))];
+        g.rotate_digits_extended(&x(g), &digits(g), &rotations, &lift, plan).unwrap()
     });
     check("rotate_extended", &|g| {
         let lifted = g.change_basis(&halves(g), &lift).unwrap();

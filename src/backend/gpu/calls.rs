@@ -17,6 +17,9 @@ impl Backend for GpuBackend {
     fn place(&self) -> Place {
         if self.device.live.is_some() { Place::Device } else { Place::Nowhere }
     }
+    fn memory_limit(&self) -> Option<u64> {
+        self.memory.limit()
+    }
     fn gpu(&self) -> Option<&GpuBackend> {
         Some(self)
     }
@@ -276,6 +279,16 @@ impl Backend for GpuBackend {
     }
     fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
         self.rotate_lifted(digits, lifted, rotation, plan)
+    }
+    fn rotate_digits_extended(
+        &self,
+        ct: &Buffer,
+        digits: &Buffer,
+        rotations: &[Rotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        self.rotate_all_lifted(ct, digits, rotations, lift, plan)
     }
     fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
         self.rotate_shards(ct, rotation, plan)

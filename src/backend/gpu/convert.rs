@@ -195,12 +195,13 @@ impl GpuBackend {
         positions: &[usize],
     ) -> Result<Buffer> {
         let shape = Shape::new(src.count, change.target.len(), self.tables.degree());
-        if change.dropped.is_empty() {
-            let out = self.multiply_kept(src, limbs, change, shape)?;
-            return Ok(self.made(shape, out));
-        }
         let out = self.take(shape, "change_basis")?;
-        self.change_basis_into(src, change, positions, None, (Polys::new(&out, shape), 0))?;
+        let to = (Polys::new(&out, shape), 0);
+        if change.dropped.is_empty() {
+            self.multiply_kept(src, limbs, change, to)?;
+        } else {
+            self.change_basis_into(src, change, positions, None, to)?;
+        }
         Ok(self.made(shape, out))
     }
 }

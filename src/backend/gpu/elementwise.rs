@@ -1,6 +1,5 @@
 //! Word-by-word kernels.
 
-use super::memory::DeviceWords;
 use super::polys::{Polys, part};
 use super::registry::{Kernel, THREADS};
 use super::{GpuBackend, word};
@@ -120,30 +119,25 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
-    /// A division where nothing is dropped.
+    /// A division where nothing is dropped, of all polynomials of `src` into those of `to` from `at` on.
     pub(super) fn multiply_kept(
         &self,
         src: Polys<'_>,
         limbs: usize,
         change: &BasisChange,
-        out_shape: Shape,
-    ) -> Result<DeviceWords> {
+        (to, at): (Polys<'_>, usize),
+    ) -> Result<()> {
         let op = Kernel::MultiplyKept.row().name;
-        let out = self.take(out_shape, op)?;
-        let to = Polys::new(&out, out_shape);
         let mut args = self.limb_arguments(&change.target, &change.keep, [limbs, 0, 0, 0]);
         for (row, position) in args[ROWS..].as_chunks_mut::<4>().0.iter_mut().zip(&change.source_position) {
             row[3] = word(position.map_or(0, |p| p + 1));
         }
-        for range in self.batches(out_shape.polys, &[src.size, to.size], 1, op)? {
-            let [from, to] = [src, to].map(|p| p.window(range.start, range.len()).view);
-            self.device.dispatch(
-                Kernel::MultiplyKept,
-                &args,
-                &[self.moduli(), from, to],
-                self.grid(out_shape.limbs, range.len()),
-            )?;
+        for range in self.batches(src.count, &[src.size, to.size], 1, op)? {
+            let (from, to) = (src.window(range.start, range.len()), to.window(at + range.start, range.len()));
+            args[3] = word(to.first);
+            let views = [self.moduli(), from.view, to.view];
+            self.device.dispatch(Kernel::MultiplyKept, &args, &views, self.grid(change.target.len(), range.len()))?;
         }
-        Ok(out)
+        Ok(())
     }
 }

@@ -5,7 +5,8 @@ use super::convert::Rotations;
 use super::polys::{Polys, part};
 use super::products::KeyProduct;
 use crate::backend::check::{self, DigitLayout};
-use crate::backend::{BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Result, Rotation, Shape};
+use crate::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Result, Rotation, Shape};
+use crate::math::BasisChange;
 use std::ops::Range;
 
 /// `g^-1 mod 2N` for odd g, by Newton's iteration: each step doubles the bits that are right.
@@ -168,6 +169,57 @@ impl GpuBackend {
         self.change_basis_into(products, &plan.mod_down, positions, Some(&rotations), to)
     }
 
+    /// [`crate::backend::Backend::rotate_digits_extended`]: one dispatch a rotation, and two for the first halves times P.
+    pub(super) fn rotate_all_lifted(
+        &self,
+        ct: &Buffer,
+        digits: &Buffer,
+        rotations: &[Rotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        let op = "rotate_digits_extended";
+        self.host.check_basis(ct.shape(), &plan.window, op)?;
+        self.host.check_basis(ct.shape(), &lift.source, op)?;
+        self.host.check_basis(digits.shape(), &plan.extended, op)?;
+        self.host.check_basis(digits.shape(), &lift.target, op)?;
+        check::even(ct.shape(), op)?;
+        let positions = self.host.check_change(lift, op)?;
+        if !positions.is_empty() {
+            return Err(BackendError::Shape {
+                op,
+                expected: "a change that drops nothing".into(),
+                found: format!("{positions:?}"),
+            });
+        }
+        let (limbs, shards) = (plan.window.len(), ct.shape().polys / 2);
+        for rotation in rotations {
+            self.check_galois(rotation.galois)?;
+            if let Some(key) = rotation.key {
+                let found = self.host.check_key(digits.shape(), key.shape(), plan, op)?;
+                check::same(Shape { polys: 2 * found, ..ct.shape() }, ct.shape(), op)?;
+            }
+        }
+        let first = self.select(ct, PolySelect { first: 0, stride: 2, count: shards })?;
+        let first = self.change_basis_words(self.polys(&first, op)?, limbs, lift, &positions)?;
+        let first = self.polys(&first, op)?;
+        let shape = Shape::new(2 * shards * rotations.len(), plan.extended.len(), self.tables.degree());
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        let (ct, digits) = (self.polys(ct, op)?, self.polys(digits, op)?);
+        for (r, rotation) in rotations.iter().enumerate() {
+            let at = 2 * shards * r;
+            match rotation.key {
+                None => self.multiply_kept(ct, limbs, lift, (to, at))?,
+                Some(key) => {
+                    let added = Some((inverse(rotation.galois, self.tables.degree()), first));
+                    self.products_into(digits, key, (added, shards), plan, (to, at))?;
+                }
+            }
+        }
+        Ok(self.made(shape, out))
+    }
+
     /// [`crate::backend::Backend::rotate_extended`]: one dispatch.
     pub(super) fn rotate_lifted(
         &self,
@@ -196,17 +248,28 @@ impl GpuBackend {
         shape: Shape,
         op: &'static str,
     ) -> Result<Buffer> {
-        let shards = shape.polys / 2;
         let out = self.take(shape, op)?;
-        let to = Polys::new(&out, shape);
+        self.products_into(digits, key, (rotation, shape.polys / 2), plan, (Polys::new(&out, shape), 0))?;
+        Ok(self.made(shape, out))
+    }
+
+    /// The same into the polynomials of `to` from `at` on.
+    fn products_into(
+        &self,
+        digits: Polys<'_>,
+        key: &Buffer,
+        (rotation, shards): (Option<(u32, Polys<'_>)>, usize),
+        plan: &GadgetPlan,
+        (to, at): (Polys<'_>, usize),
+    ) -> Result<()> {
         let of_shard = Polys { size: digits.size * plan.digits.len(), count: shards, ..digits };
-        for range in self.batches(shards, &[of_shard.size, 2 * to.size, to.size], 1, op)? {
+        for range in self.batches(shards, &[of_shard.size, 2 * to.size, to.size], 1, "key_inner_product")? {
             let rotation = rotation.map(|(inverse, added)| (inverse, added.window(range.start, range.len())));
             let digits = of_shard.window(range.start, range.len()).view;
             let product = KeyProduct { plan, digits, own: None, rotation, shards: range.len() };
-            self.key_product(&product, key, to.window(2 * range.start, 2 * range.len()))?;
+            self.key_product(&product, key, to.window(at + 2 * range.start, 2 * range.len()))?;
         }
-        Ok(self.made(shape, out))
+        Ok(())
     }
 }
 

@@ -30,11 +30,14 @@ struct Kept {
 
 impl Default for Prepared {
     fn default() -> Self {
-        Self::new(2 << 30)
+        Self::new(Self::BYTES)
     }
 }
 
 impl Prepared {
+    /// The usual budget.
+    pub const BYTES: usize = 2 << 30;
+
     /// Nothing yet.
     pub fn new(budget: usize) -> Self {
         Self { budget, kept: Mutex::default() }

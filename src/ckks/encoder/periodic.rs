@@ -8,7 +8,7 @@
 use super::fft::{Scratch, SlotTransform};
 use super::residues::{self, Reducer};
 use super::{Encoder, Integers, check_finite, check_range};
-use crate::backend::Shape;
+use crate::backend::{Place, Shape};
 use crate::ckks::error::{CkksError, Result};
 use crate::ckks::params::Scale;
 use crate::ckks::plaintext::{PlainForm, Plaintext};
@@ -45,7 +45,8 @@ impl Encoder {
             basis.limbs().iter().map(|&l| Reducer::new(tables.modulus(l), form == PlainForm::Montgomery)).collect();
         let shape = Shape::new(count, basis.len(), degree);
         let mut words = vec![0u32; shape.words()];
-        words.par_chunks_mut(shape.poly_words().max(1)).enumerate().try_for_each(|(i, words)| {
+        let made = if self.backend.place() == Place::Nowhere { 0 } else { words.len() };
+        words[..made].par_chunks_mut(shape.poly_words().max(1)).enumerate().try_for_each(|(i, words)| {
             let (mut re, mut im) = (vec![0.0f64; period], vec![0.0f64; period]);
             fill(i, &mut re, &mut im);
             check_finite(i, &re)?;
