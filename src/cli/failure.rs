@@ -221,9 +221,6 @@ fn of_circuit(error: &CircuitError) -> Known {
 fn of_plan(error: &PlanError) -> Known {
     match error {
         PlanError::LevelsExhausted { .. } => Some((Class::Numeric, MORE_LEVELS)),
-        PlanError::DeviceMemory { .. } => {
-            Some((Class::Resources, "allow more with --max-vram, use a smaller preset, or --backend cpu"))
-        }
         PlanError::Input { .. } => Some((Class::WrongKey, "encrypt the picture again, for this network and preset")),
         _ => None,
     }

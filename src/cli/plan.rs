@@ -4,9 +4,13 @@ use super::device::Compute;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::{Global, model, params, system};
-use cipherlens::backend::{Backend, Mirror, Place};
+#[cfg(feature = "gpu")]
+use cipherlens::backend::gpu::{GpuOptions, Limits};
+use cipherlens::backend::{Backend, Mirror, Place, Statistics};
 use cipherlens::ckks::Params;
 use cipherlens::nn::{self, LowerOptions, Lowered, Model};
+#[cfg(feature = "gpu")]
+use cipherlens::plan::{Checkpoints, DeviceDemand, PlanError};
 use cipherlens::plan::{CostModel, Plan, PlanOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +36,8 @@ impl PlanCommand {
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(self.model.as_deref())?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
-        let prepared = prepare(&network, &self.preset, costs, &Compute::default())?;
+        let mut prepared = prepare(&network, &self.preset, costs, &Compute::default())?;
+        prepared.demand = usual_demand(&prepared.plan);
         if self.json {
             let mut object = json(&prepared);
             object["model"] = network.name().into();
@@ -59,6 +64,8 @@ pub struct Prepared {
     pub lowered: Lowered,
     /// Levels, splits, keys, cost.
     pub plan: Plan,
+    /// What a run will ask of a device, where one computes and that can be told.
+    pub demand: Option<Statistics>,
 }
 
 /// Which unit costs a plan is made from.
@@ -106,7 +113,8 @@ pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -
     let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));
     let options = PlanOptions { cost, rotation_bytes, ..PlanOptions::default() };
     let plan = Plan::new(&lowered.program, &params, &options).map_err(|e| explain(what(), &e))?;
-    Ok(Prepared { params, backend, host, lowered, plan })
+    let demand = demand(&plan, backend.as_ref())?;
+    Ok(Prepared { params, backend, host, lowered, plan, demand })
 }
 
 /// What a device lets rotated values take: they are one buffer, and other things need room beside it.
@@ -118,6 +126,40 @@ fn rotation_room(backend: &dyn Backend) -> u64 {
 #[cfg(not(feature = "gpu"))]
 fn rotation_room(_backend: &dyn Backend) -> u64 {
     u64::MAX
+}
+
+/// What a run will ask of the device. Where that is more than the user allows, a failure; where it is more than the device has,
+/// nothing is said: what it cannot do is redone on the processor.
+#[cfg(feature = "gpu")]
+fn demand(plan: &Plan, backend: &dyn Backend) -> Outcome<Option<Statistics>> {
+    let Some(gpu) = backend.gpu() else { return Ok(None) };
+    match DeviceDemand::of(plan, gpu.limits(), gpu.options(), Checkpoints::for_plan(plan)) {
+        Ok(demand) => Ok(Some(demand.total)),
+        Err(e @ PlanError::DeviceMemory { .. }) if gpu.options().memory_limit.is_some() => {
+            let what = "the network does not fit the GPU memory that may be taken";
+            let advice = "allow more with --max-vram, use a smaller preset, or --backend cpu";
+            Err(Failure::from_error(Class::Resources, what, &e, advice))
+        }
+        Err(PlanError::DeviceMemory { .. }) => Ok(None),
+        Err(e) => Err(explain("cannot tell what the network needs of the GPU", &e)),
+    }
+}
+
+/// What a run would ask of a GPU that there need not be, where it would fit.
+#[cfg(feature = "gpu")]
+fn usual_demand(plan: &Plan) -> Option<Statistics> {
+    let demand = DeviceDemand::of(plan, Limits::USUAL, &GpuOptions::default(), Checkpoints::for_plan(plan));
+    demand.ok().map(|d| d.total)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn demand(_plan: &Plan, _backend: &dyn Backend) -> Outcome<Option<Statistics>> {
+    Ok(None)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn usual_demand(_plan: &Plan) -> Option<Statistics> {
+    None
 }
 
 /// Refuses a run that would take more memory than there is.
@@ -190,6 +232,16 @@ pub fn print(prepared: &Prepared, costs: Costs) {
         bytes(plan.key_bytes()),
         bytes(plan.peak_bytes())
     );
+    if let Some(demand) = &prepared.demand {
+        say!("on a GPU: {}", device_work(demand));
+    }
+}
+
+/// What a device does, for a person.
+pub fn device_work(s: &Statistics) -> String {
+    let moved = s.uploaded_bytes + s.key_bytes + s.downloaded_bytes;
+    let dispatches = grouped(s.dispatches as usize);
+    format!("{dispatches} dispatches, {} moved, {} of its memory at most", bytes(moved), bytes(s.peak_bytes))
 }
 
 /// The plan as JSON.
@@ -200,6 +252,6 @@ pub fn json(prepared: &Prepared) -> serde_json::Value {
         "security_bits": params.security_bits_claim(), "input_level": plan.input_level().0,
         "input_shards": lowered.program.input_shards, "max_shards": plan.max_shards(), "counts": plan.counts(),
         "keys": plan.keys().len(), "key_bytes": plan.key_bytes(), "peak_bytes": plan.peak_bytes(), "estimated_seconds": plan.seconds(),
-        "layers": plan.layers(),
+        "device": prepared.demand, "layers": plan.layers(),
     })
 }

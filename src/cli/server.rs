@@ -55,7 +55,7 @@ impl<'a> Server<'a> {
             plan: &prepared.plan,
             host: engine(&prepared.host)?,
             device: if on_device { Some(engine(&prepared.backend)?) } else { None },
-            demand: demand(prepared)?,
+            demand: prepared.demand,
         })
     }
 
@@ -90,26 +90,6 @@ impl<'a> Server<'a> {
         let done = device.evaluator().backend().statistics() - before;
         Ok(Answer { ciphertext: answer, device: Some(DeviceRun { planned: self.demand, done, faults }) })
     }
-}
-
-/// What a run will ask of the device. Where that is more than the user allows, a failure; where it is more than the device has,
-/// nothing is said: what it cannot do is redone on the processor.
-#[cfg(feature = "gpu")]
-fn demand(prepared: &Prepared) -> Outcome<Option<Statistics>> {
-    let Some(gpu) = prepared.backend.gpu() else { return Ok(None) };
-    match plan::DeviceDemand::of(&prepared.plan, gpu.limits(), gpu.options(), Checkpoints::for_plan(&prepared.plan)) {
-        Ok(demand) => Ok(Some(demand.total)),
-        Err(e @ PlanError::DeviceMemory { .. }) if gpu.options().memory_limit.is_some() => {
-            Err(explain("the network does not fit the GPU memory that may be taken", &e))
-        }
-        Err(PlanError::DeviceMemory { .. }) => Ok(None),
-        Err(e) => Err(explain("cannot tell what the network needs of the GPU", &e)),
-    }
-}
-
-#[cfg(not(feature = "gpu"))]
-fn demand(_prepared: &Prepared) -> Outcome<Option<Statistics>> {
-    Ok(None)
 }
 
 /// Tells the user which layer runs.

@@ -75,6 +75,8 @@ pub struct Limits {
 impl Limits {
     /// What every adapter has by WebGPU's rules: 128 MiB bindings, 256 MiB buffers.
     pub const PORTABLE: Self = Self { binding: 128 << 20, buffer: 256 << 20, groups: 65535 };
+    /// What discrete GPUs have at least.
+    pub const USUAL: Self = Self { binding: (2 << 30) - 4, buffer: (4 << 30) - 4, groups: 65535 };
     /// Indices in kernels are numbers of words, in 32 bits.
     const INDEXED: u64 = 4 << 32;
 

@@ -18,6 +18,8 @@ pub struct DeviceWords {
     block: Block,
     /// How many of the block's words are these.
     words: usize,
+    /// Whether they are a key's.
+    key: bool,
     memory: Arc<Memory>,
 }
 
@@ -38,7 +40,11 @@ impl DeviceWords {
 
 impl Drop for DeviceWords {
     fn drop(&mut self) {
-        self.memory.state().put(self.block.clone());
+        let mut state = self.memory.state();
+        if self.key {
+            state.key_bytes -= self.block.size();
+        }
+        state.put(self.block.clone());
     }
 }
 
@@ -58,6 +64,8 @@ struct State {
     free_bytes: u64,
     /// Bytes of all buffers there are, free or not.
     bytes: u64,
+    /// Those of them that are keys.
+    key_bytes: u64,
     peak: u64,
     uploaded: u64,
     keys_uploaded: u64,
@@ -117,7 +125,7 @@ impl Memory {
             BackendError::OutOfMemory { .. } => refuse(),
             e => e,
         })?;
-        Ok(DeviceWords { block, words, memory: self.clone() })
+        Ok(DeviceWords { block, words, key: false, memory: self.clone() })
     }
 
     fn block(&self, size: u64, op: &'static str) -> Result<Block> {
@@ -131,7 +139,7 @@ impl Memory {
                 if let Some(block) = state.reuse(size) {
                     return Ok(block);
                 }
-                let in_use = state.bytes - state.free_bytes;
+                let in_use = state.bytes - state.free_bytes - state.key_bytes;
                 let mut released = state.trim(SLACK.max(in_use));
                 let over = |state: &State| self.limit.is_some_and(|limit| state.bytes + size > limit);
                 if over(&state) {
@@ -183,9 +191,15 @@ impl Memory {
             }
             keys.resident.retain(|_, r| r.owner.strong_count() > 0);
         }
-        let copy = Arc::new(self.take(words.len(), op)?);
+        let mut copy = self.take(words.len(), op)?;
         self.device.write(copy.block(), words, op)?;
-        self.state().keys_uploaded += words.len() as u64 * 4;
+        {
+            let mut state = self.state();
+            state.keys_uploaded += words.len() as u64 * 4;
+            state.key_bytes += copy.block.size();
+        }
+        copy.key = true;
+        let copy = Arc::new(copy);
         let mut keys = self.keys();
         let last_use = keys.clock;
         keys.resident.insert(address, Resident { owner: Arc::downgrade(owner), words: copy.clone(), last_use });

@@ -3,9 +3,8 @@
 use crate::cli::failure::{Class, Failure, Outcome};
 use crate::cli::model::{Likely, class_name, likeliest};
 use crate::cli::output::{Align, Table, bytes, grouped, say, seconds};
-use crate::cli::plan::Prepared;
+use crate::cli::plan::{Prepared, device_work};
 use crate::cli::server::DeviceRun;
-use cipherlens::backend::Statistics;
 use cipherlens::nn::Model;
 use cipherlens::plan::LayerReport;
 use serde::Serialize;
@@ -224,18 +223,9 @@ impl Report {
             self.threads
         );
         if let Some(DeviceRun { planned, done, faults }) = &self.device {
-            let of = |s: &Statistics| {
-                let moved = s.uploaded_bytes + s.key_bytes + s.downloaded_bytes;
-                format!(
-                    "{} dispatches, {} moved, {} of memory",
-                    grouped(s.dispatches as usize),
-                    bytes(moved),
-                    bytes(s.peak_bytes)
-                )
-            };
-            say!("GPU: {}", of(done));
+            say!("GPU: {}", device_work(done));
             match planned {
-                Some(planned) if planned.dispatches != done.dispatches => say!("     planned: {}", of(planned)),
+                Some(planned) if planned.dispatches != done.dispatches => say!("     planned: {}", device_work(planned)),
                 Some(_) => say!("     as planned"),
                 None => say!("     more than the plan could tell"),
             }
