@@ -186,6 +186,10 @@ fn bench_backends_compares_the_bits_of_processor_and_gpu() {
     let report = run(&[&QUICK[..], &kernels].concat()).json();
     assert_eq!(lines(&report, &["cpu", "gpu"]), ["add 1", "tensor 1", "base_convert 1"]);
     assert_eq!(report["devices"].as_array().map(Vec::len), Some(2));
+    if adapter.timestamps {
+        let on_gpu = &report["lines"][2]["devices"][1];
+        assert!(on_gpu["kernels_ms"].as_f64() > Some(0.0) && on_gpu["kernels"][0]["kernel"].is_string(), "{on_gpu}");
+    }
 }
 
 #[cfg(feature = "gpu")]

@@ -238,7 +238,7 @@ impl Backends {
     }
 
     fn measure_workload(&self, workload: &Workload, subjects: &[Subject], report: &mut Report) -> Outcome {
-        let mut line = Line::of_workload(workload);
+        let mut line = Line::of_workload(workload)?;
         let mut reference: Option<String> = None;
         let skip = |device: &str, why: String| skipped(workload.params.name(), &workload.name, device, why);
         let available = system::memory_bytes().1.into_iter().chain(system::memory_limit_bytes()).min();

@@ -1,6 +1,7 @@
 //! The least an operation could cost: bytes that must move if nothing fits the caches but one operation's intermediate
 //! values, and multiplications of residues.
 
+use cipherlens::circuits::Counts;
 use cipherlens::ckks::{Gadget, Level, Params};
 
 /// A lower bound for one operation.
@@ -141,6 +142,22 @@ impl Floors {
         let bytes = self.words(2 * (self.limbs + self.below));
         Floor { bytes, multiplies: self.divide_multiplies(self.dropped, self.below) }
     }
+    /// The multiplications of everything counted at this level. Where a rescale is merged with a division by the special
+    /// primes, it is not counted; nor are the transforms of plaintexts' slots.
+    pub fn multiplies(&self, c: &Counts) -> u64 {
+        let times = |count: usize, each: u64| count as u64 * each;
+        times(c.mod_ups, self.mod_up_multiplies())
+            + times(c.key_switches, self.key_multiplies())
+            + times(c.mod_downs, self.divide_multiplies(self.special, self.limbs))
+            + times(c.rescales.saturating_sub(c.mod_downs), self.rescale().multiplies)
+            + times(c.plaintext_products, self.multiply_plain().multiplies + self.ntt(self.limbs))
+            + times(c.prepared_products, 2 * self.extended() * self.n)
+            + times(c.ciphertext_products, 4 * self.limbs * self.n)
+    }
+    /// A ciphertext of some shards.
+    pub fn ciphertext_bytes(&self, shards: usize) -> u64 {
+        self.words(2 * self.limbs) * shards as u64
+    }
     /// An encoded vector: transforms of residues only, the transform of the slots is not counted.
     pub fn encode(&self) -> Floor {
         Floor { bytes: self.words(self.limbs) + 4 * self.n, multiplies: self.ntt(self.limbs) }
@@ -164,5 +181,10 @@ mod tests {
         let pointwise = (12 + 144) + 2 * 3 * 16 + 2 * (4 + 48 + 24);
         assert_eq!(f.rotate().multiplies, transforms * 512 * 10 + pointwise * 1024);
         assert_eq!(f.rotate().bytes, 4 * 1024 * (4 * 12 + 2 * 3 * 16));
+        // A rotation is counted as what it is made of.
+        let rotation = Counts { rotations: 1, key_switches: 1, mod_ups: 1, mod_downs: 1, ..Counts::default() };
+        assert_eq!(f.multiplies(&rotation), f.rotate().multiplies);
+        assert_eq!(f.multiplies(&Counts { rescales: 2, mod_downs: 0, ..Counts::default() }), 2 * f.rescale().multiplies);
+        assert_eq!(f.ciphertext_bytes(3), 3 * 2 * 12 * 1024 * 4);
     }
 }

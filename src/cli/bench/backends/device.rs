@@ -1,7 +1,7 @@
 //! The devices that are compared.
 
 use super::super::cases::{Case, Material};
-use super::report::DeviceReport;
+use super::report::{DeviceReport, KernelTime};
 use crate::cli::failure::{Outcome, explain};
 use crate::cli::system;
 #[cfg(feature = "gpu")]
@@ -14,12 +14,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// What a call does on a device.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Kernels {
     /// In kernels, by the device's own clock, where it has one.
     pub milliseconds: Option<f64>,
     /// Kernels dispatched.
     pub dispatches: f64,
+    /// Kernel by kernel, slowest first, where it has a clock.
+    pub each: Vec<KernelTime>,
 }
 
 /// Something that computes.
@@ -102,19 +104,25 @@ impl Subject {
                 let gpu = profiled.as_ref().unwrap_or(plain).for_tables(material.tables.clone())?;
                 let mut job = case.job(material, &gpu)?;
                 let mut result = Some(job(None)?);
-                let total = || -> Result<(u64, u64), BackendError> {
-                    Ok((gpu.timings()?.iter().map(|t| t.nanoseconds).sum(), gpu.dispatches()))
-                };
-                let before = total()?;
+                let (before, dispatched) = (gpu.timings()?, gpu.dispatches());
                 for _ in 0..calls {
                     result = Some(job(result.take())?);
                 }
-                let after = total()?;
-                let each = |from: u64, to: u64| (to - from) as f64 / calls as f64;
-                Ok(Some(Kernels {
-                    milliseconds: profiled.as_ref().map(|_| each(before.0, after.0) / 1e6),
-                    dispatches: each(before.1, after.1),
-                }))
+                let (after, dispatches) = (gpu.timings()?, gpu.dispatches() - dispatched);
+                let one = |sum: u64| sum as f64 / calls as f64;
+                let mut each: Vec<KernelTime> = after
+                    .iter()
+                    .map(|now| {
+                        let then = before.iter().find(|t| t.kernel == now.kernel);
+                        let (count, time) = then.map_or((0, 0), |t| (t.dispatches, t.nanoseconds));
+                        let ms = one(now.nanoseconds - time) / 1e6;
+                        KernelTime { kernel: now.kernel, dispatches: one(now.dispatches - count), ms }
+                    })
+                    .filter(|t| t.dispatches > 0.0)
+                    .collect();
+                each.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+                let milliseconds = profiled.as_ref().map(|_| each.iter().map(|t| t.ms).sum());
+                Ok(Some(Kernels { milliseconds, dispatches: one(dispatches), each }))
             }
         }
     }

@@ -1,11 +1,13 @@
 //! What was measured, as JSON, as tables for a person, and as Markdown for `benches/record/`.
 
 use super::super::cases::{Case, Material};
+use super::super::floor::{Floor, Floors};
 use super::super::networks::Workload;
 use super::device::Kernels;
-use crate::cli::failure::{Class, Failure, Outcome};
+use crate::cli::failure::{Class, Failure, Outcome, explain};
 use crate::cli::output::say;
 use crate::cli::system;
+use cipherlens::ckks::{Level, ParamsError};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -46,6 +48,17 @@ pub struct LayerTime {
     pub ms: f64,
 }
 
+/// The time of a kernel within a call.
+#[derive(Debug, Clone, Serialize)]
+pub struct KernelTime {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// How often it was dispatched.
+    pub dispatches: f64,
+    /// Milliseconds, all together.
+    pub ms: f64,
+}
+
 /// Times on one device.
 #[derive(Debug, Default, Serialize)]
 pub struct Measured {
@@ -72,6 +85,9 @@ pub struct Measured {
     /// Layers of a network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerTime>,
+    /// Kernels of one call, slowest first, by the device's own clock.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<KernelTime>,
 }
 
 impl Measured {
@@ -83,8 +99,9 @@ impl Measured {
             wall_ms: median(wall),
             wall_min_ms: 1e3 * wall.first().copied().unwrap_or(f64::NAN),
             in_flight_ms: median(in_flight),
-            kernels_ms: kernels.and_then(|k| k.milliseconds),
-            dispatches: kernels.map(|k| k.dispatches),
+            kernels_ms: kernels.as_ref().and_then(|k| k.milliseconds),
+            dispatches: kernels.as_ref().map(|k| k.dispatches),
+            kernels: kernels.map_or_else(Vec::new, |k| k.each),
             runs: wall.len() + in_flight.len(),
             ..Self::default()
         }
@@ -142,21 +159,36 @@ impl Line {
         }
     }
 
-    /// A layer or network. Its floor is not known.
-    pub fn of_workload(workload: &Workload) -> Self {
-        Self {
+    /// A layer or network. Its floor: keys, input and output moved once, and the multiplications of all that its plan counts.
+    pub fn of_workload(workload: &Workload) -> Outcome<Self> {
+        let (params, plan) = (&workload.params, &workload.plan);
+        let floors =
+            |level: Level| -> Result<Floors, ParamsError> { Ok(Floors::new(params, &params.best_gadget(level..=level)?, level)) };
+        let floor = || -> Result<Floor, ParamsError> {
+            let (layers, shards) = (plan.layers(), plan.program().input_shards);
+            let input = floors(plan.input_level())?.ciphertext_bytes(shards);
+            let output = match layers.last() {
+                Some(last) => floors(Level(last.level_out))?.ciphertext_bytes(last.shards_out),
+                None => 0,
+            };
+            let multiplies = layers.iter().map(|l| Ok(floors(Level(l.level_in))?.multiplies(&l.counts)));
+            let multiplies = multiplies.sum::<Result<u64, ParamsError>>()?;
+            Ok(Floor { bytes: plan.key_bytes() + input + output, multiplies })
+        };
+        let floor = floor().map_err(|e| explain("cannot prepare the benchmark", &e))?;
+        Ok(Self {
             size: workload.params.name().into(),
             log_n: workload.params.log_n(),
             limbs: workload.params.window(workload.plan.input_level()).len(),
             digits: None,
             case: workload.name.clone(),
             shards: workload.plan.program().input_shards,
-            floor_bytes: None,
-            floor_multiplies: None,
+            floor_bytes: Some(floor.bytes),
+            floor_multiplies: Some(floor.multiplies),
             same_bits: None,
             speedup: None,
             devices: Vec::new(),
-        }
+        })
     }
 
     /// Adds a device; `same` as the first one's bits.
@@ -289,6 +321,12 @@ impl Report {
                 put(format!("- {}: {:.1} ms, median of {} runs", d.device, d.wall_ms, d.runs / 2));
             }
             put(format!("- same bits: {}; cpu/gpu: {}", yes(line.same_bits), number(line.speedup, 2)));
+            let (bytes, multiplies) = (line.floor_bytes.map(|b| b as f64 / 1e6), line.floor_multiplies.map(|m| m as f64 / 1e6));
+            put(format!(
+                "- floor: {} MB of keys, input and output; {} M multiplications",
+                number(bytes, 0),
+                number(multiplies, 0)
+            ));
             let Some(first) = line.devices.first().filter(|d| d.layers.len() > 1) else { continue };
             put("\n| layer | cpu ms | gpu ms |\n| --- | --- | --- |".into());
             for (i, layer) in first.layers.iter().enumerate() {
@@ -401,7 +439,7 @@ mod tests {
                     "gpu",
                     &[0.002, 0.004, 0.008],
                     &[0.001],
-                    Some(Kernels { milliseconds: Some(0.5), dispatches: 7.0 }),
+                    Some(Kernels { milliseconds: Some(0.5), dispatches: 7.0, each: Vec::new() }),
                 ),
                 same,
             );
