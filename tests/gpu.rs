@@ -168,7 +168,7 @@ fn every_call_at_every_degree() {
     for log_n in 4..=17 {
         let tables = tables(log_n, 1, 2, 1);
         let plan = gadget(&tables, 0..3, 1, 0);
-        let case = Case { tables, plan, shards: 1 };
+        let case = Case { tables, plan, shards: 1, fill: Fill::Random };
         every_call(&gpus(&case.tables), &format!("2^{log_n}"), &case, &mut rng);
     }
 }
@@ -187,8 +187,22 @@ fn every_call_on_many_limbs_and_shards() {
     ] {
         let tables = tables(log_n, 3, 14, alpha);
         let plan = gadget(&tables, window, alpha, skipped);
-        let case = Case { tables, plan, shards };
+        let case = Case { tables, plan, shards, fill: Fill::Random };
         every_call(&gpus(&case.tables), &format!("2^{log_n}, {shards} shards"), &case, &mut rng);
+    }
+}
+
+#[test]
+fn every_call_on_the_least_and_largest_residues() {
+    let mut rng = rng(27);
+    // Sums of more terms than fit between two reductions, and an odd number of limbs.
+    for (log_n, window, alpha) in [(4, 0..17, 1), (8, 0..9, 4), (13, 0..5, 2)] {
+        for fill in [Fill::Largest, Fill::Zero] {
+            let tables = tables(log_n, 3, 14, alpha);
+            let plan = gadget(&tables, window.clone(), alpha, 0);
+            let case = Case { tables, plan, shards: 2, fill };
+            every_call(&gpus(&case.tables), &format!("{fill:?} 2^{log_n}"), &case, &mut rng);
+        }
     }
 }
 

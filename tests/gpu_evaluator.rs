@@ -7,7 +7,7 @@
 use cipherlens::backend::PlainTerm;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions, adapters};
-use cipherlens::circuits::EncryptedEngine;
+use cipherlens::circuits::{BootstrapOptions, Bootstrapper, EncryptedEngine};
 use cipherlens::ckks::*;
 use cipherlens::nn::{LowerOptions, lower};
 use cipherlens::plan::{Plan, PlanOptions, PlannedStep, Progress, execute};
@@ -130,4 +130,16 @@ fn convolutions_over_shards_give_the_same_words() {
         };
         agree(&benches.iter().map(|(name, b)| (*name, run(b))).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_bootstrap_gives_the_same_words() {
+    let benches = benches("insecure-boot");
+    let run = |b: &Bench| {
+        let bootstrapper = Bootstrapper::new(&b.params, &BootstrapOptions::new(&b.params)).unwrap();
+        let engine = EncryptedEngine::new(b.evaluator(bootstrapper.keys()));
+        let x = Arc::new(b.encrypt(&b.values(2, 5), bootstrapper.input_level().unwrap()));
+        vec![("bootstrap", b.words(&bootstrapper.apply(&engine, &x).unwrap()))]
+    };
+    agree(&benches.iter().map(|(name, b)| (*name, run(b))).collect::<Vec<_>>());
 }

@@ -29,7 +29,7 @@ fn buffers_larger_than_a_binding() {
         let plan = gadget(&tables, 0..limbs, 3, skipped);
         let options = GpuOptions { largest_binding: Some(384 << 10), ..options(Wide::U32) };
         let Some(gpu) = gpu(&tables, &options) else { return };
-        let case = Case { tables, plan, shards };
+        let case = Case { tables, plan, shards, fill: Fill::Random };
         every_call(&[gpu], &format!("small bindings, 2^{log_n}"), &case, &mut rng);
     }
 }
@@ -41,7 +41,7 @@ fn little_memory() {
     let plan = gadget(&tables, 0..8, 3, 0);
     let options = GpuOptions { memory_limit: Some(8 << 20), ..options(Wide::U32) };
     let Some(gpu) = gpu(&tables, &options) else { return };
-    let case = Case { tables, plan, shards: 6 };
+    let case = Case { tables, plan, shards: 6, fill: Fill::Random };
     every_call(&[gpu], "8 MiB", &case, &mut rng);
 }
 

@@ -158,19 +158,25 @@ pub struct Case {
     pub tables: Arc<RnsTables>,
     pub plan: GadgetPlan,
     pub shards: usize,
+    /// Words of ciphertexts, plaintexts and (where the key's limbs are those of the plan) keys.
+    pub fill: Fill,
 }
 
 /// Every call of the contract on some shards: the words must be the CPU's, whatever the limits of the GPUs.
 pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng) {
-    let Case { tables: t, plan, shards } = case;
-    let (shards, n, basis) = (*shards, t.degree(), &plan.window);
+    let &Case { tables: ref t, ref plan, shards, fill } = case;
+    let (n, basis) = (t.degree(), &plan.window);
     let limbs = basis.len();
     let key_shape = Shape::new(2 * (plan.key_digits.iter().max().unwrap() + 1), plan.key_limbs.iter().max().unwrap() + 1, n);
     let ct_shape = Shape::new(2 * shards, limbs, n);
-    let a = words(t, basis, 2 * shards, Fill::Random, rng);
-    let b = words(t, basis, 2 * shards, Fill::Random, rng);
-    // Values below 2^24 are canonical for every prime.
-    let keys: Vec<Vec<u32>> = (0..2).map(|_| (0..key_shape.words()).map(|_| rng.random_range(0..1 << 24)).collect()).collect();
+    let a = words(t, basis, 2 * shards, fill, rng);
+    let b = words(t, basis, 2 * shards, fill, rng);
+    let mut key_words = || match key_shape.limbs == plan.extended.len() {
+        true => words(t, &plan.extended, key_shape.polys, fill, rng),
+        // Values below 2^24 are canonical for every prime.
+        false => (0..key_shape.words()).map(|_| rng.random_range(0..1 << 24)).collect(),
+    };
+    let keys: Vec<Vec<u32>> = vec![key_words(), key_words()];
     let constants: Vec<_> = basis.limbs().iter().map(|&l| rng.random_range(0..t.modulus(l).value())).collect();
     let x = |g: &dyn Backend| g.upload(ct_shape, &a).unwrap();
     let y = |g: &dyn Backend| g.upload(ct_shape, &b).unwrap();
@@ -230,7 +236,7 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
         check("change_basis down", &|g| g.change_basis(&x(g), &rescale).unwrap());
     }
     let plains = 5;
-    let p = words(t, basis, plains, Fill::Random, rng);
+    let p = words(t, basis, plains, fill, rng);
     let terms: Vec<Vec<PlainTerm>> = [0, 1, 17, 3, 5]
         .iter()
         .map(|&k| {
