@@ -4,7 +4,9 @@ use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
 mod bench;
+mod classify;
 mod client;
+mod compile;
 mod dataset;
 mod demo;
 mod device;
@@ -18,7 +20,9 @@ mod params;
 mod picture;
 mod plan;
 mod progress;
+mod report;
 mod server;
+mod simulate;
 mod split;
 mod system;
 
@@ -63,6 +67,12 @@ impl Global {
 enum Command {
     /// Encrypt a picture, classify it without decrypting, decrypt the answer (the default)
     Demo(demo::Demo),
+    /// Fit a network's activations to pictures, plan it, and write it to a file that runs encrypted
+    Compile(compile::Compile),
+    /// Accuracy and agreement with the fitted polynomials and noise, on clear numbers
+    Simulate(simulate::Simulate),
+    /// Classify pictures encrypted, from key generation to decryption, in one process
+    Classify(classify::Classify),
     /// Accuracy on a set of labelled pictures
     Eval(eval::Eval),
     /// What a network costs encrypted, before any key exists
@@ -89,6 +99,9 @@ impl Command {
     fn run(&self, global: &Global) -> Outcome {
         match self {
             Command::Demo(demo) => demo.run(global),
+            Command::Compile(compile) => compile.run(global),
+            Command::Simulate(simulate) => simulate.run(global),
+            Command::Classify(classify) => classify.run(global),
             Command::Eval(eval) => eval.run(global),
             Command::Plan(plan) => plan.run(global),
             Command::Keygen(keygen) => keygen.run(global),
@@ -105,6 +118,9 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Command::Demo(demo) => demo.json,
+            Command::Compile(compile) => compile.json,
+            Command::Simulate(simulate) => simulate.json,
+            Command::Classify(classify) => classify.json,
             Command::Eval(eval) => eval.json,
             Command::Plan(plan) => plan.json,
             Command::Decrypt(decrypt) => decrypt.json,

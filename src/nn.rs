@@ -8,6 +8,7 @@
 
 pub mod calibration;
 pub mod clear;
+pub mod compiled;
 pub mod equalize;
 pub mod fit;
 pub mod layout;
@@ -17,6 +18,7 @@ pub mod onnx;
 pub mod simulate;
 pub mod tensor;
 
+pub use compiled::Compiled;
 pub use layout::Layout;
 pub use lower::{Layouts, LowerOptions, Lowered, fitting_slots, lower};
 pub use model::Model;

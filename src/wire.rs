@@ -24,11 +24,14 @@ pub enum Kind {
     EvaluationKeys = 4,
     /// A ciphertext of any number of shards.
     Ciphertext = 5,
+    /// A network ready to run encrypted.
+    CompiledNetwork = 6,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 5] = [Kind::Params, Kind::SecretKey, Kind::PublicKey, Kind::EvaluationKeys, Kind::Ciphertext];
+    pub const ALL: [Kind; 6] =
+        [Kind::Params, Kind::SecretKey, Kind::PublicKey, Kind::EvaluationKeys, Kind::Ciphertext, Kind::CompiledNetwork];
 
     /// The kind with a number.
     pub fn from_u16(value: u16) -> Option<Self> {
@@ -42,6 +45,7 @@ impl Kind {
             Kind::PublicKey => "public key",
             Kind::EvaluationKeys => "evaluation keys",
             Kind::Ciphertext => "ciphertext",
+            Kind::CompiledNetwork => "compiled network",
         }
     }
 }

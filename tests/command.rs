@@ -69,7 +69,10 @@ fn save(dir: &Path, name: &str, image: impl Into<DynamicImage>) -> PathBuf {
 fn help_and_usage() {
     let help = finish(Command::new(env!("CARGO_BIN_EXE_cipherlens")).arg("--help"));
     assert_eq!(help.code, 0);
-    for name in ["demo", "keygen", "encrypt", "run", "decrypt", "eval", "plan", "inspect", "doctor", "params", "bench"] {
+    for name in [
+        "demo", "compile", "simulate", "classify", "keygen", "encrypt", "run", "decrypt", "eval", "plan", "inspect", "doctor",
+        "params", "bench",
+    ] {
         assert!(help.stdout.contains(name), "{name} is missing in:\n{}", help.stdout);
     }
     for args in [&["nonsense"][..], &["demo", "--threads", "0"], &["eval", "--clear"], &["demo", "--fit", "sideways"]] {

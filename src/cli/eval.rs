@@ -19,10 +19,10 @@ const BATCH: usize = 256;
 /// Accuracy on a set of labelled pictures
 #[derive(Debug, clap::Args)]
 pub struct Eval {
-    /// Model file [default: the embedded network]
+    /// Model file: safetensors, ONNX, or what `compile` wrote [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Pictures: DIR (one folder a class), or packed:DIR (JPEGs in one file); @CLASS at the end labels all of them
+    /// Pictures: DIR (one folder a class), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
     #[arg(long, value_name = "DIR|packed:DIR", required = true, num_args = 1..)]
     images: Vec<String>,
     /// Evaluate on clear numbers
@@ -31,9 +31,9 @@ pub struct Eval {
     /// Run every picture encrypted and compare with the clear evaluation
     #[arg(long, conflicts_with = "clear")]
     encrypted: bool,
-    /// Parameter set of encrypted runs
-    #[arg(long, short, value_name = "PRESET", default_value = super::params::DEFAULT_PRESET)]
-    preset: String,
+    /// Parameter set of encrypted runs [default: the compiled network's; else n15-cnn, or n16-boot where that is too shallow]
+    #[arg(long, short, value_name = "PRESET")]
+    preset: Option<String>,
     /// Use at most this many pictures of each --images, evenly spread
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -61,12 +61,13 @@ impl Eval {
         let (network, name) = model::open(self.model.as_deref())?;
         let mut items = Vec::new();
         for spec in &self.images {
-            let found = dataset::open(spec, network.classes())?;
+            let found = dataset::open(spec, &dataset::Expected::by(&network))?;
             let keep = self.limit.map_or(found.len(), |l| l as usize).min(found.len());
             items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
         }
         if self.encrypted {
-            let found = encrypted::run(&network, &self.preset, &self.compute, &items, self.fit, global.progress_mode())?;
+            let preset = model::preset(self.model.as_deref(), self.preset.as_deref())?;
+            let found = encrypted::run(&network, preset.as_deref(), &self.compute, &items, self.fit, global.progress_mode())?;
             if self.json {
                 found.print_json()
             } else {

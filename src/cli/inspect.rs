@@ -5,6 +5,8 @@ use super::output::{Align, Table, bytes, grouped, say};
 use super::params::hex;
 use super::picture::Picture;
 use super::{Global, model};
+use cipherlens::nn::Compiled;
+use cipherlens::nn::model::{Model, Operator};
 use cipherlens::wire::{WireError, container, objects};
 use std::fs::File;
 use std::io::Read;
@@ -27,11 +29,14 @@ impl Inspect {
             let what = format!("cannot read {}", path.display());
             Failure::from_error(Class::BadInput, what, &e, "name a file that you may read")
         })?;
+        if Compiled::is_one(path) {
+            return inspect_compiled(path);
+        }
         if start.starts_with(&container::MAGIC) {
             return inspect_container(path);
         }
-        // Safetensors: the length of a JSON header, then the header.
-        if start.get(8) == Some(&b'{') {
+        // Safetensors: the length of a JSON header, then the header. ONNX has no magic.
+        if start.get(8) == Some(&b'{') || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
             return inspect_model(path);
         }
         match image::guess_format(&start) {
@@ -40,7 +45,7 @@ impl Inspect {
                 Class::BadInput,
                 format!("{} is no file that this program knows", path.display()),
                 "it begins neither like a model, nor like a picture, nor like a file of this program",
-                "name a model (safetensors), a picture, or a file that cipherlens wrote",
+                "name a model (safetensors, ONNX), a picture, or a file that cipherlens wrote",
             )),
         }
     }
@@ -59,8 +64,27 @@ fn inspect_container(path: &Path) -> Outcome {
     Ok(())
 }
 
+fn inspect_compiled(path: &Path) -> Outcome {
+    let compiled = model::open_compiled(path)?;
+    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    say!("compiled network, cipherlens format {}, {}, for preset {}", container::VERSION, bytes(size), compiled.preset);
+    inspect_network(&compiled.model, &path.display().to_string());
+    if let Some(report) = compiled.report.as_object() {
+        say!();
+        for (key, value) in report {
+            say!("  {key}: {value}");
+        }
+    }
+    Ok(())
+}
+
 fn inspect_model(path: &Path) -> Outcome {
     let (network, file) = model::open(Some(path))?;
+    inspect_network(&network, &file);
+    Ok(())
+}
+
+fn inspect_network(network: &Model, file: &str) {
     say!("model {} ({file})", network.name());
     say!("input {} {}, {} weights", network.input().name, network.input().shape, grouped(network.weights()));
     let classes = network.classes();
@@ -70,7 +94,7 @@ fn inspect_model(path: &Path) -> Outcome {
         Table::new([("node", Align::Left), ("operator", Align::Left), ("reads", Align::Left), ("shape", Align::Right)]);
     for node in network.nodes() {
         let reads: Vec<&str> = node.inputs.iter().map(|&v| network.value_name(v)).collect();
-        table.row([node.name.clone(), node.operator.name().into(), reads.join(", "), node.shape.to_string()]);
+        table.row([node.name.clone(), described(&node.operator), reads.join(", "), node.shape.to_string()]);
     }
     table.print("  ");
     if let Some(notes) = network.training().as_object().filter(|o| !o.is_empty()) {
@@ -79,7 +103,19 @@ fn inspect_model(path: &Path) -> Outcome {
             say!("  {key}: {value}");
         }
     }
-    Ok(())
+}
+
+/// An operator, and what it is fitted to or still to be.
+fn described(operator: &Operator) -> String {
+    match operator {
+        Operator::Activation(function) => format!("{function}, not fitted"),
+        Operator::Fitted(fitted) => {
+            let degrees: Vec<String> = fitted.degrees().iter().map(usize::to_string).collect();
+            let [a, b] = fitted.interval();
+            format!("{}, degree {} on [{a:.2}, {b:.2}]", fitted.function, degrees.join(", "))
+        }
+        operator => operator.name().into(),
+    }
 }
 
 fn inspect_picture(path: &Path, format: image::ImageFormat) -> Outcome {

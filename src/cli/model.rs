@@ -2,6 +2,7 @@
 
 use super::failure::{Class, Failure, Outcome};
 use super::picture::{Fit, Picture};
+use cipherlens::nn::compiled::{Compiled, CompiledError};
 use cipherlens::nn::model::{Model, ModelError};
 use cipherlens::nn::tensor::Tensor;
 use std::path::Path;
@@ -11,9 +12,10 @@ static EMBEDDED: &[u8] = include_bytes!("../../models/imagenette11.safetensors")
 /// Its place in the repository, as reports name it.
 pub const EMBEDDED_NAME: &str = "models/imagenette11.safetensors (embedded)";
 
-/// The model in a file, or the embedded one, and what to call it.
+/// The model in a file (safetensors, ONNX, or compiled), or the embedded one, and what to call it.
 pub fn open(path: Option<&Path>) -> Outcome<(Model, String)> {
     match path {
+        Some(path) if Compiled::is_one(path) => Ok((open_compiled(path)?.model, path.display().to_string())),
         Some(path) => {
             let model = Model::from_file(path).map_err(|e| refuse(&path.display().to_string(), &e))?;
             Ok((model, path.display().to_string()))
@@ -25,8 +27,29 @@ pub fn open(path: Option<&Path>) -> Outcome<(Model, String)> {
     }
 }
 
+/// A compiled network.
+pub fn open_compiled(path: &Path) -> Outcome<Compiled> {
+    Compiled::read(path).map_err(|e| match e {
+        CompiledError::Model(e) => refuse(&path.display().to_string(), &e),
+        e => {
+            let what = format!("cannot use the compiled network {}", path.display());
+            Failure::from_error(Class::BadInput, what, &e, "compile it again: cipherlens compile")
+        }
+    })
+}
+
+/// The parameter set to use: the one that is asked for, or the one that the network in the file was compiled for.
+pub fn preset(path: Option<&Path>, asked: Option<&str>) -> Outcome<Option<String>> {
+    match (asked, path) {
+        (Some(asked), _) => Ok(Some(asked.to_owned())),
+        (None, Some(path)) if Compiled::is_one(path) => Ok(Some(open_compiled(path)?.preset)),
+        _ => Ok(None),
+    }
+}
+
 fn refuse(name: &str, error: &ModelError) -> Failure {
     let advice = match error {
+        ModelError::Onnx(_) => "export the network again as told above",
         ModelError::Read { .. } => "name a model file that you may read",
         ModelError::NotSafetensors(_) | ModelError::NotAModel { .. } => {
             "a model is a safetensors file with a graph in its metadata: README.md, \"Your own model\""

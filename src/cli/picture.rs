@@ -97,6 +97,18 @@ impl Picture {
         Ok(Self { image: to_rgb8(image, &mut notes), notes })
     }
 
+    /// From red, green and blue of each pixel, row by row, of `[rows, columns]`.
+    pub fn from_pixels(pixels: &[u8], [rows, columns]: [usize; 2]) -> Outcome<Self> {
+        let side = |n: usize| u32::try_from(n).ok().filter(|n| (1..=MAX_SIDE).contains(n));
+        let sides = side(columns).zip(side(rows));
+        let image = sides.and_then(|(width, height)| image::RgbImage::from_raw(width, height, pixels.to_vec()));
+        let image = image.ok_or_else(|| {
+            let why = format!("{} bytes are no picture of {columns}x{rows}", pixels.len());
+            Failure::new(Class::BadInput, "cannot read a picture", why, "make the packed files again")
+        })?;
+        Ok(Self { image: DynamicImage::ImageRgb8(image), notes: Vec::new() })
+    }
+
     /// Width and height.
     pub fn size(&self) -> (u32, u32) {
         (self.image.width(), self.image.height())

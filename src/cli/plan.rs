@@ -7,22 +7,23 @@ use super::{Global, model, params, system};
 #[cfg(feature = "gpu")]
 use cipherlens::backend::gpu::{GpuOptions, Limits};
 use cipherlens::backend::{Backend, Mirror, Place, Statistics};
-use cipherlens::ckks::Params;
+use cipherlens::ckks::{Params, presets};
+use cipherlens::nn::lower::LowerError;
 use cipherlens::nn::{self, LowerOptions, Lowered, Model};
 #[cfg(feature = "gpu")]
-use cipherlens::plan::{Checkpoints, DeviceDemand, PlanError};
-use cipherlens::plan::{CostModel, Plan, PlanOptions};
+use cipherlens::plan::{Checkpoints, DeviceDemand};
+use cipherlens::plan::{CostModel, Plan, PlanError, PlanOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a network costs encrypted, before any key exists
 #[derive(Debug, clap::Args)]
 pub struct PlanCommand {
-    /// Model file [default: the embedded network]
+    /// Model file: safetensors, ONNX, or what `compile` wrote [default: the embedded network]
     model: Option<PathBuf>,
-    /// Parameter set
-    #[arg(long, short, value_name = "PRESET", default_value = params::DEFAULT_PRESET)]
-    preset: String,
+    /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
+    #[arg(long, short, value_name = "PRESET")]
+    preset: Option<String>,
     /// Do not time this machine: plan with the same unit costs everywhere, as `keygen` and `run` do
     #[arg(long)]
     typical_costs: bool,
@@ -36,7 +37,8 @@ impl PlanCommand {
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(self.model.as_deref())?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
-        let mut prepared = prepare(&network, &self.preset, costs, &Compute::default())?;
+        let preset = model::preset(self.model.as_deref(), self.preset.as_deref())?;
+        let mut prepared = prepare_any(&network, preset.as_deref(), costs, &Compute::default())?;
         prepared.demand = usual_demand(&prepared.plan);
         if self.json {
             let mut object = json(&prepared);
@@ -88,6 +90,39 @@ impl Costs {
 /// with commas between them.
 const COMPARE: &str = "CIPHERLENS_COMPARE";
 
+/// The parameter set for networks that need bootstrapping.
+pub const BOOTSTRAPPING_PRESET: &str = "n16-boot";
+
+/// As [`prepare`], with a parameter set chosen if none is named: the one with bootstrapping where the usual one has too few
+/// levels.
+pub fn prepare_any(network: &Model, preset: Option<&str>, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
+    if let Some(preset) = preset {
+        return prepare(network, preset, costs, compute);
+    }
+    let params = params::open(params::DEFAULT_PRESET)?;
+    let deep = || {
+        // How deep a network is does not depend on its layouts but for a level or two of moves: those of the usual slots do.
+        let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).ok()?;
+        let plan = Plan::new(&lowered.program, &params, &PlanOptions::default());
+        matches!(plan, Err(PlanError::LevelsExhausted { .. })).then_some(BOOTSTRAPPING_PRESET)
+    };
+    prepare(network, deep().unwrap_or(params::DEFAULT_PRESET), costs, compute)
+}
+
+/// The seconds that a network is estimated to take on a parameter set, with the unit costs that are the same everywhere; or why
+/// it cannot be run there.
+pub fn lowered_and_planned(network: &Model, preset: &str) -> Result<f64, String> {
+    let params = presets::by_name(preset).map_err(|e| e.to_string())?;
+    let lowered = nn::lower(network, slots_for(network, &params), &LowerOptions::default()).map_err(|e| e.to_string())?;
+    let plan = Plan::new(&lowered.program, &params, &PlanOptions::default()).map_err(|e| e.to_string())?;
+    Ok(plan.seconds())
+}
+
+/// Slots to lower for. Bootstrapping costs by the slots that a ciphertext uses.
+fn slots_for(network: &Model, params: &Params) -> usize {
+    if params.bootstrap().is_some() { nn::fitting_slots(network, params.slots()) } else { params.slots() }
+}
+
 /// Lowers and plans a network.
 pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
     let params = params::open(preset)?;
@@ -103,8 +138,12 @@ pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -
         host = backend.clone();
     }
     let what = || format!("cannot run `{}` with preset `{preset}`", network.name());
-    let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).map_err(|e| {
-        Failure::from_error(Class::BadInput, what(), &e, "change the network; README.md, \"Your own model\", lists what runs")
+    let lowered = nn::lower(network, slots_for(network, &params), &LowerOptions::default()).map_err(|e| {
+        let advice = match e {
+            LowerError::NotFitted { .. } => "cipherlens compile MODEL --calib PICTURES -o net.lens, and use net.lens",
+            _ => "change the network; README.md, \"Your own model\", lists what runs",
+        };
+        Failure::from_error(Class::BadInput, what(), &e, advice)
     })?;
     let cost = match costs {
         Costs::Measured => Some(CostModel::measure(&params, &backend).map_err(|e| explain("cannot measure this machine", &e))?),
@@ -252,6 +291,7 @@ pub fn json(prepared: &Prepared) -> serde_json::Value {
         "security_bits": params.security_bits_claim(), "input_level": plan.input_level().0,
         "input_shards": lowered.program.input_shards, "max_shards": plan.max_shards(), "counts": plan.counts(),
         "keys": plan.keys().len(), "key_bytes": plan.key_bytes(), "peak_bytes": plan.peak_bytes(), "estimated_seconds": plan.seconds(),
-        "device": prepared.demand, "layers": plan.layers(),
+        "device": prepared.demand, "layers": plan.layers(), "bootstraps": plan.bootstraps(),
+        "slots": lowered.program.slots,
     })
 }

@@ -27,6 +27,8 @@ pub struct Answer {
     pub ciphertext: Ciphertext,
     /// What the device did, where one computed.
     pub device: Option<DeviceRun>,
+    /// Seconds of each layer of the plan.
+    pub layer_seconds: Vec<f64>,
 }
 
 /// What a device was expected to do and did.
@@ -72,23 +74,24 @@ impl<'a> Server<'a> {
         let failed = |e: PlanError| explain("the encrypted run failed", &e);
         let Some(device) = &self.device else {
             let answer = plan::execute(self.plan, &self.host, Arc::new(input), &watcher);
-            watcher.finish();
+            let layer_seconds = watcher.finish();
             let answer = answer.map_err(failed)?;
             let ciphertext = Arc::try_unwrap(answer).or_else(|a| a.duplicate(self.host.evaluator().backend().as_ref()));
             let ciphertext = ciphertext.map_err(|e| explain("the encrypted run failed", &e))?;
-            return Ok(Answer { ciphertext, device: None });
+            return Ok(Answer { ciphertext, device: None, layer_seconds });
         };
         let before = device.evaluator().backend().statistics();
         let with = Fallback { device, host: &self.host, checkpoints: Checkpoints::for_plan(self.plan) };
         let completed = with.execute(self.plan, input, &watcher);
-        watcher.finish();
+        let layer_seconds = watcher.finish();
         let Completed { answer, faults } = completed.map_err(failed)?;
         let faults: Vec<_> = faults.iter().map(|f| format!("{}: {}", f.layer, f.reason)).collect();
         for fault in &faults {
             eprintln!("note: redone on the processor: {fault}");
         }
         let done = device.evaluator().backend().statistics() - before;
-        Ok(Answer { ciphertext: answer, device: Some(DeviceRun { planned: self.demand, done, faults }) })
+        let device = DeviceRun { planned: self.demand, done, faults };
+        Ok(Answer { ciphertext: answer, device: Some(device), layer_seconds })
     }
 }
 
@@ -102,6 +105,8 @@ struct Watcher {
 struct State {
     progress: Progress,
     layer: Option<(usize, String, Instant)>,
+    /// By layer.
+    seconds: Vec<f64>,
 }
 
 impl Watcher {
@@ -117,24 +122,30 @@ impl Watcher {
             layer_of.push(layer);
         }
         let progress = Progress::new(mode, plan.layers().iter().map(|l| l.seconds).collect());
-        Self { layer_of, state: Mutex::new(State { progress, layer: None }) }
+        let seconds = vec![0.0; plan.layers().len()];
+        Self { layer_of, state: Mutex::new(State { progress, layer: None, seconds }) }
     }
 
-    fn with(&self, act: impl FnOnce(&mut State)) {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn finish(&self) {
+    /// Seconds of each layer.
+    fn finish(&self) -> Vec<f64> {
         self.with(|state| {
             state.end();
             state.progress.finish();
-        });
+            std::mem::take(&mut state.seconds)
+        })
     }
 }
 
 impl State {
     fn end(&mut self) {
-        if let Some((_, name, begun)) = self.layer.take() {
+        if let Some((layer, name, begun)) = self.layer.take() {
+            if let Some(seconds) = self.seconds.get_mut(layer) {
+                *seconds += begun.elapsed().as_secs_f64();
+            }
             self.progress.end(&name, begun.elapsed());
         }
     }

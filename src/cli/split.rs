@@ -8,10 +8,10 @@ use super::device::Compute;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::{Fit, Picture};
-use super::plan::{Costs, Prepared, check_memory, prepare};
+use super::plan::{Costs, Prepared, check_memory, prepare, prepare_any};
 use super::progress::CountBar;
 use super::server::Server;
-use super::{Global, model, params};
+use super::{Global, model};
 use cipherlens::nn::Model;
 use cipherlens::wire::{WireError, objects};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,12 @@ use std::time::Instant;
 /// Client: make a secret key, and the evaluation keys a server needs for a network
 #[derive(Debug, clap::Args)]
 pub struct Keygen {
-    /// Model file the keys are for [default: the embedded network]
+    /// Model file the keys are for: safetensors, ONNX, or what `compile` wrote [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Parameter set
-    #[arg(long, short, value_name = "PRESET", default_value = params::DEFAULT_PRESET)]
-    preset: String,
+    /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
+    #[arg(long, short, value_name = "PRESET")]
+    preset: Option<String>,
     /// Folder for secret.key (keep it) and evaluation.keys (send them to the server)
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
@@ -139,7 +139,8 @@ impl Keygen {
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let prepared = prepare(&network, &self.preset, Costs::Typical, &Compute::default())?;
+        let preset = model::preset(self.model.as_deref(), self.preset.as_deref())?;
+        let prepared = prepare_any(&network, preset.as_deref(), Costs::Typical, &Compute::default())?;
         self.insecure.check(&prepared)?;
         check_memory(&prepared.plan)?;
         std::fs::create_dir_all(&self.output).map_err(|e| {

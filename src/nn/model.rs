@@ -6,11 +6,14 @@
 
 pub mod activation;
 mod check;
+mod error;
 mod file;
 mod fold;
 mod rearrange;
+mod write;
 
 pub(in crate::nn) use check::half_to_f64;
+pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
 pub use rearrange::Rearrange;
 
@@ -18,9 +21,8 @@ pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
 
 use super::onnx::OnnxOptions;
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Largest model file, bytes.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -334,6 +336,34 @@ impl Model {
         model
     }
 
+    /// The same network for pictures of another mean and standard deviation per channel, and with other class names; what is
+    /// empty stays as it is.
+    pub fn described(&self, mean: &[f64], std: &[f64], classes: &[String]) -> Result<Self, ModelError> {
+        let mut model = self.clone();
+        let (channels, outputs) = (self.input.shape.channels, self.shape(self.output).len());
+        let bad = |reason: String| ModelError::BadNode { node: self.input.name.clone(), reason };
+        for (given, own) in [(mean, &mut model.input.mean), (std, &mut model.input.std)] {
+            if !given.is_empty() {
+                *own = given.to_vec();
+            }
+        }
+        let usable = |s: &f64| s.is_finite() && *s > 0.0 && (1.0 / s).is_finite();
+        let input = &model.input;
+        if input.mean.len() != channels || input.std.len() != channels || !input.mean.iter().all(|m| m.is_finite()) {
+            return Err(bad(format!("{} means and {} deviations for {channels} channels", input.mean.len(), input.std.len())));
+        }
+        if let Some(s) = input.std.iter().find(|s| !usable(s)) {
+            return Err(bad(format!("standard deviation {s} is not positive and finite")));
+        }
+        if !classes.is_empty() {
+            if classes.len() != outputs {
+                return Err(bad(format!("{} class names for {outputs} logits", classes.len())));
+            }
+            model.classes = classes.to_vec();
+        }
+        Ok(model)
+    }
+
     /// Number of weights.
     pub fn weights(&self) -> usize {
         let of = |n: &Node| match &n.operator {
@@ -357,157 +387,4 @@ pub struct TensorData<'a> {
     pub dtype: safetensors::Dtype,
     /// Little-endian values.
     pub bytes: &'a [u8],
-}
-
-/// Why a model file is refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ModelError {
-    /// The file cannot be read.
-    #[error("cannot read the model {}: {source}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Larger than this program reads.
-    #[error("the model file has {bytes} bytes, the limit is {limit}")]
-    FileTooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// Not safetensors.
-    #[error("not a safetensors file: {0}")]
-    NotSafetensors(String),
-    /// Of an ONNX file.
-    #[error(transparent)]
-    Onnx(#[from] super::onnx::OnnxError),
-    /// Safetensors, but no model of ours.
-    #[error("the file's metadata has {key} = {found:?}, expected {expected:?}; training/graph.py shows how to write a model")]
-    NotAModel {
-        /// Which entry.
-        key: &'static str,
-        /// What it holds.
-        found: Option<String>,
-        /// What it must hold.
-        expected: &'static str,
-    },
-    /// The graph's JSON does not parse.
-    #[error("the graph is not valid: {0}")]
-    Graph(String),
-    /// More nodes than allowed.
-    #[error("the graph has {found} nodes, the limit is {limit}")]
-    TooManyNodes {
-        /// Nodes.
-        found: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// Operators this program does not know: all of them.
-    #[error("{} unsupported operator{}:{}", .0.len(), if .0.len() == 1 { "" } else { "s" }, list(.0))]
-    UnsupportedOperators(Vec<UnsupportedOperator>),
-    /// A node's attributes are wrong.
-    #[error("node {node:?}: {reason}")]
-    BadNode {
-        /// Which node.
-        node: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Two nodes make the same value, or one makes the input.
-    #[error("node {node:?} makes the value {value:?}, which exists already")]
-    DuplicateValue {
-        /// The second node.
-        node: String,
-        /// The value.
-        value: String,
-    },
-    /// A value that nothing makes.
-    #[error("{node:?} needs the value {value:?}, which nothing makes")]
-    UndefinedValue {
-        /// Who needs it.
-        node: String,
-        /// Which.
-        value: String,
-    },
-    /// Nodes that need each other.
-    #[error("these nodes need each other's results, in a cycle: {}", .nodes.join(", "))]
-    Cycle {
-        /// The nodes.
-        nodes: Vec<String>,
-    },
-    /// A weight that is not in the file.
-    #[error("node {node:?} needs the tensor {tensor:?}, which the file does not have")]
-    MissingTensor {
-        /// Who needs it.
-        node: String,
-        /// Which.
-        tensor: String,
-    },
-    /// A weight of another shape.
-    #[error("node {node:?}: tensor {tensor:?} has shape {found:?}, expected {expected}")]
-    TensorShape {
-        /// Who uses it.
-        node: String,
-        /// Which.
-        tensor: String,
-        /// Its shape.
-        found: Vec<usize>,
-        /// What fits.
-        expected: String,
-    },
-    /// A weight of a number type that is not read.
-    #[error("tensor {tensor:?} has type {dtype}; F64, F32, F16 and BF16 are read")]
-    TensorType {
-        /// Which.
-        tensor: String,
-        /// Its type.
-        dtype: String,
-    },
-    /// NaN or infinity among the weights.
-    #[error("tensor {tensor:?} holds {value} at index {index}; weights must be finite")]
-    NotFinite {
-        /// Which.
-        tensor: String,
-        /// Flat index.
-        index: usize,
-        /// What is there.
-        value: f64,
-    },
-    /// Operands that do not fit.
-    #[error("node {node:?}: {reason}")]
-    Shapes {
-        /// Which node.
-        node: String,
-        /// What does not fit.
-        reason: String,
-    },
-    /// Beyond a limit of size or work.
-    #[error("{what} is {found}, the limit is {limit}")]
-    TooLarge {
-        /// What is.
-        what: String,
-        /// How large.
-        found: u128,
-        /// The limit.
-        limit: u128,
-    },
-}
-
-/// An operator that is not known, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnsupportedOperator {
-    /// The node.
-    pub node: String,
-    /// Its operator.
-    pub operator: String,
-    /// What to use in its place.
-    pub advice: Cow<'static, str>,
-}
-
-fn list(operators: &[UnsupportedOperator]) -> String {
-    operators.iter().map(|o| format!("\n  {} ({}): {}", o.node, o.operator, o.advice)).collect()
 }

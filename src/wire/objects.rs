@@ -272,11 +272,11 @@ pub fn read_ciphertext(path: &Path, params: &Params, backend: &dyn Backend) -> R
     Ok(Ciphertext::from_parts(params, buffer, level, scale, tag)?)
 }
 
-/// Where the object in a file comes from; none for a parameter set.
+/// Where the object in a file comes from; none for a parameter set or a network.
 pub fn read_origin(path: &Path) -> Result<Option<Origin>, WireError> {
     let kind = super::container::kind_of(path)?;
     Ok(match kind {
-        Kind::Params => None,
+        Kind::Params | Kind::CompiledNetwork => None,
         Kind::SecretKey => Some(Reader::<Metadata<()>>::open(path, kind)?.metadata.origin),
         Kind::PublicKey => Some(Reader::<Metadata<[u8; 32]>>::open(path, kind)?.metadata.origin),
         Kind::EvaluationKeys => Some(Reader::<Metadata<Vec<KeyBody>>>::open(path, kind)?.metadata.origin),

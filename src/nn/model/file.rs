@@ -6,9 +6,9 @@ use serde::Deserialize;
 use std::collections::HashMap;
 
 /// The metadata entry that names the format, and its value.
-const FORMAT: (&str, &str) = ("format", "cipherlens-model");
+pub(super) const FORMAT: (&str, &str) = ("format", "cipherlens-model");
 /// The metadata entry with the version, and its value.
-const VERSION: (&str, &str) = ("version", "1");
+pub(super) const VERSION: (&str, &str) = ("version", "1");
 
 #[derive(Deserialize)]
 pub(in crate::nn) struct GraphSpec<N = NodeSpec> {

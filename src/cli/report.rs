@@ -1,4 +1,4 @@
-//! What the demo found.
+//! What a run found.
 
 use crate::cli::failure::{Class, Failure, Outcome};
 use crate::cli::model::{Likely, class_name, likeliest};
@@ -13,7 +13,7 @@ use serde::Serialize;
 const SMALLEST_RANGE: f64 = 0.01;
 
 /// Seconds of each phase.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Seconds {
     /// Lowering and planning.
     pub plan: f64,
@@ -25,6 +25,15 @@ pub struct Seconds {
     pub run: f64,
     /// Decrypting, decoding, unpacking.
     pub decrypt: f64,
+}
+
+/// How long a layer of the plan took.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerSeconds {
+    /// The layer, as in the plan.
+    pub layer: String,
+    /// Seconds it took.
+    pub seconds: f64,
 }
 
 /// Everything worth knowing about a run; `--json` prints it as it is.
@@ -96,6 +105,8 @@ pub struct Report {
     pub plaintext_products: usize,
     /// Ciphertext-ciphertext products.
     pub ciphertext_products: usize,
+    /// Bootstrapped values.
+    pub bootstraps: usize,
     /// Evaluation keys.
     pub keys: usize,
     /// Their bytes in memory.
@@ -106,6 +117,8 @@ pub struct Report {
     pub logits_ciphertext_blake3: String,
     /// The plan, layer by layer.
     pub layers: Vec<LayerReport>,
+    /// What each of its layers took.
+    pub layer_seconds: Vec<LayerSeconds>,
     #[serde(skip)]
     class_names: Vec<String>,
 }
@@ -159,11 +172,13 @@ impl Report {
             key_switches: counts.key_switches,
             plaintext_products: counts.plaintext_products,
             ciphertext_products: counts.ciphertext_products,
+            bootstraps: plan.bootstraps(),
             keys: plan.keys().len(),
             key_bytes: plan.key_bytes(),
             ciphertext_bytes: 0,
             logits_ciphertext_blake3: String::new(),
             layers: plan.layers().to_vec(),
+            layer_seconds: Vec::new(),
             class_names: (0..logits.len()).map(|c| class_name(network, c)).collect(),
         })
     }

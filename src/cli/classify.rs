@@ -1,0 +1,218 @@
+//! The whole path in one process: a picture is encrypted, classified without being decrypted, and the answer decrypted and
+//! compared with the clear one. `cipherlens classify`, and what `demo` does with what is built in.
+//!
+//! [`Client`] holds the secret key; [`Server`] is given the evaluation keys and a ciphertext and nothing else. They run in
+//! one process here, and share nothing but what is handed over.
+
+use super::client::Client;
+use super::device::Compute;
+use super::failure::{Outcome, explain};
+use super::output::{bytes, say, seconds};
+use super::picture::{Fit, Picture};
+use super::plan::{Costs, Prepared};
+use super::progress::CountBar;
+use super::report::{LayerSeconds, Report, Seconds};
+use super::server::Server;
+use super::{Global, model, plan, system};
+use cipherlens::nn::clear::Network;
+use cipherlens::nn::{Model, Tensor};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Classify pictures encrypted, from key generation to decryption, in one process
+#[derive(Debug, clap::Args)]
+pub struct Classify {
+    /// Model file: what `compile` wrote, safetensors, or ONNX without activations to fit
+    model: PathBuf,
+    /// Pictures: PNG, JPEG, GIF, BMP or WebP of any size
+    #[arg(required = true)]
+    pictures: Vec<PathBuf>,
+    /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
+    #[arg(long, short, value_name = "PRESET")]
+    preset: Option<String>,
+    /// How pictures are brought to the network's size
+    #[arg(long, value_enum, default_value_t)]
+    fit: Fit,
+    #[command(flatten)]
+    compute: Compute,
+    /// Make keys and encryption from this number: for tests only, whoever knows it can decrypt
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print one JSON object a picture on standard output, and nothing else there
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Classify {
+    /// Runs it.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let open = |path: &PathBuf| Ok((Picture::open(path)?, path.display().to_string()));
+        let task = Task {
+            model: Some(&self.model),
+            pictures: self.pictures.iter().map(open).collect::<Outcome<_>>()?,
+            preset: self.preset.as_deref(),
+            fit: self.fit,
+            compute: &self.compute,
+            seed: self.seed,
+            json: self.json,
+        };
+        task.run(global)
+    }
+}
+
+/// What is to be classified, with what, and how.
+pub struct Task<'a> {
+    /// Model file; the embedded network if there is none.
+    pub model: Option<&'a Path>,
+    /// Pictures and what to call them.
+    pub pictures: Vec<(Picture, String)>,
+    /// Parameter set, if one is named.
+    pub preset: Option<&'a str>,
+    /// How pictures are brought to the network's size.
+    pub fit: Fit,
+    /// Where to compute.
+    pub compute: &'a Compute,
+    /// Where randomness comes from, if not from the system.
+    pub seed: Option<u64>,
+    /// One JSON object a picture.
+    pub json: bool,
+}
+
+/// A picture as the network's input.
+struct Input {
+    image: String,
+    tensor: Tensor<f64>,
+    notes: Vec<String>,
+}
+
+impl Task<'_> {
+    /// Plans, makes keys, and classifies one picture after the other. The last failure of a picture is returned; the others are
+    /// classified all the same.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let talk = !self.json && !global.quiet;
+        let (network, model_file) = model::open(self.model)?;
+        let preset = model::preset(self.model, self.preset)?;
+        let mut inputs = Vec::with_capacity(self.pictures.len());
+        for (picture, image) in &self.pictures {
+            let (tensor, notes) = model::input(&network, picture, self.fit)?;
+            inputs.push(Input { image: image.clone(), tensor, notes });
+        }
+
+        let clock = Instant::now();
+        // A seeded run is to be repeatable, on any machine.
+        let costs = if self.seed.is_some() { Costs::Typical } else { Costs::on(self.compute) };
+        let prepared = plan::prepare_any(&network, preset.as_deref(), costs, self.compute)?;
+        let planning = clock.elapsed().as_secs_f64();
+        let insecure = prepared.params.is_insecure();
+        if talk {
+            for Input { image, notes, .. } in &inputs {
+                say!("picture   {image}");
+                notes.iter().for_each(|note| say!("          {note}"));
+            }
+            say!("network   {} ({model_file}), input {}", network.name(), network.input().shape);
+            if insecure || self.seed.is_some() {
+                say!("WARNING   {}", if insecure { "this preset gives no security" } else { "--seed gives no security" });
+            }
+            say!();
+            plan::print(&prepared, costs);
+            say!();
+        }
+        plan::check_memory(&prepared.plan)?;
+
+        // The client: keys, once for all pictures.
+        let (count, size) = (prepared.plan.keys().len(), bytes(prepared.plan.key_bytes()));
+        if talk {
+            say!("client    makes a secret key, which it keeps, and {count} evaluation keys ({size}) for the server");
+        }
+        let clock = Instant::now();
+        let client = Client::new(&prepared, self.seed)?;
+        let bar = CountBar::new(global.progress_mode(), count, "evaluation keys");
+        let keys = client.evaluation_keys(prepared.plan.keys(), self.seed, &|| bar.advance())?;
+        bar.finish();
+        let keygen = clock.elapsed().as_secs_f64();
+        let server = Server::new(&prepared, keys)?;
+        let sides = Sides { network: &network, clear: Network::new(&network), prepared: &prepared, client, server };
+        let mut outcome = Ok(());
+        for input in &inputs {
+            let mut report = sides.classify(self, global, input, Seconds { plan: planning, keygen, ..Seconds::default() })?;
+            report.model_file.clone_from(&model_file);
+            report.insecure = insecure || self.seed.is_some();
+            if self.json {
+                report.print_json()
+            } else {
+                report.print(global.quiet)
+            }
+            if let Err(failure) = report.check() {
+                outcome = Err(failure);
+            }
+        }
+        outcome
+    }
+}
+
+/// Client and server with everything made.
+struct Sides<'a> {
+    network: &'a Model,
+    clear: Network<f64>,
+    prepared: &'a Prepared,
+    client: Client,
+    server: Server<'a>,
+}
+
+impl Sides<'_> {
+    fn classify(&self, task: &Task<'_>, global: &Global, input: &Input, mut times: Seconds) -> Outcome<Report> {
+        let talk = !task.json && !global.quiet;
+        let clear = self.clear.evaluate(&input.tensor).map_err(|e| explain("cannot evaluate the network", &e))?;
+
+        // The client: the picture as shards, encrypted.
+        let clock = Instant::now();
+        let encrypted = self.client.encrypt(self.prepared, &input.tensor, task.seed)?;
+        times.encrypt = clock.elapsed().as_secs_f64();
+        let ciphertext_bytes = 4 * encrypted.words.len() as u64;
+        if talk {
+            let shards = encrypted.shards(&self.prepared.params);
+            say!("client    encrypts the picture into {shards} ciphertexts ({})", bytes(ciphertext_bytes));
+            say!("server    gets the ciphertexts and the evaluation keys, and runs the network:");
+        }
+
+        // The server: no secret key, no picture.
+        let clock = Instant::now();
+        let answer = self.server.run(self.server.expand(&encrypted)?, global.progress_mode())?;
+        let layers = self.prepared.plan.layers().iter().map(|l| &l.layer).zip(&answer.layer_seconds);
+        let layer_seconds = layers.map(|(layer, seconds)| LayerSeconds { layer: layer.clone(), seconds: *seconds }).collect();
+        let (answer, device) = (answer.ciphertext, answer.device);
+        let words = self.prepared.host.download(answer.buffer()).map_err(|e| explain("the encrypted run failed", &e))?;
+        times.run = clock.elapsed().as_secs_f64();
+        if talk {
+            say!("server    is done after {} and returns {} ciphertext(s)", seconds(times.run), answer.shards());
+        }
+
+        // The client again.
+        let clock = Instant::now();
+        let logits = self.client.decrypt(self.prepared, &answer)?;
+        times.decrypt = clock.elapsed().as_secs_f64();
+        if talk {
+            say!("client    decrypts {} numbers", logits.len());
+            say!();
+        }
+        let mut report = Report::new(self.network, self.prepared, clear.values(), &logits, times)?;
+        report.image.clone_from(&input.image);
+        report.notes.clone_from(&input.notes);
+        report.ciphertext_bytes = ciphertext_bytes;
+        report.logits_ciphertext_blake3 = digest(&words);
+        report.device = device;
+        report.layer_seconds = layer_seconds;
+        report.peak_rss_bytes = system::peak_rss_bytes();
+        Ok(report)
+    }
+}
+
+/// BLAKE3 of the words of a ciphertext, each little-endian: equal on every backend for the same seed.
+fn digest(words: &[u32]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for chunk in words.chunks(1 << 14) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|w| w.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,222 @@
+//! `cipherlens compile`: a trained network becomes one that can run encrypted. Its activations are fitted to what calibration
+//! pictures feed them, the cheapest fits that keep its answers are chosen, and the result is planned and written to a file.
+
+use super::failure::{Class, Failure, Outcome};
+use super::output::{Align, Table, bytes, grouped, say, seconds};
+use super::picture::Fit;
+use super::plan::{Costs, lowered_and_planned, prepare};
+use super::{Global, dataset, device::Compute, model, params, plan};
+use cipherlens::nn::fit::{Choice, ChooseError, ChooseOptions, Form, choose};
+use cipherlens::nn::simulate::{Labelled, NoiseLevels};
+use cipherlens::nn::{Compiled, Model};
+use rayon::prelude::*;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Parameter sets tried where none is named.
+const PRESETS: [&str; 2] = [params::DEFAULT_PRESET, plan::BOOTSTRAPPING_PRESET];
+
+/// Fit a network's activations to pictures, plan it, and write it to a file that runs encrypted
+#[derive(Debug, clap::Args)]
+pub struct Compile {
+    /// Model file: ONNX, safetensors, or what `compile` wrote before
+    model: PathBuf,
+    /// Pictures like those that will be classified: DIR, or packed:DIR. They need no labels
+    #[arg(long, value_name = "DIR|packed:DIR", required = true, num_args = 1..)]
+    calib: Vec<String>,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Use at most this many pictures of each --calib, evenly spread
+    #[arg(long, value_name = "K", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Parameter set [default: the cheapest of n15-cnn and n16-boot that works]
+    #[arg(long, short, value_name = "PRESET")]
+    preset: Option<String>,
+    /// The part of the pictures on which the answer must stay the same
+    #[arg(long, value_name = "PART", default_value_t = 0.99)]
+    target: f64,
+    /// Fit a polynomial of this degree to every activation, instead of choosing
+    #[arg(long, value_name = "D")]
+    degree: Option<usize>,
+    /// Make the fitted intervals this many times as long as the ranges seen, instead of choosing
+    #[arg(long, value_name = "M")]
+    margin: Option<f64>,
+    /// Precision of the encrypted run to choose for, in bits of the noise's standard deviation
+    #[arg(long, value_name = "BITS", default_value_t = 18.0)]
+    noise_bits: f64,
+    /// Mean of each channel of the pictures in [0, 1] [default for ONNX: ImageNet's, for three channels]
+    #[arg(long, value_name = "M", value_delimiter = ',')]
+    mean: Vec<f64>,
+    /// Standard deviation of each channel [default for ONNX: ImageNet's, for three channels]
+    #[arg(long, value_name = "S", value_delimiter = ',')]
+    std: Vec<f64>,
+    /// Names of the classes, in the order of the logits
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    classes: Vec<String>,
+    /// How pictures are brought to the network's size
+    #[arg(long, value_enum, default_value_t)]
+    fit: Fit,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Compile {
+    /// Compiles.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let started = Instant::now();
+        let talk = !self.json && !global.quiet;
+        let (network, file) = model::open(Some(&self.model))?;
+        let network = network.described(&self.mean, &self.std, &self.classes).map_err(|e| {
+            Failure::from_error(
+                Class::Usage,
+                "the network cannot be described so",
+                &e,
+                "give one number a channel, one name a class",
+            )
+        })?;
+        let pictures = pictures(&network, &self.calib, Some(self.limit), self.fit)?;
+        if talk {
+            let unfitted = network.activations().count();
+            say!(
+                "{} ({file}): input {}, {unfitted} activations; {} pictures",
+                network.name(),
+                network.input().shape,
+                pictures.len()
+            );
+        }
+        let presets: Vec<&str> = self.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]);
+        let choice = match network.activations().next() {
+            Some(_) => Some(self.choose(&network, &pictures, &presets)?),
+            None => None,
+        };
+        let fitted = choice.as_ref().map_or(&network, |c| &c.model);
+        let (preset, _) = cheapest(fitted, &presets).map_err(|why| {
+            let advice = "use a shallower network, or name a preset with bootstrapping";
+            Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
+        })?;
+        let prepared = prepare(fitted, preset, Costs::Typical, &Compute::default())?;
+        let planned = plan::json(&prepared);
+        let summary = json!({
+            "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "target": self.target,
+            "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
+            "accuracy": choice.as_ref().and_then(|c| c.simulation.accuracy()),
+            "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),
+            "fits_tried": choice.as_ref().map(|c| c.tried.len()),
+            "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
+        });
+        let compiled = Compiled { model: fitted.clone(), preset: preset.to_owned(), report: summary.clone() };
+        let what = || format!("cannot write {}", self.output.display());
+        let advice = "name a file in a folder that you may write to";
+        compiled.write(&self.output).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;
+        let size = std::fs::metadata(&self.output).map_or(0, |m| m.len());
+        if self.json {
+            let mut object = summary;
+            object["output"] = self.output.display().to_string().into();
+            object["output_bytes"] = size.into();
+            object["plan"] = planned;
+            object["seconds"] = started.elapsed().as_secs_f64().into();
+            say!("{object}");
+            return Ok(());
+        }
+        if talk {
+            if let Some(choice) = &choice {
+                print_fits(choice);
+            }
+            plan::print(&prepared, Costs::Typical);
+            say!();
+        }
+        say!("{} ({}) written in {}", self.output.display(), bytes(size), seconds(started.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    fn choose(&self, network: &Model, pictures: &[Labelled], presets: &[&str]) -> Outcome<Choice> {
+        let mut options =
+            ChooseOptions { target: self.target, noise: NoiseLevels::bits(self.noise_bits), ..ChooseOptions::default() };
+        if let Some(degree) = self.degree {
+            options.forms = vec![Form::Series(degree)];
+        }
+        if let Some(margin) = self.margin {
+            options.margins = vec![margin];
+        }
+        choose(network, pictures, &options, &|fitted| cheapest(fitted, presets).map(|(_, seconds)| seconds)).map_err(|e| {
+            let (class, advice) = match &e {
+                ChooseError::TargetNotReached { .. } => {
+                    (Class::Numeric, "lower --target, allow a wider --margin, or calibrate on more pictures")
+                }
+                ChooseError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib"),
+                ChooseError::Target { .. } => (Class::Usage, "give --target a number from 0 to 1"),
+                _ => (Class::BadInput, "calibrate on pictures of the kind that the network was trained on"),
+            };
+            Failure::from_error(class, "the activations cannot be fitted", &e, advice)
+        })
+    }
+}
+
+/// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works.
+fn cheapest<'p>(network: &Model, presets: &[&'p str]) -> Result<(&'p str, f64), String> {
+    let mut best: Option<(&str, f64)> = None;
+    let mut why = String::new();
+    for preset in presets {
+        match lowered_and_planned(network, preset) {
+            Ok(seconds) => best = Some((*preset, seconds)).into_iter().chain(best).min_by(|a, b| a.1.total_cmp(&b.1)),
+            Err(e) => why = format!("{why}{}{preset}: {e}", if why.is_empty() { "" } else { "; " }),
+        }
+    }
+    best.ok_or(why)
+}
+
+/// Labelled pictures as a network's input.
+pub fn pictures(network: &Model, specs: &[String], limit: Option<u32>, fit: Fit) -> Outcome<Vec<Labelled>> {
+    let mut items = Vec::new();
+    for spec in specs {
+        let found = dataset::open(spec, &dataset::Expected::by(network))?;
+        let keep = limit.map_or(found.len(), |l| l as usize).min(found.len());
+        items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
+    }
+    let labelled = |item: &dataset::Item| {
+        let (x, _) = model::input(network, &item.open()?, fit)?;
+        Ok(Labelled { x: x.cast(), label: item.label })
+    };
+    items.par_iter().map(labelled).collect()
+}
+
+fn print_fits(choice: &Choice) {
+    let mut table = Table::new([
+        ("activation", Align::Left),
+        ("fit", Align::Left),
+        ("levels", Align::Right),
+        ("interval", Align::Right),
+        ("seen", Align::Right),
+        ("used", Align::Right),
+    ]);
+    for l in &choice.simulation.layers {
+        let degrees: Vec<String> = l.degrees.iter().map(usize::to_string).collect();
+        table.row([
+            l.layer.clone(),
+            format!("degree {}", degrees.join(", ")),
+            l.depth.to_string(),
+            format!("[{:.2}, {:.2}]", l.interval[0], l.interval[1]),
+            format!("[{:.2}, {:.2}]", l.min, l.max),
+            format!("{:.0} %", 100.0 * l.used),
+        ]);
+    }
+    say!();
+    table.print("  ");
+    print_simulation(&choice.simulation);
+    say!("{} fits tried", grouped(choice.tried.len()));
+    say!();
+}
+
+/// How many answers stay, in words.
+pub fn print_simulation(s: &cipherlens::nn::simulate::Simulation) {
+    say!();
+    say!("simulated on {} pictures: {:.2} % get the answer of the exact network", s.pictures, 100.0 * s.agreement());
+    if let (Some(exact), Some(simulated)) = (s.exact_accuracy(), s.accuracy()) {
+        let labelled = s.labelled;
+        say!("of {labelled} labelled ones, {:.2} % are right, {:.2} % by the exact network", 100.0 * simulated, 100.0 * exact);
+    }
+    say!("logits differ by {:.2e} (root mean square), at most {:.2e}", s.rms_error, s.max_error);
+}

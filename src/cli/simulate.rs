@@ -1,0 +1,75 @@
+//! `cipherlens simulate`: what encryption will do to a network's answers, without encrypting.
+
+use super::compile::{pictures, print_simulation};
+use super::failure::{Class, Failure, Outcome};
+use super::output::{Align, Table, say};
+use super::picture::Fit;
+use super::{Global, model};
+use cipherlens::nn::simulate::{NoiseLevels, simulate};
+use std::path::PathBuf;
+
+/// Accuracy and agreement with the fitted polynomials and noise, on clear numbers
+#[derive(Debug, clap::Args)]
+pub struct Simulate {
+    /// What `compile` wrote
+    model: PathBuf,
+    /// Pictures: DIR (one folder a class), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
+    #[arg(long, value_name = "DIR|packed:DIR", required = true, num_args = 1..)]
+    images: Vec<String>,
+    /// Use at most this many pictures of each --images, evenly spread
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Precision of the encrypted run, in bits of the noise's standard deviation
+    #[arg(long, value_name = "BITS", default_value_t = 18.0)]
+    noise_bits: f64,
+    /// What the noise is made from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How pictures are brought to the network's size
+    #[arg(long, value_enum, default_value_t)]
+    fit: Fit,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Simulate {
+    /// Simulates and prints. An activation that leaves its interval is a failure, after the figures.
+    pub fn run(&self, _global: &Global) -> Outcome {
+        let (network, file) = model::open(Some(&self.model))?;
+        let pictures = pictures(&network, &self.images, self.limit, self.fit)?;
+        let failed = |e: &dyn std::error::Error| {
+            let advice = "compile again with pictures like these, or with a wider --margin";
+            let why = e.to_string();
+            Failure::new(Class::Numeric, format!("{file} would not give its answers encrypted"), why, advice)
+        };
+        let found = simulate(&network, &pictures, NoiseLevels::bits(self.noise_bits), self.seed).map_err(|e| failed(&e))?;
+        if self.json {
+            let object = serde_json::json!({
+                "model": network.name(), "model_file": file, "noise_bits": self.noise_bits, "agreement": found.agreement(),
+                "accuracy": found.accuracy(), "exact_accuracy": found.exact_accuracy(), "simulation": found,
+            });
+            say!("{object}");
+        } else {
+            let mut table = Table::new([
+                ("activation", Align::Left),
+                ("interval", Align::Right),
+                ("seen", Align::Right),
+                ("used", Align::Right),
+                ("pictures outside", Align::Right),
+            ]);
+            for l in &found.layers {
+                table.row([
+                    l.layer.clone(),
+                    format!("[{:.2}, {:.2}]", l.interval[0], l.interval[1]),
+                    format!("[{:.2}, {:.2}]", l.min, l.max),
+                    format!("{:.0} %", 100.0 * l.used),
+                    l.outside.to_string(),
+                ]);
+            }
+            table.print("");
+            print_simulation(&found);
+        }
+        found.check_ranges().map_err(|e| failed(&e))
+    }
+}

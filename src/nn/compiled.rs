@@ -1,0 +1,77 @@
+//! A network ready to run encrypted, in a file: the model with its fitted activations, ranges and normalisation, the parameter set
+//! it was planned for, and what compiling found. A [`container`] of one kind: versioned, bounded, hashed.
+
+use super::model::{MAX_FILE_BYTES, Model, ModelError};
+use crate::wire::{Kind, WireError, container};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// A compiled network.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// The model; none of its activations is left to fit.
+    pub model: Model,
+    /// The parameter set it was planned for.
+    pub preset: String,
+    /// What compiling found (calibration, accuracy, plan), for people and tools.
+    pub report: serde_json::Value,
+}
+
+/// The header of the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Metadata {
+    preset: String,
+    /// JSON.
+    report: String,
+    /// Bytes of the model file in the chunks.
+    bytes: u64,
+}
+
+/// Why a compiled network cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompiledError {
+    /// The file around the model.
+    #[error(transparent)]
+    File(#[from] WireError),
+    /// The model in it.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The report is no JSON.
+    #[error("the report in the file is not valid: {0}")]
+    Report(String),
+}
+
+impl Compiled {
+    /// Whether a file begins like one of this program, and is a compiled network.
+    pub fn is_one(path: &Path) -> bool {
+        container::kind_of(path).is_ok_and(|kind| kind == Kind::CompiledNetwork)
+    }
+
+    /// Writes it: to a temporary file first, so that there is never half a file.
+    pub fn write(&self, path: &Path) -> Result<(), CompiledError> {
+        let mut bytes = self.model.to_bytes();
+        let metadata = Metadata { preset: self.preset.clone(), report: self.report.to_string(), bytes: bytes.len() as u64 };
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let words: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        let chunks: Vec<&[u32]> = words.chunks(container::MAX_CHUNK_WORDS).collect();
+        Ok(container::write(path, Kind::CompiledNetwork, &metadata, &chunks, false)?)
+    }
+
+    /// Reads one. Nothing in a file makes it panic or allocate more than a small multiple of the file.
+    pub fn read(path: &Path) -> Result<Self, CompiledError> {
+        let mut reader = container::Reader::<Metadata>::open(path, Kind::CompiledNetwork)?;
+        let sizes: Vec<usize> = reader.chunks().iter().map(|c| c.words as usize).collect();
+        let (held, said) = (4 * sizes.iter().sum::<usize>() as u64, reader.metadata.bytes);
+        if said > MAX_FILE_BYTES || said.next_multiple_of(4) != held {
+            return Err(WireError::Length { what: "the model", expected: said, found: held }.into());
+        }
+        let mut bytes = Vec::with_capacity(held as usize);
+        for (i, words) in sizes.into_iter().enumerate() {
+            bytes.extend(reader.chunk(i, words)?.into_iter().flat_map(u32::to_le_bytes));
+        }
+        bytes.truncate(said as usize);
+        let report = serde_json::from_str(&reader.metadata.report).map_err(|e| CompiledError::Report(e.to_string()))?;
+        Ok(Self { model: Model::from_bytes(&bytes)?, preset: reader.metadata.preset, report })
+    }
+}

@@ -1,0 +1,144 @@
+//! From an ONNX file to an encrypted answer through the binary: compile, inspect, plan, simulate, classify, and the same with
+//! client and server apart.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
+
+mod common;
+
+use common::onnx::{Attribute, Data, File, node};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(args: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cipherlens"));
+    command.args(args).args(["--threads", "2", "--progress", "none"]).stdin(Stdio::null());
+    let output = command.output().expect("the command starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Run { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+impl Run {
+    fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        serde_json::from_str(self.stdout.lines().last().unwrap_or_default()).expect("the last line is JSON")
+    }
+
+    fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        for part in ["error: ", "\n  why: ", "\n  do:  "].iter().chain(words) {
+            assert!(self.stderr.contains(part), "{part:?} is missing in:\n{}", self.stderr);
+        }
+    }
+}
+
+/// A network that tells the colour of a picture: 8x8 means of each colour less the others, a ReLU, their sum.
+fn colours() -> File {
+    let weight = |o: usize, i: usize| if o == i { 0.25 } else { -0.125 };
+    let conv = (0..3).flat_map(|o| (0..3).flat_map(move |i| [weight(o, i); 4])).collect();
+    File::new(&[1, 3, 8, 8], "logits")
+        .constant("w", &[3, 3, 2, 2], Data::Real(conv))
+        .constant("fc", &[3, 3], Data::Real((0..9).map(|i| if i % 4 == 0 { 2.0 } else { 0.25 }).collect()))
+        .constant("half", &[], Data::Real(vec![1.0]))
+        .node(node("Conv", &["x", "w"], "c").ints("strides", &[2, 2]))
+        .node(node("Relu", &["c"], "a"))
+        .node(node("GlobalAveragePool", &["a"], "p"))
+        .node(node("Flatten", &["p"], "f"))
+        .node(node("Gemm", &["f", "fc"], "logits").int("transB", 1))
+}
+
+/// Folders `red`, `green` and `blue` of pictures of every brightness, and one picture apart.
+fn pictures(dir: &Path) {
+    for (c, name) in ["red", "green", "blue"].into_iter().enumerate() {
+        let folder = dir.join("pictures").join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for k in 0..12u8 {
+            let picture = image::RgbImage::from_fn(8, 8, |x, y| {
+                let mut pixel = [20 + 3 * x as u8, 20 + 3 * y as u8, 20 + k];
+                pixel[c] = 120 + 10 * k + x as u8;
+                image::Rgb(pixel)
+            });
+            picture.save(folder.join(format!("{k}.png"))).expect("a PNG can be written");
+            if (c, k) == (1, 5) {
+                picture.save(dir.join("green.png")).expect("a PNG can be written");
+            }
+        }
+    }
+}
+
+#[test]
+fn from_onnx_to_an_encrypted_answer() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("net.onnx"), colours().bytes()).expect("a file");
+    pictures(dir.path());
+    let (onnx, lens, calib, green) = (path("net.onnx"), path("net.lens"), path("pictures"), path("green.png"));
+
+    run(&["plan", &onnx]).refused(3, &["activation", "cipherlens compile"]);
+    let classes = ["--classes", "red,green,blue", "--preset", "insecure-small", "--target", "0.5"];
+    let compile = [&["compile", &onnx, "--calib", &calib, "-o", &lens, "--json"], &classes[..]].concat();
+    let compiled = run(&compile).json();
+    assert_eq!(compiled["pictures"], 36);
+    assert_eq!((&compiled["accuracy"], &compiled["agreement"]), (&1.0.into(), &1.0.into()));
+    assert_eq!(compiled["plan"]["preset"], "insecure-small");
+
+    let shown = run(&["inspect", &lens]);
+    assert!(shown.stdout.contains("compiled network") && shown.stdout.contains("relu, degree"), "{}", shown.stdout);
+    assert!(run(&["inspect", &onnx]).stdout.contains("relu, not fitted"));
+    let plan = run(&["plan", &lens, "--json"]).json();
+    assert_eq!(plan["preset"], "insecure-small", "the one it was compiled for");
+    let simulated = run(&["simulate", &lens, "--images", &calib, "--json"]).json();
+    assert_eq!(simulated["agreement"], 1.0);
+
+    let two = run(&["classify", &lens, &green, &green, "--json", "--seed", "7"]);
+    let answer = two.json();
+    assert_eq!(two.stdout.lines().count(), 2, "one line a picture");
+    assert_eq!((answer["label"].as_str(), answer["clear_label"].as_str()), (Some("green"), Some("green")));
+    assert!(answer["max_abs_logit_error"].as_f64().is_some_and(|e| e < 1e-3), "{answer}");
+    for key in
+        ["top", "logits", "clear_logits", "seconds", "layer_seconds", "bootstraps", "rotations", "key_switches", "key_bytes"]
+    {
+        assert!(!answer[key].is_null(), "{key} is missing");
+    }
+    assert_eq!(answer["layer_seconds"].as_array().map(Vec::len), answer["layers"].as_array().map(Vec::len));
+    let demo = run(&["demo", "--model", &lens, "--image", &green, "--json", "--seed", "7"]).json();
+    assert_eq!(demo["logits_ciphertext_blake3"], answer["logits_ciphertext_blake3"], "the same path");
+
+    let (keys, encrypted, result) = (path("keys"), path("picture.ct"), path("answer.ct"));
+    assert_eq!(run(&["keygen", "--model", &lens, "-o", &keys, "--allow-insecure"]).code, 0);
+    let secret = path("keys/secret.key");
+    let encrypt = ["encrypt", &green, "--model", &lens, "-k", &secret, "-o", &encrypted, "--allow-insecure"];
+    assert_eq!(run(&encrypt).code, 0);
+    let evaluation = path("keys/evaluation.keys");
+    assert_eq!(run(&["run", &encrypted, "--model", &lens, "-k", &evaluation, "-o", &result]).code, 0);
+    let decrypted = run(&["decrypt", &result, "--model", &lens, "-k", &secret, "--json", "--allow-insecure"]).json();
+    assert_eq!(decrypted["label"], "green");
+}
+
+#[test]
+fn bad_input_is_explained() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    pictures(dir.path());
+    let (onnx, lens, calib) = (path("net.onnx"), path("net.lens"), path("pictures"));
+    let compile = |more: &[&str]| run(&[&["compile", &onnx, "--calib", &calib, "-o", &lens], more].concat());
+    std::fs::write(&onnx, &colours().bytes()[..50]).expect("a file");
+    compile(&[]).refused(3, &["not an ONNX file"]);
+    let pooled = colours().node(node("MaxPool", &["c"], "m").ints("kernel_shape", &[2, 2])).node(node("Relu", &["m"], "b"));
+    let mut pooled = pooled;
+    pooled.graph().output[0].name = "b".into();
+    std::fs::write(&onnx, pooled.bytes()).expect("a file");
+    compile(&[]).refused(3, &["/m/MaxPool", "AveragePool"]);
+    std::fs::write(&onnx, colours().bytes()).expect("a file");
+    compile(&["--classes", "red,green"]).refused(2, &["2 class names for 3 logits"]);
+    compile(&["--std", "1,0,1"]).refused(2, &["standard deviation 0"]);
+    compile(&["--preset", "insecure-tiny"]).refused(3, &[]);
+    compile(&["--calib", &path("nowhere")]).refused(3, &["nowhere"]);
+    compile(&["--preset", "insecure-small", "--degree", "3", "--target", "1.0"]).refused(6, &["degree 3"]);
+    std::fs::write(&lens, b"CIPHLENS and no more").expect("a file");
+    run(&["classify", &lens, &path("green.png")]).refused(3, &[]);
+}
