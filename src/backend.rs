@@ -341,6 +341,15 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer>;
     /// `a * constants[limb]`; one canonical constant per limb.
     fn mul_constant(&self, a: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer>;
+    /// `sum_k constants[k][limb] * parts[k]`; parts of one shape, one canonical constant per limb for each.
+    fn linear_combination(&self, parts: &[&Buffer], constants: &[Vec<u32>], basis: &Basis) -> Result<Buffer> {
+        check::combination(parts, constants, "linear_combination")?;
+        let mut sum = self.mul_constant(parts[0], &constants[0], basis)?;
+        for (part, constants) in parts.iter().zip(constants).skip(1) {
+            self.add_assign(&mut sum, &self.mul_constant(part, constants, basis)?, basis)?;
+        }
+        Ok(sum)
+    }
     /// Adds `constants[limb]` to every word of the selected polynomials (in NTT domain: adds that constant polynomial).
     fn add_constant_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[u32], basis: &Basis) -> Result<()>;
     /// Adds polynomial `i % plain.polys` of `plain` (plain form) to the i-th selected polynomial of `a`.
@@ -416,6 +425,17 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         plan: &GadgetPlan,
     ) -> Result<Buffer> {
         rotate_digits_extended_by_steps(self, ct, digits, rotations, lift, plan)
+    }
+    /// [`Self::plain_inner_product`] of [`Self::rotate_digits_extended`]: source `r * shards + s` of a term is rotation r of shard s.
+    /// The result is `[output][2]` over `plan.extended`.
+    fn rotated_inner_product(
+        &self,
+        hoisted: HoistedRotations<'_>,
+        plan: &GadgetPlan,
+        plain: &Buffer,
+        terms: &[Vec<PlainTerm>],
+    ) -> Result<Buffer> {
+        rotated_inner_product_by_steps(self, hoisted, plan, plain, terms)
     }
     /// mod_up, key_inner_product and mod_down in one: polys `[selected][2]` over `plan.window`.
     fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
@@ -502,6 +522,32 @@ pub fn rotate_digits_by_steps<B: Backend + ?Sized>(
     backend.concat(&rotated.iter().collect::<Vec<_>>())
 }
 
+/// The rotations of [`Backend::rotated_inner_product`].
+#[derive(Debug, Clone, Copy)]
+pub struct HoistedRotations<'a> {
+    /// The ciphertexts, `[shard][2]` over the window.
+    pub ct: &'a Buffer,
+    /// [`Backend::mod_up`] of their second halves.
+    pub digits: &'a Buffer,
+    /// What they are rotated by.
+    pub rotations: &'a [Rotation<'a>],
+    /// Multiplies by P into the extended basis.
+    pub lift: &'a BasisChange,
+}
+
+/// [`Backend::rotated_inner_product`] by its definition, kernel after kernel.
+pub fn rotated_inner_product_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    hoisted: HoistedRotations<'_>,
+    plan: &GadgetPlan,
+    plain: &Buffer,
+    terms: &[Vec<PlainTerm>],
+) -> Result<Buffer> {
+    let HoistedRotations { ct, digits, rotations, lift } = hoisted;
+    let rotated = backend.rotate_digits_extended(ct, digits, rotations, lift, plan)?;
+    backend.plain_inner_product(&rotated, plain, terms, &plan.extended)
+}
+
 /// [`Backend::rotate_digits_extended`] by its definition, kernel after kernel.
 pub fn rotate_digits_extended_by_steps<B: Backend + ?Sized>(
     backend: &B,
@@ -517,11 +563,7 @@ pub fn rotate_digits_extended_by_steps<B: Backend + ?Sized>(
     for rotation in rotations {
         rotated.push(match rotation.key {
             None => backend.change_basis(ct, lift)?,
-            Some(key) => {
-                let mut sum = backend.key_inner_product(digits, key, plan)?;
-                backend.add_plain_assign(&mut sum, halves, &first, &plan.extended)?;
-                backend.automorphism(&sum, rotation.galois, &plan.extended)?
-            }
+            Some(key) => backend.rotate_extended(digits, &first, KeyRotation { galois: rotation.galois, key }, plan)?,
         });
     }
     backend.concat(&rotated.iter().collect::<Vec<_>>())

@@ -3,9 +3,9 @@
 
 use cipherlens::{
     backend::{
-        Backend, BackendError, Buffer, PlainTerm, Rotation, Shape,
+        Backend, BackendError, Buffer, HoistedRotations, KeyRotation, PlainTerm, PolySelect, Rotation, Shape,
         cpu::{CpuBackend, Isa},
-        rotate_digits_by_steps, rotate_digits_extended_by_steps,
+        rotate_digits_by_steps, rotated_inner_product_by_steps,
     },
     ckks::{Level, presets},
     math::{Basis, RnsTables, primes::closest_primes},
@@ -73,6 +73,39 @@ fn encoded_inner_product_equals_upload_then_inner_product() {
 }
 
 #[test]
+fn linear_combinations_equal_their_products_and_sums() {
+    let seed = 4244;
+    println!("seed {seed}");
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    for (log_n, limbs, polys, parts) in [(4, 1, 2, 1), (5, 3, 4, 3), (13, 2, 2, 19)] {
+        let mut primes = closest_primes(30.0, limbs, log_n + 1, &[]).unwrap();
+        primes[0] = closest_primes(24.5, 1, log_n + 1, &primes).unwrap()[0];
+        let tables = Arc::new(RnsTables::new(log_n, &primes).unwrap());
+        let (n, basis) = (tables.degree(), Basis::range(0..limbs));
+        for extreme in [false, true] {
+            let mut word = |q: u32| if extreme { q - 1 } else { rng.random_range(0..q) };
+            let words: Vec<Vec<u32>> =
+                (0..parts).map(|_| (0..polys * limbs * n).map(|i| word(primes[i / n % limbs])).collect()).collect();
+            let constants: Vec<Vec<u32>> = (0..parts).map(|_| primes.iter().map(|&q| word(q)).collect()).collect();
+            for isa in Isa::available() {
+                let backend = CpuBackend::with_isa(tables.clone(), isa);
+                let upload = |words: &Vec<u32>| backend.upload(Shape::new(polys, limbs, n), words).unwrap();
+                let parts: Vec<Buffer> = words.iter().map(upload).collect();
+                let parts: Vec<&Buffer> = parts.iter().collect();
+                let got = backend.linear_combination(&parts, &constants, &basis).unwrap();
+                let mut want = backend.alloc(Shape::new(polys, limbs, n)).unwrap();
+                for (part, c) in parts.iter().zip(&constants) {
+                    backend.add_assign(&mut want, &backend.mul_constant(part, c, &basis).unwrap(), &basis).unwrap();
+                }
+                assert!(backend.download(&got).unwrap() == backend.download(&want).unwrap(), "{} 2^{log_n}", backend.name());
+                assert!(backend.linear_combination(&[], &[], &basis).is_err());
+                assert!(backend.linear_combination(&parts, &constants[1..], &basis).is_err());
+            }
+        }
+    }
+}
+
+#[test]
 fn rotate_digits_equals_its_steps() {
     let seed = 4243;
     println!("seed {seed}");
@@ -98,6 +131,10 @@ fn rotate_digits_equals_its_steps() {
             let ct = random(2 * shards, &plan.window, extreme);
             let spread = random(shards * digits, &plan.extended, extreme);
             let keys: Vec<_> = (0..2).map(|_| random(2 * digits, &plan.extended, extreme)).collect();
+            let plains = random(5, &plan.extended, extreme);
+            let first_words = |count: usize| plains.chunks(n).flat_map(|limb| limb[..count].to_vec()).collect::<Vec<u32>>();
+            let (short, single) = (first_words(n / 4), first_words(1));
+            let lift = params.lift_change(&gadget, level).unwrap();
             let mut results = Vec::new();
             for isa in Isa::available() {
                 let backend = CpuBackend::with_isa(tables.clone(), isa);
@@ -118,12 +155,29 @@ fn rotate_digits_equals_its_steps() {
                 let fused = backend.download(&fused).unwrap();
                 assert!(fused == backend.download(&steps).unwrap(), "{} {preset} {level} alpha {alpha}", backend.name());
                 results.push(fused);
-                let gadget_lift = params.lift_change(&gadget, level).unwrap();
-                let extended = backend.rotate_digits_extended(&ct, &spread, &rotations, &gadget_lift, &plan).unwrap();
-                let steps = rotate_digits_extended_by_steps(&backend, &ct, &spread, &rotations, &gadget_lift, &plan).unwrap();
-                assert_eq!(extended.shape(), Shape::new(6 * shards, plan.extended.len(), n));
-                let extended = backend.download(&extended).unwrap();
-                assert!(extended == backend.download(&steps).unwrap(), "{} {preset} {level} extended", backend.name());
+                for (degree, plains) in [(n, &plains), (n / 4, &short), (1, &single)] {
+                    let plain = backend.upload(Shape::new(5, plan.extended.len(), degree), plains).unwrap();
+                    // Three rotations of all shards; an output of nothing, of one product and of many.
+                    let term = |i: usize| PlainTerm { plain: i * 7 % 5, source: i * 11 % (3 * shards) };
+                    let terms: Vec<Vec<PlainTerm>> = [0, 1, 33].iter().map(|&k| (0..k).map(term).collect()).collect();
+                    let hoisted = HoistedRotations { ct: &ct, digits: &spread, rotations: &rotations, lift: &lift };
+                    let fused = backend.rotated_inner_product(hoisted, &plan, &plain, &terms).unwrap();
+                    let steps = rotated_inner_product_by_steps(&backend, hoisted, &plan, &plain, &terms).unwrap();
+                    assert_eq!(fused.shape(), Shape::new(6, plan.extended.len(), n));
+                    let (fused, steps) = (backend.download(&fused).unwrap(), backend.download(&steps).unwrap());
+                    assert!(fused == steps, "{} {preset} {level} degree {degree}", backend.name());
+                    let beyond = [vec![PlainTerm { plain: 0, source: 3 * shards }]];
+                    assert!(backend.rotated_inner_product(hoisted, &plan, &plain, &beyond).is_err());
+                }
+                let halves = PolySelect { first: 0, stride: 2, count: shards };
+                let first = backend.change_basis(&backend.select(&ct, halves).unwrap(), &lift).unwrap();
+                let rotation = KeyRotation { galois: 25, key: &keys[1] };
+                let alone = backend.rotate_extended(&spread, &first, rotation, &plan).unwrap();
+                let mut steps = backend.key_inner_product(&spread, rotation.key, &plan).unwrap();
+                backend.add_plain_assign(&mut steps, halves, &first, &plan.extended).unwrap();
+                let steps = backend.automorphism(&steps, rotation.galois, &plan.extended).unwrap();
+                assert!(backend.download(&alone).unwrap() == backend.download(&steps).unwrap(), "{} alone", backend.name());
+                assert!(backend.rotate_extended(&spread, &ct, rotation, &plan).is_err());
                 let even = [Rotation { galois: 4, key: Some(&keys[0]) }];
                 assert!(matches!(backend.rotate_digits(&ct, &spread, &even, &plan), Err(BackendError::Galois { .. })));
                 assert!(matches!(backend.rotate_digits(&spread, &ct, &rotations, &plan), Err(BackendError::Shape { .. })));

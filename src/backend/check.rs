@@ -56,6 +56,16 @@ pub fn terms(terms: &[Vec<PlainTerm>], shards: usize, plains: usize, op: &'stati
     }
 }
 
+/// Parts of one shape, and constants for each; the shape.
+pub fn combination(parts: &[&Buffer], constants: &[Vec<u32>], op: &'static str) -> Result<Shape> {
+    let Some(first) = parts.first().map(|p| p.shape()) else { return refuse(op, "a part at least".into(), "none".into()) };
+    parts.iter().try_for_each(|part| same(first, part.shape(), op))?;
+    if parts.len() == constants.len() {
+        return Ok(first);
+    }
+    refuse(op, format!("constants for {} parts", parts.len()), format!("for {}", constants.len()))
+}
+
 /// Where a gadget's digits stand.
 #[derive(Debug)]
 pub struct DigitLayout {

@@ -5,8 +5,8 @@
 //! that intermediate limbs stay in the caches: memory, not arithmetic, is the wall.
 
 use super::{
-    Backend, BackendError, Buffer, GadgetPlan, PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape, check,
-    rotate_digits_by_steps, rotate_digits_extended_by_steps,
+    Backend, BackendError, Buffer, GadgetPlan, HoistedRotations, KeyRotation, PlainSource, PlainTerm, PolySelect, Result,
+    Rotation, Shape, check, rotate_digits_by_steps, rotated_inner_product_by_steps,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
 use base_convert::{Packed, padded};
@@ -32,7 +32,7 @@ mod ntt;
 mod parallel;
 mod plain_inner_product;
 mod rotate_digits;
-mod rotate_digits_extended;
+mod rotated_inner_product;
 mod stages;
 mod words;
 
@@ -464,17 +464,53 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, words))
     }
 
-    fn rotate_digits_extended(
+    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        let op = "rotate_extended";
+        self.check_plan(plan, op)?;
+        self.check_basis(digits.shape(), &plan.extended, op)?;
+        self.check_galois(rotation.galois)?;
+        let shards = self.check_key(digits.shape(), rotation.key.shape(), plan, op)?;
+        check::same(Shape { polys: shards, ..digits.shape() }, lifted.shape(), op)?;
+        let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
+        let key = Key { words: self.read(rotation.key, op)?, limbs: rotation.key.shape().limbs };
+        let x = (self.read(digits, op)?, self.read(lifted, op)?);
+        let shape = Shape { polys: 2 * shards, ..digits.shape() };
+        Ok(Buffer::from_host(shape, self.rotate_extended_words(x, shards, key, &permutation, plan)))
+    }
+
+    fn linear_combination(&self, parts: &[&Buffer], constants: &[Vec<u32>], basis: &Basis) -> Result<Buffer> {
+        let op = "linear_combination";
+        let shape = check::combination(parts, constants, op)?;
+        self.check_basis(shape, basis, op)?;
+        constants.iter().try_for_each(|c| self.check_constants(c, basis, op))?;
+        let parts = parts.iter().map(|p| self.read(p, op)).collect::<Result<Vec<_>>>()?;
+        let n = self.tables.degree();
+        let tile = n.min(inner_product::TILE);
+        Ok(self.build(shape, basis, |m, out, p, l| {
+            // Each part's constant, in Montgomery form, as a plaintext that repeats.
+            let factors: Vec<Vec<u32>> = constants.iter().map(|c| vec![m.to_mont(c[l]); tile]).collect();
+            let mut unused = vec![0u32; tile];
+            for at in (0..n).step_by(tile) {
+                let words = |part: &&[u32]| part[(p * shape.limbs + l) * n + at..][..tile].as_ptr();
+                let terms: Vec<Term> =
+                    parts.iter().zip(&factors).map(|(part, f)| Term { x: f.as_ptr(), pair: [words(part); 2] }).collect();
+                // SAFETY: a tile of each limb, the outputs this task's own.
+                unsafe { inner_product::plain_inner_product(self.isa, [out.add(at), unused.as_mut_ptr()], &terms, tile, m) };
+            }
+        }))
+    }
+
+    fn rotated_inner_product(
         &self,
-        ct: &Buffer,
-        digits: &Buffer,
-        rotations: &[Rotation<'_>],
-        lift: &BasisChange,
+        hoisted: HoistedRotations<'_>,
         plan: &GadgetPlan,
+        plain: &Buffer,
+        terms: &[Vec<PlainTerm>],
     ) -> Result<Buffer> {
-        let op = "rotate_digits_extended";
+        let HoistedRotations { ct, digits, rotations, lift } = hoisted;
+        let op = "rotated_inner_product";
         if !key_switch::fusible(plan) {
-            return rotate_digits_extended_by_steps(self, ct, digits, rotations, lift, plan);
+            return rotated_inner_product_by_steps(self, hoisted, plan, plain, terms);
         }
         self.check_basis(ct.shape(), &plan.window, op)?;
         check::even(ct.shape(), op)?;
@@ -497,8 +533,11 @@ impl Backend for CpuBackend {
                 }
             });
         }
-        let shape = Shape { polys: rotations.len() * ct.shape().polys, ..lifted.shape() };
-        Ok(Buffer::from_host(shape, self.rotate_digits_extended_words(x, &turns, plan)))
+        self.check_factors(plain.shape(), &plan.extended, op)?;
+        check::terms(terms, rotations.len() * shards, plain.shape().polys, op)?;
+        let shape = Shape { polys: 2 * terms.len(), ..lifted.shape() };
+        let y = (self.read(plain, op)?, plain.shape().degree);
+        Ok(Buffer::from_host(shape, self.rotated_inner_product_words(x, &turns, plan, y, terms)))
     }
 
     fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {

@@ -139,18 +139,10 @@ impl Engine for EncryptedEngine {
         Ok(Arc::new(self.evaluator.add_scalar(x, c)?))
     }
     fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64]) -> Result<Self::Value> {
-        let mut sum: Option<Ciphertext> = None;
-        for (x, &c) in values.iter().zip(coefficients) {
-            let term = self.evaluator.mul_scalar(x, c, self.factor_scale(x.level()))?;
-            match &mut sum {
-                Some(sum) => {
-                    Self::same_level("weighted sum", sum, x)?;
-                    self.evaluator.add_assign(sum, &term)?;
-                }
-                None => sum = Some(term),
-            }
-        }
-        let sum = sum.ok_or_else(|| CircuitError::Polynomial("an empty sum".into()))?;
+        let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
+        values.iter().try_for_each(|x| Self::same_level("weighted sum", first, x))?;
+        let parts: Vec<&Ciphertext> = values.iter().map(|x| x.as_ref()).collect();
+        let sum = self.evaluator.linear_combination(&parts, coefficients, self.factor_scale(first.level()))?;
         Ok(Arc::new(self.evaluator.rescale(&sum)?))
     }
     fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value> {

@@ -139,7 +139,7 @@ impl Chebyshev {
             y = engine.add_scalar(&y, -middle / half)?;
         }
         let log = log2_ceil(self.coefficients.len());
-        let mut basis = Basis { engine, powers: BTreeMap::from([(1, y)]), leaf: 1 << (log / 2).max(1) };
+        let mut basis = Basis { engine, powers: BTreeMap::from([(1, y)]), lowered: BTreeMap::new(), leaf: 1 << (log / 2).max(1) };
         let sum = basis.evaluate(&self.coefficients, log, log)?;
         engine.drop_to(&sum, target)
     }
@@ -149,6 +149,8 @@ impl Chebyshev {
 struct Basis<'e, E: Engine> {
     engine: &'e E,
     powers: BTreeMap<usize, E::Value>,
+    /// The same at lower levels.
+    lowered: BTreeMap<(usize, Level), E::Value>,
     /// Remainders of at most this many coefficients are summed from single terms.
     leaf: usize,
 }
@@ -161,17 +163,35 @@ impl<E: Engine> Basis<'_, E> {
         }
         let a = 1 << (log2_ceil(i) - 1); // the largest power of two below i
         let b = i - a;
-        let (ta, tb) = (self.power(a)?, self.power(b)?);
-        let product = if a == b { self.engine.square(&ta)? } else { self.multiply(&ta, &tb)? };
+        let ta = self.power(a)?;
+        let product = if a == b {
+            self.engine.square(&ta)?
+        } else {
+            let tb = self.power_at(b, self.engine.level(&ta))?;
+            self.engine.multiply(&ta, &tb)?
+        };
         let twice = self.engine.add(&product, &product)?;
         let value = if a == b {
             self.engine.add_scalar(&twice, -1.0)?
         } else {
-            let difference = self.power(a - b)?;
-            let difference = self.engine.drop_to(&difference, self.engine.level(&twice))?;
+            let difference = self.power_at(a - b, self.engine.level(&twice))?;
             self.engine.sub(&twice, &difference)?
         };
         self.powers.insert(i, value.clone());
+        Ok(value)
+    }
+
+    /// `T_i` dropped to a level, once for all who ask.
+    fn power_at(&mut self, i: usize, level: Level) -> Result<E::Value> {
+        let power = self.power(i)?;
+        if self.engine.level(&power) == level {
+            return Ok(power);
+        }
+        if let Some(v) = self.lowered.get(&(i, level)) {
+            return Ok(v.clone());
+        }
+        let value = self.engine.drop_to(&power, level)?;
+        self.lowered.insert((i, level), value.clone());
         Ok(value)
     }
 
@@ -224,8 +244,7 @@ impl<E: Engine> Basis<'_, E> {
         let level = below(self.top(), deepest, "polynomial")?;
         let mut values = Vec::with_capacity(terms.len());
         for &i in terms {
-            let power = self.power(i)?;
-            values.push(self.engine.drop_to(&power, level)?);
+            values.push(self.power_at(i, level)?);
         }
         let weights: Vec<f64> = terms.iter().map(|&i| c[i]).collect();
         let sum = if values.is_empty() {

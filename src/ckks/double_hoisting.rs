@@ -4,13 +4,21 @@ use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 use super::error::Result;
 use super::evaluator::{Evaluator, check_levels, check_shards, first_halves, second_halves};
 use super::keys::KeyKind;
-use crate::backend::{KeyRotation, PolySelect, Rotation};
+use super::plaintext::{PlainForm, Plaintext};
+use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, PolySelect, Rotation};
 
 impl Evaluator {
-    /// All rotations of all shards times P in the extended basis, as one value of `ks.len() * shards` shards, those of `ks[0]`
-    /// first; `digits` are those of `ct`. No division by P. Each key is read once for all shards.
-    pub fn rotate_digits_extended_all(&self, digits: &Digits, ct: &Ciphertext, ks: &[i64]) -> Result<ExtendedCiphertext> {
-        let op = "rotate_digits_extended_all";
+    /// For each output the sum of products with plaintexts of rotations of shards, all in the extended basis: nothing is divided by P.
+    /// Source `r * shards + s` of a term is shard s rotated by `ks[r]`; `digits` are those of `ct`; plaintexts are in Montgomery form over
+    /// the extended basis of the digits' gadget. Each key is read once for all shards.
+    pub fn rotated_inner_product(
+        &self,
+        (digits, ct): (&Digits, &Ciphertext),
+        ks: &[i64],
+        plain: &Plaintext,
+        terms: &[Vec<PlainTerm>],
+    ) -> Result<ExtendedCiphertext> {
+        let op = "rotated_inner_product";
         self.check(ct, op)?;
         ct.tag.check_key(&digits.tag, op)?;
         self.keys.tag().check_key(&ct.tag, op)?;
@@ -18,6 +26,8 @@ impl Evaluator {
         check_shards(op, digits.shards, ct.shards())?;
         let gadget = digits.gadget;
         let (plan, lift) = (self.params.gadget_plan(&gadget, ct.level)?, self.params.lift_change(&gadget, ct.level)?);
+        self.check_plain(op, plain, PlainForm::Montgomery, ct.level, &plan.extended, 0)?;
+        let scale = self.product_scale(op, ct.level, ct.scale, plain.scale)?;
         let mut rotations = Vec::with_capacity(ks.len());
         for &k in ks {
             let galois = self.params.galois_element(k);
@@ -27,8 +37,15 @@ impl Evaluator {
             };
             rotations.push(Rotation { galois, key });
         }
-        let buffer = self.backend.rotate_digits_extended(&ct.buffer, &digits.buffer, &rotations, &lift, &plan)?;
-        Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale: ct.scale, tag: ct.tag })
+        let hoisted = HoistedRotations { ct: &ct.buffer, digits: &digits.buffer, rotations: &rotations, lift: &lift };
+        let buffer = self.backend.rotated_inner_product(hoisted, &plan, &plain.buffer, terms)?;
+        Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale, tag: ct.tag })
+    }
+
+    /// Some of the shards.
+    pub fn select_extended(&self, x: &ExtendedCiphertext, shards: std::ops::Range<usize>) -> Result<ExtendedCiphertext> {
+        let polys = PolySelect { first: 2 * shards.start, stride: 1, count: 2 * shards.len() };
+        Ok(x.with(self.backend.select(&x.buffer, polys)?))
     }
 
     /// The rotation of a value in the extended basis, staying there: only the second halves are divided by P and switched.

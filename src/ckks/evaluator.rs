@@ -163,6 +163,22 @@ impl Evaluator {
         Ok(Ciphertext { scale: scale_out, ..a.with(buffer) })
     }
 
+    /// `sum_k values[k] * parts[k]` with the numbers at scale `scale`, not rescaled; parts of one level and scale.
+    pub fn linear_combination(&self, parts: &[&Ciphertext], values: &[f64], scale: Scale) -> Result<Ciphertext> {
+        let op = "linear_combination";
+        let (Some((&first, others)), true) = (parts.split_first(), parts.len() == values.len()) else {
+            return Err(CkksError::ShardMismatch { op, expected: parts.len().max(1), found: values.len() });
+        };
+        self.check(first, op)?;
+        others.iter().try_for_each(|part| self.check_summands(op, first, part))?;
+        let basis = self.window(first.level);
+        let scale_out = self.product_scale(op, first.level, first.scale, scale)?;
+        let constants = values.iter().map(|&v| self.encoder.constant(v, scale, basis)).collect::<Result<Vec<_>>>()?;
+        let buffers: Vec<&Buffer> = parts.iter().map(|part| &part.buffer).collect();
+        let buffer = self.backend.linear_combination(&buffers, &constants, basis)?;
+        Ok(Ciphertext { scale: scale_out, ..first.with(buffer) })
+    }
+
     /// `a * b`, relinearized, not rescaled. Needs a relinearization key that covers the level.
     pub fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
         let product = self.tensor("mul", a, b)?;

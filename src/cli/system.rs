@@ -7,6 +7,15 @@ pub fn peak_rss_bytes() -> Option<u64> {
     kib_field(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
+/// Processor time of this process so far, all threads, in seconds (in steps of 10 ms).
+pub fn cpu_seconds() -> Option<f64> {
+    let text = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the name in brackets, which may hold anything; user and system time are the 12th and 13th after it.
+    let mut fields = text[text.rfind(')')? + 1..].split_whitespace().skip(11);
+    let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+    Some(ticks / 100.0)
+}
+
 /// Total and available memory in bytes.
 pub fn memory_bytes() -> (Option<u64>, Option<u64>) {
     match fs::read_to_string("/proc/meminfo") {
@@ -80,6 +89,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn linux_tells_its_memory() {
         assert!(peak_rss_bytes().unwrap() > 0);
+        assert!(cpu_seconds().unwrap() >= 0.0);
         assert!(memory_bytes().0.unwrap() > 0);
     }
 }

@@ -3,7 +3,7 @@
 use super::{EncryptedEngine, ProductSum, Result};
 use crate::{
     backend::PlainTerm,
-    circuits::DiagonalTransform,
+    circuits::{DiagonalTransform, diagonal_transform::DiagonalTerm},
     ckks::{Ciphertext, CkksError, Gadget, KeyKind, Level, PlainForm, Plaintext, Scale},
     math::Basis,
 };
@@ -25,7 +25,7 @@ pub struct Prepared {
 #[derive(Debug, Default)]
 struct Kept {
     bytes: usize,
-    sums: HashMap<(Key, usize), Arc<Plaintext>>,
+    transforms: HashMap<Key, Arc<Plaintext>>,
 }
 
 impl Default for Prepared {
@@ -46,16 +46,16 @@ impl Prepared {
     pub fn bytes(&self) -> usize {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }
-    fn get(&self, key: Key, sum: usize, encode: impl FnOnce() -> Result<Plaintext>) -> Result<Arc<Plaintext>> {
+    fn get(&self, key: Key, encode: impl FnOnce() -> Result<Plaintext>) -> Result<Arc<Plaintext>> {
         let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().sums.get(&(key, sum)) {
+        if let Some(found) = lock().transforms.get(&key) {
             return Ok(found.clone());
         }
         let plain = Arc::new(encode()?);
         let (bytes, mut kept) = (plain.buffer().shape().bytes(), lock());
         if kept.bytes + bytes <= self.budget {
             kept.bytes += bytes;
-            kept.sums.insert((key, sum), plain.clone());
+            kept.transforms.insert(key, plain.clone());
         }
         Ok(plain)
     }
@@ -82,50 +82,44 @@ impl EncryptedEngine {
             return Err(CkksError::ScaleMismatch { op: "transform", expected: params.scale(level), found: x.scale() }.into());
         }
         let scale = Scale(params.plain_scale(level).0 * drift);
-        let terms = |sum: usize| -> Vec<Vec<PlainTerm>> {
-            let of_shard = |s: usize| {
-                let term = |(plain, t): (usize, &crate::circuits::diagonal_transform::DiagonalTerm)| PlainTerm {
-                    plain,
-                    source: t.baby * shards + s,
-                };
-                transform.sums()[sum].iter().enumerate().map(term).collect()
-            };
-            (0..shards).map(of_shard).collect()
-        };
-        let Some(&first) = transform.rotations().first() else {
-            let plain = self.encoded(transform, 0, (level, None), scale, params.window(level))?;
-            return Ok(ProductSum::Plain(ev.plain_inner_product(x, &plain, &terms(0))?));
-        };
-        let gadget = ev.keys().covering(params, KeyKind::Galois(params.galois_element(first as i64)), level)?.gadget();
-        let babies: Vec<i64> = transform.babies().iter().map(|&b| b as i64).collect();
-        let rotated = ev.rotate_digits_extended_all(&ev.mod_up(x, gadget)?, x, &babies)?;
-        let plan = params.gadget_plan(&gadget, level).map_err(CkksError::from)?;
-        let mut sum = None;
-        for g in (0..transform.sums().len()).rev() {
-            let plain = self.encoded(transform, g, (level, Some(gadget)), scale, &plan.extended)?;
-            let inner = ev.plain_inner_product_extended(&rotated, &plain, &terms(g))?;
-            sum = Some(match sum {
-                None => inner,
-                Some(above) => {
-                    let mut turned = ev.rotate_extended(&above, transform.giant() as i64)?;
-                    ev.add_extended_assign(&mut turned, &inner)?;
-                    turned
-                }
-            });
+        let term = |(plain, t): (usize, &DiagonalTerm), s: usize| PlainTerm { plain, source: t.baby * shards + s };
+        let mut first = 0;
+        let mut terms = Vec::with_capacity(transform.sums().len() * shards);
+        for sum in transform.sums() {
+            terms.extend((0..shards).map(|s| (first..).zip(sum).map(|t| term(t, s)).collect::<Vec<_>>()));
+            first += sum.len();
         }
-        sum.map(ProductSum::Extended).ok_or(crate::circuits::CircuitError::EmptyMatrix)
+        let Some(&rotation) = transform.rotations().first() else {
+            let plain = self.encoded(transform, (level, None), scale, params.window(level))?;
+            return Ok(ProductSum::Plain(ev.plain_inner_product(x, &plain, &terms)?));
+        };
+        let gadget = ev.keys().covering(params, KeyKind::Galois(params.galois_element(rotation as i64)), level)?.gadget();
+        let plan = params.gadget_plan(&gadget, level).map_err(CkksError::from)?;
+        let plain = self.encoded(transform, (level, Some(gadget)), scale, &plan.extended)?;
+        let babies: Vec<i64> = transform.babies().iter().map(|&b| b as i64).collect();
+        let inner = ev.rotated_inner_product((&ev.mod_up(x, gadget)?, x), &babies, &plain, &terms)?;
+        let sums = transform.sums().len();
+        let inner_sum = |g: usize| ev.select_extended(&inner, g * shards..(g + 1) * shards);
+        if sums == 1 {
+            return Ok(ProductSum::Extended(inner));
+        }
+        let mut sum = inner_sum(sums - 1)?;
+        for g in (0..sums - 1).rev() {
+            sum = ev.rotate_extended(&sum, transform.giant() as i64)?;
+            ev.add_extended_assign(&mut sum, &inner_sum(g)?)?;
+        }
+        Ok(ProductSum::Extended(sum))
     }
 
     fn encoded(
         &self,
         transform: &DiagonalTransform,
-        sum: usize,
         (level, gadget): (Level, Option<Gadget>),
         scale: Scale,
         basis: &Basis,
     ) -> Result<Arc<Plaintext>> {
-        self.prepared.get((transform.id(), level, gadget, scale.0.to_bits()), sum, || {
-            let terms = &transform.sums()[sum];
+        self.prepared.get((transform.id(), level, gadget, scale.0.to_bits()), || {
+            let terms: Vec<&DiagonalTerm> = transform.sums().iter().flatten().collect();
             let fill = |t: usize, re: &mut [f64], im: &mut [f64]| {
                 let diagonal = transform.diagonal(terms[t].diagonal);
                 // A period of 1 is encoded as one of 2.
