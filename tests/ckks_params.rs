@@ -118,6 +118,12 @@ fn gadgets_cut_windows_into_digits() {
             }
         }
     }
+    let low = Level(1);
+    let (best, quiet) = (params.best_gadget(low..=low).unwrap(), params.quiet_gadget(low..=low).unwrap());
+    let log2 = |r: std::ops::Range<usize>| params.tables().log2(&cipherlens::math::Basis::range(r));
+    let p = params.tables().log2(&params.gadget_special(&quiet));
+    assert!((0..quiet.digits()).all(|k| log2(quiet.digit(k)) + 5.0 <= p), "{quiet}");
+    assert!(quiet.covers(params.window(low)) && quiet.special() <= best.special() + 1);
     let one = params.gadget(Level(1)..=Level(1), 2).unwrap();
     assert!(matches!(params.gadget_plan(&one, top), Err(ParamsError::GadgetRange { .. })));
     assert!(matches!(params.gadget(Level(0)..=Level(99), 1), Err(ParamsError::NoSuchLevel { .. })));

@@ -220,7 +220,12 @@ impl Bootstrapper {
     fn request_keys(&self) -> Result<Vec<KeyRequest>> {
         let params = &self.params;
         let trace = self.trace(2)?;
-        let gadget = |level: Level| -> Result<_> { Ok(params.best_gadget(level..=level).map_err(crate::ckks::CkksError::from)?) };
+        // At the bottom, where the scale is small, noise counts and limbs are few.
+        let bottom = params.input_level().map_err(crate::ckks::CkksError::from)?;
+        let gadget = |level: Level| -> Result<_> {
+            let gadget = if level <= bottom { params.quiet_gadget(level..=level) } else { params.best_gadget(level..=level) };
+            Ok(gadget.map_err(crate::ckks::CkksError::from)?)
+        };
         let mut keys = Vec::new();
         for &(level, k) in &trace.rotations {
             keys.push(KeyRequest { kind: KeyKind::Galois(params.galois_element(k as i64)), gadget: gadget(level)? });

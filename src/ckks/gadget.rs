@@ -61,6 +61,10 @@ impl std::fmt::Display for Gadget {
     }
 }
 
+/// By how many bits P exceeds the digits of a [quiet gadget](Params::quiet_gadget). The noise of a key switch over that of rounding is
+/// `sigma sqrt(3 digits / 2) D / P` with a dense secret (docs of [`noise`](super::noise)): 2^2 with one digit and P = D.
+const QUIET_BITS: f64 = 5.0;
+
 type Cached<K, V> = RwLock<HashMap<K, Arc<V>>>;
 
 /// Constants built on first use.
@@ -90,6 +94,11 @@ impl Params {
     /// The gadget over the union of the windows of `levels`, in digits of `alpha` limbs, with the first `alpha` special
     /// primes, or as many as it takes for their product P to reach the largest digit (else noise would grow by the gap).
     pub fn gadget(&self, levels: RangeInclusive<Level>, alpha: usize) -> Result<Gadget, ParamsError> {
+        self.gadget_with_margin(levels, alpha, 0.0)
+    }
+
+    /// [`Self::gadget`] with P larger than the largest digit by so many bits at least.
+    fn gadget_with_margin(&self, levels: RangeInclusive<Level>, alpha: usize, margin: f64) -> Result<Gadget, ParamsError> {
         let (low, high) = (*levels.start(), *levels.end());
         self.check_level(low)?;
         self.check_level(high)?;
@@ -100,7 +109,7 @@ impl Params {
         let alpha = alpha.max(1);
         let mut gadget = Gadget { start, end: last + 1, alpha: alpha.min(u16::MAX.into()) as u16, special: 0 };
         let log2 = |r: Range<usize>| self.tables().log2(&Basis::range(r));
-        let digit_bits = (0..gadget.digits()).map(|k| log2(gadget.digit(k))).fold(0.0, f64::max);
+        let digit_bits = (0..gadget.digits()).map(|k| log2(gadget.digit(k))).fold(0.0, f64::max) + margin;
         let special_bits =
             |count: usize| self.special().limbs()[..count].iter().map(|&l| self.tables().modulus(l).log2()).sum::<f64>();
         let largest_digit = (0..gadget.digits()).map(|k| gadget.digit(k).len()).max().unwrap_or(0);
@@ -117,10 +126,14 @@ impl Params {
     /// The digit size with the cheapest key switch at the highest of `levels`: least `(digits + 2) * (limbs + special)`
     /// limb transforms.
     pub fn best_alpha(&self, levels: RangeInclusive<Level>) -> Result<usize, ParamsError> {
+        self.best_alpha_with_margin(levels, 0.0)
+    }
+
+    fn best_alpha_with_margin(&self, levels: RangeInclusive<Level>, margin: f64) -> Result<usize, ParamsError> {
         let window = self.window(*levels.end());
         let mut best = None;
         for alpha in 1..=self.special().len() {
-            let Ok(gadget) = self.gadget(levels.clone(), alpha) else { continue };
+            let Ok(gadget) = self.gadget_with_margin(levels.clone(), alpha, margin) else { continue };
             let digits = (0..gadget.digits()).filter(|&k| window.limbs().iter().any(|l| gadget.digit(k).contains(&l.index())));
             let cost = (digits.count() + 2) * (window.len() + gadget.special());
             if best.is_none_or(|(least, _)| cost < least) {
@@ -129,13 +142,23 @@ impl Params {
         }
         match best {
             Some((_, alpha)) => Ok(alpha),
-            None => self.gadget(levels, 1).map(|_| 1),
+            None => self.gadget_with_margin(levels, 1, margin).map(|_| 1),
         }
     }
 
     /// [`Self::gadget`] with [`Self::best_alpha`].
     pub fn best_gadget(&self, levels: RangeInclusive<Level>) -> Result<Gadget, ParamsError> {
         self.gadget(levels.clone(), self.best_alpha(levels)?)
+    }
+
+    /// The best gadget whose key switches add less noise than the rounding of a rescale: P exceeds the digits by [`QUIET_BITS`]. A special prime
+    /// more, and a rotation that costs some 2 bits of precision less; [`Self::best_gadget`] where there are too few special primes.
+    pub fn quiet_gadget(&self, levels: RangeInclusive<Level>) -> Result<Gadget, ParamsError> {
+        let quiet = self.best_alpha_with_margin(levels.clone(), QUIET_BITS);
+        match quiet.and_then(|alpha| self.gadget_with_margin(levels.clone(), alpha, QUIET_BITS)) {
+            Err(ParamsError::SpecialTooSmall { .. }) => self.best_gadget(levels),
+            gadget => gadget,
+        }
     }
 
     /// All primes of a gadget's keys: its range, then its special primes.

@@ -78,7 +78,7 @@ const SPECS: [LadderSpec; 17] = [
 /// | EvalMod | 17 to 24 | 59.9 |
 /// | CoeffsToSlots | 25 to 28 | 54.9 |
 ///
-/// Measured over values uniform in [-1, 1]: 23.1 bits mean, 20.8 worst. |I| >= 14 in 2^-58 of bootstraps. 80 keys, 4.3 GiB in
+/// Measured over values uniform in [-1, 1]: 23.2 bits mean, 21.0 worst. |I| >= 14 in 2^-58 of bootstraps. 80 keys, 4.2 GiB in
 /// memory, half in a file.
 const BOOT: LadderSpec = boot("n16-boot", Grid::Bits40, 16, 13, [3, 4], 12);
 
@@ -94,7 +94,7 @@ const BOOT: LadderSpec = boot("n16-boot", Grid::Bits40, 16, 13, [3, 4], 12);
 /// | EvalMod | 11 to 18 | 54.0 |
 /// | CoeffsToSlots | 19 to 22 | 54.0 |
 ///
-/// Measured: 20.2 bits mean, 17.0 worst (the noise of 36-bit levels). Failure as [`BOOT`]. 103 keys, 2.1 GiB.
+/// Measured: 21.9 bits mean, 17.9 worst (the noise of 36-bit levels). Failure as [`BOOT`]. 103 keys, 2.0 GiB.
 const BOOT_LEAN: LadderSpec = boot("n16-boot-lean", Grid::Bits36, 16, 8, [2, 4], 18);
 
 /// The set for deep steps between bootstraps: 16 levels left at 40 bits, for which P is smaller and there are more digits.

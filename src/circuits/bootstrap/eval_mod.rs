@@ -71,10 +71,11 @@ impl EvalMod {
     }
 }
 
-/// `2 x^2 - 1`.
+/// `2 x^2 - 1`, as a product of x and 2 x: doubled afterwards, the rounding of the product would be twice as large, and the last one is
+/// most of the noise of a bootstrapped value.
 fn twice_square_less_one<E: Engine>(engine: &E, x: &E::Value) -> Result<E::Value, CircuitError> {
-    let square = engine.square(x)?;
-    engine.add_scalar(&engine.add(&square, &square)?, -1.0)
+    let product = engine.multiply(x, &engine.add(x, x)?)?;
+    engine.add_scalar(&product, -1.0)
 }
 
 /// Chebyshev coefficients of `cos(factor y)` on [-1, 1] up to a degree: `J_0 + 2 sum_k (-1)^k J_2k T_2k`, the Bessel functions from
