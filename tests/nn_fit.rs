@@ -266,7 +266,7 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
     let nothing = choose(&model, &all, &options(0.9), &|_: &Model| Err("no plan".to_owned())).expect_err("nothing runs");
     assert!(matches!(&nothing, ChooseError::NoPlan { forms: 6, reason } if reason == "no plan"), "{nothing}");
     let weak = ChooseOptions { forms: vec![Form::Series(2)], ..options(1.0) };
-    assert!(matches!(choose(&model, &all, &weak, &levels), Err(ChooseError::TargetNotReached { tried: 4, pictures: 100, .. })));
+    assert!(matches!(choose(&model, &all, &weak, &levels), Err(ChooseError::TargetNotReached { tried: 4, pictures: 400, .. })));
     assert!(matches!(choose(&model, &all[..5], &options(0.9), &levels), Err(ChooseError::TooFewPictures { found: 5, .. })));
     assert!(matches!(choose(&model, &all, &options(1.5), &levels), Err(ChooseError::Target { .. })));
 }

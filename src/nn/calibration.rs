@@ -64,10 +64,12 @@ impl Histogram {
         Self { range, counts: vec![0; BINS] }
     }
 
-    fn add(&mut self, x: f64) {
-        let part = (x - self.range.min) / (self.range.max - self.range.min);
-        let bin = (part * BINS as f64) as usize;
-        self.counts[bin.min(BINS - 1)] += 1;
+    fn add(&mut self, values: &[f32]) {
+        let per_unit = BINS as f64 / (self.range.max - self.range.min);
+        for x in values {
+            let bin = ((f64::from(*x) - self.range.min) * per_unit) as usize;
+            self.counts[bin.min(BINS - 1)] += 1;
+        }
     }
 
     /// Number of values.
@@ -146,7 +148,7 @@ impl Calibration {
         }
         let empty = || whole.iter().map(|r| Histogram::new(*r)).collect::<Vec<_>>();
         let count = |mut histograms: Vec<Histogram>, x: &Tensor<f32>| {
-            exact.watch(x, |k, operand| operand.values().iter().for_each(|v| histograms[k].add(f64::from(*v))))?;
+            exact.watch(x, |k, operand| histograms[k].add(operand.values()))?;
             Ok(histograms)
         };
         let merge = |mut a: Vec<Histogram>, b: Vec<Histogram>| {

@@ -4,7 +4,7 @@
 use super::clear::{Network, Range};
 use super::model::{FittedActivation, Model, Operator};
 use super::tensor::{ShapeMismatch, Tensor};
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
@@ -114,6 +114,8 @@ pub struct Simulation {
     pub simulated_correct: usize,
     /// Pictures on which both say the same.
     pub agree: usize,
+    /// The part of unseen pictures on which both should say the same: [`expected_agreement`].
+    pub expected_agreement: f64,
     /// Pictures with a logit that is no finite number.
     pub diverged: usize,
     /// Mean of |logit - exact logit|, over pictures that did not diverge.
@@ -164,7 +166,38 @@ fn out_of_range(l: &LayerUse) -> SimulateError {
 /// Evaluates pictures with the fitted polynomials and noise, and without either. All threads; the noise depends on `seed` and
 /// the index of the picture alone. The same is found however many threads there are.
 pub fn simulate(model: &Model, pictures: &[Labelled], noise: NoiseLevels, seed: u64) -> Result<Simulation, SimulateError> {
-    Simulator::new(model).run(pictures, noise, seed)
+    simulate_against(&exact_logits(model, pictures)?, model, pictures, noise, seed)
+}
+
+/// The logits of the exact network, `[picture][class]`: what [`simulate_against`] compares with, however a model is fitted.
+pub fn exact_logits(model: &Model, pictures: &[Labelled]) -> Result<Vec<Vec<f32>>, SimulateError> {
+    let network = Network::<f32>::new(&model.exact());
+    let one = |(i, p): (usize, &Labelled)| {
+        let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
+        let logits = network.evaluate(&p.x).map_err(wrong)?.values().to_vec();
+        if logits.iter().all(|v| v.is_finite()) { Ok(logits) } else { Err(SimulateError::NotFinite { picture: i }) }
+    };
+    pictures.par_iter().enumerate().map(one).collect()
+}
+
+/// As [`simulate`], with the logits of the exact network at hand.
+pub fn simulate_against(
+    exact: &[Vec<f32>],
+    model: &Model,
+    pictures: &[Labelled],
+    noise: NoiseLevels,
+    seed: u64,
+) -> Result<Simulation, SimulateError> {
+    if pictures.is_empty() {
+        return Err(SimulateError::NoPictures);
+    }
+    let simulator = Simulator::new(model);
+    let one = |(i, p): (usize, &Labelled)| {
+        let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
+        simulator.one(i, &p.x, noise, seed).map_err(wrong)
+    };
+    let outcomes: Vec<Outcome> = pictures.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
+    Ok(simulator.summary(pictures, exact, &outcomes))
 }
 
 /// Checks one picture before it is encrypted: that no activation leaves its interval on it (without noise). The error names
@@ -179,7 +212,6 @@ pub fn check_picture(model: &Model, x: &Tensor<f32>) -> Result<(), SimulateError
 
 /// A model made ready for simulating.
 struct Simulator {
-    exact: Network<f32>,
     fitted: Network<f32>,
     /// For each node of the networks: which activation it is.
     activation: Vec<Option<usize>>,
@@ -190,7 +222,6 @@ struct Simulator {
 
 /// What became of one picture.
 struct Outcome {
-    exact: Vec<f32>,
     simulated: Vec<f32>,
     /// What each activation was fed.
     seen: Vec<Range>,
@@ -212,30 +243,13 @@ impl Simulator {
                 layers.push((node.name.clone(), fitted.clone()));
             }
         }
-        Self { exact: Network::new(&model.exact()), fitted: Network::new(model), activation, scale_behind, layers }
-    }
-
-    fn run(&self, pictures: &[Labelled], noise: NoiseLevels, seed: u64) -> Result<Simulation, SimulateError> {
-        if pictures.is_empty() {
-            return Err(SimulateError::NoPictures);
-        }
-        let one = |(i, p): (usize, &Labelled)| {
-            let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
-            let outcome = self.one(i, &p.x, noise, seed).map_err(wrong)?;
-            if outcome.exact.iter().any(|v| !v.is_finite()) {
-                return Err(SimulateError::NotFinite { picture: i });
-            }
-            Ok(outcome)
-        };
-        let outcomes: Vec<Outcome> = pictures.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
-        Ok(self.summary(pictures, &outcomes))
+        Self { fitted: Network::new(model), activation, scale_behind, layers }
     }
 
     fn one(&self, index: usize, x: &Tensor<f32>, noise: NoiseLevels, seed: u64) -> Result<Outcome, ShapeMismatch> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(index as u64);
         let mut seen = vec![Range::EMPTY; self.layers.len()];
-        let exact = self.exact.evaluate(x)?;
         let simulated = self.fitted.evaluate_altering(x, |node, operand, result| {
             let mut deviation = noise.before * self.scale_behind[node];
             if let Some(k) = self.activation[node] {
@@ -247,7 +261,7 @@ impl Simulator {
                 add_noise(result.values_mut(), deviation as f32, &mut rng);
             }
         })?;
-        Ok(Outcome { exact: exact.values().to_vec(), simulated: simulated.values().to_vec(), seen })
+        Ok(Outcome { simulated: simulated.values().to_vec(), seen })
     }
 
     fn uses(&self, outcomes: &[Outcome]) -> Vec<LayerUse> {
@@ -279,13 +293,14 @@ impl Simulator {
         self.layers.iter().enumerate().map(layer).collect()
     }
 
-    fn summary(&self, pictures: &[Labelled], outcomes: &[Outcome]) -> Simulation {
+    fn summary(&self, pictures: &[Labelled], exact_logits: &[Vec<f32>], outcomes: &[Outcome]) -> Simulation {
         let mut s = Simulation {
             pictures: pictures.len(),
             labelled: 0,
             exact_correct: 0,
             simulated_correct: 0,
             agree: 0,
+            expected_agreement: 0.0,
             diverged: 0,
             mean_error: 0.0,
             rms_error: 0.0,
@@ -294,10 +309,16 @@ impl Simulator {
             predictions: Vec::with_capacity(outcomes.len()),
         };
         let mut logits = 0usize;
-        for (picture, outcome) in pictures.iter().zip(outcomes) {
+        let (mut margins, mut shifts) = (Vec::with_capacity(outcomes.len()), Vec::with_capacity(outcomes.len()));
+        for ((picture, exact_logits), outcome) in pictures.iter().zip(exact_logits).zip(outcomes) {
             let finite = outcome.simulated.iter().all(|v| v.is_finite());
-            let exact = largest(&outcome.exact);
+            let exact = largest(exact_logits);
             let simulated = finite.then(|| largest(&outcome.simulated));
+            if let Some(second) = second_largest(exact_logits, exact) {
+                let margin = |logits: &[f32]| f64::from(logits[exact]) - f64::from(logits[second]);
+                margins.push(margin(exact_logits));
+                shifts.push((margin(&outcome.simulated) - margin(exact_logits)).abs());
+            }
             s.predictions.push((simulated, exact));
             s.agree += usize::from(simulated == Some(exact));
             s.diverged += usize::from(!finite);
@@ -307,7 +328,7 @@ impl Simulator {
                 s.simulated_correct += usize::from(simulated == Some(label));
             }
             if finite {
-                for (a, b) in outcome.simulated.iter().zip(&outcome.exact) {
+                for (a, b) in outcome.simulated.iter().zip(exact_logits) {
                     let error = f64::from((a - b).abs());
                     s.mean_error += error;
                     s.rms_error += error * error;
@@ -316,10 +337,34 @@ impl Simulator {
                 }
             }
         }
+        s.expected_agreement = expected_agreement(margins, &shifts);
         s.mean_error /= logits.max(1) as f64;
         s.rms_error = (s.rms_error / logits.max(1) as f64).sqrt();
         s
     }
+}
+
+/// The part of unseen pictures on which the simulated network should say what the exact one says, from the margins between the
+/// two largest logits and from how far they were shifted.
+///
+/// A network is surer of the pictures it was trained on than of others, so counting answers on those flatters a fit. The size
+/// of its errors is the same on both. On unseen pictures margins m are spread about evenly from 0 on, half of them below the
+/// median M: `P(m < x) = x / 2M`. A shift by d to the wrong side, which is half of all shifts, then costs an answer with
+/// probability `d / 2M`: in all, `mean |d| / 4M`.
+fn expected_agreement(mut margins: Vec<f64>, shifts: &[f64]) -> f64 {
+    if margins.is_empty() {
+        return 1.0;
+    }
+    margins.sort_by(f64::total_cmp);
+    let median = margins[margins.len() / 2];
+    let mean = shifts.iter().sum::<f64>() / shifts.len() as f64;
+    let lost = mean / (4.0 * median);
+    if lost.is_finite() { (1.0 - lost).max(0.0) } else { 0.0 }
+}
+
+fn second_largest(values: &[f32], largest: usize) -> Option<usize> {
+    let others = (0..values.len()).filter(|i| *i != largest);
+    others.max_by(|a, b| values[*a].total_cmp(&values[*b]))
 }
 
 fn range_of(values: &[f32]) -> Range {
@@ -339,14 +384,48 @@ fn largest(values: &[f32]) -> usize {
     (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 
-/// Adds Gaussian noise of a deviation: Box and Muller, two at a time.
+/// Adds noise of a deviation, nearly normal: the sum of four numbers of 16 bits, whose variance is a third of `2^32`.
 fn add_noise(values: &mut [f32], deviation: f32, rng: &mut ChaCha8Rng) {
-    for pair in values.chunks_mut(2) {
-        let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt() * deviation;
-        let (sin, cos) = (std::f32::consts::TAU * rng.random::<f32>()).sin_cos();
-        pair[0] += radius * cos;
-        if let Some(second) = pair.get_mut(1) {
-            *second += radius * sin;
+    const MEAN: f32 = 2.0 * 65535.0;
+    let unit = deviation * 3.0f32.sqrt() / 65536.0;
+    let mut bits = [0u64; 64];
+    for chunk in values.chunks_mut(bits.len()) {
+        bits[..chunk.len()].iter_mut().for_each(|b| *b = rng.next_u64());
+        for (v, b) in chunk.iter_mut().zip(&bits) {
+            let sum = (b & 0xffff) + (b >> 16 & 0xffff) + (b >> 32 & 0xffff) + (b >> 48);
+            *v += (sum as f32 - MEAN) * unit;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_has_the_deviation_asked_for() {
+        let seed = 51;
+        println!("seed {seed}");
+        let mut values = vec![1.0f32; 100_001];
+        add_noise(&mut values, 0.25, &mut ChaCha8Rng::seed_from_u64(seed));
+        let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        assert!((mean - 1.0).abs() < 0.003 && (variance.sqrt() - 0.25).abs() < 0.003, "{mean} {variance}");
+        let beyond = values.iter().filter(|v| (*v - 1.0).abs() > 0.5).count() as f64 / values.len() as f64;
+        assert!((beyond - 0.0455).abs() < 0.01, "two deviations: {beyond}");
+    }
+
+    #[test]
+    fn answers_lost_are_foreseen_from_margins_and_shifts() {
+        // Margins even in [0, 2 M], shifts even in [-d, d]: lost are those below the shift, on average d / 8M in all.
+        let (m, d) = (10.0, 0.8);
+        let margins: Vec<f64> = (0..10_000).map(|i| 2.0 * m * (f64::from(i) + 0.5) / 10_000.0).collect();
+        let shifts: Vec<f64> = (0..997).map(|i| d * (2.0 * (f64::from(i) + 0.5) / 997.0 - 1.0)).collect();
+        let lost: usize = shifts.iter().map(|s| margins.iter().filter(|m| **m + s < 0.0).count()).sum();
+        let lost = lost as f64 / (10_000.0 * 997.0);
+        let sizes: Vec<f64> = shifts.iter().map(|s| s.abs()).collect();
+        assert!((1.0 - expected_agreement(margins, &sizes) - lost).abs() < 0.02 * lost);
+        assert_eq!(expected_agreement(vec![1.0], &[f64::NAN]), 0.0);
+        assert_eq!(expected_agreement(Vec::new(), &[]), 1.0);
     }
 }
