@@ -452,3 +452,21 @@ fn a_seeded_demo_gives_the_same_ciphertext_on_processor_and_gpu() {
     same(on("auto", "no such adapter").json(), "cpu-");
     assert!(want["logits_ciphertext_blake3"].as_str().is_some_and(|hash| hash.len() == 64));
 }
+
+#[test]
+fn the_bench_of_bootstrapping_tells_what_it_measures_and_refuses_what_it_cannot() {
+    let args = ["bench", "bootstrap", "--preset", "insecure-boot", "--slots", "64", "--batch", "2", "--ciphertexts", "4"];
+    let result = run(&[&args[..], &["--json"]].concat()).json();
+    for key in ["seconds", "precision_bits_mean", "precision_bits_worst", "keys", "key_bytes", "keygen_seconds", "log_qp"] {
+        assert!(result[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {}", result[key]);
+    }
+    assert_eq!((result["levels_before"].as_u64(), result["level_after"].as_u64()), (Some(3), Some(7)));
+    assert_eq!((result["levels_after"].as_u64(), result["slots"].as_u64()), (Some(4), Some(64)));
+    assert!(result["precision_bits_mean"].as_f64().is_some_and(|bits| bits > 20.0));
+    assert!(result["log2_failure"].as_f64().is_some_and(|log| log < -40.0));
+    assert_eq!(result["stages"].as_object().map(|s| s.len()), Some(4));
+    assert!(run(&args).stdout.contains("4 to spend before the next"));
+    run(&["bench", "bootstrap", "--preset", "n14"]).refused(2, &["no levels for bootstrapping", "boot"]);
+    run(&["bench", "bootstrap", "--preset", "insecure-boot", "--slots", "3"]).refused(2, &["2 to 1024 slots", "power of two"]);
+    run(&["bench", "bootstrap", "--preset", "insecure-boot", "--max-key-bytes", "1MB"]).refused(2, &["1000000 are allowed"]);
+}

@@ -212,6 +212,12 @@ const MORE_LEVELS: &str = "`cipherlens params list` shows how many levels each p
 fn of_circuit(error: &CircuitError) -> Known {
     match error {
         CircuitError::LevelsExhausted { .. } => Some((Class::Numeric, MORE_LEVELS)),
+        CircuitError::BootstrapSlots { .. } => {
+            Some((Class::Usage, "ask for a power of two within these bounds, or take another preset"))
+        }
+        CircuitError::KeyBytes { .. } => {
+            Some((Class::Usage, "allow more, or take a preset with smaller keys: `cipherlens params list`"))
+        }
         CircuitError::EmptyMatrix => Some((Class::BadInput, "look at the weights of this layer: they are all zero")),
         CircuitError::Polynomial(_) => Some((Class::BadInput, "look at the coefficients of this activation")),
         _ => None,
