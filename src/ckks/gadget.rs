@@ -63,7 +63,7 @@ impl std::fmt::Display for Gadget {
 
 /// By how many bits P exceeds the digits of a [quiet gadget](Params::quiet_gadget). The noise of a key switch over that of rounding is
 /// `sigma sqrt(3 digits / 2) D / P` with a dense secret (docs of [`noise`](super::noise)): 2^2 with one digit and P = D.
-const QUIET_BITS: f64 = 5.0;
+pub const QUIET_BITS: f64 = 5.0;
 
 type Cached<K, V> = RwLock<HashMap<K, Arc<V>>>;
 
