@@ -72,9 +72,9 @@ impl CpuBackend {
                         } else {
                             factors[at..].as_ptr()
                         };
-                        // SAFETY: `tile` words from `at` are within the limb.
                         list.push(Term {
                             x: factor,
+                            // SAFETY: `tile` words from `at` are within the limb.
                             pair: [0, 1].map(|half| unsafe { half_at(t.source, half).add(at).cast_const() }),
                         });
                     }

@@ -336,11 +336,21 @@ impl Report {
         }
         if !self.skipped.is_empty() {
             put("\n## Left out\n".into());
-            for s in &self.skipped {
-                put(format!("- {} {} on {}: {}", s.size, s.case, s.device, s.why));
-            }
+            self.left_out().into_iter().for_each(&mut put);
         }
         out
+    }
+
+    /// What was left out, one line for each size, device and reason.
+    fn left_out(&self) -> Vec<String> {
+        let mut groups: Vec<(&Skipped, Vec<&str>)> = Vec::new();
+        for s in &self.skipped {
+            match groups.iter_mut().find(|(g, _)| (&g.size, &g.device, &g.why) == (&s.size, &s.device, &s.why)) {
+                Some((_, cases)) => cases.push(&s.case),
+                None => groups.push((s, vec![&s.case])),
+            }
+        }
+        groups.iter().map(|(s, cases)| format!("- {} on {}: {}: {}", s.size, s.device, s.why, cases.join("; "))).collect()
     }
 
     fn row(&self, line: &Line) -> String {
@@ -461,6 +471,15 @@ mod tests {
         let text = report.markdown();
         assert!(text.contains("rotate on gpu, ms for one shard: 4.000 alone, 1.000 of 4 (4.00 times cheaper)"), "{text}");
         assert!(report.check().is_ok());
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_once_a_reason() {
+        let mut report = report(true);
+        let skip =
+            |case: &str, why: &str| Skipped { size: "n14".into(), case: case.into(), device: "gpu".into(), why: why.into() };
+        report.skipped = vec![skip("a", "too large"), skip("b", "no time"), skip("c", "too large")];
+        assert_eq!(report.left_out(), ["- n14 on gpu: too large: a; c", "- n14 on gpu: no time: b"]);
     }
 
     #[test]
