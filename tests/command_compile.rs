@@ -138,7 +138,20 @@ fn bad_input_is_explained() {
     compile(&["--std", "1,0,1"]).refused(2, &["standard deviation 0"]);
     compile(&["--preset", "insecure-tiny"]).refused(3, &[]);
     compile(&["--calib", &path("nowhere")]).refused(3, &["nowhere"]);
-    compile(&["--preset", "insecure-small", "--degree", "3", "--target", "1.0"]).refused(6, &["degree 3"]);
+    compile(&["--preset", "insecure-small", "--target", "1.5"]).refused(2, &["1.5"]);
+
+    // Fitted to dark pictures, a bright one is refused before it is encrypted, with the layer that it leaves.
+    let dark = dir.path().join("dark");
+    std::fs::create_dir(&dark).expect("a folder");
+    for k in 0..16u8 {
+        let picture = image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([120 + k, 118 + x as u8, 118 + y as u8]));
+        picture.save(dark.join(format!("{k}.png"))).expect("a PNG can be written");
+    }
+    let narrow = ["compile", &onnx, "--calib", &path("dark"), "-o", &lens, "--preset", "insecure-small", "--target", "0"];
+    let compiled = run(&narrow);
+    assert_eq!(compiled.code, 0, "{}", compiled.stderr);
+    image::RgbImage::from_pixel(8, 8, image::Rgb([0, 255, 0])).save(path("bright.png")).expect("a PNG can be written");
+    run(&["classify", &lens, &path("bright.png")]).refused(3, &["bright.png", "a.Relu", "outside"]);
     std::fs::write(&lens, b"CIPHLENS and no more").expect("a file");
     run(&["classify", &lens, &path("green.png")]).refused(3, &[]);
 }

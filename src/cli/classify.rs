@@ -94,7 +94,7 @@ impl Task<'_> {
         let preset = model::preset(self.model, self.preset)?;
         let mut inputs = Vec::with_capacity(self.pictures.len());
         for (picture, image) in &self.pictures {
-            let (tensor, notes) = model::input(&network, picture, self.fit)?;
+            let (tensor, notes) = model::encryptable(&network, picture, self.fit, image)?;
             inputs.push(Input { image: image.clone(), tensor, notes });
         }
 

@@ -4,6 +4,7 @@ use super::failure::{Class, Failure, Outcome};
 use super::picture::{Fit, Picture};
 use cipherlens::nn::compiled::{Compiled, CompiledError};
 use cipherlens::nn::model::{Model, ModelError};
+use cipherlens::nn::simulate::check_picture;
 use cipherlens::nn::tensor::Tensor;
 use std::path::Path;
 
@@ -92,6 +93,17 @@ pub fn likeliest(model: &Model, logits: &[f64], count: usize) -> Vec<Likely> {
         probability: (logits[c] - largest).exp() / total,
     };
     order.iter().take(count).map(likely).collect()
+}
+
+/// As [`input`], of a picture called `name` that is to be encrypted: refused if it would drive a fitted activation out of its
+/// interval, since the answer would be noise and nobody could tell.
+pub fn encryptable(model: &Model, picture: &Picture, fit: Fit, name: &str) -> Outcome<(Tensor<f64>, Vec<String>)> {
+    let (tensor, notes) = input(model, picture, fit)?;
+    check_picture(model, &tensor.cast()).map_err(|e| {
+        let advice = "use a picture like those the network was compiled with, or compile it again with pictures like this one";
+        Failure::from_error(Class::BadInput, format!("the network would not give its answer for {name}"), &e, advice)
+    })?;
+    Ok((tensor, notes))
 }
 
 /// A picture as a model's input, `(pixel - mean) / std` per channel, and what was changed on the way.

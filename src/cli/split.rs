@@ -175,7 +175,7 @@ impl Encrypt {
     pub fn run(&self, global: &Global) -> Outcome {
         let picture = Picture::open(&self.picture)?;
         let (network, _) = model::open(self.model.as_deref())?;
-        let (input, notes) = model::input(&network, &picture, self.fit)?;
+        let (input, notes) = model::encryptable(&network, &picture, self.fit, &self.picture.display().to_string())?;
         let prepared = prepare_for(&network, &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
         let secret = objects::read_secret_key(&self.key, &prepared.params).map_err(unusable(&self.key))?;
