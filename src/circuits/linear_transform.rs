@@ -56,7 +56,8 @@ impl Split {
 /// Slots are complex, images are real. With two outputs in one, `out_0 + i out_1 = sum (D_0 + i D_1) rot(x)`; with two
 /// inputs in one, `Re sum (D_0 - i D_1) rot(x_0 + i x_1) = sum D_0 rot(x_0) + D_1 rot(x_1)`. Either way one conjugation
 /// an output ciphertext takes the parts apart: `2 Re y = y + conj(y)`, `2 Im y = -i (y - conj(y))`; the halves are
-/// folded into the diagonals.
+/// folded into the diagonals. A single shard can be its own partner, half a turn away: `x + i rot_{n/2}(x)` joins the
+/// products by r and by r + n/2, for one more rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum Packing {
     /// One shard a ciphertext throughout.
@@ -65,6 +66,32 @@ pub enum Packing {
     Inputs,
     /// Output shards 2k and 2k + 1 are computed as one: half the giant rotations as well.
     Outputs,
+    /// The one input shard and itself turned by half its slots become one: rotations below half a turn are left.
+    Halves,
+}
+
+impl Packing {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Real, Self::Inputs, Self::Outputs, Self::Halves];
+
+    /// Whether it joins anything in a matrix of so many shards.
+    pub fn suits(self, inputs: usize, outputs: usize, slots: usize) -> bool {
+        match self {
+            Self::Real => true,
+            Self::Inputs => inputs > 1,
+            Self::Outputs => outputs > 1,
+            Self::Halves => inputs == 1 && slots.is_multiple_of(2),
+        }
+    }
+
+    /// Conjugations of a matrix with so many output ciphertexts, and the half turn, which costs as much.
+    pub fn conjugations(self, outputs: usize) -> usize {
+        match self {
+            Self::Real => 0,
+            Self::Inputs | Self::Outputs => outputs,
+            Self::Halves => outputs + 1,
+        }
+    }
 }
 
 /// One product of the inner sums.
@@ -91,7 +118,7 @@ pub struct TransformCounts {
     pub giants: usize,
     /// Plaintext products.
     pub products: usize,
-    /// Conjugations.
+    /// Conjugations, and the half turn of [`Packing::Halves`].
     pub conjugations: usize,
 }
 
@@ -180,20 +207,12 @@ impl LinearTransform {
     pub fn candidates(matrix: &dyn SlotMatrix) -> Vec<Candidate> {
         let slots = matrix.slots();
         let mut candidates = Vec::new();
-        for packing in [Packing::Real, Packing::Inputs, Packing::Outputs] {
-            let useful = match packing {
-                Packing::Real => true,
-                Packing::Inputs => matrix.inputs() > 1,
-                Packing::Outputs => matrix.outputs() > 1,
-            };
-            if !useful {
-                continue;
-            }
+        for packing in Packing::ALL.into_iter().filter(|p| p.suits(matrix.inputs(), matrix.outputs(), slots)) {
             let blocks = packed_rotations(matrix, packing);
             let all: BTreeSet<usize> = blocks.iter().flat_map(|(_, _, rs)| rs.iter().map(|&r| r as usize)).collect();
             let products = blocks.iter().map(|(_, _, rs)| rs.len()).sum();
             let (inputs, outputs) = packed_shards(matrix, packing);
-            let conjugations = if packing == Packing::Real { 0 } else { outputs };
+            let conjugations = packing.conjugations(outputs);
             for log in 0..=slots.trailing_zeros() {
                 let split = Split { modulus: 1 << log };
                 let (giants, babies): (BTreeSet<usize>, BTreeSet<usize>) = all.iter().map(|&r| split.parts(r, slots)).unzip();
@@ -251,6 +270,10 @@ impl LinearTransform {
                 self.diagonal_or_zero(2 * o, i, r, 0.5, re);
                 self.diagonal_or_zero(2 * o + 1, i, r, 0.5, im);
             }
+            Packing::Halves => {
+                self.diagonal_or_zero(o, i, r, 0.5, re);
+                self.diagonal_or_zero(o, i, r + (self.matrix.slots() / 2) as u32, -0.5, im);
+            }
         }
         re.rotate_right(giant % re.len().max(1));
         im.rotate_right(giant % im.len().max(1));
@@ -290,7 +313,8 @@ impl LinearTransform {
         }
         let packed = match self.packing {
             Packing::Inputs => engine.pack_pairs(x)?,
-            _ => x.clone(),
+            Packing::Halves => engine.pack_pairs(&engine.rotate_all(x, &[0, self.matrix.slots() / 2])?)?,
+            Packing::Real | Packing::Outputs => x.clone(),
         };
         let inputs = self.packed_shards().0;
         let mut sum = None;
@@ -321,7 +345,7 @@ impl LinearTransform {
         let y = engine.finish(sum.ok_or(CircuitError::EmptyMatrix)?)?;
         match self.packing {
             Packing::Real => Ok(y),
-            Packing::Inputs => engine.real_parts(&y),
+            Packing::Inputs | Packing::Halves => engine.real_parts(&y),
             Packing::Outputs => engine.unpack_pairs(&y, self.matrix.outputs()),
         }
     }
@@ -338,7 +362,7 @@ pub struct Product {
 
 fn packed_shards(matrix: &dyn SlotMatrix, packing: Packing) -> (usize, usize) {
     match packing {
-        Packing::Real => (matrix.inputs(), matrix.outputs()),
+        Packing::Real | Packing::Halves => (matrix.inputs(), matrix.outputs()),
         Packing::Inputs => (matrix.inputs().div_ceil(2), matrix.outputs()),
         Packing::Outputs => (matrix.inputs(), matrix.outputs().div_ceil(2)),
     }
@@ -352,11 +376,12 @@ fn packed_rotations(matrix: &dyn SlotMatrix, packing: Packing) -> Vec<(usize, us
     for output in 0..outputs {
         for input in 0..inputs {
             let parts = match packing {
-                Packing::Real => [of(output, input), &[]],
+                Packing::Real | Packing::Halves => [of(output, input), &[]],
                 Packing::Inputs => [of(output, 2 * input), of(output, 2 * input + 1)],
                 Packing::Outputs => [of(2 * output, input), of(2 * output + 1, input)],
             };
-            let union: BTreeSet<u32> = parts.into_iter().flatten().copied().collect();
+            let turn = if packing == Packing::Halves { (matrix.slots() / 2) as u32 } else { u32::MAX };
+            let union: BTreeSet<u32> = parts.into_iter().flatten().map(|r| r % turn).collect();
             blocks.push((output, input, union.into_iter().collect()));
         }
     }

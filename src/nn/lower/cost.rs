@@ -51,15 +51,17 @@ impl Units {
     pub fn conv(self, rotations: &ConvRotations) -> usize {
         let packed = |packing| {
             let (down, across) = match packing {
-                Packing::Real => (1, 1),
+                Packing::Real | Packing::Halves => (1, 1),
                 Packing::Inputs => (1, 2),
                 Packing::Outputs => (2, 1),
             };
-            if down > rotations.outputs || across > rotations.inputs {
+            let slots = rotations.sets.values().next()?.slots();
+            if !packing.suits(rotations.inputs, rotations.outputs, slots) {
                 return None;
             }
             let mut blocks: BTreeMap<(usize, usize), RotationSet> = BTreeMap::new();
             for ((o, i), set) in &rotations.sets {
+                let set = &if packing == Packing::Halves { set.halved() } else { set.clone() };
                 match blocks.entry((o / down, i / across)) {
                     Entry::Vacant(entry) => _ = entry.insert(set.clone()),
                     Entry::Occupied(mut entry) => entry.get_mut().union(set),
@@ -67,7 +69,7 @@ impl Units {
             }
             let (inputs, outputs) = (rotations.inputs.div_ceil(across), rotations.outputs.div_ceil(down));
             let products: usize = blocks.values().map(RotationSet::len).sum();
-            let conjugations = if packing == Packing::Real { 0 } else { outputs };
+            let conjugations = packing.conjugations(outputs);
             let all = blocks.into_values().reduce(|mut all, set| {
                 all.union(&set);
                 all
@@ -75,7 +77,7 @@ impl Units {
             let steps = self.steps(&all, inputs, outputs);
             Some(products * self.product() + conjugations * self.rotation() + steps)
         };
-        [Packing::Real, Packing::Inputs, Packing::Outputs].into_iter().filter_map(packed).min().unwrap_or(0)
+        Packing::ALL.into_iter().filter_map(packed).min().unwrap_or(0)
     }
 
     /// Baby and giant steps at the best split.

@@ -48,6 +48,13 @@ impl RotationSet {
         self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a |= b);
     }
 
+    /// Every rotation modulo half a turn.
+    pub fn halved(&self) -> Self {
+        let mut halved = Self::new(self.slots);
+        self.iter().for_each(|r| halved.insert(r % (self.slots / 2)));
+        halved
+    }
+
     /// Adds every `r + shift mod slots` for r in `other`.
     fn union_shifted(&mut self, other: &Self, shift: usize) {
         let n = self.words.len();
