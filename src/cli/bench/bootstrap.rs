@@ -194,7 +194,7 @@ impl Bootstrap {
                 "ciphertexts": m.precision.count / b.options().slots,
                 "precision_bits_mean": m.precision.mean_bits, "precision_bits_worst": m.precision.worst_bits,
                 "predicted_bits_mean": m.predicted.mean_bits, "predicted_bits_worst": m.predicted.worst_bits,
-                "levels_before": input.0, "level_after": output.0, "levels_after": output.0 - params.input_level().map_or(0, |l| l.0),
+                "levels_before": input.0, "level_after": output.0, "levels_after": output.0 - input.0,
                 "log_qp": params.log_qp(), "security_bits": params.security_bits_claim(),
                 "log2_failure": failure, "keys": b.keys().len(), "key_bytes": b.key_bytes(), "keygen_seconds": m.keygen,
                 "prepared_bytes": m.prepared_bytes, "peak_rss_bytes": peak, "counts": counts,
