@@ -30,7 +30,8 @@ type Result<T> = std::result::Result<T, CircuitError>;
 pub enum Order {
     /// SlotsToCoeffs, mod_raise, CoeffsToSlots, EvalMod: from [`Params::input_level`] to [`Params::output_level`].
     SlotsFirst,
-    /// mod_raise, CoeffsToSlots, EvalMod, SlotsToCoeffs: from level 0, and as many levels lower at the end.
+    /// mod_raise, CoeffsToSlots, EvalMod, SlotsToCoeffs: from level 0, and as many levels lower at the end. SlotsToCoeffs multiplies the
+    /// rounding at the end of EvalMod by sqrt(N/2): 17 bits at N = 2^16 and 40-bit levels, where slots first leaves 23.
     SlotsLast,
 }
 

@@ -122,6 +122,10 @@ impl CostModel {
     pub fn plaintext_product(&self, s: &SwitchShape) -> f64 {
         self.encode + self.plain * s.limbs as f64
     }
+    /// One product in the extended basis with a plaintext at hand.
+    pub fn prepared_product(&self, s: &SwitchShape) -> f64 {
+        self.product * (2 * (s.limbs + s.special)) as f64
+    }
     /// One product of ciphertexts before relinearization.
     pub fn ciphertext_product(&self, s: &SwitchShape) -> f64 {
         self.product * (4 * s.limbs) as f64
@@ -134,6 +138,7 @@ impl CostModel {
             + c.mod_downs as f64 * self.mod_down(s)
             + c.rescales as f64 * self.rescale(s)
             + c.plaintext_products as f64 * self.plaintext_product(s)
+            + c.prepared_products as f64 * self.prepared_product(s)
             + c.ciphertext_products as f64 * self.ciphertext_product(s)
     }
 }
