@@ -103,15 +103,15 @@ fn tensor(@builtin(global_invocation_id) id: vec3<u32>) {
     out[limb_at(3u * id.z + 2u, id.y) + id.x] = mul_mont(a1, b1, m);
 }
 
-/// out = a keep, limbs rearranged: a division where nothing is dropped. args: 2 limbs of a, 3 first word of the output; rows: (global limb id, keep, its Shoup
-/// companion, limb of a plus one or 0 where there is none).
+/// out = a keep, limbs rearranged: a division where nothing is dropped. args: 2 limbs of a, 3 first word of the output, 4 first word
+/// of a; rows: (global limb id, keep, its Shoup companion, limb of a plus one or 0 where there is none).
 @compute @workgroup_size(256)
 fn multiply_kept(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= args[0]) { return; }
     let position = args[ROWS + 4u * id.y + 3u];
     var word = 0u;
     if (position != 0u) {
-        word = mul_shoup(a[(id.z * args[2] + position - 1u) * args[0] + id.x], constant(id.y), modulus(id.y).q);
+        word = mul_shoup(a[args[4] + (id.z * args[2] + position - 1u) * args[0] + id.x], constant(id.y), modulus(id.y).q);
     }
     out[args[3] + limb_at(id.z, id.y) + id.x] = word;
 }

@@ -18,7 +18,8 @@ const RAISED: u32 = 4u;
 /// args: 0 log2 degree, 1 limbs, 2 limbs of the key, 3 first digit and 4 end of the digits summed here, 5 digits of a shard, 6 whether
 /// to add to the output, 7 first digit of the key that is bound, 8 whether own limbs are read from `own`, 9 its first word, 10 words
 /// from one of its shards to the next, 11 the inverse of the Galois element, or 1, 12 words from one shard of `added` to the
-/// next, 0 where nothing is added, 13 first word of the output, 14 first word of `added`; then rows of four from word 16 on (global limb id, limb of the key, digit that the limb
+/// next, 0 where nothing is added, 13 first word of the output, 14 first word of `added`, 15 words from what is
+/// added to the first half to what is added to the second, 0 where nothing is; then rows of four from word 16 on (global limb id, limb of the key, digit that the limb
 /// belongs to plus one or 0, limb of `own`), then the key's number of each digit.
 @compute @workgroup_size(256)
 fn key_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -70,7 +71,11 @@ fn key_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
         word = add_mod(word, added[args[14] + group.x * args[12] + (group.z << log_degree) + at], m.q);
     }
     out[write] = word;
-    out[write + half] = redc(second, m);
+    word = redc(second, m);
+    if (args[12] != 0u && args[15] != 0u) {
+        word = add_mod(word, added[args[14] + group.x * args[12] + args[15] + (group.z << log_degree) + at], m.q);
+    }
+    out[write + half] = word;
 }
 
 /// out = (sum x a, sum x b) 2^-32 over plaintexts x and ciphertexts (a, b). `operands` are the ciphertexts, `factors` the plaintexts.

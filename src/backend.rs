@@ -414,6 +414,20 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         self.add_plain_assign(&mut switched, halves, &first, &plan.window)?;
         self.automorphism(&switched, rotation.galois, &plan.window)
     }
+    /// Relinearization without the division: `P (d0, d1) + (k0, k1)` for each shard of a product `[shard][3]`, with `(k0, k1)` the
+    /// digits of d2 times the key. The result is `[shard][2]` over `plan.extended`; `lift` multiplies by P into it.
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+        let shards = product.shape().polys / 3;
+        let digits = self.mod_up(product, PolySelect { first: 2, stride: 3, count: shards }, plan)?;
+        let mut sum = self.key_inner_product(&digits, key, plan)?;
+        drop(digits);
+        for half in 0..2 {
+            let part = self.select(product, PolySelect { first: half, stride: 3, count: shards })?;
+            let part = self.change_basis(&part, lift)?;
+            self.add_plain_assign(&mut sum, PolySelect { first: half, stride: 2, count: shards }, &part, &plan.extended)?;
+        }
+        Ok(sum)
+    }
     /// [`Self::rotate_digits`] without the division: all shards of `sigma(P c0 + k0, k1)` for each rotation, `P (c0, c1)` for
     /// the rotation by nothing. The result is `[rotation][shard][2]` over `plan.extended`; `lift` multiplies by P into it.
     fn rotate_digits_extended(

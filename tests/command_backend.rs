@@ -130,6 +130,17 @@ fn every_command_computes_on_a_gpu_what_the_processor_computes() {
             assert_eq!(cpu[same], gpu[same], "{} {same}", args[0]);
         }
     }
+    let demo = &commands(dir.path())[0];
+    let done = run(&with(demo, &["--adapter", &adapter.name])).json();
+    let device = &done["device"];
+    for number in ["dispatches", "uploaded_bytes", "key_bytes", "downloaded_bytes", "peak_bytes"] {
+        assert!(device["done"][number].as_u64() > Some(0) && device["done"][number] == device["planned"][number], "{device}");
+    }
+    assert_eq!(device["faults"].as_array().map(Vec::len), Some(0), "{device}");
+    // Call by call beside the processor.
+    let compared = run_with(&with(demo, &["--adapter", &adapter.name]), &[("CIPHERLENS_COMPARE", "all")]).json();
+    assert_eq!(compared["logits_ciphertext_blake3"], done["logits_ciphertext_blake3"]);
+    run(&with(demo, &["--adapter", &adapter.name, "--max-vram", "1KiB"])).refused(5, &["layer `", "allow more with --max-vram"]);
     let little = run(&with(&commands(dir.path())[3], &["--adapter", &adapter.name, "--max-vram", "1KiB"]));
     little.refused(5, &["cannot allocate"]);
 }

@@ -243,6 +243,13 @@ impl Backend for Mirror {
             },
         )
     }
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+        self.made(
+            "relinearize_extended",
+            |b| b.relinearize_extended(product, key, lift, plan),
+            |b, c| b.relinearize_extended(&c.of(product)?, &c.of(key)?, lift, plan),
+        )
+    }
     fn rotate_digits_extended(
         &self,
         ct: &Buffer,

@@ -223,19 +223,12 @@ impl Evaluator {
 
     /// [`Self::relinearize`] and [`Self::rescale`] with a single division.
     pub fn relinearize_rescale(&self, product: Degree2) -> Result<Ciphertext> {
-        let (ct, key, shards) = self.relin_parts(&product)?;
+        let (ct, key, _) = self.relin_parts(&product)?;
         let to = one_below("mul_rescale", ct.level)?;
         let gadget = key.gadget();
         let plan = self.params.gadget_plan(&gadget, ct.level)?;
-        let digits = self.backend.mod_up(&ct.buffer, PolySelect { first: 2, stride: 3, count: shards }, &plan)?;
-        let mut sum = self.backend.key_inner_product(&digits, key.buffer(), &plan)?;
-        drop(digits);
         let lift = self.params.lift_change(&gadget, ct.level)?;
-        for (half, select) in [first_halves(shards), second_halves(shards)].into_iter().enumerate() {
-            let part = self.backend.select(&ct.buffer, PolySelect { first: half, stride: 3, count: shards })?;
-            let part = self.backend.change_basis(&part, &lift)?;
-            self.backend.add_plain_assign(&mut sum, select, &part, &plan.extended)?;
-        }
+        let sum = self.backend.relinearize_extended(&ct.buffer, key.buffer(), &lift, &plan)?;
         let change = self.params.mod_down_rescale_change(&gadget, ct.level, to)?;
         let buffer = self.backend.change_basis(&sum, &change)?;
         Ok(self.rescaled(ct, buffer, to))

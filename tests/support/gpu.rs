@@ -284,6 +284,10 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
         let rotations = [rotation(galois[0], Some(&keys[0])), rotation(1, None), rotation(galois[1], Some(&keys[1]))];
         g.rotate_digits_extended(&x(g), &digits(g), &rotations, &lift, plan).unwrap()
     });
+    check("relinearize_extended", &|g| {
+        let product = g.tensor(&x(g), &y(g), basis).unwrap();
+        g.relinearize_extended(&product, &key(g, 0), &lift, plan).unwrap()
+    });
     check("rotate_extended", &|g| {
         let lifted = g.change_basis(&halves(g), &lift).unwrap();
         g.rotate_extended(&digits(g), &lifted, KeyRotation { galois: galois[1], key: &key(g, 1) }, plan).unwrap()

@@ -280,6 +280,9 @@ impl Backend for GpuBackend {
     fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
         self.rotate_lifted(digits, lifted, rotation, plan)
     }
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+        self.relinearize_lifted(product, key, lift, plan)
+    }
     fn rotate_digits_extended(
         &self,
         ct: &Buffer,

@@ -198,7 +198,7 @@ impl GpuBackend {
         let out = self.take(shape, "change_basis")?;
         let to = (Polys::new(&out, shape), 0);
         if change.dropped.is_empty() {
-            self.multiply_kept(src, limbs, change, to)?;
+            self.multiply_kept((src, 0..src.count), limbs, change, to)?;
         } else {
             self.change_basis_into(src, change, positions, None, to)?;
         }

@@ -5,6 +5,7 @@ use super::registry::{Kernel, THREADS};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, PolySelect, Result, Shape};
 use crate::math::{Basis, BasisChange};
+use std::ops::Range;
 
 /// Where the rows of the arguments start.
 const ROWS: usize = 8;
@@ -119,10 +120,10 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
-    /// A division where nothing is dropped, of all polynomials of `src` into those of `to` from `at` on.
+    /// A division where nothing is dropped, of some polynomials of `src` into those of `to` from `at` on.
     pub(super) fn multiply_kept(
         &self,
-        src: Polys<'_>,
+        (src, which): (Polys<'_>, Range<usize>),
         limbs: usize,
         change: &BasisChange,
         (to, at): (Polys<'_>, usize),
@@ -132,9 +133,10 @@ impl GpuBackend {
         for (row, position) in args[ROWS..].as_chunks_mut::<4>().0.iter_mut().zip(&change.source_position) {
             row[3] = word(position.map_or(0, |p| p + 1));
         }
-        for range in self.batches(src.count, &[src.size, to.size], 1, op)? {
-            let (from, to) = (src.window(range.start, range.len()), to.window(at + range.start, range.len()));
+        for range in self.batches(which.len(), &[src.size, to.size], 1, op)? {
+            let (from, to) = (src.window(which.start + range.start, range.len()), to.window(at + range.start, range.len()));
             args[3] = word(to.first);
+            args[4] = word(from.first);
             let views = [self.moduli(), from.view, to.view];
             self.device.dispatch(Kernel::MultiplyKept, &args, &views, self.grid(change.target.len(), range.len()))?;
         }

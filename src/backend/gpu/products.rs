@@ -14,6 +14,15 @@ use std::ops::Range;
 /// Where the rows of the arguments start.
 const ROWS: usize = 16;
 
+/// What is added to a product with a key before it is permuted.
+#[derive(Debug, Clone, Copy)]
+pub struct Added<'a> {
+    /// To the first halves, one for each shard.
+    pub first: Window<'a>,
+    /// Words from there to what is added to the second halves; 0 if nothing is.
+    pub second: usize,
+}
+
 /// What a product with a key is made of, and what becomes of it.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyProduct<'a> {
@@ -22,8 +31,9 @@ pub struct KeyProduct<'a> {
     pub digits: View<'a>,
     /// Where a digit's own limbs are instead: `[shard]` polynomials over the window, and where the digits stand.
     pub own: Option<(Window<'a>, &'a DigitLayout)>,
-    /// The inverse of a Galois element that the sums are permuted by, and what is added to the first halves, `[shard]`.
-    pub rotation: Option<(u32, Window<'a>)>,
+    /// The inverse of the Galois element that the sums are permuted by; 1 for none.
+    pub inverse: u32,
+    pub added: Option<Added<'a>>,
     pub shards: usize,
 }
 
@@ -36,12 +46,12 @@ impl GpuBackend {
     pub(super) fn key_product(&self, product: &KeyProduct<'_>, key: &Buffer, out: Window<'_>) -> Result<()> {
         let op = Kernel::KeyInnerProduct.row().name;
         let words = self.key(key, op)?;
-        let KeyProduct { plan, digits, own, rotation, shards } = *product;
+        let KeyProduct { plan, digits, own, inverse, added, shards } = *product;
         let key_shape = key.shape();
         let (limbs, count) = (plan.extended.len(), plan.digits.len());
         let mut args = vec![self.tables.log_n(), word(limbs), word(key_shape.limbs), 0, 0, word(count)];
         args.resize(ROWS, 0);
-        args[11] = rotation.map_or(1, |(inverse, _)| inverse);
+        args[11] = inverse;
         args[13] = word(out.first);
         let (mut own_view, mut added_view) = (self.moduli(), self.moduli());
         if let Some((window, _)) = own {
@@ -50,10 +60,11 @@ impl GpuBackend {
             args[10] = word(window.stride);
             own_view = window.view;
         }
-        if let Some((_, window)) = rotation {
-            args[12] = word(window.stride);
-            args[14] = word(window.first);
-            added_view = window.view;
+        if let Some(Added { first, second }) = added {
+            args[12] = word(first.stride);
+            args[14] = word(first.first);
+            args[15] = word(second);
+            added_view = first.view;
         }
         for (l, (id, &key_limb)) in plan.extended.limbs().iter().zip(&plan.key_limbs).enumerate() {
             let owner = own.and_then(|(_, layout)| (0..count).find_map(|k| layout.own_at(k, l).map(|from| [k + 1, from])));

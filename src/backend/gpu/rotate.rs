@@ -2,8 +2,8 @@
 
 use super::GpuBackend;
 use super::convert::Rotations;
-use super::polys::{Polys, part};
-use super::products::KeyProduct;
+use super::polys::{Polys, Window, part};
+use super::products::{Added, KeyProduct};
 use crate::backend::check::{self, DigitLayout};
 use crate::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Result, Rotation, Shape};
 use crate::math::BasisChange;
@@ -60,7 +60,7 @@ impl GpuBackend {
                 let words = self.memory.take(shards * digits * extended, op)?;
                 self.mod_up_into(own, plan, &layout, words.view(), shards)?;
                 let own = Some((own, &layout));
-                let product = KeyProduct { plan, digits: words.view(), own, rotation: None, shards };
+                let product = KeyProduct { plan, digits: words.view(), own, inverse: 1, added: None, shards };
                 self.key_product(&product, key, products.window(0, 2 * shards))?;
             }
             let rotations = Rotations { inverses: &inverses, ct: from, first: range.start, shards };
@@ -160,13 +160,58 @@ impl GpuBackend {
         let digits = digits.window(range.start, shards).view;
         for (r, rotation) in run.iter().enumerate() {
             if let Some(key) = rotation.key {
-                let product = KeyProduct { plan, digits, own: None, rotation: None, shards };
+                let product = KeyProduct { plan, digits, own: None, inverse: 1, added: None, shards };
                 self.key_product(&product, key, products.window(r * 2 * shards, 2 * shards))?;
             }
         }
         let rotations = Rotations { inverses, ct, first: range.start, shards };
         let to = (out, 2 * (first + range.start));
         self.change_basis_into(products, &plan.mod_down, positions, Some(&rotations), to)
+    }
+
+    /// [`crate::backend::Backend::relinearize_extended`]: digits of the last third, P times the product, one product with the key.
+    pub(super) fn relinearize_lifted(
+        &self,
+        product: &Buffer,
+        key: &Buffer,
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        let op = "relinearize_extended";
+        let found = product.shape();
+        self.host.check_basis(found, &plan.window, op)?;
+        self.host.check_basis(found, &lift.source, op)?;
+        let shards = found.polys / 3;
+        check::same(Shape { polys: 3 * shards, ..found }, found, op)?;
+        let layout: DigitLayout = self.host.check_plan(plan, op)?;
+        let positions = self.host.check_change(lift, op)?;
+        if !positions.is_empty() || lift.target != plan.extended {
+            let expected = "a change to the extended basis that drops nothing".into();
+            return Err(BackendError::Shape { op, expected, found: format!("{:?}", lift.target) });
+        }
+        let n = self.tables.degree();
+        let (digits, extended) = (plan.digits.len(), plan.extended.len() * n);
+        self.host.check_key(Shape::new(digits, plan.extended.len(), n), key.shape(), plan, op)?;
+        let from = self.polys(product, op)?;
+        let shape = Shape::new(2 * shards, plan.extended.len(), n);
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        for range in self.batches(shards, &[digits * extended, 3 * extended, 2 * extended, 3 * from.size], 3, op)? {
+            let (first, shards) = (3 * range.start, range.len());
+            let words = self.memory.take(shards * digits * extended, op)?;
+            let own = from.select(PolySelect { first: first + 2, stride: 3, count: shards });
+            self.mod_up_into(own, plan, &layout, words.view(), shards)?;
+            let words_lifted = self.memory.take(3 * shards * extended, op)?;
+            let lifted = Polys { block: words_lifted.block(), size: extended, count: 3 * shards };
+            self.multiply_kept((from, first..first + 3 * shards), plan.window.len(), lift, (lifted, 0))?;
+            // What is added to the second halves stands beyond the last first half.
+            let pairs = lifted.select(PolySelect { first: 0, stride: 1, count: 3 * shards });
+            let added = Added { first: Window { stride: 3 * extended, ..pairs }, second: extended };
+            let product =
+                KeyProduct { plan, digits: words.view(), own: Some((own, &layout)), inverse: 1, added: Some(added), shards };
+            self.key_product(&product, key, to.window(2 * range.start, 2 * shards))?;
+        }
+        Ok(self.made(shape, out))
     }
 
     /// [`crate::backend::Backend::rotate_digits_extended`]: one dispatch a rotation, and two for the first halves times P.
@@ -210,7 +255,7 @@ impl GpuBackend {
         for (r, rotation) in rotations.iter().enumerate() {
             let at = 2 * shards * r;
             match rotation.key {
-                None => self.multiply_kept(ct, limbs, lift, (to, at))?,
+                None => self.multiply_kept((ct, 0..ct.count), limbs, lift, (to, at))?,
                 Some(key) => {
                     let added = Some((inverse(rotation.galois, self.tables.degree()), first));
                     self.products_into(digits, key, (added, shards), plan, (to, at))?;
@@ -264,9 +309,10 @@ impl GpuBackend {
     ) -> Result<()> {
         let of_shard = Polys { size: digits.size * plan.digits.len(), count: shards, ..digits };
         for range in self.batches(shards, &[of_shard.size, 2 * to.size, to.size], 1, "key_inner_product")? {
-            let rotation = rotation.map(|(inverse, added)| (inverse, added.window(range.start, range.len())));
+            let added = rotation.map(|(_, added)| Added { first: added.window(range.start, range.len()), second: 0 });
             let digits = of_shard.window(range.start, range.len()).view;
-            let product = KeyProduct { plan, digits, own: None, rotation, shards: range.len() };
+            let inverse = rotation.map_or(1, |(inverse, _)| inverse);
+            let product = KeyProduct { plan, digits, own: None, inverse, added, shards: range.len() };
             self.key_product(&product, key, to.window(at + 2 * range.start, 2 * range.len()))?;
         }
         Ok(())
