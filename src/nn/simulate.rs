@@ -114,7 +114,7 @@ pub struct Simulation {
     pub simulated_correct: usize,
     /// Pictures on which both say the same.
     pub agree: usize,
-    /// The part of unseen pictures on which both should say the same: [`expected_agreement`].
+    /// The part of unseen pictures on which both should say the same, from the margins of the exact answers and the errors seen.
     pub expected_agreement: f64,
     /// Pictures with a logit that is no finite number.
     pub diverged: usize,
