@@ -8,6 +8,7 @@ pub mod cost;
 pub mod device;
 pub mod execute;
 pub mod fallback;
+pub mod interleave;
 mod memory;
 pub mod parameters;
 mod placement;

@@ -51,7 +51,7 @@ fn colours() -> File {
         .node(node("Gemm", &["f", "fc"], "logits").int("transB", 1))
 }
 
-/// Folders `red`, `green` and `blue` of pictures of every brightness, and one picture apart.
+/// Folders `red`, `green` and `blue` of pictures of every brightness, and one picture of each apart.
 fn pictures(dir: &Path) {
     for (c, name) in ["red", "green", "blue"].into_iter().enumerate() {
         let folder = dir.join("pictures").join(name);
@@ -63,8 +63,8 @@ fn pictures(dir: &Path) {
                 image::Rgb(pixel)
             });
             picture.save(folder.join(format!("{k}.png"))).expect("a PNG can be written");
-            if (c, k) == (1, 5) {
-                picture.save(dir.join("green.png")).expect("a PNG can be written");
+            if k == 5 {
+                picture.save(dir.join(format!("{name}.png"))).expect("a PNG can be written");
             }
         }
     }
@@ -94,9 +94,7 @@ fn from_onnx_to_an_encrypted_answer() {
     let simulated = run(&["simulate", &lens, "--images", &calib, "--json"]).json();
     assert_eq!(simulated["agreement"], 1.0);
 
-    let two = run(&["classify", &lens, &green, &green, "--json", "--seed", "7"]);
-    let answer = two.json();
-    assert_eq!(two.stdout.lines().count(), 2, "one line a picture");
+    let answer = run(&["classify", &lens, &green, "--json", "--seed", "7"]).json();
     assert_eq!((answer["label"].as_str(), answer["clear_label"].as_str()), (Some("green"), Some("green")));
     assert!(answer["max_abs_logit_error"].as_f64().is_some_and(|e| e < 1e-3), "{answer}");
     for key in
@@ -107,6 +105,21 @@ fn from_onnx_to_an_encrypted_answer() {
     assert_eq!(answer["layer_seconds"].as_array().map(Vec::len), answer["layers"].as_array().map(Vec::len));
     let demo = run(&["demo", "--model", &lens, "--image", &green, "--json", "--seed", "7"]).json();
     assert_eq!(demo["logits_ciphertext_blake3"], answer["logits_ciphertext_blake3"], "the same path");
+
+    // Slots are left: the pictures share one run, and each has its own answer.
+    let (red, blue) = (path("red.png"), path("blue.png"));
+    let three = run(&["classify", &lens, &red, &green, &blue, "--json", "--seed", "7"]);
+    let answers: Vec<serde_json::Value> = three.stdout.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(answers.iter().map(|a| a["label"].as_str()).collect::<Vec<_>>(), [Some("red"), Some("green"), Some("blue")]);
+    for answer in &answers {
+        assert_eq!((&answer["pictures_together"], &answer["label"]), (&3.into(), &answer["clear_label"]));
+        assert!(answer["max_abs_logit_error"].as_f64().is_some_and(|e| e < 1e-3), "{answer}");
+        assert_eq!(answer["logits_ciphertext_blake3"], answers[0]["logits_ciphertext_blake3"], "one run");
+    }
+    let planned = run(&["plan", &lens, "--pictures", "3", "--json"]).json();
+    assert_eq!((&planned["pictures_together"], &planned["slots"]), (&4.into(), &1024.into()));
+    let evaluated = run(&["eval", "--encrypted", "--model", &lens, "--images", &calib, "--limit", "9", "--json"]).json();
+    assert_eq!((&evaluated["agree"], &evaluated["images"], &evaluated["pictures_together"]), (&9.into(), &9.into(), &4.into()));
 
     let (keys, encrypted, result) = (path("keys"), path("picture.ct"), path("answer.ct"));
     assert_eq!(run(&["keygen", "--model", &lens, "-o", &keys, "--allow-insecure"]).code, 0);

@@ -93,6 +93,41 @@ fn random_networks() {
     assert_eq!(operations.len(), 6, "every operation of programs occurs: {operations:?}");
 }
 
+/// Interleaved inputs come out as each does alone, to the last bit: the same numbers are added in the same order.
+#[test]
+fn several_pictures_in_one_run() {
+    let mut rng = seeded(18);
+    for case in 0..60 {
+        let input = Shape::new(rng.random_range(1..=4), rng.random_range(1..=12), rng.random_range(1..=12));
+        let mut b = Builder::new(input);
+        let output = random_layers(&mut b, rng.random_range(2..=6), &mut rng);
+        let model = fit(&b.build(&output), &picture(input, &mut rng), &mut rng);
+        let count = [2, 4, 8][case % 3];
+        let given = rng.random_range(1..=count);
+        println!("case {case}: {given} of {count}: {}", b.graph(&output));
+        let mut ranges = Ranges::new(&model);
+        let pictures: Vec<Tensor<f64>> = (0..given).map(|_| picture(input, &mut rng)).collect();
+        for x in &pictures {
+            ranges.observe(&Network::<f64>::new(&model), x).expect("the shape fits");
+        }
+        let ranges = ranges.iter().map(|(node, range)| (node.to_owned(), range.magnitude().max(1e-3))).collect();
+        let one = lower(&model, SLOTS, &LowerOptions { ranges, ..LowerOptions::default() }).expect("lowers");
+        let alone = |x: &Tensor<f64>| one.output.unpack(&slots::run(&one.program, one.input.pack(x).expect("packs")));
+        let want: Vec<_> = pictures.iter().map(|x| alone(x).expect("the output has its layout")).collect();
+
+        let all = one.clone().interleaved(count);
+        assert_eq!((all.together, all.program.slots), (count, count * SLOTS));
+        assert_eq!((levels(&all), all.program.input_shards), (levels(&one), one.program.input_shards));
+        let got = all.unpack(&slots::run(&all.program, all.pack(&pictures).expect("packs"))).expect("the layout");
+        assert_eq!(got.len(), count);
+        assert!(want.iter().zip(&got).all(|(want, got)| want.values() == got.values()));
+        for too_many in [&[][..], &vec![pictures[0].clone(); count + 1]] {
+            let error = all.pack(too_many).expect_err("refused").to_string();
+            assert!(error.contains(&format!("a run that takes 1 to {count}")), "{error}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_lowered_is_said() {
     let mut rng = seeded(14);

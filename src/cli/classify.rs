@@ -86,8 +86,8 @@ struct Input {
 }
 
 impl Task<'_> {
-    /// Plans, makes keys, and classifies one picture after the other. The last failure of a picture is returned; the others are
-    /// classified all the same.
+    /// Plans, makes keys, and classifies the pictures, as many in a run as the slots have room for. The last failure of a
+    /// picture is returned; the others are classified all the same.
     pub fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
         let (network, model_file) = model::open(self.model)?;
@@ -101,7 +101,7 @@ impl Task<'_> {
         let clock = Instant::now();
         // A seeded run is to be repeatable, on any machine.
         let costs = if self.seed.is_some() { Costs::Typical } else { Costs::on(self.compute) };
-        let prepared = plan::prepare_any(&network, preset.as_deref(), costs, self.compute)?;
+        let prepared = plan::prepare_any(&network, preset.as_deref(), inputs.len(), costs, self.compute)?;
         let planning = clock.elapsed().as_secs_f64();
         let insecure = prepared.params.is_insecure();
         if talk {
@@ -133,17 +133,18 @@ impl Task<'_> {
         let server = Server::new(&prepared, keys)?;
         let sides = Sides { network: &network, clear: Network::new(&network), prepared: &prepared, client, server };
         let mut outcome = Ok(());
-        for input in &inputs {
-            let mut report = sides.classify(self, global, input, Seconds { plan: planning, keygen, ..Seconds::default() })?;
-            report.model_file.clone_from(&model_file);
-            report.insecure = insecure || self.seed.is_some();
-            if self.json {
-                report.print_json()
-            } else {
-                report.print(global.quiet)
-            }
-            if let Err(failure) = report.check() {
-                outcome = Err(failure);
+        for inputs in inputs.chunks(prepared.lowered.together) {
+            for mut report in sides.classify(self, global, inputs, Seconds { plan: planning, keygen, ..Seconds::default() })? {
+                report.model_file.clone_from(&model_file);
+                report.insecure = insecure || self.seed.is_some();
+                if self.json {
+                    report.print_json()
+                } else {
+                    report.print(global.quiet)
+                }
+                if let Err(failure) = report.check() {
+                    outcome = Err(failure);
+                }
             }
         }
         outcome
@@ -160,18 +161,20 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    fn classify(&self, task: &Task<'_>, global: &Global, input: &Input, mut times: Seconds) -> Outcome<Report> {
+    /// One run: a report for each of its pictures.
+    fn classify(&self, task: &Task<'_>, global: &Global, inputs: &[Input], mut times: Seconds) -> Outcome<Vec<Report>> {
         let talk = !task.json && !global.quiet;
-        let clear = self.clear.evaluate(&input.tensor).map_err(|e| explain("cannot evaluate the network", &e))?;
+        let tensors: Vec<Tensor<f64>> = inputs.iter().map(|input| input.tensor.clone()).collect();
 
-        // The client: the picture as shards, encrypted.
+        // The client: the pictures as shards, encrypted.
         let clock = Instant::now();
-        let encrypted = self.client.encrypt(self.prepared, &input.tensor, task.seed)?;
+        let encrypted = self.client.encrypt(self.prepared, &tensors, task.seed)?;
         times.encrypt = clock.elapsed().as_secs_f64();
         let ciphertext_bytes = 4 * encrypted.words.len() as u64;
         if talk {
             let shards = encrypted.shards(&self.prepared.params);
-            say!("client    encrypts the picture into {shards} ciphertexts ({})", bytes(ciphertext_bytes));
+            let what = if inputs.len() == 1 { "the picture".into() } else { format!("{} pictures", inputs.len()) };
+            say!("client    encrypts {what} into {shards} ciphertexts ({})", bytes(ciphertext_bytes));
             say!("server    gets the ciphertexts and the evaluation keys, and runs the network:");
         }
 
@@ -179,7 +182,8 @@ impl Sides<'_> {
         let clock = Instant::now();
         let answer = self.server.run(self.server.expand(&encrypted)?, global.progress_mode())?;
         let layers = self.prepared.plan.layers().iter().map(|l| &l.layer).zip(&answer.layer_seconds);
-        let layer_seconds = layers.map(|(layer, seconds)| LayerSeconds { layer: layer.clone(), seconds: *seconds }).collect();
+        let layer_seconds: Vec<_> =
+            layers.map(|(layer, seconds)| LayerSeconds { layer: layer.clone(), seconds: *seconds }).collect();
         let (answer, device) = (answer.ciphertext, answer.device);
         let words = self.prepared.host.download(answer.buffer()).map_err(|e| explain("the encrypted run failed", &e))?;
         times.run = clock.elapsed().as_secs_f64();
@@ -192,18 +196,24 @@ impl Sides<'_> {
         let logits = self.client.decrypt(self.prepared, &answer)?;
         times.decrypt = clock.elapsed().as_secs_f64();
         if talk {
-            say!("client    decrypts {} numbers", logits.len());
+            say!("client    decrypts {} numbers", logits.iter().take(inputs.len()).map(Vec::len).sum::<usize>());
             say!();
         }
-        let mut report = Report::new(self.network, self.prepared, clear.values(), &logits, times)?;
-        report.image.clone_from(&input.image);
-        report.notes.clone_from(&input.notes);
-        report.ciphertext_bytes = ciphertext_bytes;
-        report.logits_ciphertext_blake3 = digest(&words);
-        report.device = device;
-        report.layer_seconds = layer_seconds;
-        report.peak_rss_bytes = system::peak_rss_bytes();
-        Ok(report)
+        let digest = digest(&words);
+        let report = |(input, logits): (&Input, &Vec<f64>)| {
+            let clear = self.clear.evaluate(&input.tensor).map_err(|e| explain("cannot evaluate the network", &e))?;
+            let mut report = Report::new(self.network, self.prepared, clear.values(), logits, times)?;
+            report.image.clone_from(&input.image);
+            report.pictures_together = inputs.len();
+            report.notes.clone_from(&input.notes);
+            report.ciphertext_bytes = ciphertext_bytes;
+            report.logits_ciphertext_blake3.clone_from(&digest);
+            report.device.clone_from(&device);
+            report.layer_seconds.clone_from(&layer_seconds);
+            report.peak_rss_bytes = system::peak_rss_bytes();
+            Ok(report)
+        };
+        inputs.iter().zip(&logits).map(report).collect()
     }
 }
 

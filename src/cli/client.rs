@@ -56,10 +56,10 @@ impl Client {
         make().map_err(|e| explain("cannot make the evaluation keys", &e))
     }
 
-    /// Lays a picture out over shards and encrypts it at the level where the network begins. Half of each ciphertext is a
-    /// seed, so that is what is sent.
-    pub fn encrypt(&self, prepared: &Prepared, picture: &Tensor<f64>, seed: Option<u64>) -> Outcome<SeededCiphertext> {
-        let shards = prepared.lowered.input.pack(picture).map_err(|e| explain("cannot lay the picture out", &e))?;
+    /// Lays pictures out over shards, as many as one run takes at most, and encrypts them at the level where the network
+    /// begins. Half of each ciphertext is a seed, so that is what is sent.
+    pub fn encrypt(&self, prepared: &Prepared, pictures: &[Tensor<f64>], seed: Option<u64>) -> Outcome<SeededCiphertext> {
+        let shards = prepared.lowered.pack(pictures).map_err(|e| explain("cannot lay the picture out", &e))?;
         let encrypt = |level: Level| {
             let (scale, basis) = (self.params.scale(level), self.params.window(level));
             let plain = self.encoder.encode_repeated(&shards, prepared.lowered.program.slots, scale, basis, PlainForm::Plain)?;
@@ -69,15 +69,15 @@ impl Client {
         encrypt(prepared.plan.input_level()).map_err(|e| explain("cannot encrypt the picture", &e))
     }
 
-    /// The logits in an answer.
-    pub fn decrypt(&self, prepared: &Prepared, answer: &Ciphertext) -> Outcome<Vec<f64>> {
+    /// The logits in an answer, of every picture that a run takes.
+    pub fn decrypt(&self, prepared: &Prepared, answer: &Ciphertext) -> Outcome<Vec<Vec<f64>>> {
         let decrypt = || Decryptor::new(&self.params, self.backend.clone())?.decrypt_real(&self.secret, answer);
         let mut slots = decrypt().map_err(|e| explain("cannot decrypt the answer", &e))?;
         slots.iter_mut().for_each(|shard| shard.truncate(prepared.lowered.program.slots));
-        let logits = prepared.lowered.output.unpack(&slots).map_err(|e| {
+        let logits = prepared.lowered.unpack(&slots).map_err(|e| {
             let advice = "decrypt what `cipherlens run` wrote, with the same model";
             Failure::from_error(Class::BadInput, "this is not the answer of this network", &e, advice)
         })?;
-        Ok(logits.values().to_vec())
+        Ok(logits.iter().map(|logits| logits.values().to_vec()).collect())
     }
 }

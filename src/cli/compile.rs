@@ -97,7 +97,7 @@ impl Compile {
             let advice = "use a shallower network, or name a preset with bootstrapping";
             Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
         })?;
-        let prepared = prepare(fitted, preset, Costs::Typical, &Compute::default())?;
+        let prepared = prepare(fitted, preset, 1, Costs::Typical, &Compute::default())?;
         let planned = plan::json(&prepared);
         let summary = json!({
             "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "target": self.target,

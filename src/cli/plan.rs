@@ -24,6 +24,9 @@ pub struct PlanCommand {
     /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
     #[arg(long, short, value_name = "PRESET")]
     preset: Option<String>,
+    /// Pictures to classify in one run, as far as the slots that one leaves free have room
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pictures: u32,
     /// Do not time this machine: plan with the same unit costs everywhere, as `keygen` and `run` do
     #[arg(long)]
     typical_costs: bool,
@@ -38,7 +41,7 @@ impl PlanCommand {
         let (network, file) = model::open(self.model.as_deref())?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
         let preset = model::preset(self.model.as_deref(), self.preset.as_deref())?;
-        let mut prepared = prepare_any(&network, preset.as_deref(), costs, &Compute::default())?;
+        let mut prepared = prepare_any(&network, preset.as_deref(), self.pictures as usize, costs, &Compute::default())?;
         prepared.demand = usual_demand(&prepared.plan);
         if self.json {
             let mut object = json(&prepared);
@@ -95,9 +98,9 @@ pub const BOOTSTRAPPING_PRESET: &str = "n16-boot";
 
 /// As [`prepare`], with a parameter set chosen if none is named: the one with bootstrapping where the usual one has too few
 /// levels.
-pub fn prepare_any(network: &Model, preset: Option<&str>, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
+pub fn prepare_any(network: &Model, preset: Option<&str>, pictures: usize, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
     if let Some(preset) = preset {
-        return prepare(network, preset, costs, compute);
+        return prepare(network, preset, pictures, costs, compute);
     }
     let params = params::open(params::DEFAULT_PRESET)?;
     let deep = || {
@@ -106,7 +109,7 @@ pub fn prepare_any(network: &Model, preset: Option<&str>, costs: Costs, compute:
         let plan = Plan::new(&lowered.program, &params, &PlanOptions::default());
         matches!(plan, Err(PlanError::LevelsExhausted { .. })).then_some(BOOTSTRAPPING_PRESET)
     };
-    prepare(network, deep().unwrap_or(params::DEFAULT_PRESET), costs, compute)
+    prepare(network, deep().unwrap_or(params::DEFAULT_PRESET), pictures, costs, compute)
 }
 
 /// The seconds that a network is estimated to take on a parameter set, with the unit costs that are the same everywhere; or why
@@ -123,8 +126,14 @@ fn slots_for(network: &Model, params: &Params) -> usize {
     if params.bootstrap().is_some() { nn::fitting_slots(network, params.slots()) } else { params.slots() }
 }
 
-/// Lowers and plans a network.
-pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
+/// How many pictures one run may take, of so many that there are: a power of two that the slots have room for.
+fn together(network: &Model, params: &Params, pictures: usize) -> usize {
+    let room = params.slots() / nn::fitting_slots(network, params.slots());
+    pictures.clamp(1, room).next_power_of_two()
+}
+
+/// Lowers a network for a parameter set and plans it, for as many of `pictures` in one run as have room.
+pub fn prepare(network: &Model, preset: &str, pictures: usize, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
     let params = params::open(preset)?;
     let mut backend = compute.open(&params)?;
     let mut host = match backend.place() {
@@ -138,13 +147,16 @@ pub fn prepare(network: &Model, preset: &str, costs: Costs, compute: &Compute) -
         host = backend.clone();
     }
     let what = || format!("cannot run `{}` with preset `{preset}`", network.name());
-    let lowered = nn::lower(network, slots_for(network, &params), &LowerOptions::default()).map_err(|e| {
+    let together = together(network, &params, pictures);
+    let slots = if together > 1 { nn::fitting_slots(network, params.slots()) } else { slots_for(network, &params) };
+    let lowered = nn::lower(network, slots, &LowerOptions::default()).map_err(|e| {
         let advice = match e {
             LowerError::NotFitted { .. } => "cipherlens compile MODEL --calib PICTURES -o net.lens, and use net.lens",
             _ => "change the network; README.md, \"Your own model\", lists what runs",
         };
         Failure::from_error(Class::BadInput, what(), &e, advice)
     })?;
+    let lowered = lowered.interleaved(together);
     let cost = match costs {
         Costs::Measured => Some(CostModel::measure(&params, &backend).map_err(|e| explain("cannot measure this machine", &e))?),
         Costs::Typical => None,
@@ -217,7 +229,7 @@ pub fn check_memory(plan: &Plan) -> Outcome {
 
 /// The plan as a table.
 pub fn print(prepared: &Prepared, costs: Costs) {
-    let Prepared { params, plan, .. } = prepared;
+    let Prepared { params, plan, lowered, .. } = prepared;
     let counts = plan.counts();
     say!(
         "preset {}: N = 2^{}, log2(QP) = {:.0}, {} bits of security, {} levels of which {} are used",
@@ -228,6 +240,9 @@ pub fn print(prepared: &Prepared, costs: Costs) {
         params.max_level().0,
         plan.input_level().0
     );
+    if lowered.together > 1 {
+        say!("{} pictures in one run", lowered.together);
+    }
     say!();
     let mut table = Table::new([
         ("layer", Align::Left),
@@ -292,6 +307,6 @@ pub fn json(prepared: &Prepared) -> serde_json::Value {
         "input_shards": lowered.program.input_shards, "max_shards": plan.max_shards(), "counts": plan.counts(),
         "keys": plan.keys().len(), "key_bytes": plan.key_bytes(), "peak_bytes": plan.peak_bytes(), "estimated_seconds": plan.seconds(),
         "device": prepared.demand, "layers": plan.layers(), "bootstraps": plan.bootstraps(),
-        "slots": lowered.program.slots,
+        "slots": lowered.program.slots, "pictures_together": lowered.together,
     })
 }

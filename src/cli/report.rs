@@ -47,6 +47,8 @@ pub struct Report {
     pub model_file: String,
     /// Where the picture came from.
     pub image: String,
+    /// Pictures in the same run: times, counts and ciphertexts are those of the run.
+    pub pictures_together: usize,
     /// What was changed about the picture.
     pub notes: Vec<String>,
     /// Which kernels ran.
@@ -143,6 +145,7 @@ impl Report {
             model: network.name().into(),
             model_file: String::new(),
             image: String::new(),
+            pictures_together: 1,
             notes: Vec::new(),
             backend: prepared.backend.name(),
             threads: rayon::current_num_threads(),
@@ -191,7 +194,11 @@ impl Report {
 
     /// For a person.
     pub fn print(&self, quiet: bool) {
-        say!("The encrypted answer: {}", self.label);
+        if self.pictures_together > 1 {
+            say!("The encrypted answer for {}: {}", self.image, self.label);
+        } else {
+            say!("The encrypted answer: {}", self.label);
+        }
         if quiet {
             return;
         }
@@ -228,6 +235,10 @@ impl Report {
             seconds(self.estimated_run_seconds),
             seconds(s.decrypt)
         );
+        if self.pictures_together > 1 {
+            let each = seconds(s.run / self.pictures_together as f64);
+            say!("{} pictures in that run, {each} each", self.pictures_together);
+        }
         let peak = self.peak_rss_bytes.map_or("unknown".into(), bytes);
         say!(
             "{} rotations, {} key switches, {} plaintext products on {} ({} threads); peak memory {peak}",

@@ -121,7 +121,7 @@ fn unusable(path: &Path) -> impl FnOnce(WireError) -> Failure {
 fn prepare_for(network: &Model, path: &Path, compute: &Compute) -> Outcome<Prepared> {
     let origin = objects::read_origin(path).map_err(unusable(path))?;
     match origin {
-        Some(origin) => prepare(network, &origin.preset, Costs::Typical, compute),
+        Some(origin) => prepare(network, &origin.preset, 1, Costs::Typical, compute),
         None => Err(Failure::new(
             Class::WrongKey,
             format!("cannot use {}", path.display()),
@@ -140,7 +140,7 @@ impl Keygen {
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
         let preset = model::preset(self.model.as_deref(), self.preset.as_deref())?;
-        let prepared = prepare_any(&network, preset.as_deref(), Costs::Typical, &Compute::default())?;
+        let prepared = prepare_any(&network, preset.as_deref(), 1, Costs::Typical, &Compute::default())?;
         self.insecure.check(&prepared)?;
         check_memory(&prepared.plan)?;
         std::fs::create_dir_all(&self.output).map_err(|e| {
@@ -179,7 +179,7 @@ impl Encrypt {
         let prepared = prepare_for(&network, &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
         let secret = objects::read_secret_key(&self.key, &prepared.params).map_err(unusable(&self.key))?;
-        let encrypted = Client::with_secret(&prepared, secret).encrypt(&prepared, &input, None)?;
+        let encrypted = Client::with_secret(&prepared, secret).encrypt(&prepared, &[input], None)?;
         objects::write_seeded_ciphertext(&self.output, &prepared.params, &encrypted).map_err(unusable(&self.output))?;
         if !global.quiet {
             notes.iter().for_each(|note| say!("{note}"));
@@ -219,7 +219,8 @@ impl Decrypt {
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
         let secret = objects::read_secret_key(&self.key, params).map_err(unusable(&self.key))?;
         let answer = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
-        let logits = Client::with_secret(&prepared, secret).decrypt(&prepared, &answer)?;
+        // The files of a picture hold one.
+        let logits = Client::with_secret(&prepared, secret).decrypt(&prepared, &answer)?.remove(0);
         let top = model::likeliest(&network, &logits, 3);
         let label = top.first().map_or(String::new(), |l| l.class.clone());
         if self.json {

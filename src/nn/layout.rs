@@ -119,6 +119,14 @@ pub enum LayoutError {
         /// Shards, and slots of the first one that is wrong.
         found: (usize, usize),
     },
+    /// None, or more inputs than one run takes.
+    #[error("{found} inputs came for a run that takes 1 to {most}")]
+    Inputs {
+        /// How many it takes.
+        most: usize,
+        /// How many came.
+        found: usize,
+    },
     /// A tensor of another shape.
     #[error(transparent)]
     Shape(#[from] ShapeMismatch),

@@ -17,7 +17,8 @@ mod search;
 
 use super::layout::{Layout, LayoutError};
 use super::model::Model;
-use super::tensor::Shape;
+use super::tensor::{Element, Shape, Tensor};
+use crate::plan::interleave;
 use crate::plan::program::{Operation, Program, SlotVectors, Step, ValueId};
 use algebra::Logical;
 use conv_matrix::ConvMatrix;
@@ -108,6 +109,8 @@ pub struct Lowered {
     pub output: Layout,
     /// Layout of every value of the program.
     pub layouts: Vec<Arc<Layout>>,
+    /// Inputs that one run takes; the layouts are those of one of them.
+    pub together: usize,
 }
 
 /// What one matrix of a program costs.
@@ -128,6 +131,29 @@ pub struct LayerCost {
 }
 
 impl Lowered {
+    /// For `count` inputs in one run, a power of two, on as many times the slots; see [`interleave`].
+    pub fn interleaved(self, count: usize) -> Self {
+        Self {
+            program: if count == 1 { self.program } else { self.program.interleaved(count) },
+            together: self.together * count,
+            ..self
+        }
+    }
+
+    /// Up to [`Self::together`] inputs as slot vectors `[shard][slot]`; slots without an element are 0.
+    pub fn pack<T: Element>(&self, inputs: &[Tensor<T>]) -> Result<Vec<Vec<f64>>, LayoutError> {
+        if inputs.is_empty() || inputs.len() > self.together {
+            return Err(LayoutError::Inputs { most: self.together, found: inputs.len() });
+        }
+        let packed = inputs.iter().map(|x| self.input.pack(x)).collect::<Result<Vec<_>, _>>()?;
+        Ok(interleave::interleave(&packed, self.together))
+    }
+
+    /// The results of all [`Self::together`] inputs, from the slot vectors of the output.
+    pub fn unpack(&self, shards: &[Vec<f64>]) -> Result<Vec<Tensor<f64>>, LayoutError> {
+        (0..self.together).map(|i| self.output.unpack(&interleave::part(shards, i, self.together))).collect()
+    }
+
     /// The cost of every matrix, in order; `model` is the one lowered.
     pub fn costs(&self, model: &Model) -> Vec<LayerCost> {
         let work: HashMap<&str, u128> = model.nodes().iter().map(|n| (n.name.as_str(), model.node_multiplications(n))).collect();
@@ -142,7 +168,9 @@ impl Lowered {
                 outputs,
                 products: blocks.iter().map(|r| r.len()).sum(),
                 rotations: rotations.len(),
-                floor: work.get(step.layer.as_str()).map_or(0, |w| w.div_ceil(self.program.slots as u128) as usize),
+                floor: work
+                    .get(step.layer.as_str())
+                    .map_or(0, |w| (w * self.together as u128).div_ceil(self.program.slots as u128) as usize),
             })
         };
         self.program.steps.iter().filter_map(cost).collect()
@@ -221,7 +249,7 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
     let output = held[output];
     let Emitter { steps, layouts } = emitter;
     let program = Program { slots, input_shards: layouts[0].shards(), steps, output };
-    Ok(Lowered { input: (*layouts[0]).clone(), output: (*layouts[output.0]).clone(), program, layouts })
+    Ok(Lowered { input: (*layouts[0]).clone(), output: (*layouts[output.0]).clone(), program, layouts, together: 1 })
 }
 
 struct Emitter {

@@ -37,6 +37,9 @@ pub struct Agreement {
     max_relative_logit_error: f64,
     /// Smallest clear distance between the best two logits.
     least_margin: f64,
+    /// Pictures in one run.
+    pictures_together: usize,
+    /// Seconds of a run over its pictures.
     mean_run_seconds: f64,
     seconds: f64,
 }
@@ -44,7 +47,7 @@ pub struct Agreement {
 /// Runs all pictures encrypted, with one set of keys.
 pub fn run(network: &Model, preset: Option<&str>, compute: &Compute, items: &[Item], fit: Fit, mode: Mode) -> Outcome<Agreement> {
     let started = Instant::now();
-    let prepared = prepare_any(network, preset, Costs::on(compute), compute)?;
+    let prepared = prepare_any(network, preset, items.len(), Costs::on(compute), compute)?;
     check_memory(&prepared.plan)?;
     let clear = Network::<f64>::new(network);
     let client = Client::new(&prepared, None)?;
@@ -58,19 +61,26 @@ pub fn run(network: &Model, preset: Option<&str>, compute: &Compute, items: &[It
         backend: prepared.backend.name(),
         images: items.len(),
         least_margin: f64::INFINITY,
+        pictures_together: prepared.lowered.together,
         ..Agreement::default()
     };
-    let mut progress = Progress::new(mode, vec![prepared.plan.seconds(); items.len()]);
-    for item in items {
-        let (picture, _) = input(network, &item.open()?, fit)?;
-        let reference = clear.evaluate(&picture).map_err(|e| explain("cannot evaluate the network", &e))?;
-        let encrypted = client.encrypt(&prepared, &picture, None)?;
+    let together = prepared.lowered.together;
+    let mut progress = Progress::new(mode, vec![prepared.plan.seconds(); items.len().div_ceil(together)]);
+    let name = if together > 1 { "pictures" } else { "picture" };
+    for items in items.chunks(together) {
+        let open = |item: &Item| Ok(input(network, &item.open()?, fit)?.0);
+        let pictures = items.iter().map(open).collect::<Outcome<Vec<_>>>()?;
+        let encrypted = client.encrypt(&prepared, &pictures, None)?;
         let clock = Instant::now();
-        progress.begin("picture");
+        progress.begin(name);
         let answer = server.run(server.expand(&encrypted)?, Mode::None)?;
-        progress.end("picture", clock.elapsed());
-        found.mean_run_seconds += clock.elapsed().as_secs_f64() / items.len() as f64;
-        found.compare(network, item.label, reference.values(), &client.decrypt(&prepared, &answer.ciphertext)?);
+        progress.end(name, clock.elapsed());
+        found.mean_run_seconds += clock.elapsed().as_secs_f64() / found.images as f64;
+        let logits = client.decrypt(&prepared, &answer.ciphertext)?;
+        for ((item, picture), logits) in items.iter().zip(&pictures).zip(&logits) {
+            let reference = clear.evaluate(picture).map_err(|e| explain("cannot evaluate the network", &e))?;
+            found.compare(network, item.label, reference.values(), logits);
+        }
     }
     progress.finish();
     found.seconds = started.elapsed().as_secs_f64();
@@ -116,6 +126,9 @@ impl Agreement {
             self.max_relative_logit_error,
             self.least_margin
         );
+        if self.pictures_together > 1 {
+            say!("{} pictures in one run", self.pictures_together);
+        }
         say!("{} a picture on {}, {} in all", seconds(self.mean_run_seconds), self.backend, seconds(self.seconds));
     }
 }
