@@ -1,6 +1,7 @@
 //! `cipherlens compile`: a trained network becomes one that can run encrypted. Its activations are fitted to what calibration
 //! pictures feed them, the cheapest fits that keep its answers are chosen, and the result is planned and written to a file.
 
+use super::dataset::{Found, Purpose};
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::Fit;
@@ -77,7 +78,7 @@ impl Compile {
                 "give one number a channel, one name a class",
             )
         })?;
-        let pictures = pictures(&network, &self.calib, Some(self.limit), self.fit)?;
+        let (pictures, notes) = pictures(&network, &self.calib, Purpose::Calibrate, Some(self.limit), self.fit)?;
         if talk {
             let unfitted = network.activations().count();
             say!(
@@ -86,6 +87,7 @@ impl Compile {
                 network.input().shape,
                 pictures.len()
             );
+            notes.iter().for_each(|note| say!("{note}"));
         }
         let presets: Vec<&str> = self.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]);
         let choice = match network.activations().next() {
@@ -100,7 +102,7 @@ impl Compile {
         let prepared = prepare(fitted, preset, 1, Costs::Typical, &Compute::default())?;
         let planned = plan::json(&prepared);
         let summary = json!({
-            "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "target": self.target,
+            "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "calibration_files": notes, "target": self.target,
             "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
             "accuracy": choice.as_ref().and_then(|c| c.simulation.accuracy()),
             "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),
@@ -168,19 +170,28 @@ fn cheapest<'p>(network: &Model, presets: &[&'p str]) -> Result<(&'p str, f64), 
     best.ok_or(why)
 }
 
-/// Labelled pictures as a network's input.
-pub fn pictures(network: &Model, specs: &[String], limit: Option<u32>, fit: Fit) -> Outcome<Vec<Labelled>> {
-    let mut items = Vec::new();
+/// Labelled pictures as a network's input, at most `limit` of each description, evenly spread; and which files they are from.
+pub fn pictures(
+    network: &Model,
+    specs: &[String],
+    purpose: Purpose,
+    limit: Option<u32>,
+    fit: Fit,
+) -> Outcome<(Vec<Labelled>, Vec<String>)> {
+    let (mut items, mut notes) = (Vec::new(), Vec::new());
     for spec in specs {
-        let found = dataset::open(spec, &dataset::Expected::by(network))?;
+        let Found { items: found, note } = dataset::find(spec, &dataset::Expected::by(network), purpose)?;
         let keep = limit.map_or(found.len(), |l| l as usize).min(found.len());
+        notes.extend(
+            note.map(|note| format!("{spec}: {}{note}", if keep < found.len() { format!("{keep} of ") } else { String::new() })),
+        );
         items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
     }
     let labelled = |item: &dataset::Item| {
         let (x, _) = model::input(network, &item.open()?, fit)?;
         Ok(Labelled { x: x.cast(), label: item.label })
     };
-    items.par_iter().map(labelled).collect()
+    Ok((items.par_iter().map(labelled).collect::<Outcome<_>>()?, notes))
 }
 
 fn print_fits(choice: &Choice) {

@@ -1,5 +1,7 @@
 //! Labelled pictures for measuring accuracy and for calibration: folders of files, or pictures packed into one file.
 
+mod packed;
+
 use super::failure::{Class, Failure, Outcome};
 use super::picture::Picture;
 use cipherlens::nn::Model;
@@ -7,10 +9,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Largest packed file read, bytes.
-const MAX_PACKED_BYTES: u64 = 4 << 30;
-/// Splits looked for in a packed folder, in this order.
-const SPLITS: [&str; 3] = ["val", "test", "train"];
 /// File names taken for pictures in a folder.
 const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "gif", "bmp", "webp"];
 
@@ -77,16 +75,44 @@ impl Item {
     }
 }
 
-/// Reads a description of pictures: `DIR`, `packed:DIR` or `packed:DIR/SPLIT`, each with an optional `@CLASS` that labels
-/// all of them.
+/// What pictures are wanted for: it decides which of several splits a bare `packed:DIR` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To measure on: what a network was not trained on, if there is any.
+    Measure,
+    /// To fit to: what it was trained on, so that nothing is fitted to what will be measured on.
+    Calibrate,
+}
+
+/// Pictures found, not yet read.
+#[derive(Debug)]
+pub struct Found {
+    /// The pictures.
+    pub items: Vec<Item>,
+    /// Which files were taken, where that was a choice.
+    pub note: Option<String>,
+}
+
+/// [`find`] to measure on, without the note.
+pub fn open(spec: &str, expected: &Expected) -> Outcome<Vec<Item>> {
+    find(spec, expected, Purpose::Measure).map(|found| found.items)
+}
+
+/// Reads a description of pictures: `DIR`, `packed:DIR`, `packed:DIR/SPLIT` or `packed:DIR/FILE`, each with an optional `@CLASS`
+/// that labels all of them.
 ///
 /// `DIR` holds pictures, or one folder a class named like the class or its index. `packed:DIR` holds pictures one after the
 /// other, and perhaps `SPLIT.labels.u8`; the pictures are one of
 ///
+/// * `SPLIT_lossless.nhwc.u8`: pixels of the network's size, red, green and blue, row by row;
+/// * `SPLIT_lossless_batch0.png`, `_batch1.png`, ...: the same, each row of the file one picture;
 /// * `SPLIT.jpgs`: JPEGs, with `SPLIT.offsets.u32` (N + 1 little-endian positions);
-/// * `SPLIT.jpgtails`: the same without the first bytes, which all share and `jpeg_header.bin` holds;
-/// * `SPLIT_lossless.nhwc.u8`: pixels of the network's size, red, green and blue, row by row.
-pub fn open(spec: &str, expected: &Expected) -> Outcome<Vec<Item>> {
+/// * `SPLIT.jpgtails`: the same without the first bytes, which all share and `jpeg_header.bin` holds.
+///
+/// The first of these that is there is taken; `SPLIT_lossless` takes none but the first two, and the whole name of a file takes
+/// that file. Lossless pictures may be the first ones of their split only; they may have labels of their own
+/// (`SPLIT_lossless.labels.u8`).
+pub fn find(spec: &str, expected: &Expected, purpose: Purpose) -> Outcome<Found> {
     let classes = &expected.classes;
     let (place, class) = match spec.rsplit_once('@') {
         Some((place, class)) if !place.is_empty() && !class.contains('/') => (place, Some(class)),
@@ -103,18 +129,18 @@ pub fn open(spec: &str, expected: &Expected) -> Outcome<Vec<Item>> {
             })
         })
         .transpose()?;
-    let mut items = match place.strip_prefix("packed:") {
-        Some(folder) => packed(Path::new(folder), expected)?,
-        None => folder(Path::new(place), expected)?,
+    let mut found = match place.strip_prefix("packed:") {
+        Some(folder) => packed::find(Path::new(folder), expected, purpose)?,
+        None => Found { items: folder(Path::new(place), expected)?, note: None },
     };
     if forced.is_some() {
-        items.iter_mut().for_each(|item| item.label = forced);
+        found.items.iter_mut().for_each(|item| item.label = forced);
     }
-    if items.is_empty() {
+    if found.items.is_empty() {
         let why = format!("there is no file ending in {}", EXTENSIONS.join(", "));
         return Err(Failure::new(Class::BadInput, format!("{spec} holds no pictures"), why, "name a folder of pictures"));
     }
-    Ok(items)
+    Ok(found)
 }
 
 /// The class with a name (letters and digits compared, case ignored) or an index.
@@ -158,98 +184,19 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::from_error(Class::BadInput, what, error, "name a folder of pictures, or packed:DIR for packed JPEGs")
 }
 
-/// The forms of a packed split, by the end of its file's name, in the order in which they are looked for.
-const FORMS: [&str; 3] = ["_lossless.nhwc.u8", ".jpgs", ".jpgtails"];
-
-fn packed(dir: &Path, expected: &Expected) -> Outcome<Vec<Item>> {
-    let form_of = |dir: &Path, split: &str| FORMS.into_iter().find(|form| dir.join(format!("{split}{form}")).is_file());
-    let found = SPLITS.iter().find_map(|split| Some((split.to_string(), form_of(dir, split)?)));
-    let (dir, split, form) = match (found, dir.parent(), dir.file_name()) {
-        (Some((split, form)), ..) => (dir.to_path_buf(), split, form),
-        (None, Some(parent), Some(name)) => {
-            let split = name.to_string_lossy().into_owned();
-            let form = form_of(parent, &split).unwrap_or(".jpgs");
-            (parent.to_path_buf(), split, form)
-        }
-        _ => (dir.to_path_buf(), SPLITS[0].to_string(), ".jpgs"),
-    };
-    let name = dir.join(format!("{split}{form}"));
-    let blob = Arc::new(read(&name)?);
-    let damaged = |why: String| {
-        Failure::new(Class::BadInput, format!("{} is not whole", name.display()), why, "make the packed files again")
-    };
-    let pixels = form == FORMS[0];
-    let offsets: Vec<usize> = if pixels {
-        let one = 3 * expected.size[0] * expected.size[1];
-        if blob.len() % one != 0 {
-            let [rows, columns] = expected.size;
-            return Err(damaged(format!("{} bytes are no pictures of {columns}x{rows}, the network's size", blob.len())));
-        }
-        (0..=blob.len() / one).map(|i| i * one).collect()
-    } else {
-        let offsets = read(&dir.join(format!("{split}.offsets.u32")))?;
-        offsets.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b) as usize).collect()
-    };
-    if let Some(i) = (1..offsets.len()).find(|&i| offsets[i] < offsets[i - 1] || offsets[i] > blob.len()) {
-        return Err(damaged(format!("position {i} is {}, after {} and of {} bytes", offsets[i], offsets[i - 1], blob.len())));
-    }
-    let count = offsets.len().saturating_sub(1);
-    let labels = dir.join(format!("{split}{}.labels.u8", if pixels { "_lossless" } else { "" }));
-    let labels = if labels.exists() { Some(read(&labels)?) } else { None };
-    if let Some(labels) = &labels {
-        if labels.len() != count {
-            return Err(damaged(format!("{count} pictures and {} labels", labels.len())));
-        }
-        if let Some(&bad) = labels.iter().find(|&&l| usize::from(l) >= expected.outputs) {
-            return Err(damaged(format!("label {bad}, and the network has {} classes", expected.outputs)));
-        }
-    }
-    let head = if form == FORMS[2] { Some(Arc::new(read(&dir.join("jpeg_header.bin"))?)) } else { None };
-    let item = |i: usize| {
-        let range = offsets[i]..offsets[i + 1];
-        let source = match pixels {
-            true => Source::Pixels { blob: blob.clone(), range, size: expected.size },
-            false => Source::Packed { blob: blob.clone(), head: head.clone(), range, name: format!("{} #{i}", name.display()) },
-        };
-        Item { source, label: labels.as_ref().map(|l| usize::from(l[i])) }
-    };
-    Ok((0..count).map(item).collect())
-}
-
-fn read(path: &Path) -> Outcome<Vec<u8>> {
-    let about = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?;
-    if about.len() > MAX_PACKED_BYTES {
-        let why = format!("it has {} bytes, more than the {MAX_PACKED_BYTES} this program reads", about.len());
-        return Err(Failure::new(Class::BadInput, format!("cannot read {}", path.display()), why, "split it"));
-    }
-    std::fs::read(path).map_err(|e| unreadable(path, &e))
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use std::fs;
 
-    fn classes() -> Expected {
+    pub fn classes() -> Expected {
         Expected { classes: ["gas pump", "cat", "French horn"].map(String::from).to_vec(), outputs: 3, size: [2, 4] }
     }
 
-    fn jpeg(value: u8) -> Vec<u8> {
+    pub fn jpeg(value: u8) -> Vec<u8> {
         let mut bytes = std::io::Cursor::new(Vec::new());
         image::RgbImage::from_pixel(8, 8, image::Rgb([value; 3])).write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
         bytes.into_inner()
-    }
-
-    fn write_packed(dir: &Path, pictures: &[Vec<u8>], labels: Option<&[u8]>) {
-        let mut offsets = vec![0u32];
-        for p in pictures {
-            offsets.push(offsets[offsets.len() - 1] + p.len() as u32);
-        }
-        fs::write(dir.join("val.jpgs"), pictures.concat()).unwrap();
-        fs::write(dir.join("val.offsets.u32"), offsets.iter().flat_map(|o| o.to_le_bytes()).collect::<Vec<_>>()).unwrap();
-        if let Some(labels) = labels {
-            fs::write(dir.join("val.labels.u8"), labels).unwrap();
-        }
     }
 
     #[test]
@@ -263,57 +210,5 @@ mod tests {
         let items = open(dir.path().to_str().unwrap(), &classes()).unwrap();
         assert_eq!(items.iter().map(|i| i.label).collect::<Vec<_>>(), [Some(2), Some(0), None]);
         items[0].open().unwrap();
-    }
-
-    #[test]
-    fn packed_pictures_and_forced_classes() {
-        let dir = tempfile::tempdir().unwrap();
-        let spec = |tail: &str| format!("packed:{}{tail}", dir.path().display());
-        write_packed(dir.path(), &[jpeg(1), jpeg(2)], None);
-        assert!(open(&spec(""), &classes()).unwrap().iter().all(|i| i.label.is_none()));
-        assert!(open(&spec("/val@cat"), &classes()).unwrap().iter().all(|i| i.label == Some(1)));
-        assert_eq!(open(&spec("@dog"), &classes()).unwrap_err().class, Class::Usage);
-        write_packed(dir.path(), &[jpeg(1), jpeg(2)], Some(&[2, 0]));
-        let items = open(&spec(""), &classes()).unwrap();
-        assert_eq!((items[0].label, items[1].label), (Some(2), Some(0)));
-        items[1].open().unwrap();
-    }
-
-    #[test]
-    fn pixels_and_jpegs_without_their_heads() {
-        let dir = tempfile::tempdir().unwrap();
-        let spec = format!("packed:{}", dir.path().display());
-        let whole = jpeg(200);
-        fs::write(dir.path().join("jpeg_header.bin"), &whole[..100]).unwrap();
-        fs::write(dir.path().join("train.jpgtails"), &whole[100..]).unwrap();
-        let offsets = [0, whole.len() as u32 - 100].map(u32::to_le_bytes).concat();
-        fs::write(dir.path().join("train.offsets.u32"), offsets).unwrap();
-        let items = open(&spec, &classes()).unwrap();
-        assert_eq!((items.len(), items[0].open().unwrap().size()), (1, (8, 8)));
-
-        // Two pictures of two rows and four columns; found before the JPEGs.
-        fs::write(dir.path().join("test_lossless.nhwc.u8"), (0..48).collect::<Vec<u8>>()).unwrap();
-        fs::write(dir.path().join("test_lossless.labels.u8"), [1, 2]).unwrap();
-        let items = open(&spec, &classes()).unwrap();
-        assert_eq!((items.len(), items[1].label, items[1].open().unwrap().size()), (2, Some(2), (4, 2)));
-        let fitted = items[1].open().unwrap().fit(3, 2, 4, crate::cli::picture::Fit::Crop).unwrap();
-        assert_eq!(fitted.planes[..2], [24.0 / 255.0, 27.0 / 255.0]);
-        assert_eq!(fitted.planes[8], 25.0 / 255.0);
-        fs::write(dir.path().join("test_lossless.nhwc.u8"), [0; 47]).unwrap();
-        assert!(open(&spec, &classes()).unwrap_err().why[0].contains("no pictures of 4x2"));
-    }
-
-    #[test]
-    fn damaged_packs_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let spec = format!("packed:{}", dir.path().display());
-        write_packed(dir.path(), &[jpeg(1), jpeg(2)], Some(&[0]));
-        assert!(open(&spec, &classes()).unwrap_err().why[0].contains("2 pictures and 1 labels"));
-        write_packed(dir.path(), &[jpeg(1)], Some(&[9]));
-        assert!(open(&spec, &classes()).unwrap_err().why[0].contains("label 9"));
-        fs::write(dir.path().join("val.offsets.u32"), [0, 0, 0, 0, 255, 255, 0, 0]).unwrap();
-        assert!(open(&spec, &classes()).unwrap_err().why[0].contains("65535"));
-        fs::remove_file(dir.path().join("val.jpgs")).unwrap();
-        assert_eq!(open(&spec, &classes()).unwrap_err().class, Class::BadInput);
     }
 }

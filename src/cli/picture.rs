@@ -109,6 +109,11 @@ impl Picture {
         Ok(Self { image: DynamicImage::ImageRgb8(image), notes: Vec::new() })
     }
 
+    /// Red, green and blue of each pixel, row by row.
+    pub fn into_pixels(self) -> Vec<u8> {
+        self.image.into_rgb8().into_raw()
+    }
+
     /// Width and height.
     pub fn size(&self) -> (u32, u32) {
         (self.image.width(), self.image.height())

@@ -1,6 +1,7 @@
 //! `cipherlens simulate`: what encryption will do to a network's answers, without encrypting.
 
 use super::compile::{pictures, print_simulation};
+use super::dataset::Purpose;
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say};
 use super::picture::Fit;
@@ -37,7 +38,7 @@ impl Simulate {
     /// Simulates and prints. An activation that leaves its interval is a failure, after the figures.
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(Some(&self.model))?;
-        let pictures = pictures(&network, &self.images, self.limit, self.fit)?;
+        let (pictures, notes) = pictures(&network, &self.images, Purpose::Measure, self.limit, self.fit)?;
         let failed = |e: &dyn std::error::Error| {
             let advice = "compile again with pictures like these, or with a wider --margin";
             let why = e.to_string();
@@ -51,6 +52,7 @@ impl Simulate {
             });
             say!("{object}");
         } else {
+            notes.iter().for_each(|note| say!("{note}"));
             let mut table = Table::new([
                 ("activation", Align::Left),
                 ("interval", Align::Right),
