@@ -15,6 +15,7 @@ mod placement;
 pub mod planner;
 pub mod program;
 mod steps;
+mod thrift;
 
 pub use cost::CostModel;
 #[cfg(feature = "gpu")]
@@ -30,6 +31,8 @@ use crate::{
     circuits::CircuitError,
     ckks::{CkksError, ParamsError},
 };
+
+const MIB: f64 = (1u64 << 20) as f64;
 
 /// What can go wrong in planning or running a program.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,17 @@ pub enum PlanError {
         have: usize,
         /// The preset.
         preset: String,
+    },
+    /// Keys that do not fit, however few are made.
+    #[error(
+        "the keys take at least {:.1} MiB, more than the {:.1} MiB allowed; allow more, or use a parameter set with fewer levels",
+        *.least as f64 / MIB, *.most as f64 / MIB
+    )]
+    KeyBytes {
+        /// The fewest bytes found.
+        least: u64,
+        /// The most allowed.
+        most: u64,
     },
     /// A step that names a value not made before it.
     #[error("step {step} (`{layer}`) uses value {value}, which no earlier step makes")]

@@ -121,6 +121,17 @@ fn from_onnx_to_an_encrypted_answer() {
     let evaluated = run(&["eval", "--encrypted", "--model", &lens, "--images", &calib, "--limit", "9", "--json"]).json();
     assert_eq!((&evaluated["agree"], &evaluated["images"], &evaluated["pictures_together"]), (&9.into(), &9.into(), &4.into()));
 
+    // A bound on the bytes of keys is kept in the file, so that client and server plan alike; this one just suffices.
+    let most = plan["key_bytes"].as_u64().expect("a number");
+    let (least, budget) = (path("least.lens"), most.to_string());
+    let run_small =
+        run(&[&["compile", &onnx, "--calib", &calib, "-o", &least, "--json", "--max-key-bytes", &budget], &classes[..]].concat());
+    assert_eq!(run_small.code, 0, "{}", run_small.stderr);
+    let smaller = run(&["plan", &least, "--json"]).json();
+    assert!(smaller["key_bytes"].as_u64().is_some_and(|b| b <= most), "{smaller}");
+    run(&["plan", &lens, "--max-key-bytes", "1kB"]).refused(5, &["keys take at least", "--max-key-bytes"]);
+    let lens = least;
+
     let (keys, encrypted, result) = (path("keys"), path("picture.ct"), path("answer.ct"));
     assert_eq!(run(&["keygen", "--model", &lens, "-o", &keys, "--allow-insecure"]).code, 0);
     let secret = path("keys/secret.key");

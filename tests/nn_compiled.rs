@@ -52,7 +52,7 @@ fn compiled(dir: &tempfile::TempDir) -> (Compiled, PathBuf) {
     let model = b.build("a");
     let model = fit(&model, &picture(Shape::new(2, 6, 6), &mut rng), &mut rng);
     let report = serde_json::json!({"agreement": 0.99, "layers": ["a"]});
-    let compiled = Compiled { model, preset: "n16-boot".into(), report };
+    let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), report };
     let path = dir.path().join("net.lens");
     compiled.write(&path).expect("a folder that can be written");
     (compiled, path)

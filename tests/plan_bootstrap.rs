@@ -87,6 +87,31 @@ fn a_program_deeper_than_its_ladder_is_bootstrapped_and_right() {
 }
 
 #[test]
+fn keys_fit_the_bytes_allowed_and_the_answer_stays() {
+    let params = presets::by_name("insecure-boot").unwrap();
+    let program = residual_program(params.slots(), 2, 4, Some(1.0));
+    let plan_with = |max_key_bytes| Plan::new(&program, &params, &PlanOptions { max_key_bytes, ..PlanOptions::default() });
+    let free = plan_with(None).unwrap();
+    assert_eq!(plan_with(Some(free.key_bytes())).unwrap().seconds(), free.seconds(), "nothing to save");
+    let error = plan_with(Some(1 << 16)).unwrap_err();
+    let PlanError::KeyBytes { least, most: 65536 } = error else { panic!("{error}") };
+    assert!(least < free.key_bytes());
+
+    let x = random_shards(&mut seeded("thrift", 53), 2, params.slots());
+    let want = expected(&x, 4);
+    let mut before = free.seconds();
+    for most in [free.key_bytes() * 4 / 5, (free.key_bytes() + least) / 2, least] {
+        let plan = plan_with(Some(most)).unwrap();
+        println!("{} of {} bytes: {:.3} of {:.3} s", plan.key_bytes(), free.key_bytes(), plan.seconds(), free.seconds());
+        assert!(plan.key_bytes() <= most && plan.seconds() >= before, "{} s after {before}", plan.seconds());
+        before = plan.seconds();
+        let clear = execute(&plan, &ClearEngine, ClearValue::new(x.clone(), plan.input_level()), &()).unwrap();
+        let bits = PrecisionStats::compare_shards(&want, &clear.shards).unwrap().worst_bits;
+        assert!(bits > 16.0, "clear: {bits} bits");
+    }
+}
+
+#[test]
 fn a_shallow_program_is_not_bootstrapped_and_an_unbounded_one_is_refused() {
     let params = presets::by_name("insecure-boot").unwrap();
     let shallow = Plan::new(&residual_program(params.slots(), 1, 1, None), &params, &PlanOptions::default()).unwrap();

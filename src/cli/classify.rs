@@ -5,11 +5,11 @@
 //! one process here, and share nothing but what is handed over.
 
 use super::client::Client;
-use super::device::Compute;
+use super::device::{Compute, size};
 use super::failure::{Outcome, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::{Fit, Picture};
-use super::plan::{Costs, Prepared};
+use super::plan::{Costs, Prepared, Wishes};
 use super::progress::CountBar;
 use super::report::{LayerSeconds, Report, Seconds};
 use super::server::Server;
@@ -30,6 +30,9 @@ pub struct Classify {
     /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
     #[arg(long, short, value_name = "PRESET")]
     preset: Option<String>,
+    /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time [default: what the network was compiled for]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_key_bytes: Option<u64>,
     /// How pictures are brought to the network's size
     #[arg(long, value_enum, default_value_t)]
     fit: Fit,
@@ -51,6 +54,7 @@ impl Classify {
             model: Some(&self.model),
             pictures: self.pictures.iter().map(open).collect::<Outcome<_>>()?,
             preset: self.preset.as_deref(),
+            max_key_bytes: self.max_key_bytes,
             fit: self.fit,
             compute: &self.compute,
             seed: self.seed,
@@ -68,6 +72,8 @@ pub struct Task<'a> {
     pub pictures: Vec<(Picture, String)>,
     /// Parameter set, if one is named.
     pub preset: Option<&'a str>,
+    /// Most bytes that keys may take, if that is said.
+    pub max_key_bytes: Option<u64>,
     /// How pictures are brought to the network's size.
     pub fit: Fit,
     /// Where to compute.
@@ -91,7 +97,7 @@ impl Task<'_> {
     pub fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
         let (network, model_file) = model::open(self.model)?;
-        let preset = model::preset(self.model, self.preset)?;
+        let (preset, max_key_bytes) = model::terms(self.model, self.preset, self.max_key_bytes)?;
         let mut inputs = Vec::with_capacity(self.pictures.len());
         for (picture, image) in &self.pictures {
             let (tensor, notes) = model::encryptable(&network, picture, self.fit, image)?;
@@ -101,7 +107,8 @@ impl Task<'_> {
         let clock = Instant::now();
         // A seeded run is to be repeatable, on any machine.
         let costs = if self.seed.is_some() { Costs::Typical } else { Costs::on(self.compute) };
-        let prepared = plan::prepare_any(&network, preset.as_deref(), inputs.len(), costs, self.compute)?;
+        let wishes = Wishes { pictures: inputs.len(), max_key_bytes, costs };
+        let prepared = plan::prepare_any(&network, preset.as_deref(), wishes, self.compute)?;
         let planning = clock.elapsed().as_secs_f64();
         let insecure = prepared.params.is_insecure();
         if talk {

@@ -2,11 +2,12 @@
 //! pictures feed them, the cheapest fits that keep its answers are chosen, and the result is planned and written to a file.
 
 use super::dataset::{Found, Purpose};
+use super::device::{Compute, size};
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::Fit;
-use super::plan::{Costs, lowered_and_planned, prepare};
-use super::{Global, dataset, device::Compute, model, params, plan};
+use super::plan::{Costs, Wishes, lowered_and_planned, prepare};
+use super::{Global, dataset, model, params, plan};
 use cipherlens::nn::fit::{Choice, ChooseError, ChooseOptions, Form, choose};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
 use cipherlens::nn::{Compiled, Model};
@@ -35,6 +36,9 @@ pub struct Compile {
     /// Parameter set [default: the cheapest of n15-cnn and n16-boot that works]
     #[arg(long, short, value_name = "PRESET")]
     preset: Option<String>,
+    /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time. Kept in the file, for client and server
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_key_bytes: Option<u64>,
     /// The part of the pictures on which the answer must stay the same
     #[arg(long, value_name = "PART", default_value_t = 0.99)]
     target: f64,
@@ -99,7 +103,8 @@ impl Compile {
             let advice = "use a shallower network, or name a preset with bootstrapping";
             Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
         })?;
-        let prepared = prepare(fitted, preset, 1, Costs::Typical, &Compute::default())?;
+        let wishes = Wishes { max_key_bytes: self.max_key_bytes, ..Wishes::new(Costs::Typical) };
+        let prepared = prepare(fitted, preset, wishes, &Compute::default())?;
         let planned = plan::json(&prepared);
         let summary = json!({
             "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "calibration_files": notes, "target": self.target,
@@ -109,7 +114,8 @@ impl Compile {
             "fits_tried": choice.as_ref().map(|c| c.tried.len()),
             "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
         });
-        let compiled = Compiled { model: fitted.clone(), preset: preset.to_owned(), report: summary.clone() };
+        let (model, preset, max_key_bytes) = (fitted.clone(), preset.to_owned(), self.max_key_bytes);
+        let compiled = Compiled { model, preset, max_key_bytes, report: summary.clone() };
         let what = || format!("cannot write {}", self.output.display());
         let advice = "name a file in a folder that you may write to";
         compiled.write(&self.output).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;

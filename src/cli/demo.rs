@@ -48,6 +48,7 @@ impl Demo {
             model: self.model.as_deref(),
             pictures: vec![picture],
             preset: self.preset.as_deref(),
+            max_key_bytes: None,
             fit: self.fit,
             compute: &self.compute,
             seed: self.seed,

@@ -28,7 +28,8 @@ impl Doctor {
         let threads = rayon::current_num_threads();
         // The demo's plan, priced with kernels timed here: what a first run will take.
         let (network, _) = model::open(None)?;
-        let prepared = plan::prepare(&network, params::DEFAULT_PRESET, 1, plan::Costs::Measured, &Compute::default())?;
+        let prepared =
+            plan::prepare(&network, params::DEFAULT_PRESET, plan::Wishes::new(plan::Costs::Measured), &Compute::default())?;
         let gpus = Adapters::find(&self.compute.devices_or(Choice::Auto)?, &prepared.plan);
         let (kernels, needed) = (prepared.backend.name(), prepared.plan.peak_bytes());
         let fits = plan::check_memory(&prepared.plan).is_ok();

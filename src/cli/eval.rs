@@ -2,10 +2,11 @@
 
 mod encrypted;
 
-use super::device::Compute;
+use super::device::{Compute, size};
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say, seconds};
 use super::picture::Fit;
+use super::plan::{Costs, Wishes};
 use super::progress::Progress;
 use super::{Global, dataset, model};
 use cipherlens::nn::clear::Network;
@@ -34,6 +35,9 @@ pub struct Eval {
     /// Parameter set of encrypted runs [default: the compiled network's; else n15-cnn, or n16-boot where that is too shallow]
     #[arg(long, short, value_name = "PRESET")]
     preset: Option<String>,
+    /// The most bytes that keys of encrypted runs may take in memory, as in 4GiB: fewer keys, more time
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_key_bytes: Option<u64>,
     /// Use at most this many pictures of each --images, evenly spread
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -66,8 +70,10 @@ impl Eval {
             items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
         }
         if self.encrypted {
-            let preset = model::preset(self.model.as_deref(), self.preset.as_deref())?;
-            let found = encrypted::run(&network, preset.as_deref(), &self.compute, &items, self.fit, global.progress_mode())?;
+            let (preset, max_key_bytes) = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
+            let wishes = Wishes { max_key_bytes, ..Wishes::new(Costs::on(&self.compute)) };
+            let found =
+                encrypted::run(&network, preset.as_deref(), wishes, &self.compute, &items, self.fit, global.progress_mode())?;
             if self.json {
                 found.print_json()
             } else {

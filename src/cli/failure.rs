@@ -227,6 +227,7 @@ fn of_circuit(error: &CircuitError) -> Known {
 fn of_plan(error: &PlanError) -> Known {
     match error {
         PlanError::LevelsExhausted { .. } => Some((Class::Numeric, MORE_LEVELS)),
+        PlanError::KeyBytes { .. } => Some((Class::Resources, "allow more bytes with --max-key-bytes")),
         PlanError::Input { .. } => Some((Class::WrongKey, "encrypt the picture again, for this network and preset")),
         _ => None,
     }

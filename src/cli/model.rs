@@ -39,13 +39,12 @@ pub fn open_compiled(path: &Path) -> Outcome<Compiled> {
     })
 }
 
-/// The parameter set to use: the one that is asked for, or the one that the network in the file was compiled for.
-pub fn preset(path: Option<&Path>, asked: Option<&str>) -> Outcome<Option<String>> {
-    match (asked, path) {
-        (Some(asked), _) => Ok(Some(asked.to_owned())),
-        (None, Some(path)) if Compiled::is_one(path) => Ok(Some(open_compiled(path)?.preset)),
-        _ => Ok(None),
-    }
+/// The parameter set to use and the most bytes of keys: what is asked for, or else what the network in the file was compiled for.
+pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u64>) -> Outcome<(Option<String>, Option<u64>)> {
+    let asked = (preset.map(str::to_owned), max_key_bytes);
+    let Some(path) = path.filter(|path| Compiled::is_one(path)) else { return Ok(asked) };
+    let compiled = open_compiled(path)?;
+    Ok((asked.0.or(Some(compiled.preset)), asked.1.or(compiled.max_key_bytes)))
 }
 
 fn refuse(name: &str, error: &ModelError) -> Failure {

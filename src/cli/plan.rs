@@ -1,6 +1,6 @@
 //! `cipherlens plan`: what a network will cost encrypted, before any key exists.
 
-use super::device::Compute;
+use super::device::{Compute, size};
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::{Global, model, params, system};
@@ -27,6 +27,9 @@ pub struct PlanCommand {
     /// Pictures to classify in one run, as far as the slots that one leaves free have room
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pictures: u32,
+    /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_key_bytes: Option<u64>,
     /// Do not time this machine: plan with the same unit costs everywhere, as `keygen` and `run` do
     #[arg(long)]
     typical_costs: bool,
@@ -40,8 +43,9 @@ impl PlanCommand {
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(self.model.as_deref())?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
-        let preset = model::preset(self.model.as_deref(), self.preset.as_deref())?;
-        let mut prepared = prepare_any(&network, preset.as_deref(), self.pictures as usize, costs, &Compute::default())?;
+        let (preset, max_key_bytes) = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
+        let wishes = Wishes { pictures: self.pictures as usize, max_key_bytes, costs };
+        let mut prepared = prepare_any(&network, preset.as_deref(), wishes, &Compute::default())?;
         prepared.demand = usual_demand(&prepared.plan);
         if self.json {
             let mut object = json(&prepared);
@@ -82,6 +86,24 @@ pub enum Costs {
     Typical,
 }
 
+/// What is asked of a plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes {
+    /// Pictures there are: as many of them go into one run as the slots have room for.
+    pub pictures: usize,
+    /// Most bytes that keys may take in memory.
+    pub max_key_bytes: Option<u64>,
+    /// Which unit costs it is made from.
+    pub costs: Costs,
+}
+
+impl Wishes {
+    /// One picture, and keys as fast as can be.
+    pub fn new(costs: Costs) -> Self {
+        Self { pictures: 1, max_key_bytes: None, costs }
+    }
+}
+
 impl Costs {
     /// Timed where the processor computes. A GPU returns from a call before its work is done, so that a clock says nothing.
     pub fn on(compute: &Compute) -> Self {
@@ -98,9 +120,9 @@ pub const BOOTSTRAPPING_PRESET: &str = "n16-boot";
 
 /// As [`prepare`], with a parameter set chosen if none is named: the one with bootstrapping where the usual one has too few
 /// levels.
-pub fn prepare_any(network: &Model, preset: Option<&str>, pictures: usize, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
+pub fn prepare_any(network: &Model, preset: Option<&str>, wishes: Wishes, compute: &Compute) -> Outcome<Prepared> {
     if let Some(preset) = preset {
-        return prepare(network, preset, pictures, costs, compute);
+        return prepare(network, preset, wishes, compute);
     }
     let params = params::open(params::DEFAULT_PRESET)?;
     let deep = || {
@@ -109,7 +131,7 @@ pub fn prepare_any(network: &Model, preset: Option<&str>, pictures: usize, costs
         let plan = Plan::new(&lowered.program, &params, &PlanOptions::default());
         matches!(plan, Err(PlanError::LevelsExhausted { .. })).then_some(BOOTSTRAPPING_PRESET)
     };
-    prepare(network, deep().unwrap_or(params::DEFAULT_PRESET), pictures, costs, compute)
+    prepare(network, deep().unwrap_or(params::DEFAULT_PRESET), wishes, compute)
 }
 
 /// The seconds that a network is estimated to take on a parameter set, with the unit costs that are the same everywhere; or why
@@ -132,8 +154,8 @@ fn together(network: &Model, params: &Params, pictures: usize) -> usize {
     pictures.clamp(1, room).next_power_of_two()
 }
 
-/// Lowers a network for a parameter set and plans it, for as many of `pictures` in one run as have room.
-pub fn prepare(network: &Model, preset: &str, pictures: usize, costs: Costs, compute: &Compute) -> Outcome<Prepared> {
+/// Lowers a network for a parameter set and plans it.
+pub fn prepare(network: &Model, preset: &str, wishes: Wishes, compute: &Compute) -> Outcome<Prepared> {
     let params = params::open(preset)?;
     let mut backend = compute.open(&params)?;
     let mut host = match backend.place() {
@@ -147,7 +169,7 @@ pub fn prepare(network: &Model, preset: &str, pictures: usize, costs: Costs, com
         host = backend.clone();
     }
     let what = || format!("cannot run `{}` with preset `{preset}`", network.name());
-    let together = together(network, &params, pictures);
+    let together = together(network, &params, wishes.pictures);
     let slots = if together > 1 { nn::fitting_slots(network, params.slots()) } else { slots_for(network, &params) };
     let lowered = nn::lower(network, slots, &LowerOptions::default()).map_err(|e| {
         let advice = match e {
@@ -157,12 +179,12 @@ pub fn prepare(network: &Model, preset: &str, pictures: usize, costs: Costs, com
         Failure::from_error(Class::BadInput, what(), &e, advice)
     })?;
     let lowered = lowered.interleaved(together);
-    let cost = match costs {
+    let cost = match wishes.costs {
         Costs::Measured => Some(CostModel::measure(&params, &backend).map_err(|e| explain("cannot measure this machine", &e))?),
         Costs::Typical => None,
     };
     let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));
-    let options = PlanOptions { cost, rotation_bytes, ..PlanOptions::default() };
+    let options = PlanOptions { cost, rotation_bytes, max_key_bytes: wishes.max_key_bytes, ..PlanOptions::default() };
     let plan = Plan::new(&lowered.program, &params, &options).map_err(|e| explain(what(), &e))?;
     let demand = demand(&plan, backend.as_ref())?;
     Ok(Prepared { params, backend, host, lowered, plan, demand })
@@ -221,7 +243,7 @@ pub fn check_memory(plan: &Plan) -> Outcome {
             Class::Resources,
             "this machine has too little memory for the run",
             format!("it would hold about {} and {} is available", bytes(plan.peak_bytes()), bytes(available)),
-            "close other programs, use a smaller preset, or a machine with more memory",
+            "allow fewer keys with --max-key-bytes (compile, plan, classify, eval), close other programs, or use a machine with more memory",
         )),
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use super::device::Compute;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::{Fit, Picture};
-use super::plan::{Costs, Prepared, check_memory, prepare, prepare_any};
+use super::plan::{Costs, Prepared, Wishes, check_memory, prepare, prepare_any};
 use super::progress::CountBar;
 use super::server::Server;
 use super::{Global, model};
@@ -118,10 +118,12 @@ fn unusable(path: &Path) -> impl FnOnce(WireError) -> Failure {
 }
 
 /// The network planned for the parameter set that a file belongs to.
-fn prepare_for(network: &Model, path: &Path, compute: &Compute) -> Outcome<Prepared> {
+fn prepare_for(network: &Model, model: Option<&Path>, path: &Path, compute: &Compute) -> Outcome<Prepared> {
+    let (_, max_key_bytes) = model::terms(model, None, None)?;
+    let wishes = Wishes { max_key_bytes, ..Wishes::new(Costs::Typical) };
     let origin = objects::read_origin(path).map_err(unusable(path))?;
     match origin {
-        Some(origin) => prepare(network, &origin.preset, 1, Costs::Typical, compute),
+        Some(origin) => prepare(network, &origin.preset, wishes, compute),
         None => Err(Failure::new(
             Class::WrongKey,
             format!("cannot use {}", path.display()),
@@ -139,8 +141,9 @@ impl Keygen {
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let preset = model::preset(self.model.as_deref(), self.preset.as_deref())?;
-        let prepared = prepare_any(&network, preset.as_deref(), 1, Costs::Typical, &Compute::default())?;
+        let (preset, max_key_bytes) = model::terms(self.model.as_deref(), self.preset.as_deref(), None)?;
+        let wishes = Wishes { max_key_bytes, ..Wishes::new(Costs::Typical) };
+        let prepared = prepare_any(&network, preset.as_deref(), wishes, &Compute::default())?;
         self.insecure.check(&prepared)?;
         check_memory(&prepared.plan)?;
         std::fs::create_dir_all(&self.output).map_err(|e| {
@@ -176,7 +179,7 @@ impl Encrypt {
         let picture = Picture::open(&self.picture)?;
         let (network, _) = model::open(self.model.as_deref())?;
         let (input, notes) = model::encryptable(&network, &picture, self.fit, &self.picture.display().to_string())?;
-        let prepared = prepare_for(&network, &self.key, &Compute::default())?;
+        let prepared = prepare_for(&network, self.model.as_deref(), &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
         let secret = objects::read_secret_key(&self.key, &prepared.params).map_err(unusable(&self.key))?;
         let encrypted = Client::with_secret(&prepared, secret).encrypt(&prepared, &[input], None)?;
@@ -194,7 +197,7 @@ impl Run {
     /// Runs the network.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let prepared = prepare_for(&network, &self.keys, &self.compute)?;
+        let prepared = prepare_for(&network, self.model.as_deref(), &self.keys, &self.compute)?;
         check_memory(&prepared.plan)?;
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
         let input = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
@@ -214,7 +217,7 @@ impl Decrypt {
     /// Decrypts.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let prepared = prepare_for(&network, &self.key, &Compute::default())?;
+        let prepared = prepare_for(&network, self.model.as_deref(), &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
         let secret = objects::read_secret_key(&self.key, params).map_err(unusable(&self.key))?;

@@ -13,6 +13,8 @@ pub struct Compiled {
     pub model: Model,
     /// The parameter set it was planned for.
     pub preset: String,
+    /// Most bytes of keys it is to be planned with, where that was asked for: client and server must plan alike.
+    pub max_key_bytes: Option<u64>,
     /// What compiling found (calibration, accuracy, plan), for people and tools.
     pub report: serde_json::Value,
 }
@@ -21,6 +23,7 @@ pub struct Compiled {
 #[derive(Debug, Serialize, Deserialize)]
 struct Metadata {
     preset: String,
+    max_key_bytes: Option<u64>,
     /// JSON.
     report: String,
     /// Bytes of the model file in the chunks.
@@ -51,7 +54,12 @@ impl Compiled {
     /// Writes it: to a temporary file first, so that there is never half a file.
     pub fn write(&self, path: &Path) -> Result<(), CompiledError> {
         let mut bytes = self.model.to_bytes();
-        let metadata = Metadata { preset: self.preset.clone(), report: self.report.to_string(), bytes: bytes.len() as u64 };
+        let metadata = Metadata {
+            preset: self.preset.clone(),
+            max_key_bytes: self.max_key_bytes,
+            report: self.report.to_string(),
+            bytes: bytes.len() as u64,
+        };
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         let words: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
         let chunks: Vec<&[u32]> = words.chunks(container::MAX_CHUNK_WORDS).collect();
@@ -72,6 +80,7 @@ impl Compiled {
         }
         bytes.truncate(said as usize);
         let report = serde_json::from_str(&reader.metadata.report).map_err(|e| CompiledError::Report(e.to_string()))?;
-        Ok(Self { model: Model::from_bytes(&bytes)?, preset: reader.metadata.preset, report })
+        let (preset, max_key_bytes) = (reader.metadata.preset, reader.metadata.max_key_bytes);
+        Ok(Self { model: Model::from_bytes(&bytes)?, preset, max_key_bytes, report })
     }
 }

@@ -7,6 +7,7 @@ use super::{
     memory::{Living, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
     steps::{PlannedOperation, Workshop, depth},
+    thrift::{self, Thrift},
 };
 use crate::{
     circuits::{
@@ -24,15 +25,15 @@ pub struct PlanOptions {
     pub output_level: Level,
     /// Unit costs; `None` takes [`CostModel::typical`].
     pub cost: Option<CostModel>,
-    /// Most bytes of keys that bootstrapping may take: fewer than it likes make it slower.
-    pub max_bootstrap_key_bytes: Option<u64>,
+    /// Most bytes that all keys may take in memory: fewer than a run likes make it slower.
+    pub max_key_bytes: Option<u64>,
     /// Bytes that the rotations of a layer may take: its inputs are taken in batches that fit, each reading the keys again.
     pub rotation_bytes: u64,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { output_level: Level(0), cost: None, max_bootstrap_key_bytes: None, rotation_bytes: 2 << 30 }
+        Self { output_level: Level(0), cost: None, max_key_bytes: None, rotation_bytes: 2 << 30 }
     }
 }
 
@@ -74,15 +75,28 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans a program: levels as low as the output's allows, each matrix split at its least estimated cost.
+    /// Plans a program: levels as low as the output's allows, each matrix split at its least estimated cost, keys within
+    /// [`PlanOptions::max_key_bytes`].
     pub fn new(program: &Program, params: &Arc<Params>, options: &PlanOptions) -> Result<Self, PlanError> {
+        match options.max_key_bytes {
+            Some(most) => thrift::within(program, params, options, most),
+            None => Self::with(program, params, options, Thrift::default()),
+        }
+    }
+
+    pub(super) fn with(
+        program: &Program,
+        params: &Arc<Params>,
+        options: &PlanOptions,
+        thrift: Thrift,
+    ) -> Result<Self, PlanError> {
         if !program.slots.is_power_of_two() || program.slots > params.slots() {
             return Err(PlanError::Slots { program: program.slots, have: params.slots(), preset: params.name().to_string() });
         }
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
         let depths = program.steps.iter().map(depth).collect::<Vec<_>>();
         let levels = needed_levels(program, &depths, options.output_level.0)?;
-        let mut workshop = Workshop::new(program, params, options, cost, &depths)?;
+        let mut workshop = Workshop::new(program, params, options, thrift, cost, &depths)?;
         let have = params.working_level().0;
         let bootstrap = if levels[0] > have { workshop.with_bootstrap()? } else { None };
         let (input_level, placed) = match bootstrap {

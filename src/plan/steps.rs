@@ -6,8 +6,9 @@ use super::{
     execute::run_step,
     memory::ciphertext_bytes,
     placement::{BootstrapLevels, Costs},
-    planner::switch_shape,
+    planner::{gadget, switch_shape},
     program::SlotVectors,
+    thrift::Thrift,
 };
 use crate::{
     circuits::{
@@ -85,9 +86,12 @@ pub(super) struct Workshop<'a> {
     program: &'a Program,
     params: &'a Arc<Params>,
     options: &'a PlanOptions,
+    thrift: Thrift,
     cost: CostModel,
     /// Shape of key switching at each level.
     shapes: Vec<SwitchShape>,
+    /// Bytes of a key at each level.
+    key_bytes: Vec<u64>,
     /// The splits of each linear step.
     candidates: Vec<Vec<Candidate>>,
     /// Shards of each value.
@@ -111,10 +115,14 @@ impl<'a> Workshop<'a> {
         program: &'a Program,
         params: &'a Arc<Params>,
         options: &'a PlanOptions,
+        thrift: Thrift,
         cost: CostModel,
         depths: &[usize],
     ) -> Result<Self, PlanError> {
-        let shapes = (0..=params.max_level().0).map(|l| switch_shape(params, Level(l))).collect::<Result<_, _>>()?;
+        let levels = || (0..=params.max_level().0).map(Level);
+        let shapes = levels().map(|l| switch_shape(params, l)).collect::<Result<_, _>>()?;
+        let bytes = |l| Ok::<_, ParamsError>(gadget(params, l)?.key_bytes(params.degree()) as u64);
+        let key_bytes = levels().map(bytes).collect::<Result<_, _>>()?;
         let mut shards = vec![program.input_shards];
         let mut candidates = Vec::with_capacity(program.steps.len());
         for (i, step) in program.steps.iter().enumerate() {
@@ -135,7 +143,21 @@ impl<'a> Workshop<'a> {
         }
         let (depths, bootstrapper) = (depths.to_vec(), None);
         let (seconds, bootstrap_seconds) = (Mutex::default(), Mutex::default());
-        Ok(Self { program, params, options, cost, shapes, candidates, shards, depths, bootstrapper, seconds, bootstrap_seconds })
+        Ok(Self {
+            program,
+            params,
+            options,
+            thrift,
+            cost,
+            shapes,
+            key_bytes,
+            candidates,
+            shards,
+            depths,
+            bootstrapper,
+            seconds,
+            bootstrap_seconds,
+        })
     }
 
     /// Makes the bootstrapping circuit, if the parameter set has levels for one: what it takes and gives.
@@ -146,7 +168,7 @@ impl<'a> Workshop<'a> {
         }
         let options = BootstrapOptions {
             slots: self.program.slots.max(2),
-            max_key_bytes: self.options.max_bootstrap_key_bytes,
+            max_key_bytes: self.thrift.bootstrap_key_bytes,
             ..BootstrapOptions::new(self.params)
         };
         let bootstrapper = Bootstrapper::new(self.params, &options).map_err(failed)?;
@@ -211,13 +233,15 @@ impl<'a> Workshop<'a> {
 
     /// The cheapest split of a linear step at a level.
     fn cheapest(&self, i: usize, level: usize) -> Option<&Candidate> {
-        let shape = &self.shapes[level];
-        self.candidates[i].iter().min_by(|a, b| self.transform(&a.counts, shape).total_cmp(&self.transform(&b.counts, shape)))
+        let price = |c: &Candidate| self.transform(&c.counts, level);
+        self.candidates[i].iter().min_by(|a, b| price(a).total_cmp(&price(b)))
     }
 
-    /// A linear transform: hoisted babies for each input ciphertext, giants for each output ciphertext, one end an output.
-    fn transform(&self, c: &TransformCounts, shape: &SwitchShape) -> f64 {
-        let cost = &self.cost;
+    /// A linear transform: hoisted babies for each input ciphertext, giants for each output ciphertext, one end an output; and its
+    /// keys, as if no other layer used them.
+    fn transform(&self, c: &TransformCounts, level: usize) -> f64 {
+        let (cost, shape) = (&self.cost, &self.shapes[level]);
+        let keys = (c.babies + c.giants) as f64 * self.key_bytes[level] as f64;
         let hoist = if c.babies > 0 { c.inputs as f64 * cost.mod_up(shape) } else { 0.0 };
         hoist
             + (c.babies * c.inputs) as f64 * (cost.key_product(shape) + cost.mod_down(shape))
@@ -225,13 +249,14 @@ impl<'a> Workshop<'a> {
             + c.conjugations as f64 * (cost.mod_up(shape) + cost.key_product(shape) + cost.mod_down(shape))
             + c.products as f64 * cost.plaintext_product(shape)
             + c.outputs as f64 * (cost.mod_down(shape) + cost.rescale(shape))
+            + keys * self.thrift.seconds_per_byte
     }
 
     fn priced(&self, i: usize, level: usize) -> Result<f64, PlanError> {
         let step = &self.program.steps[i];
         let operands = step.operation.operands();
         if let Operation::Linear { rotate_sums, .. } = &step.operation {
-            let transform = self.cheapest(i, level).map_or(0.0, |c| self.transform(&c.counts, &self.shapes[level]));
+            let transform = self.cheapest(i, level).map_or(0.0, |c| self.transform(&c.counts, level));
             let shape = &self.shapes[level - 1];
             let rotation = self.cost.mod_up(shape) + self.cost.key_product(shape) + self.cost.mod_down(shape);
             return Ok(transform + (rotate_sums.len() * self.shards[i + 1]) as f64 * rotation);

@@ -7,7 +7,7 @@ use crate::cli::failure::{Outcome, explain};
 use crate::cli::model::{input, likeliest};
 use crate::cli::output::{say, seconds};
 use crate::cli::picture::Fit;
-use crate::cli::plan::{Costs, check_memory, prepare_any};
+use crate::cli::plan::{Wishes, check_memory, prepare_any};
 use crate::cli::progress::{CountBar, Mode, Progress};
 use crate::cli::server::Server;
 use cipherlens::nn::Model;
@@ -45,9 +45,17 @@ pub struct Agreement {
 }
 
 /// Runs all pictures encrypted, with one set of keys.
-pub fn run(network: &Model, preset: Option<&str>, compute: &Compute, items: &[Item], fit: Fit, mode: Mode) -> Outcome<Agreement> {
+pub fn run(
+    network: &Model,
+    preset: Option<&str>,
+    wishes: Wishes,
+    compute: &Compute,
+    items: &[Item],
+    fit: Fit,
+    mode: Mode,
+) -> Outcome<Agreement> {
     let started = Instant::now();
-    let prepared = prepare_any(network, preset, items.len(), Costs::on(compute), compute)?;
+    let prepared = prepare_any(network, preset, Wishes { pictures: items.len(), ..wishes }, compute)?;
     check_memory(&prepared.plan)?;
     let clear = Network::<f64>::new(network);
     let client = Client::new(&prepared, None)?;

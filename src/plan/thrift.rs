@@ -1,0 +1,61 @@
+//! Plans whose keys fit a number of bytes, at the least time found.
+//!
+//! Keys are what a run holds most of. Two things trade them for time: bootstrapping with fewer baby rotations, each used more often,
+//! and layers cut and placed as if a key cost something beyond its use, which favours few rotations and low levels, where keys are
+//! small. A few of both are planned, and the fastest plan whose keys fit is taken.
+
+use super::{Plan, PlanError, PlanOptions, Program};
+use crate::{
+    circuits::{BootstrapOptions, Bootstrapper, CircuitError},
+    ckks::Params,
+};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// How much time is given for keys that are not made.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Thrift {
+    /// Seconds that a byte of a rotation key counts for, where a layer is cut and placed.
+    pub seconds_per_byte: f64,
+    /// Most bytes of keys that bootstrapping may take.
+    pub bootstrap_key_bytes: Option<u64>,
+}
+
+/// Prices tried: a key of 50 MB, from nothing to longer than any rotation takes.
+const PRICES: [f64; 6] = [0.0, 2e-11, 1e-10, 5e-10, 2.5e-9, 1e-7];
+/// Of the bytes that bootstrapping can spare, the parts it is made to: all keys, fewer, the fewest.
+const SPARED: [f64; 4] = [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0];
+
+/// The fastest plan found whose keys take at most `most` bytes. Plans some twenty times.
+pub(super) fn within(program: &Program, params: &Arc<Params>, options: &PlanOptions, most: u64) -> Result<Plan, PlanError> {
+    let free = Plan::with(program, params, options, Thrift::default())?;
+    if free.key_bytes() <= most {
+        return Ok(free);
+    }
+    let bootstraps = if free.bootstraps() > 0 { bootstrap_key_bytes(params, program.slots.max(2))? } else { vec![None] };
+    let tried: Vec<Thrift> = bootstraps
+        .into_iter()
+        .flat_map(|bytes| PRICES.map(|price| Thrift { seconds_per_byte: price, bootstrap_key_bytes: bytes }))
+        .filter(|thrift| *thrift != Thrift::default())
+        .collect();
+    let plans = tried.into_par_iter().map(|thrift| Plan::with(program, params, options, thrift));
+    let plans = plans.collect::<Result<Vec<_>, _>>()?;
+    let least = plans.iter().map(Plan::key_bytes).min().map_or(free.key_bytes(), |least| least.min(free.key_bytes()));
+    let fitting = plans.into_iter().filter(|plan| plan.key_bytes() <= most);
+    fitting.min_by(|a, b| a.seconds().total_cmp(&b.seconds())).ok_or(PlanError::KeyBytes { least, most })
+}
+
+/// Bounds to try for the keys of bootstrapping, loosest first.
+fn bootstrap_key_bytes(params: &Arc<Params>, slots: usize) -> Result<Vec<Option<u64>>, PlanError> {
+    let failed = |source| PlanError::Layer { layer: "bootstrapping".into(), source };
+    let make =
+        |most| Bootstrapper::new(params, &BootstrapOptions { slots, max_key_bytes: most, ..BootstrapOptions::new(params) });
+    let free = make(None).map_err(failed)?.key_bytes();
+    let least = match make(Some(0)) {
+        Err(CircuitError::KeyBytes { least, .. }) => least,
+        Err(e) => return Err(failed(e)),
+        Ok(_) => 0,
+    };
+    let bound = |part: f64| free - (part * free.saturating_sub(least) as f64) as u64;
+    Ok(SPARED.iter().map(|&part| (part > 0.0).then(|| bound(part).max(least))).collect())
+}
