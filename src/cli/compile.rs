@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 /// Parameter sets tried where none is named.
-const PRESETS: [&str; 2] = [params::DEFAULT_PRESET, plan::BOOTSTRAPPING_PRESET];
+const PRESETS: [&str; 3] = [params::DEFAULT_PRESET, "n16-boot-lean", plan::BOOTSTRAPPING_PRESET];
 
 /// Fit a network's activations to pictures, plan it, and write it to a file that runs encrypted
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub struct Compile {
     /// Use at most this many pictures of each --calib, evenly spread
     #[arg(long, value_name = "K", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Parameter set [default: the cheapest of n15-cnn and n16-boot that works]
+    /// Parameter set [default: the one of n15-cnn, n16-boot-lean and n16-boot whose plan is fastest]
     #[arg(long, short, value_name = "PRESET")]
     preset: Option<String>,
     /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time. Kept in the file, for client and server

@@ -28,6 +28,8 @@ pub struct Progress {
     absolute: bool,
     done: usize,
     started: Instant,
+    /// For each step how many of something dear it has, and what to call them.
+    dear: (Vec<usize>, &'static str),
 }
 
 #[derive(Debug)]
@@ -57,7 +59,12 @@ impl Progress {
             Mode::Auto if std::io::stderr().is_terminal() => Style::Bar(bar()),
             Mode::Auto | Mode::Plain => Style::Plain,
         };
-        Self { style, estimates, absolute, done: 0, started: Instant::now() }
+        Self { style, estimates, absolute, done: 0, started: Instant::now(), dear: (Vec::new(), "") }
+    }
+
+    /// Tells how many of something dear are still to come, of so many in each step.
+    pub fn counting(self, each: Vec<usize>, what: &'static str) -> Self {
+        Self { dear: (each, what), ..self }
     }
 
     /// A step begins.
@@ -109,10 +116,19 @@ impl Progress {
         }
     }
 
+    fn dear_text(&self) -> String {
+        let (each, what) = &self.dear;
+        match each.iter().skip(self.done).sum::<usize>() {
+            0 => String::new(),
+            1 => format!(", 1 {what}"),
+            more => format!(", {more} {what}s"),
+        }
+    }
+
     fn eta_text(&self) -> String {
         match eta(&self.estimates, self.done, self.started.elapsed().as_secs_f64(), self.absolute) {
             _ if self.done == 0 && !self.absolute => "time left not known yet".into(),
-            Some(left) => format!("{} left", seconds(left)),
+            Some(left) => format!("{}{} left", seconds(left), self.dear_text()),
             None => "done".into(),
         }
     }
@@ -187,5 +203,17 @@ mod tests {
         assert_eq!(eta(&[1.0, 9.0], 1, 2.0, false), Some(18.0));
         assert_eq!(eta(&[], 0, 0.0, true), None);
         assert_eq!(eta(&[0.0, 0.0], 1, 1.0, true), Some(0.0));
+    }
+
+    #[test]
+    fn what_is_dear_is_counted_down() {
+        let mut progress = Progress::new(Mode::None, vec![1.0; 4]).counting(vec![0, 2, 0, 1], "bootstrap");
+        let mut texts = Vec::new();
+        for _ in 0..4 {
+            texts.push(progress.dear_text());
+            progress.end("a step", Duration::ZERO);
+        }
+        assert_eq!(texts, [", 3 bootstraps", ", 3 bootstraps", ", 1 bootstrap", ", 1 bootstrap"]);
+        assert_eq!(progress.eta_text(), "done");
     }
 }

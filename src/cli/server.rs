@@ -6,7 +6,7 @@ use super::progress::{Mode, Progress};
 use cipherlens::backend::{Backend, Place, Statistics};
 use cipherlens::circuits::EncryptedEngine;
 use cipherlens::ckks::{Ciphertext, Evaluator, KeySet, SeededCiphertext};
-use cipherlens::plan::{self, Checkpoints, Completed, Fallback, Plan, PlanError, PlannedStep};
+use cipherlens::plan::{self, Checkpoints, Completed, Fallback, Plan, PlanError, PlannedOperation, PlannedStep};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -121,7 +121,14 @@ impl Watcher {
             previous = Some(&step.layer);
             layer_of.push(layer);
         }
-        let progress = Progress::new(mode, plan.layers().iter().map(|l| l.seconds).collect());
+        let mut bootstraps = vec![0; plan.layers().len()];
+        for (step, &layer) in plan.steps().iter().zip(&layer_of) {
+            if let (PlannedOperation::Bootstrap(_), Some(count)) = (&step.operation, bootstraps.get_mut(layer)) {
+                *count += 1;
+            }
+        }
+        let estimates = plan.layers().iter().map(|l| l.seconds).collect();
+        let progress = Progress::new(mode, estimates).counting(bootstraps, "bootstrap");
         let seconds = vec![0.0; plan.layers().len()];
         Self { layer_of, state: Mutex::new(State { progress, layer: None, seconds }) }
     }
