@@ -337,6 +337,11 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn add_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()>;
     /// `a - b`.
     fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// `a -= b`.
+    fn sub_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()> {
+        *a = self.sub(a, b, basis)?;
+        Ok(())
+    }
     /// `-a`.
     fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer>;
     /// `a * constants[limb]`; one canonical constant per limb.
@@ -358,6 +363,15 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer>;
     /// Degree-2 product of ciphertexts, shard by shard: polys `[shard][3]` = (a0 b0, a0 b1 + a1 b0, a1 b1). NTT domain.
     fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// The sum of [`Self::tensor`] over pairs, one at least, all of one shape.
+    fn tensor_sum(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis) -> Result<Buffer> {
+        check::pairs(pairs, "tensor_sum")?;
+        let mut sum = self.tensor(pairs[0].0, pairs[0].1, basis)?;
+        for (a, b) in &pairs[1..] {
+            self.add_assign(&mut sum, &self.tensor(a, b, basis)?, basis)?;
+        }
+        Ok(sum)
+    }
     /// For each output shard o: `sum_t plain[t.plain] * ct[t.source]` over the terms of `terms[o]`; `cts` are
     /// two-half polynomials picked by shard index out of `ct` (`[shard][2]`), `plain` polys in Montgomery form. NTT domain.
     ///
@@ -405,6 +419,18 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         let halves = PolySelect { first: 0, stride: 2, count: sum.shape().polys / 2 };
         self.add_plain_assign(&mut sum, halves, lifted, &plan.extended)?;
         self.automorphism(&sum, rotation.galois, &plan.extended)
+    }
+    /// One step of Horner's rule in the extended basis: `sigma(x0 + k0, k1) + plus` for `shards` shards of `x` and of `plus`, each from
+    /// a first one on, `[shard][2]` over `plan.extended`; `(k0, k1)` are the digits of `x1 / P` times the key.
+    fn rotate_sum(
+        &self,
+        x: (&Buffer, usize),
+        plus: (&Buffer, usize),
+        shards: usize,
+        rotation: KeyRotation<'_>,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        rotate_sum_by_steps(self, x, plus, shards, rotation, plan)
     }
     /// One rotation of a ciphertext: `sigma(c0 + k0, k1)` for all shards, with `(k0, k1)` the key switch of c1.
     fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
@@ -457,6 +483,25 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         let extended = self.key_inner_product(&digits, key, plan)?;
         self.change_basis(&extended, &plan.mod_down)
     }
+}
+
+/// [`Backend::rotate_sum`] by its definition, kernel after kernel.
+pub fn rotate_sum_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    (x, first): (&Buffer, usize),
+    (plus, first_plus): (&Buffer, usize),
+    shards: usize,
+    rotation: KeyRotation<'_>,
+    plan: &GadgetPlan,
+) -> Result<Buffer> {
+    let halves = |half: usize| PolySelect { first: 2 * first + half, stride: 2, count: shards };
+    let second = backend.change_basis(&backend.select(x, halves(1))?, &plan.mod_down)?;
+    let digits = backend.mod_up(&second, PolySelect::all(second.shape()), plan)?;
+    drop(second);
+    let mut sum = backend.rotate_extended(&digits, &backend.select(x, halves(0))?, rotation, plan)?;
+    let plus = backend.select(plus, PolySelect { first: 2 * first_plus, stride: 1, count: 2 * shards })?;
+    backend.add_assign(&mut sum, &plus, &plan.extended)?;
+    Ok(sum)
 }
 
 /// One rotation of [`Backend::rotate_digits`].

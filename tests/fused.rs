@@ -5,7 +5,7 @@ use cipherlens::{
     backend::{
         Backend, BackendError, Buffer, HoistedRotations, KeyRotation, PlainTerm, PolySelect, Rotation, Shape,
         cpu::{CpuBackend, Isa},
-        rotate_digits_by_steps, rotated_inner_product_by_steps,
+        rotate_digits_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
     },
     ckks::{Level, presets},
     math::{Basis, RnsTables, primes::closest_primes},
@@ -183,6 +183,124 @@ fn rotate_digits_equals_its_steps() {
                 assert!(matches!(backend.rotate_digits(&spread, &ct, &rotations, &plan), Err(BackendError::Shape { .. })));
             }
             assert!(results.windows(2).all(|r| r[0] == r[1]), "instruction sets differ");
+        }
+    }
+}
+
+#[test]
+fn sums_of_tensors_and_differences_equal_their_steps() {
+    let seed = 4245;
+    println!("seed {seed}");
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    // Pairs that fit an accumulator, that fill it, that fold it once, and more than once.
+    for (log_n, limbs, shards, pairs) in [(4, 1, 1, 1), (5, 3, 2, 4), (10, 2, 3, 5), (11, 1, 1, 13)] {
+        let mut primes = closest_primes(30.0, limbs, log_n + 1, &[]).unwrap();
+        primes[0] = closest_primes(24.5, 1, log_n + 1, &primes).unwrap()[0];
+        let tables = Arc::new(RnsTables::new(log_n, &primes).unwrap());
+        let (n, basis) = (tables.degree(), Basis::range(0..limbs));
+        for extreme in [false, true] {
+            let mut word = |q: u32| if extreme { q - 1 } else { rng.random_range(0..q) };
+            let words: Vec<Vec<u32>> =
+                (0..2 * pairs).map(|_| (0..2 * shards * limbs * n).map(|i| word(primes[i / n % limbs])).collect()).collect();
+            let mut results = Vec::new();
+            for isa in Isa::available() {
+                let backend = CpuBackend::with_isa(tables.clone(), isa);
+                let upload = |words: &Vec<u32>| backend.upload(Shape::new(2 * shards, limbs, n), words).unwrap();
+                let operands: Vec<Buffer> = words.iter().map(upload).collect();
+                let pairs: Vec<(&Buffer, &Buffer)> = operands.chunks(2).map(|pair| (&pair[0], &pair[1])).collect();
+                let got = backend.download(&backend.tensor_sum(&pairs, &basis).unwrap()).unwrap();
+                let mut want = backend.alloc(Shape::new(3 * shards, limbs, n)).unwrap();
+                for (a, b) in &pairs {
+                    backend.add_assign(&mut want, &backend.tensor(a, b, &basis).unwrap(), &basis).unwrap();
+                }
+                assert!(got == backend.download(&want).unwrap(), "{} 2^{log_n}, {} pairs", backend.name(), pairs.len());
+                results.push(got);
+                let mut difference = backend.duplicate(pairs[0].0).unwrap();
+                backend.sub_assign(&mut difference, pairs[0].1, &basis).unwrap();
+                let steps = backend.sub(pairs[0].0, pairs[0].1, &basis).unwrap();
+                assert!(backend.download(&difference).unwrap() == backend.download(&steps).unwrap());
+                assert!(backend.tensor_sum(&[], &basis).is_err());
+                assert!(backend.tensor_sum(&[(pairs[0].0, &want)], &basis).is_err());
+                assert!(backend.sub_assign(&mut difference, &want, &basis).is_err());
+            }
+            assert!(results.windows(2).all(|r| r[0] == r[1]), "instruction sets differ");
+        }
+    }
+}
+
+#[test]
+fn switches_in_the_extended_basis_equal_their_steps() {
+    let seed = 4246;
+    println!("seed {seed}");
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    for (preset, level, alpha, shards) in [
+        ("insecure-tiny", 4, 1, 3),
+        ("insecure-toy", 8, 3, 1),
+        ("insecure-toy", 5, 2, 7),
+        ("insecure-toy", 0, 4, 2),
+        ("insecure-deep", 14, 7, 20),
+        ("insecure-boot", 12, 6, 1),
+    ] {
+        let params = presets::by_name(preset).unwrap();
+        let level = Level(level);
+        let gadget = params.gadget(level..=level, alpha).unwrap();
+        let plan = params.gadget_plan(&gadget, level).unwrap();
+        let lift = params.lift_change(&gadget, level).unwrap();
+        let (tables, n) = (params.tables(), params.degree());
+        let mut random = |polys: usize, basis: &Basis, extreme: bool| -> Vec<u32> {
+            let q = |i: usize| tables.modulus(basis.limbs()[i / n % basis.len()]).value();
+            (0..polys * basis.len() * n).map(|i| if extreme { q(i) - 1 } else { rng.random_range(0..q(i)) }).collect()
+        };
+        for extreme in [false, true] {
+            let product = random(3 * shards, &plan.window, extreme);
+            // One shard more than is asked for, before and after.
+            let x = random(2 * (shards + 2), &plan.extended, extreme);
+            let plus = random(2 * (shards + 1), &plan.extended, extreme);
+            let key = random(2 * plan.digits.len(), &plan.extended, extreme);
+            for isa in Isa::available() {
+                let backend = CpuBackend::with_isa(tables.clone(), isa);
+                let upload = |basis: &Basis, words: &[u32]| {
+                    backend.upload(Shape::new(words.len() / n / basis.len(), basis.len(), n), words).unwrap()
+                };
+                let (product, key) = (upload(&plan.window, &product), upload(&plan.extended, &key));
+                let (x, plus) = (upload(&plan.extended, &x), upload(&plan.extended, &plus));
+                let what = format!("{} {preset} {level} alpha {alpha}", backend.name());
+                let equal = |fused: &Buffer, steps: &Buffer| {
+                    assert_eq!(fused.shape(), steps.shape());
+                    assert!(backend.download(fused).unwrap() == backend.download(steps).unwrap(), "{what}");
+                };
+
+                let fused = backend.relinearize_extended(&product, &key, &lift, &plan).unwrap();
+                let third = |first: usize| PolySelect { first, stride: 3, count: shards };
+                let digits = backend.mod_up(&product, third(2), &plan).unwrap();
+                let mut steps = backend.key_inner_product(&digits, &key, &plan).unwrap();
+                for half in 0..2 {
+                    let part = backend.change_basis(&backend.select(&product, third(half)).unwrap(), &lift).unwrap();
+                    let to = PolySelect { first: half, stride: 2, count: shards };
+                    backend.add_plain_assign(&mut steps, to, &part, &plan.extended).unwrap();
+                }
+                equal(&fused, &steps);
+                assert!(backend.relinearize_extended(&x, &key, &lift, &plan).is_err());
+                assert!(backend.relinearize_extended(&product, &product, &lift, &plan).is_err());
+
+                let rotation = KeyRotation { galois: 25, key: &key };
+                let fused = backend.rotate_sum((&x, 1), (&plus, 1), shards, rotation, &plan).unwrap();
+                let steps = rotate_sum_by_steps(&backend, (&x, 1), (&plus, 1), shards, rotation, &plan).unwrap();
+                equal(&fused, &steps);
+                assert!(backend.rotate_sum((&x, 3), (&plus, 1), shards, rotation, &plan).is_err());
+                assert!(backend.rotate_sum((&x, 1), (&plus, 2), shards, rotation, &plan).is_err());
+                let even = KeyRotation { galois: 4, key: &key };
+                assert!(matches!(backend.rotate_sum((&x, 1), (&plus, 1), shards, even, &plan), Err(BackendError::Galois { .. })));
+
+                let ct = backend.select(&product, PolySelect { first: 0, stride: 1, count: 2 * shards }).unwrap();
+                let second = PolySelect::second_halves(ct.shape());
+                let first = PolySelect { first: 0, ..second };
+                let mut steps = backend.key_switch(&ct, second, &key, &plan).unwrap();
+                let sum = backend.select(&ct, first).unwrap();
+                backend.add_plain_assign(&mut steps, first, &sum, &plan.window).unwrap();
+                let steps = backend.automorphism(&steps, 25, &plan.window).unwrap();
+                equal(&backend.rotate(&ct, rotation, &plan).unwrap(), &steps);
+            }
         }
     }
 }

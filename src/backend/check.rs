@@ -66,6 +66,14 @@ pub fn combination(parts: &[&Buffer], constants: &[Vec<u32>], op: &'static str) 
     refuse(op, format!("constants for {} parts", parts.len()), format!("for {}", constants.len()))
 }
 
+/// Pairs of one shape, of whole ciphertexts; the shape.
+pub fn pairs(pairs: &[(&Buffer, &Buffer)], op: &'static str) -> Result<Shape> {
+    let Some(first) = pairs.first().map(|p| p.0.shape()) else { return refuse(op, "a pair at least".into(), "none".into()) };
+    even(first, op)?;
+    pairs.iter().try_for_each(|(a, b)| same(first, a.shape(), op).and_then(|()| same(first, b.shape(), op)))?;
+    Ok(first)
+}
+
 /// Where a gadget's digits stand.
 #[derive(Debug)]
 pub struct DigitLayout {

@@ -6,7 +6,7 @@
 
 use super::{
     Backend, BackendError, Buffer, GadgetPlan, HoistedRotations, KeyRotation, PlainSource, PlainTerm, PolySelect, Result,
-    Rotation, Shape, check, rotate_digits_by_steps, rotated_inner_product_by_steps,
+    Rotation, Shape, check, rotate_digits_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
 use base_convert::{Packed, padded};
@@ -16,6 +16,7 @@ use parallel::Shared;
 use rotate_digits::Hoisted;
 use stages::{Job, Source};
 use std::sync::Arc;
+use switch_extended::RotateSum;
 use words::Pool;
 
 mod automorphism;
@@ -34,6 +35,7 @@ mod plain_inner_product;
 mod rotate_digits;
 mod rotated_inner_product;
 mod stages;
+mod switch_extended;
 mod words;
 
 pub use isa::Isa;
@@ -210,6 +212,20 @@ impl Backend for CpuBackend {
         }))
     }
 
+    fn sub_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()> {
+        let op = "sub_assign";
+        self.check_basis(a.shape(), basis, op)?;
+        check::same(a.shape(), b.shape(), op)?;
+        let y = self.limbs(self.read(b, op)?, basis.len());
+        let words = self.write(a, op)?;
+        let n = self.tables.degree();
+        self.each_limb(words, basis, 1, |m, limb, p, l| {
+            // SAFETY: whole limbs, the first in place.
+            unsafe { elementwise::sub(self.isa, limb, limb, y(p, l).as_ptr(), n, m) }
+        });
+        Ok(())
+    }
+
     fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer> {
         let (x, _) = self.two(a, a, basis, "negate")?;
         let n = self.tables.degree();
@@ -278,30 +294,11 @@ impl Backend for CpuBackend {
     }
 
     fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
-        let op = "tensor";
-        let (x, y) = self.two(a, b, basis, op)?;
-        check::even(a.shape(), op)?;
-        let (n, limbs, shards) = (self.tables.degree(), basis.len(), a.shape().polys / 2);
-        let shape = Shape { polys: shards * 3, ..a.shape() };
-        let mut words = self.pool.take(shape.words());
-        let out = Shared::new(words.as_mut_slice());
-        parallel::each(shards * limbs, shape.words(), |i| {
-            let (s, l) = (i / limbs, i % limbs);
-            let to = [0, 1, 2].map(|part| out.piece(((3 * s + part) * limbs + l) * n, n));
-            let halves = [2 * s, 2 * s + 1];
-            // SAFETY: whole limbs, the outputs this task's own.
-            unsafe {
-                elementwise::tensor(
-                    self.isa,
-                    to,
-                    halves.map(|p| x(p, l).as_ptr()),
-                    halves.map(|p| y(p, l).as_ptr()),
-                    n,
-                    self.modulus(basis, l),
-                );
-            }
-        });
-        Ok(Buffer::from_host(shape, words))
+        self.tensors(&[(a, b)], basis, "tensor")
+    }
+
+    fn tensor_sum(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis) -> Result<Buffer> {
+        self.tensors(pairs, basis, "tensor_sum")
     }
 
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
@@ -428,8 +425,9 @@ impl Backend for CpuBackend {
         let x = self.read(src, op)?;
         self.check_basis(src.shape(), &change.source, op)?;
         let positions = self.check_change(change, op)?;
-        let (shape, words) =
-            parallel::region(src.shape().words() * 8, || self.change_basis_words(x, src.shape(), change, &positions));
+        let (shape, words) = parallel::region(src.shape().words() * 8, || {
+            self.change_basis_words(x, PolySelect::all(src.shape()), change, &positions)
+        });
         Ok(Buffer::from_host(shape, words))
     }
 
@@ -484,20 +482,30 @@ impl Backend for CpuBackend {
         self.check_basis(shape, basis, op)?;
         constants.iter().try_for_each(|c| self.check_constants(c, basis, op))?;
         let parts = parts.iter().map(|p| self.read(p, op)).collect::<Result<Vec<_>>>()?;
-        let n = self.tables.degree();
+        let (n, limbs) = (self.tables.degree(), shape.limbs);
         let tile = n.min(inner_product::TILE);
-        Ok(self.build(shape, basis, |m, out, p, l| {
-            // Each part's constant, in Montgomery form, as a plaintext that repeats.
+        let mut words = self.pool.take(shape.words());
+        let out = Shared::new(words.as_mut_slice());
+        let pairs = shape.polys.div_ceil(2);
+        parallel::each(pairs * limbs, shape.words() * parts.len(), |i| {
+            let (l, p) = (i / pairs, i % pairs * 2);
+            let m = self.modulus(basis, l);
+            // Each part's constant, in Montgomery form, as a plaintext that repeats; two polynomials at a time, an odd last one twice.
             let factors: Vec<Vec<u32>> = constants.iter().map(|c| vec![m.to_mont(c[l]); tile]).collect();
-            let mut unused = vec![0u32; tile];
+            let places = [p, (p + 1).min(shape.polys - 1)].map(|p| (p * limbs + l) * n);
+            let mut unused = vec![0u32; if p + 1 < shape.polys { 0 } else { tile }];
             for at in (0..n).step_by(tile) {
-                let words = |part: &&[u32]| part[(p * shape.limbs + l) * n + at..][..tile].as_ptr();
+                let pair = |part: &&[u32]| places.map(|place| part[place + at..][..tile].as_ptr());
                 let terms: Vec<Term> =
-                    parts.iter().zip(&factors).map(|(part, f)| Term { x: f.as_ptr(), pair: [words(part); 2] }).collect();
+                    parts.iter().zip(&factors).map(|(part, f)| Term { x: f.as_ptr(), pair: pair(part) }).collect();
+                let second = if unused.is_empty() { out.piece(places[1] + at, tile) } else { unused.as_mut_ptr() };
                 // SAFETY: a tile of each limb, the outputs this task's own.
-                unsafe { inner_product::plain_inner_product(self.isa, [out.add(at), unused.as_mut_ptr()], &terms, tile, m) };
+                unsafe {
+                    inner_product::plain_inner_product(self.isa, [out.piece(places[0] + at, tile), second], &terms, tile, m)
+                };
             }
-        }))
+        });
+        Ok(Buffer::from_host(shape, words))
     }
 
     fn rotated_inner_product(
@@ -540,6 +548,78 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, self.rotated_inner_product_words(x, &turns, plan, y, terms)))
     }
 
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        let op = "rotate";
+        self.check_galois(rotation.galois)?;
+        check::even(ct.shape(), op)?;
+        let mut switched = self.key_switch(ct, PolySelect::second_halves(ct.shape()), rotation.key, plan)?;
+        check::same(ct.shape(), switched.shape(), op)?;
+        let (n, limbs) = (self.tables.degree(), plan.window.len());
+        let first = self.limbs(self.read(ct, op)?, limbs);
+        let sums = Shared::new(self.write(&mut switched, op)?);
+        let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
+        Ok(self.build(ct.shape(), &plan.window, |m, out, p, l| {
+            let sum = sums.piece((p * limbs + l) * n, n);
+            // SAFETY: whole limbs, this task's own but for the input; the permutation is for this width.
+            unsafe {
+                if p.is_multiple_of(2) {
+                    elementwise::add(self.isa, sum, sum, first(p, l).as_ptr(), n, m);
+                }
+                automorphism::permute(self.isa, out, sum, &permutation);
+            }
+        }))
+    }
+
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+        let op = "relinearize_extended";
+        let x = self.read(product, op)?;
+        self.check_basis(product.shape(), &plan.window, op)?;
+        let shards = product.shape().polys / 3;
+        check::same(Shape { polys: 3 * shards, ..product.shape() }, product.shape(), op)?;
+        let layout = self.check_plan(plan, op)?;
+        if !self.check_change(lift, op)?.is_empty() || lift.source != plan.window || lift.target != plan.extended {
+            let expected = "a change from the window to the extended basis".into();
+            return Err(BackendError::Shape { op, expected, found: format!("{:?} to {:?}", lift.source, lift.target) });
+        }
+        let digits = Shape::new(shards * plan.digits.len(), plan.extended.len(), self.tables.degree());
+        self.check_key(digits, key.shape(), plan, op)?;
+        let key = Key { words: self.read(key, op)?, limbs: key.shape().limbs };
+        let work = digits.words() * 16;
+        let words = parallel::region(work, || self.relinearize_extended_words(x, shards, key, lift, (plan, &layout)));
+        Ok(Buffer::from_host(Shape { polys: 2 * shards, ..digits }, words))
+    }
+
+    fn rotate_sum(
+        &self,
+        x: (&Buffer, usize),
+        plus: (&Buffer, usize),
+        shards: usize,
+        rotation: KeyRotation<'_>,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        let op = "rotate_sum";
+        let layout = self.check_plan(plan, op)?;
+        let positions = self.check_change(&plan.mod_down, op)?;
+        if plan.mod_down.source != plan.extended || plan.mod_down.target != plan.window {
+            return rotate_sum_by_steps(self, x, plus, shards, rotation, plan);
+        }
+        self.check_galois(rotation.galois)?;
+        let mut words = [&[][..]; 2];
+        for (words, (buffer, first)) in words.iter_mut().zip([x, plus]) {
+            self.check_basis(buffer.shape(), &plan.extended, op)?;
+            check::select(buffer.shape(), PolySelect { first: 2 * first, stride: 1, count: 2 * shards }, op)?;
+            *words = self.read(buffer, op)?;
+        }
+        let digits = Shape::new(shards * plan.digits.len(), plan.extended.len(), self.tables.degree());
+        self.check_key(digits, rotation.key.shape(), plan, op)?;
+        let key = Key { words: self.read(rotation.key, op)?, limbs: rotation.key.shape().limbs };
+        let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
+        let sum = RotateSum { x: (words[0], x.1), plus: (words[1], plus.1), shards, key, permutation };
+        let work = digits.words() * 16;
+        let words = parallel::region(work, || self.rotate_sum_words(&sum, &positions, (plan, &layout)));
+        Ok(Buffer::from_host(Shape { polys: 2 * shards, ..digits }, words))
+    }
+
     fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
         let op = "key_switch";
         if !key_switch::fusible(plan) {
@@ -566,6 +646,25 @@ impl CpuBackend {
         let degree = self.tables.degree();
         let fits = !galois.is_multiple_of(2) && (galois as usize) < 2 * degree;
         if fits { Ok(()) } else { Err(BackendError::Galois { galois, degree }) }
+    }
+
+    fn tensors(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis, op: &'static str) -> Result<Buffer> {
+        let from = check::pairs(pairs, op)?;
+        let operands = pairs.iter().map(|(a, b)| self.two(a, b, basis, op)).collect::<Result<Vec<_>>>()?;
+        let (n, limbs, shards) = (self.tables.degree(), basis.len(), from.polys / 2);
+        let shape = Shape { polys: shards * 3, ..from };
+        let mut words = self.pool.take(shape.words());
+        let out = Shared::new(words.as_mut_slice());
+        parallel::each(shards * limbs, shape.words() * pairs.len(), |i| {
+            let (s, l) = (i / limbs, i % limbs);
+            let to = [0, 1, 2].map(|part| out.piece(((3 * s + part) * limbs + l) * n, n));
+            let halves = [2 * s, 2 * s + 1];
+            let pairs: Vec<elementwise::Pair> =
+                operands.iter().map(|(x, y)| [halves.map(|p| x(p, l).as_ptr()), halves.map(|p| y(p, l).as_ptr())]).collect();
+            // SAFETY: whole limbs, the outputs this task's own.
+            unsafe { elementwise::tensor(self.isa, to, &pairs, n, self.modulus(basis, l)) };
+        });
+        Ok(Buffer::from_host(shape, words))
     }
 
     /// The limbs of two equal shapes over a basis.

@@ -175,6 +175,9 @@ impl Backend for Mirror {
     fn negate(&self, x: &Buffer, basis: &Basis) -> Result<Buffer> {
         self.made("negate", |b| b.negate(x, basis), |b, c| b.negate(&c.of(x)?, basis))
     }
+    fn sub_assign(&self, x: &mut Buffer, y: &Buffer, basis: &Basis) -> Result<()> {
+        self.changed("sub_assign", x, |b, x, copy| b.sub_assign(x, copy(y)?.as_ref().unwrap_or(y), basis))
+    }
     fn mul_constant(&self, x: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer> {
         self.made("mul_constant", |b| b.mul_constant(x, constants, basis), |b, c| b.mul_constant(&c.of(x)?, constants, basis))
     }
@@ -191,6 +194,16 @@ impl Backend for Mirror {
     }
     fn tensor(&self, x: &Buffer, y: &Buffer, basis: &Basis) -> Result<Buffer> {
         self.made("tensor", |b| b.tensor(x, y, basis), |b, c| b.tensor(&c.of(x)?, &c.of(y)?, basis))
+    }
+    fn tensor_sum(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis) -> Result<Buffer> {
+        self.made(
+            "tensor_sum",
+            |b| b.tensor_sum(pairs, basis),
+            |b, c| {
+                let copies = pairs.iter().map(|(x, y)| Ok((c.of(x)?, c.of(y)?))).collect::<Result<Vec<_>>>()?;
+                b.tensor_sum(&copies.iter().map(|(x, y)| (x, y)).collect::<Vec<_>>(), basis)
+            },
+        )
     }
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
         self.made(
@@ -275,6 +288,23 @@ impl Backend for Mirror {
             |b, c| {
                 let rotation = KeyRotation { key: &c.of(rotation.key)?, ..rotation };
                 b.rotate_extended(&c.of(digits)?, &c.of(lifted)?, rotation, plan)
+            },
+        )
+    }
+    fn rotate_sum(
+        &self,
+        (x, first): (&Buffer, usize),
+        (plus, first_plus): (&Buffer, usize),
+        shards: usize,
+        rotation: KeyRotation<'_>,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        self.made(
+            "rotate_sum",
+            |b| b.rotate_sum((x, first), (plus, first_plus), shards, rotation, plan),
+            |b, c| {
+                let rotation = KeyRotation { key: &c.of(rotation.key)?, ..rotation };
+                b.rotate_sum((&c.of(x)?, first), (&c.of(plus)?, first_plus), shards, rotation, plan)
             },
         )
     }

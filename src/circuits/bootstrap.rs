@@ -179,7 +179,7 @@ impl Bootstrapper {
         y = engine.mod_raise(&y, &self.params)?;
         let mut step = self.options.slots;
         while step < self.params.slots() {
-            y = engine.add(&y, &engine.rotate(&y, step)?)?;
+            y = engine.add(engine.rotate(&y, step)?, &y)?;
             step *= 2;
         }
         stages.done("raising the modulus");

@@ -56,6 +56,11 @@ fn same(operation: &'static str, a: &ClearValue, b: &ClearValue) -> Result<()> {
     same_shards(operation, a, b.shards.len())
 }
 
+fn check_weighted(values: &[&ClearValue], first: &ClearValue, to: Level) -> Result<()> {
+    values.iter().try_for_each(|v| same("weighted sum", first, v))?;
+    if to < first.level { Ok(()) } else { Err(CircuitError::Levels { operation: "weighted sum", left: first.level, right: to }) }
+}
+
 fn same_shards(operation: &'static str, a: &ClearValue, found: usize) -> Result<()> {
     if a.shards.len() == found { Ok(()) } else { Err(CircuitError::Shards { operation, expected: a.shards.len(), found }) }
 }
@@ -70,37 +75,43 @@ impl Engine for ClearEngine {
     fn shards(&self, x: &ClearValue) -> usize {
         x.shards.len()
     }
-    fn add(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
-        same("add", a, b)?;
+    fn add(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
+        same("add", &a, b)?;
         let imaginary = match (&a.imaginary, &b.imaginary) {
             (Some(a), Some(b)) => Some(Arc::new(added(a, b))),
             (one, other) => one.clone().or(other.clone()),
         };
         Ok(ClearValue { imaginary, ..a.zip(&b.shards, a.level, |a, b| a + b) })
     }
-    fn sub(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
-        same("sub", a, b)?;
+    fn sub(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
+        same("sub", &a, b)?;
         self.add(a, &self.scaled_by(b, -1.0)?)
     }
-    fn multiply(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
-        same("multiply", a, b)?;
-        Ok(a.zip(&b.shards, below(a.level, 1, "multiply")?, |a, b| a * b))
-    }
-    fn square(&self, x: &ClearValue) -> Result<ClearValue> {
-        Ok(x.map(below(x.level, 1, "square")?, |v| v * v))
-    }
-    fn add_scalar(&self, x: &ClearValue, c: f64) -> Result<ClearValue> {
+    fn add_scalar(&self, x: ClearValue, c: f64) -> Result<ClearValue> {
         Ok(x.map(x.level, |v| v + c))
     }
-    fn weighted_sum(&self, values: &[&ClearValue], coefficients: &[f64]) -> Result<ClearValue> {
-        let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
-        for v in values {
-            same("weighted sum", first, v)?;
+    fn multiply_sum(&self, pairs: &[(&ClearValue, &ClearValue)]) -> Result<ClearValue> {
+        let operation = "multiply";
+        let Some((first, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
+        let level = below(first.level, 1, operation)?;
+        let mut sum: Option<ClearValue> = None;
+        for (a, b) in pairs {
+            same(operation, first, a)?;
+            same(operation, first, b)?;
+            let product = a.zip(&b.shards, level, |a, b| a * b);
+            sum = Some(match sum {
+                Some(sum) => sum.zip(&product.shards, level, |s, p| s + p),
+                None => product,
+            });
         }
-        let level = below(first.level, 1, "weighted sum")?;
-        let mut sum = first.map(level, |_| 0.0);
+        sum.ok_or(CircuitError::EmptyMatrix)
+    }
+    fn weighted_sum(&self, values: &[&ClearValue], coefficients: &[f64], constant: f64, to: Level) -> Result<ClearValue> {
+        let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
+        check_weighted(values, first, to)?;
+        let mut sum = first.map(to, |_| constant);
         for (v, &c) in values.iter().zip(coefficients) {
-            sum = sum.zip(&v.shards, level, |s, v| s + c * v);
+            sum = sum.zip(&v.shards, to, |s, v| s + c * v);
         }
         Ok(sum)
     }
@@ -193,7 +204,7 @@ impl Engine for ClearEngine {
     fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize) -> Result<()> {
         let turned = self.rotate(&x, k)?;
         *sum = Some(match sum.take() {
-            Some(s) => self.add(&s, &turned)?,
+            Some(s) => self.add(s, &turned)?,
             None => turned,
         });
         Ok(())

@@ -78,6 +78,22 @@ impl EncryptedEngine {
         Ok(Ciphertext::from_parts(self.evaluator.params(), buffer, x.level(), scale, x.tag())?)
     }
 
+    /// What is held here alone is changed in place, what others hold too is left alone.
+    fn changed(
+        &self,
+        x: Arc<Ciphertext>,
+        in_place: impl FnOnce(&mut Ciphertext) -> Result<()>,
+        anew: impl FnOnce(&Ciphertext) -> Result<Ciphertext>,
+    ) -> Result<Arc<Ciphertext>> {
+        match Arc::try_unwrap(x) {
+            Ok(mut x) => {
+                in_place(&mut x)?;
+                Ok(Arc::new(x))
+            }
+            Err(x) => Ok(Arc::new(anew(&x)?)),
+        }
+    }
+
     fn shards_of(&self, x: &Ciphertext, shards: Range<usize>) -> Result<Ciphertext> {
         let polys = PolySelect { first: 2 * shards.start, stride: 1, count: 2 * shards.len() };
         let buffer = self.backend().select(x.buffer(), polys).map_err(CkksError::from)?;
@@ -120,30 +136,34 @@ impl Engine for EncryptedEngine {
     fn shards(&self, x: &Self::Value) -> usize {
         x.shards()
     }
-    fn add(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value> {
-        Self::same_level("add", a, b)?;
-        Ok(Arc::new(self.evaluator.add(a, b)?))
+    fn add(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value> {
+        Self::same_level("add", &a, b)?;
+        self.changed(a, |a| Ok(self.evaluator.add_assign(a, b)?), |a| Ok(self.evaluator.add(a, b)?))
     }
-    fn sub(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value> {
-        Self::same_level("sub", a, b)?;
-        Ok(Arc::new(self.evaluator.sub(a, b)?))
+    fn sub(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value> {
+        Self::same_level("sub", &a, b)?;
+        self.changed(a, |a| Ok(self.evaluator.sub_assign(a, b)?), |a| Ok(self.evaluator.sub(a, b)?))
     }
-    fn multiply(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value> {
-        Self::same_level("multiply", a, b)?;
-        Ok(Arc::new(self.evaluator.mul_rescale(a, b)?))
+    fn add_scalar(&self, x: Self::Value, c: f64) -> Result<Self::Value> {
+        self.changed(x, |x| Ok(self.evaluator.add_scalar_assign(x, c)?), |x| Ok(self.evaluator.add_scalar(x, c)?))
     }
-    fn square(&self, x: &Self::Value) -> Result<Self::Value> {
-        Ok(Arc::new(self.evaluator.mul_rescale(x, x)?))
+    fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)]) -> Result<Self::Value> {
+        let Some((first, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
+        for value in pairs.iter().flat_map(|(a, b)| [a, b]) {
+            Self::same_level("multiply", first, value)?;
+        }
+        let pairs: Vec<(&Ciphertext, &Ciphertext)> = pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
+        Ok(Arc::new(self.evaluator.mul_sum_rescale(&pairs)?))
     }
-    fn add_scalar(&self, x: &Self::Value, c: f64) -> Result<Self::Value> {
-        Ok(Arc::new(self.evaluator.add_scalar(x, c)?))
-    }
-    fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64]) -> Result<Self::Value> {
+    fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64], constant: f64, to: Level) -> Result<Self::Value> {
         let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
         values.iter().try_for_each(|x| Self::same_level("weighted sum", first, x))?;
         let parts: Vec<&Ciphertext> = values.iter().map(|x| x.as_ref()).collect();
-        let sum = self.evaluator.linear_combination(&parts, coefficients, self.factor_scale(first.level()))?;
-        Ok(Arc::new(self.evaluator.rescale(&sum)?))
+        let mut sum = self.evaluator.linear_combination_to(&parts, coefficients, to)?;
+        if constant != 0.0 {
+            self.evaluator.add_scalar_assign(&mut sum, constant)?;
+        }
+        Ok(Arc::new(sum))
     }
     fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value> {
         let basis = self.evaluator.params().window(x.level());

@@ -18,18 +18,24 @@ pub trait Engine: Sync {
     /// Shards of a value.
     fn shards(&self, x: &Self::Value) -> usize;
 
-    /// `a + b`, equal levels.
-    fn add(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
+    /// `a + b`, equal levels. In place where nothing else holds a, likewise for the next two.
+    fn add(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value>;
     /// `a - b`, equal levels.
-    fn sub(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
-    /// `a * b`, equal levels; one level.
-    fn multiply(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
-    /// `x^2`; one level.
-    fn square(&self, x: &Self::Value) -> Result<Self::Value>;
+    fn sub(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value>;
     /// `x + c`.
-    fn add_scalar(&self, x: &Self::Value, c: f64) -> Result<Self::Value>;
-    /// `sum_k coefficients[k] * values[k]`, all at one level; one level (a single rescale).
-    fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64]) -> Result<Self::Value>;
+    fn add_scalar(&self, x: Self::Value, c: f64) -> Result<Self::Value>;
+    /// `sum a b` over pairs, all at one level; one level (a single relinearization and rescale).
+    fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)]) -> Result<Self::Value>;
+    /// `a * b`, equal levels; one level.
+    fn multiply(&self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value> {
+        self.multiply_sum(&[(a, b)])
+    }
+    /// `x^2`; one level.
+    fn square(&self, x: &Self::Value) -> Result<Self::Value> {
+        self.multiply_sum(&[(x, x)])
+    }
+    /// `constant + sum_k coefficients[k] * values[k]`, all values at one level, brought to a lower one by a single rescale.
+    fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64], constant: f64, to: Level) -> Result<Self::Value>;
     /// `x * factor`, slot by slot (`[shard][slot]`); one level.
     fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value>;
     /// `x + offset`, slot by slot (`[shard][slot]`).

@@ -332,7 +332,7 @@ impl LinearTransform {
                 for (&giant, outputs) in &self.giants {
                     let part = engine.inner_product(&rotated, self, giant, &self.products_of(outputs, batch.clone()))?;
                     let total = match inner.remove(&giant) {
-                        Some(before) => engine.add(&before, &part)?,
+                        Some(before) => engine.add(before, &part)?,
                         None => part,
                     };
                     inner.insert(giant, total);

@@ -110,23 +110,22 @@ impl Engine for NoisyEngine {
     fn shards(&self, x: &ClearValue) -> usize {
         x.shards.len()
     }
-    fn add(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
+    fn add(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
         ClearEngine.add(a, b)
     }
-    fn sub(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
+    fn sub(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
         ClearEngine.sub(a, b)
     }
-    fn multiply(&self, a: &ClearValue, b: &ClearValue) -> Result<ClearValue> {
-        Ok(self.rounded(ClearEngine.multiply(a, b)?, self.params.landing(a.level)))
-    }
-    fn square(&self, x: &ClearValue) -> Result<ClearValue> {
-        Ok(self.rounded(ClearEngine.square(x)?, self.params.landing(x.level)))
-    }
-    fn add_scalar(&self, x: &ClearValue, c: f64) -> Result<ClearValue> {
+    fn add_scalar(&self, x: ClearValue, c: f64) -> Result<ClearValue> {
         ClearEngine.add_scalar(x, c)
     }
-    fn weighted_sum(&self, values: &[&ClearValue], coefficients: &[f64]) -> Result<ClearValue> {
-        let y = ClearEngine.weighted_sum(values, coefficients)?;
+    fn multiply_sum(&self, pairs: &[(&ClearValue, &ClearValue)]) -> Result<ClearValue> {
+        let y = ClearEngine.multiply_sum(pairs)?;
+        let scale = self.params.landing(Level(y.level.0 + 1));
+        Ok(self.rounded(y, scale))
+    }
+    fn weighted_sum(&self, values: &[&ClearValue], coefficients: &[f64], constant: f64, to: Level) -> Result<ClearValue> {
+        let y = ClearEngine.weighted_sum(values, coefficients, constant, to)?;
         let scale = self.scale(&y);
         Ok(self.rounded(y, scale))
     }

@@ -1,9 +1,11 @@
 //! Polynomials in Chebyshev basis at the least depth, `ceil(log2(degree + 1))`.
 //!
-//! `p = q T_h + r` with h half the padded degree (a power of two): the quotient has one level less to spend than p, the
-//! remainder, added after the product, has as many as p. So only the path of quotients must be split down to single
-//! terms; every remainder is summed from the `T_i` at hand as soon as it fits one level above the deepest of them
-//! (Paterson-Stockmeyer; depth argument as in Bossuat et al. 2021, section 3, with the scales here always canonical).
+//! `p = q T_h + r` with h half the padded degree (a power of two), r is split in the same way with h / 2, and so on until a remainder can
+//! be summed from the `T_i` at hand (a leaf): `p = q_1 T_h + q_2 T_(h/2) + ... + leaf`. The products stand at one level, one above p, and
+//! are added before the one relinearization and rescale of p; the quotients have one level less to spend than p, the leaf as many as p.
+//! So only the path of first quotients must be split down to single terms (Paterson-Stockmeyer; depth argument as in Bossuat et al. 2021,
+//! section 3, with the scales here always canonical). Every part is made at the level where it is used: a leaf comes there by its own
+//! rescale, and nothing but powers is ever brought down.
 
 use super::{CircuitError, Engine, below};
 use crate::ckks::Level;
@@ -134,14 +136,14 @@ impl Chebyshev {
         }
         let target = below(engine.level(x), self.depth(), "polynomial")?;
         let (middle, half) = middle_and_half(self.interval);
-        let mut y = if half == 1.0 { x.clone() } else { engine.weighted_sum(&[x], &[1.0 / half])? };
-        if middle != 0.0 {
-            y = engine.add_scalar(&y, -middle / half)?;
-        }
+        let y = if half == 1.0 {
+            if middle == 0.0 { x.clone() } else { engine.add_scalar(x.clone(), -middle)? }
+        } else {
+            engine.weighted_sum(&[x], &[1.0 / half], -middle / half, below(engine.level(x), 1, "polynomial")?)?
+        };
         let log = log2_ceil(self.coefficients.len());
         let mut basis = Basis { engine, powers: BTreeMap::from([(1, y)]), lowered: BTreeMap::new(), leaf: 1 << (log / 2).max(1) };
-        let sum = basis.evaluate(&self.coefficients, log, log)?;
-        engine.drop_to(&sum, target)
+        basis.evaluate(&self.coefficients, target)
     }
 }
 
@@ -156,26 +158,22 @@ struct Basis<'e, E: Engine> {
 }
 
 impl<E: Engine> Basis<'_, E> {
-    /// `T_i`, made from `T_a T_b = (T_{a+b} + T_{|a-b|}) / 2` with a, b as equal as powers of two allow.
+    /// `T_i`, made from `2 T_a T_b = T_(a+b) + T_|a-b|`: a square where i is even, else with a the largest power of two.
     fn power(&mut self, i: usize) -> Result<E::Value> {
         if let Some(v) = self.powers.get(&i) {
             return Ok(v.clone());
         }
-        let a = 1 << (log2_ceil(i) - 1); // the largest power of two below i
+        let a = if i.is_multiple_of(2) { i / 2 } else { 1 << (log2_ceil(i) - 1) };
         let b = i - a;
         let ta = self.power(a)?;
-        let product = if a == b {
-            self.engine.square(&ta)?
-        } else {
-            let tb = self.power_at(b, self.engine.level(&ta))?;
-            self.engine.multiply(&ta, &tb)?
-        };
-        let twice = self.engine.add(&product, &product)?;
+        let tb = self.power_at(b, self.engine.level(&ta))?;
+        // Doubled before it is rescaled, so that the rounding is not.
+        let twice = self.engine.multiply_sum(&[(&ta, &tb), (&ta, &tb)])?;
         let value = if a == b {
-            self.engine.add_scalar(&twice, -1.0)?
+            self.engine.add_scalar(twice, -1.0)?
         } else {
             let difference = self.power_at(a - b, self.engine.level(&twice))?;
-            self.engine.sub(&twice, &difference)?
+            self.engine.sub(twice, &difference)?
         };
         self.powers.insert(i, value.clone());
         Ok(value)
@@ -195,66 +193,86 @@ impl<E: Engine> Basis<'_, E> {
         Ok(value)
     }
 
-    fn multiply(&self, a: &E::Value, b: &E::Value) -> Result<E::Value> {
-        let level = self.engine.level(a).min(self.engine.level(b));
-        self.engine.multiply(&self.engine.drop_to(a, level)?, &self.engine.drop_to(b, level)?)
-    }
-
     fn top(&self) -> Level {
         self.engine.level(&self.powers[&1])
     }
 
-    /// `sum_i c_i T_i`, of fewer than `2^log` terms, at most `spend >= log` levels below y.
-    fn evaluate(&mut self, c: &[f64], log: usize, spend: usize) -> Result<E::Value> {
-        debug_assert!(c.len() <= 1 << log && log <= spend && c.len() >= 2);
-        let terms: Vec<usize> = (1..c.len()).filter(|&i| c[i] != 0.0).collect();
-        let deepest = terms.iter().map(|&i| log2_ceil(i)).max().unwrap_or(0);
-        if c.len() <= 2 || (c.len() <= self.leaf && deepest < spend) {
-            return self.leaf_sum(c, &terms, deepest);
-        }
-        let log = log2_ceil(c.len());
-        let half = 1 << (log - 1);
-        // c = q T_half + r with T_{half+j} = 2 T_half T_j - T_{half-j}.
-        let mut quotient = c[half..].to_vec();
-        let mut remainder = c[..half].to_vec();
-        for (j, q) in quotient.iter_mut().enumerate().skip(1) {
-            remainder[half - j] -= *q;
-            *q *= 2.0;
-        }
-        let giant = self.power(half)?;
-        let product = match quotient[..] {
-            [constant] => self.engine.weighted_sum(&[&giant], &[constant])?,
-            _ => {
-                let q = self.evaluate(&quotient, log - 1, spend - 1)?;
-                self.multiply(&q, &giant)?
+    /// `sum_i c_i T_i`, of two terms at least and of no more than two to the power of the levels from y to `at`, at that level.
+    fn evaluate(&mut self, c: &[f64], at: Level) -> Result<E::Value> {
+        let spend = self.top().0 - at.0;
+        debug_assert!((2..=1 << spend).contains(&c.len()));
+        let mut rest = c.to_vec();
+        let mut products = Vec::new();
+        let mut single = None;
+        while rest.len() > 2 && !(rest.len() <= self.leaf && deepest(&rest) < spend) {
+            let half = 1 << (log2_ceil(rest.len()) - 1);
+            // rest = q T_half + r with T_{half+j} = 2 T_half T_j - T_{half-j}.
+            let mut quotient = rest.split_off(half);
+            for (j, q) in quotient.iter_mut().enumerate().skip(1) {
+                rest[half - j] -= *q;
+                *q *= 2.0;
             }
+            while rest.len() > 1 && rest.last() == Some(&0.0) {
+                rest.pop();
+            }
+            match quotient[..] {
+                [constant] => single = Some((half, constant)),
+                _ => {
+                    let above = Level(at.0 + 1);
+                    let q = self.evaluate(&quotient, above)?;
+                    products.push((q, self.power_at(half, above)?));
+                }
+            }
+        }
+        let mut sum = match &products[..] {
+            [] => None,
+            _ => Some(self.engine.multiply_sum(&products.iter().map(|(q, t)| (q, t)).collect::<Vec<_>>())?),
         };
-        while remainder.len() > 1 && remainder.last() == Some(&0.0) {
-            remainder.pop();
+        drop(products);
+        if let Some((i, constant)) = single {
+            let term = self.power(i)?;
+            let term = self.engine.weighted_sum(&[&term], &[constant], 0.0, at)?;
+            sum = Some(self.plus(sum, term)?);
         }
-        if remainder.len() < 2 {
-            return if remainder[0] == 0.0 { Ok(product) } else { self.engine.add_scalar(&product, remainder[0]) };
+        match (sum, rest[..].split_first()) {
+            (Some(sum), Some((&constant, []))) => {
+                if constant == 0.0 {
+                    Ok(sum)
+                } else {
+                    self.engine.add_scalar(sum, constant)
+                }
+            }
+            (sum, _) => {
+                let leaf = self.leaf_sum(&rest, at)?;
+                self.plus(sum, leaf)
+            }
         }
-        let r = self.evaluate(&remainder, log - 1, spend)?;
-        let level = self.engine.level(&product).min(self.engine.level(&r));
-        self.engine.add(&self.engine.drop_to(&product, level)?, &self.engine.drop_to(&r, level)?)
     }
 
-    fn leaf_sum(&mut self, c: &[f64], terms: &[usize], deepest: usize) -> Result<E::Value> {
-        let level = below(self.top(), deepest, "polynomial")?;
-        let mut values = Vec::with_capacity(terms.len());
-        for &i in terms {
-            values.push(self.power_at(i, level)?);
+    fn plus(&self, sum: Option<E::Value>, term: E::Value) -> Result<E::Value> {
+        match sum {
+            Some(sum) => self.engine.add(sum, &term),
+            None => Ok(term),
         }
-        let weights: Vec<f64> = terms.iter().map(|&i| c[i]).collect();
-        let sum = if values.is_empty() {
-            let y = self.powers[&1].clone();
-            self.engine.weighted_sum(&[&y], &[0.0])?
-        } else {
-            self.engine.weighted_sum(&values.iter().collect::<Vec<_>>(), &weights)?
-        };
-        if c[0] == 0.0 { Ok(sum) } else { self.engine.add_scalar(&sum, c[0]) }
     }
+
+    /// A sum of powers at hand, at a level below all of theirs.
+    fn leaf_sum(&mut self, c: &[f64], at: Level) -> Result<E::Value> {
+        let level = below(self.top(), deepest(c), "polynomial")?;
+        let terms: Vec<usize> = (1..c.len()).filter(|&i| c[i] != 0.0).collect();
+        let mut values = terms.iter().map(|&i| self.power_at(i, level)).collect::<Result<Vec<_>>>()?;
+        let mut weights: Vec<f64> = terms.iter().map(|&i| c[i]).collect();
+        if values.is_empty() {
+            values.push(self.powers[&1].clone());
+            weights.push(0.0);
+        }
+        self.engine.weighted_sum(&values.iter().collect::<Vec<_>>(), &weights, c[0], at)
+    }
+}
+
+/// How many levels below y the deepest of the powers in a sum stands.
+fn deepest(c: &[f64]) -> usize {
+    (1..c.len()).rev().find(|&i| c[i] != 0.0).map_or(0, log2_ceil)
 }
 
 /// The middle of an interval and half its length; a length of 2 but for rounding is 2, since scaling x takes a level.

@@ -30,6 +30,12 @@ pub struct Counts {
     pub ciphertext_products: usize,
     /// Rescalings, those merged with a mod_down included.
     pub rescales: usize,
+    /// Rescalings merged with a mod_down: one division for both.
+    pub merged: usize,
+    /// Keys read from memory: one read serves all shards.
+    pub key_reads: usize,
+    /// Ciphertexts read or written word by word, beside what the above do: a sum reads two and writes one.
+    pub sweeps: usize,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -44,6 +50,9 @@ impl std::ops::AddAssign for Counts {
         self.prepared_products += o.prepared_products;
         self.ciphertext_products += o.ciphertext_products;
         self.rescales += o.rescales;
+        self.merged += o.merged;
+        self.key_reads += o.key_reads;
+        self.sweeps += o.sweeps;
     }
 }
 
@@ -61,6 +70,9 @@ impl std::ops::Sub for Counts {
             prepared_products: self.prepared_products - o.prepared_products,
             ciphertext_products: self.ciphertext_products - o.ciphertext_products,
             rescales: self.rescales - o.rescales,
+            merged: self.merged - o.merged,
+            key_reads: self.key_reads - o.key_reads,
+            sweeps: self.sweeps - o.sweeps,
         }
     }
 }
@@ -142,7 +154,17 @@ impl TraceEngine {
     }
     fn conjugate(&self, x: &TraceValue) {
         let s = x.shards;
-        self.note(x.level, Counts { conjugations: s, key_switches: s, mod_ups: s, mod_downs: s, ..Counts::default() });
+        // The sum with the first halves, and the permutation.
+        let switch = Counts {
+            conjugations: s,
+            key_switches: s,
+            key_reads: 1,
+            mod_ups: s,
+            mod_downs: s,
+            sweeps: 3 * s,
+            ..Counts::default()
+        };
+        self.note(x.level, switch);
         self.lock().conjugations.insert(x.level);
     }
     /// Everything of a transform but the division at the end.
@@ -156,6 +178,7 @@ impl TraceEngine {
                 rotations: s * (babies + giants),
                 hoisted_rotations: s * babies,
                 key_switches: s * (babies + giants),
+                key_reads: babies + giants,
                 mod_ups: s * (usize::from(babies > 0) + giants),
                 // Only one half of what a giant turns is divided.
                 mod_downs: (s * giants).div_ceil(2),
@@ -165,15 +188,13 @@ impl TraceEngine {
         );
         self.lock().rotations.extend(t.rotations().into_iter().map(|k| (x.level, k)));
     }
-    fn product(&self, operation: &'static str, x: &TraceValue) -> Result<TraceValue> {
-        let level = below(x.level, 1, operation)?;
-        let s = x.shards;
-        self.note(
-            x.level,
-            Counts { ciphertext_products: s, key_switches: s, mod_ups: s, mod_downs: s, rescales: s, ..Counts::default() },
-        );
-        self.lock().relinearizations.insert(x.level);
-        Ok(TraceValue { shards: s, level })
+    fn unpack(&self, x: &TraceValue, count: usize) {
+        self.conjugate(x);
+        // A sum, a difference and a product of every pair, and the parts copied one by one, then together.
+        self.note(x.level, Counts { sweeps: 8 * x.shards + 4 * count, ..Counts::default() });
+    }
+    fn sweep(&self, x: &TraceValue, sweeps: usize) {
+        self.note(x.level, Counts { sweeps: sweeps * x.shards, ..Counts::default() });
     }
 }
 
@@ -198,33 +219,55 @@ impl Engine for TraceEngine {
     fn shards(&self, x: &TraceValue) -> usize {
         x.shards
     }
-    fn add(&self, a: &TraceValue, b: &TraceValue) -> Result<TraceValue> {
-        same("add", a, b)?;
-        Ok(*a)
+    fn add(&self, a: TraceValue, b: &TraceValue) -> Result<TraceValue> {
+        same("add", &a, b)?;
+        self.sweep(&a, 3);
+        Ok(a)
     }
-    fn sub(&self, a: &TraceValue, b: &TraceValue) -> Result<TraceValue> {
-        same("sub", a, b)?;
-        Ok(*a)
+    fn sub(&self, a: TraceValue, b: &TraceValue) -> Result<TraceValue> {
+        same("sub", &a, b)?;
+        self.sweep(&a, 3);
+        Ok(a)
     }
-    fn multiply(&self, a: &TraceValue, b: &TraceValue) -> Result<TraceValue> {
-        same("multiply", a, b)?;
-        self.product("multiply", a)
+    fn add_scalar(&self, x: TraceValue, _: f64) -> Result<TraceValue> {
+        self.sweep(&x, 1);
+        Ok(x)
     }
-    fn square(&self, x: &TraceValue) -> Result<TraceValue> {
-        self.product("square", x)
+    fn multiply_sum(&self, pairs: &[(&TraceValue, &TraceValue)]) -> Result<TraceValue> {
+        let operation = "multiply";
+        let Some((x, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
+        pairs.iter().try_for_each(|(a, b)| same(operation, x, a).and_then(|()| same(operation, x, b)))?;
+        let level = below(x.level, 1, operation)?;
+        let s = x.shards;
+        self.note(
+            x.level,
+            Counts {
+                ciphertext_products: s * pairs.len(),
+                key_switches: s,
+                key_reads: 1,
+                mod_ups: s,
+                mod_downs: s,
+                rescales: s,
+                merged: s,
+                ..Counts::default()
+            },
+        );
+        self.lock().relinearizations.insert(x.level);
+        Ok(TraceValue { shards: s, level })
     }
-    fn add_scalar(&self, x: &TraceValue, _: f64) -> Result<TraceValue> {
-        Ok(*x)
-    }
-    fn weighted_sum(&self, values: &[&TraceValue], coefficients: &[f64]) -> Result<TraceValue> {
+    fn weighted_sum(&self, values: &[&TraceValue], coefficients: &[f64], _: f64, to: Level) -> Result<TraceValue> {
         let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
-        for v in values {
-            same("weighted sum", first, v)?;
-        }
+        let operation = "weighted sum";
+        values.iter().try_for_each(|v| same(operation, first, v))?;
         let _ = coefficients;
-        let level = below(first.level, 1, "weighted sum")?;
-        self.note(first.level, Counts { rescales: first.shards, ..Counts::default() });
-        Ok(TraceValue { shards: first.shards, level })
+        if to >= first.level {
+            return Err(CircuitError::Levels { operation, left: first.level, right: to });
+        }
+        let s = first.shards;
+        // One value is weighted by the rescale itself.
+        let sweeps = if values.len() > 1 { s * (values.len() + 1) } else { 0 };
+        self.note(first.level, Counts { rescales: s, sweeps, ..Counts::default() });
+        Ok(TraceValue { shards: s, level: to })
     }
     fn multiply_plain(&self, x: &TraceValue, factor: &[Vec<f64>]) -> Result<TraceValue> {
         same_shards("multiply plain", x, factor.len())?;
@@ -247,7 +290,9 @@ impl Engine for TraceEngine {
     }
     fn rotate(&self, x: &TraceValue, k: usize) -> Result<TraceValue> {
         let s = x.shards;
-        self.note_rotation(x, k, Counts { rotations: s, key_switches: s, mod_ups: s, mod_downs: s, ..Counts::default() });
+        let switch =
+            Counts { rotations: s, key_switches: s, key_reads: 1, mod_ups: s, mod_downs: s, sweeps: 3 * s, ..Counts::default() };
+        self.note_rotation(x, k, switch);
         Ok(*x)
     }
     fn rotate_all(&self, x: &TraceValue, ks: &[usize]) -> Result<TraceValue> {
@@ -259,7 +304,7 @@ impl Engine for TraceEngine {
             self.note_rotation(
                 x,
                 k,
-                Counts { rotations: s, hoisted_rotations: s, key_switches: s, mod_downs: s, ..Counts::default() },
+                Counts { rotations: s, hoisted_rotations: s, key_switches: s, key_reads: 1, mod_downs: s, ..Counts::default() },
             );
         }
         Ok(TraceValue { shards: s * ks.len(), level: x.level })
@@ -273,17 +318,20 @@ impl Engine for TraceEngine {
         Ok(TraceValue { shards: values.iter().map(|v| v.shards).sum(), level: first.level })
     }
     fn pack_pairs(&self, x: &TraceValue) -> Result<TraceValue> {
+        // Each pair: two copies, a product, a sum; and all once more when they are put together.
+        self.sweep(x, 6);
         Ok(TraceValue { shards: x.shards.div_ceil(2), level: x.level })
     }
     fn real_parts(&self, x: &TraceValue) -> Result<TraceValue> {
         self.conjugate(x);
+        self.sweep(x, 3);
         Ok(*x)
     }
     fn unpack_pairs(&self, x: &TraceValue, count: usize) -> Result<TraceValue> {
         if count.div_ceil(2) != x.shards {
             return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards });
         }
-        self.conjugate(x);
+        self.unpack(x, count);
         Ok(TraceValue { shards: count, level: x.level })
     }
     fn inner_product(&self, rotated: &TraceValue, _: &LinearTransform, _: usize, outputs: &[Vec<Product>]) -> Result<TraceValue> {
@@ -292,7 +340,9 @@ impl Engine for TraceEngine {
     }
     fn accumulate_rotated(&self, sum: &mut Option<(TraceValue, bool)>, x: TraceValue, k: usize) -> Result<()> {
         let s = x.shards;
-        self.note_rotation(&x, k, Counts { rotations: s, key_switches: s, mod_ups: s, ..Counts::default() });
+        // P times the first halves, and the sum, in the extended basis.
+        let switch = Counts { rotations: s, key_switches: s, key_reads: 1, mod_ups: s, sweeps: 6 * s, ..Counts::default() };
+        self.note_rotation(&x, k, switch);
         let extended = sum.is_some_and(|(_, e)| e) || k != 0;
         *sum = Some((x, extended));
         Ok(())
@@ -300,14 +350,14 @@ impl Engine for TraceEngine {
     fn finish(&self, (x, extended): (TraceValue, bool)) -> Result<TraceValue> {
         let level = below(x.level, 1, "linear transform")?;
         let mod_downs = if extended { x.shards } else { 0 };
-        self.note(x.level, Counts { mod_downs, rescales: x.shards, ..Counts::default() });
+        self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
     fn transform(&self, x: &TraceValue, t: &DiagonalTransform) -> Result<TraceValue> {
         let level = below(x.level, 1, "transform")?;
         self.double_hoisted(x, t);
         let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
-        self.note(x.level, Counts { mod_downs, rescales: x.shards, ..Counts::default() });
+        self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
     fn transform_parts(&self, x: &TraceValue, t: &DiagonalTransform, count: usize) -> Result<TraceValue> {
@@ -316,13 +366,13 @@ impl Engine for TraceEngine {
         self.double_hoisted(x, t);
         let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
         self.note(x.level, Counts { mod_downs, rescales: count, ..Counts::default() });
-        self.conjugate(x);
+        self.unpack(x, count);
         Ok(TraceValue { shards: count, level })
     }
     fn mod_raise(&self, x: &TraceValue, params: &Params) -> Result<TraceValue> {
         let s = x.shards;
         let level = params.max_level();
-        let switch = Counts { key_switches: s, mod_ups: s, mod_downs: s, ..Counts::default() };
+        let switch = Counts { key_switches: s, key_reads: 1, mod_ups: s, mod_downs: s, sweeps: 2 * s, ..Counts::default() };
         self.note(x.level, switch);
         self.note(level, switch);
         self.lock().raised = true;

@@ -2,10 +2,10 @@
 
 use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 use super::error::Result;
-use super::evaluator::{Evaluator, check_levels, check_shards, first_halves, second_halves};
+use super::evaluator::{Evaluator, check_levels, check_scales, check_shards};
 use super::keys::KeyKind;
 use super::plaintext::{PlainForm, Plaintext};
-use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, PolySelect, Rotation};
+use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, Rotation};
 
 impl Evaluator {
     /// For each output the sum of products with plaintexts of rotations of shards, all in the extended basis: nothing is divided by P.
@@ -42,29 +42,29 @@ impl Evaluator {
         Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale, tag: ct.tag })
     }
 
-    /// Some of the shards.
-    pub fn select_extended(&self, x: &ExtendedCiphertext, shards: std::ops::Range<usize>) -> Result<ExtendedCiphertext> {
-        let polys = PolySelect { first: 2 * shards.start, stride: 1, count: 2 * shards.len() };
-        Ok(x.with(self.backend.select(&x.buffer, polys)?))
-    }
-
-    /// The rotation of a value in the extended basis, staying there: only the second halves are divided by P and switched.
+    /// One step of Horner's rule in the extended basis: `shards` shards of x, from a first one on, rotated by k, plus as many shards of
+    /// `plus`. Only second halves are divided by P and switched.
     ///
-    /// Cost: half a mod_down, a mod_up and a product with a key of the value's gadget.
-    pub fn rotate_extended(&self, x: &ExtendedCiphertext, k: i64) -> Result<ExtendedCiphertext> {
-        let op = "rotate_extended";
+    /// Cost: half a mod_down, a mod_up and a product with a key of the values' gadget.
+    pub fn rotate_sum_extended(
+        &self,
+        (x, first): (&ExtendedCiphertext, usize),
+        (plus, first_plus): (&ExtendedCiphertext, usize),
+        shards: usize,
+        k: i64,
+    ) -> Result<ExtendedCiphertext> {
+        let op = "rotate_sum_extended";
         x.tag.check_params(&self.params, op)?;
         self.keys.tag().check_key(&x.tag, op)?;
+        x.tag.check_key(&plus.tag, op)?;
+        self.check_gadgets(op, x.gadget, plus.gadget)?;
+        check_levels(op, x.level, plus.level)?;
+        check_scales(op, x.scale, plus.scale)?;
         let galois = self.params.galois_element(k);
         let plan = self.params.gadget_plan(&x.gadget, x.level)?;
-        let shards = x.shards();
         let key = self.keys.exact(KeyKind::Galois(galois), &x.gadget, x.level)?;
-        let second = self.backend.select(&x.buffer, second_halves(shards))?;
-        let second = self.backend.change_basis(&second, &plan.mod_down)?;
-        let digits = self.backend.mod_up(&second, PolySelect::all(second.shape()), &plan)?;
-        drop(second);
-        let first = self.backend.select(&x.buffer, first_halves(shards))?;
         let rotation = KeyRotation { galois, key: key.buffer() };
-        Ok(x.with(self.backend.rotate_extended(&digits, &first, rotation, &plan)?))
+        let buffer = self.backend.rotate_sum((&x.buffer, first), (&plus.buffer, first_plus), shards, rotation, &plan)?;
+        Ok(x.with(buffer))
     }
 }

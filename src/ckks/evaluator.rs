@@ -83,6 +83,12 @@ impl Evaluator {
         Ok(self.backend.add_assign(&mut a.buffer, &b.buffer, self.params.window(a.level))?)
     }
 
+    /// `a -= b`.
+    pub fn sub_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
+        self.check_summands("sub", a, b)?;
+        Ok(self.backend.sub_assign(&mut a.buffer, &b.buffer, self.params.window(a.level))?)
+    }
+
     /// `a - b`.
     pub fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
         self.check_summands("sub", a, b)?;
@@ -145,12 +151,18 @@ impl Evaluator {
 
     /// Adds a number to every slot.
     pub fn add_scalar(&self, a: &Ciphertext, value: f64) -> Result<Ciphertext> {
-        self.check(a, "add_scalar")?;
-        let basis = self.window(a.level);
-        let constants = self.encoder.constant(value, a.scale, basis)?;
         let mut out = self.duplicate(a)?;
-        self.backend.add_constant_assign(&mut out.buffer, first_halves(a.shards()), &constants, basis)?;
+        self.add_scalar_assign(&mut out, value)?;
         Ok(out)
+    }
+
+    /// Adds a number to every slot, in place.
+    pub fn add_scalar_assign(&self, a: &mut Ciphertext, value: f64) -> Result<()> {
+        self.check(a, "add_scalar")?;
+        let basis = self.params.window(a.level);
+        let constants = self.encoder.constant(value, a.scale, basis)?;
+        let select = first_halves(a.shards());
+        Ok(self.backend.add_constant_assign(&mut a.buffer, select, &constants, basis)?)
     }
 
     /// `value * a` with the number at scale `scale`, not rescaled. At scale 1, a product with an integer costs no level.
@@ -179,6 +191,27 @@ impl Evaluator {
         Ok(Ciphertext { scale: scale_out, ..first.with(buffer) })
     }
 
+    /// `sum_k values[k] * parts[k]` at a lower level and its canonical scale, by one division; parts of one level and scale.
+    pub fn linear_combination_to(&self, parts: &[&Ciphertext], values: &[f64], to: Level) -> Result<Ciphertext> {
+        let op = "linear_combination_to";
+        let Some(&first) = parts.first() else { return Err(CkksError::ShardMismatch { op, expected: 1, found: 0 }) };
+        self.check(first, op)?;
+        if to >= first.level {
+            return Err(CkksError::LevelMismatch { op, expected: to, found: first.level });
+        }
+        let scale = Scale(self.params.scale(to).0 / first.scale.0 * self.params.divisor(first.level, to));
+        if let (&[part], &[value]) = (parts, values) {
+            // The factor goes into the constants of the division.
+            let scale_out = self.product_scale(op, part.level, part.scale, scale)?;
+            let constants = self.encoder.constant(value, scale, self.window(part.level))?;
+            let change = self.params.rescale_change(part.level, to)?.times(self.params.tables(), &constants);
+            let buffer = self.backend.change_basis(&part.buffer, &change)?;
+            let scale = self.snapped(Scale(scale_out.0 / self.params.divisor(part.level, to)), to);
+            return Ok(Ciphertext { buffer, level: to, scale, tag: part.tag });
+        }
+        self.rescale_to(&self.linear_combination(parts, values, scale)?, to)
+    }
+
     /// `a * b`, relinearized, not rescaled. Needs a relinearization key that covers the level.
     pub fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
         let product = self.tensor("mul", a, b)?;
@@ -199,14 +232,38 @@ impl Evaluator {
         self.relinearize_rescale(product)
     }
 
-    /// The product before relinearization.
-    pub fn tensor(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<Degree2> {
+    /// `sum a b` over pairs at one level with products of one scale, like [`Self::mul_rescale`] with one relinearization and one division
+    /// for all.
+    pub fn mul_sum_rescale(&self, pairs: &[(&Ciphertext, &Ciphertext)]) -> Result<Ciphertext> {
+        let op = "mul_sum_rescale";
+        let Some((&(a, b), others)) = pairs.split_first() else {
+            return Err(CkksError::ShardMismatch { op, expected: 1, found: 0 });
+        };
+        let scale = self.check_factors(op, a, b)?;
+        for (c, d) in others {
+            check_levels(op, a.level, c.level)?;
+            check_shards(op, a.shards(), c.shards())?;
+            a.tag.check_key(&c.tag, op)?;
+            check_scales(op, scale, self.check_factors(op, c, d)?)?;
+        }
+        let buffers: Vec<(&Buffer, &Buffer)> = pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect();
+        let buffer = self.backend.tensor_sum(&buffers, self.window(a.level))?;
+        self.relinearize_rescale(Degree2 { value: Ciphertext { scale, ..a.with(buffer) } })
+    }
+
+    /// The scale of a product.
+    fn check_factors(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<Scale> {
         self.check(a, op)?;
         self.check(b, op)?;
         check_levels(op, a.level, b.level)?;
         check_shards(op, a.shards(), b.shards())?;
         a.tag.check_key(&b.tag, op)?;
-        let scale = self.product_scale(op, a.level, a.scale, b.scale)?;
+        self.product_scale(op, a.level, a.scale, b.scale)
+    }
+
+    /// The product before relinearization.
+    pub fn tensor(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<Degree2> {
+        let scale = self.check_factors(op, a, b)?;
         let buffer = self.backend.tensor(&a.buffer, &b.buffer, self.window(a.level))?;
         Ok(Degree2 { value: Ciphertext { scale, ..a.with(buffer) } })
     }
@@ -251,15 +308,22 @@ impl Evaluator {
 
     /// One level down: divides by the primes that leave, times those that enter.
     pub fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext> {
+        self.rescale_to(a, one_below("rescale", a.level)?)
+    }
+
+    /// To a lower level with one division, whatever scale that gives.
+    pub fn rescale_to(&self, a: &Ciphertext, to: Level) -> Result<Ciphertext> {
         self.check(a, "rescale")?;
-        let to = one_below("rescale", a.level)?;
+        if to >= a.level {
+            return Err(CkksError::LevelMismatch { op: "rescale", expected: to, found: a.level });
+        }
         let change = self.params.rescale_change(a.level, to)?;
         let buffer = self.backend.change_basis(&a.buffer, &change)?;
         Ok(self.rescaled(a, buffer, to))
     }
 
-    /// To a lower level and its canonical scale: one product with a constant and one division over all levels between
-    /// (two or more where they span over 900 bits). At its own level, a copy, if the scale is canonical.
+    /// To a lower level and its canonical scale: one division over all levels between, a factor included (two or more where they span
+    /// over 900 bits). At its own level, a copy, if the scale is canonical.
     pub fn drop_to(&self, a: &Ciphertext, level: Level) -> Result<Ciphertext> {
         let op = "drop_to";
         self.check(a, op)?;
@@ -282,8 +346,8 @@ impl Evaluator {
             return Err(CkksError::ScaleRange { op, scale: a.scale, level: a.level, log_q: log_q(a.level) });
         }
         let constants = self.encoder.constant(factor, Scale(1.0), self.window(a.level))?;
-        let scaled = self.backend.mul_constant(&a.buffer, &constants, self.window(a.level))?;
-        let buffer = self.backend.change_basis(&scaled, &*self.params.rescale_change(a.level, level)?)?;
+        let change = self.params.rescale_change(a.level, level)?.times(self.params.tables(), &constants);
+        let buffer = self.backend.change_basis(&a.buffer, &change)?;
         let mut out = a.with(buffer);
         out.level = level;
         out.scale = Scale(a.scale.0 * factor / self.params.divisor(a.level, level));

@@ -200,7 +200,7 @@ impl Evaluator {
         self.keys.exact(KeyKind::Galois(galois), &digits.gadget, digits.level)
     }
 
-    fn check_gadgets(&self, op: &'static str, expected: Gadget, found: Gadget) -> Result<()> {
+    pub(super) fn check_gadgets(&self, op: &'static str, expected: Gadget, found: Gadget) -> Result<()> {
         if expected == found {
             return Ok(());
         }

@@ -139,4 +139,23 @@ impl BasisChange {
             tail,
         }
     }
+
+    /// The change of the input times a number, given by its residue modulo each source prime, at no cost.
+    pub fn times(&self, tables: &RnsTables, factor: &[u32]) -> Self {
+        let mut change = self.clone();
+        let conversion = &mut change.conversion;
+        for (i, &d) in self.dropped.limbs().iter().enumerate() {
+            let Some(&f) = self.source.position(d).and_then(|p| factor.get(p)) else { continue };
+            let m = tables.modulus(d);
+            conversion.inv_hat[i] = m.mul(conversion.inv_hat[i], f);
+            conversion.inv_hat_shoup[i] = m.shoup(conversion.inv_hat[i]);
+        }
+        for (j, &limb) in self.target.limbs().iter().enumerate() {
+            let Some(&f) = self.source_position[j].and_then(|p| factor.get(p)) else { continue };
+            let m = tables.modulus(limb);
+            change.keep[j] = m.mul(change.keep[j], f);
+            change.keep_shoup[j] = m.shoup(change.keep[j]);
+        }
+        change
+    }
 }

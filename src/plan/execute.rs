@@ -81,7 +81,7 @@ pub(super) fn run_step<E: Engine>(engine: &E, step: &PlannedStep, operands: &[E:
         PlannedOperation::Linear { transform, rotate_sums, bias } => {
             let mut y = transform.apply(engine, x)?;
             for &r in rotate_sums {
-                y = engine.add(&y, &engine.rotate(&y, r)?)?;
+                y = engine.add(engine.rotate(&y, r)?, &y)?;
             }
             match bias {
                 Some(bias) => engine.add_plain(&y, bias),
@@ -100,7 +100,7 @@ pub(super) fn run_step<E: Engine>(engine: &E, step: &PlannedStep, operands: &[E:
                 None => Ok(y),
             }
         }
-        PlannedOperation::Add => engine.add(x, &operands[1]),
+        PlannedOperation::Add => engine.add(x.clone(), &operands[1]),
         PlannedOperation::Multiply => engine.multiply(x, &operands[1]),
         PlannedOperation::Bootstrap(bootstrapper) => bootstrapper.apply(engine, x),
     }

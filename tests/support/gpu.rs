@@ -288,6 +288,20 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
         let product = g.tensor(&x(g), &y(g), basis).unwrap();
         g.relinearize_extended(&product, &key(g, 0), &lift, plan).unwrap()
     });
+    check("tensor_sum", &|g| {
+        let (x, y) = (x(g), y(g));
+        g.tensor_sum(&[(&x, &y), (&y, &y), (&x, &x)], basis).unwrap()
+    });
+    check("sub_assign", &|g| {
+        let mut difference = x(g);
+        g.sub_assign(&mut difference, &y(g), basis).unwrap();
+        difference
+    });
+    check("rotate_sum", &|g| {
+        let lifted = g.change_basis(&x(g), &lift).unwrap();
+        let rotation = KeyRotation { galois: galois[1], key: &key(g, 1) };
+        g.rotate_sum((&lifted, 0), (&lifted, 0), lifted.shape().polys / 2, rotation, plan).unwrap()
+    });
     check("rotate_extended", &|g| {
         let lifted = g.change_basis(&halves(g), &lift).unwrap();
         g.rotate_extended(&digits(g), &lifted, KeyRotation { galois: galois[1], key: &key(g, 1) }, plan).unwrap()

@@ -57,21 +57,48 @@ unsafe fn reduce_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, len: usize, 
     map!(l, len, out <- (a) m.reduce_once(m.reduce_twice(a)))
 }
 
+/// `out = out + a c`.
 #[inline(always)]
-unsafe fn tensor_body<L: Lanes>(l: L, out: [*mut u32; 3], a: [*const u32; 2], b: [*const u32; 2], len: usize, modulus: &Modulus) {
+unsafe fn add_product_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, c: (u32, u32), len: usize, modulus: &Modulus) {
+    let m = LaneModulus::new(l, modulus);
+    let (w, ws) = (l.splat(c.0), l.splat(c.1));
+    let read = out.cast_const();
+    map!(l, len, out <- (read, a) m.add(read, m.reduce_once(m.mul_shoup_lazy(a, w, ws))))
+}
+
+/// The first words of a limb of two ciphertexts, both halves each.
+pub type Pair = [[*const u32; 2]; 2];
+
+/// Products of a value in `[0, 2q)` and one below q that fit an accumulator, and that fit a folded one: each is below `q 2^31`.
+const TENSOR_TERMS: (usize, usize) = (8, 4);
+
+#[inline(always)]
+unsafe fn tensor_body<L: Lanes>(l: L, out: [*mut u32; 3], pairs: &[Pair], len: usize, modulus: &Modulus) {
     let m = LaneModulus::new(l, modulus);
     let (r, rs) = (l.splat(modulus.r()), l.splat(modulus.shoup(modulus.r())));
     let mut at = 0;
     while at < len {
-        // SAFETY: the caller's promise: all pointers are valid for `len` words.
-        unsafe {
-            // Into Montgomery form, in [0, 2q): two products with values below q sum to less than 4 q^2.
-            let a0 = l.factor(m.mul_shoup_lazy(l.load(a[0].add(at)), r, rs));
-            let a1 = l.factor(m.mul_shoup_lazy(l.load(a[1].add(at)), r, rs));
-            let (b0, b1) = (l.factor(l.load(b[0].add(at))), l.factor(l.load(b[1].add(at))));
-            l.store(out[0].add(at), m.redc(l.mac(l.zero(), a0, b0)));
-            l.store(out[1].add(at), m.redc(l.mac(l.mac(l.zero(), a0, b1), a1, b0)));
-            l.store(out[2].add(at), m.redc(l.mac(l.zero(), a1, b1)));
+        let mut sums = [l.zero(); 3];
+        let mut room = TENSOR_TERMS.0;
+        for [a, b] in pairs {
+            if room == 0 {
+                sums = sums.map(|sum| l.fold(sum, m.q2));
+                room = TENSOR_TERMS.1;
+            }
+            // The middle sum takes two.
+            room -= 2;
+            // SAFETY: the caller's promise: all pointers are valid for `len` words.
+            unsafe {
+                // Into Montgomery form, in [0, 2q).
+                let a0 = l.factor(m.mul_shoup_lazy(l.load(a[0].add(at)), r, rs));
+                let a1 = l.factor(m.mul_shoup_lazy(l.load(a[1].add(at)), r, rs));
+                let (b0, b1) = (l.factor(l.load(b[0].add(at))), l.factor(l.load(b[1].add(at))));
+                sums = [l.mac(sums[0], a0, b0), l.mac(l.mac(sums[1], a0, b1), a1, b0), l.mac(sums[2], a1, b1)];
+            }
+        }
+        for (out, sum) in out.into_iter().zip(sums) {
+            // SAFETY: as above.
+            unsafe { l.store(out.add(at), m.redc(sum)) };
         }
         at += L::WIDTH;
     }
@@ -144,16 +171,22 @@ kernel! {
     pub fn mul_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = mul_constant_body
 }
 kernel! {
+    /// `out = out + a c`; the constant with its Shoup companion.
+    /// # Safety
+    /// As for [`add`].
+    pub fn add_product(out: *mut u32, a: *const u32, c: (u32, u32), len: usize, modulus: &Modulus) = add_product_body
+}
+kernel! {
     /// `out = a b 2^-32`: b in Montgomery form.
     /// # Safety
     /// As for [`add`].
     pub fn mul_plain(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = mul_plain_body
 }
 kernel! {
-    /// `out = (a0 b0, a0 b1 + a1 b0, a1 b1)`.
+    /// `out = sum (a0 b0, a0 b1 + a1 b0, a1 b1)` over the pairs (a, b).
     /// # Safety
     /// As for [`add`].
-    pub fn tensor(out: [*mut u32; 3], a: [*const u32; 2], b: [*const u32; 2], len: usize, modulus: &Modulus) = tensor_body
+    pub fn tensor(out: [*mut u32; 3], pairs: &[Pair], len: usize, modulus: &Modulus) = tensor_body
 }
 kernel! {
     /// `out = kept keep - out tail`: the tail of a division with rounding; constants with Shoup companions.

@@ -27,12 +27,31 @@ pub struct Key<'a> {
 
 /// What is to be done in one limb of the extended basis.
 #[derive(Debug)]
-struct LimbTask {
-    limb: usize,
+pub(super) struct LimbTask {
+    /// Which one.
+    pub limb: usize,
     /// Limbs to transform, with their shard.
-    transforms: Vec<(usize, *mut u32)>,
-    /// Per shard, both halves of the product (which hold the converted P-part for a limb of the window) and its terms.
-    shards: Vec<([*mut u32; 2], Vec<Term>)>,
+    pub transforms: Vec<(usize, *mut u32)>,
+    /// Per shard, both halves of the product and its terms.
+    pub shards: Vec<([*mut u32; 2], Vec<Term>)>,
+    /// Divide by P: the halves hold the converted P-part.
+    pub divide: bool,
+}
+
+/// Where the digits of some limbs of the extended basis, from `start` on, are while they are worked on: `[shard][digit][size]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DigitPlaces {
+    pub words: Shared,
+    pub digits: usize,
+    pub size: usize,
+    pub stride: usize,
+    pub start: usize,
+}
+
+impl DigitPlaces {
+    pub(super) fn at(&self, shard: usize, digit: usize, limb: usize) -> usize {
+        ((shard * self.digits + digit) * self.size + limb - self.start) * self.stride
+    }
 }
 
 // SAFETY: only pointers; `run_limb_tasks` answers for them.
@@ -107,23 +126,12 @@ impl CpuBackend {
                 .collect();
             for group in groups.of(window..extended).chain(groups.of(0..window)) {
                 let (start, end) = (group.start, group.end);
-                let digit_at = |c: usize, k: usize, limb: usize| ((c * digits + k) * size + limb - start) * stride;
+                let places = DigitPlaces { words: t, digits, size, stride, start };
                 let out_at = |p: usize, limb: usize| ((2 * first + p) * window + limb) * n;
                 if start == 0 {
                     self.quotients(&dropped);
                 }
-                let mut jobs = Vec::new();
-                for (i, source) in sources.iter().enumerate() {
-                    let (c, k) = (i / digits, i % digits);
-                    let rows = layout.rows(k, start..end);
-                    if !rows.is_empty() {
-                        jobs.push(Job {
-                            source,
-                            packed: Packed::new(&self.tables, source.conversion, rows.clone()),
-                            out: layout.converted[k][rows].iter().map(|&limb| (t, digit_at(c, k, limb))).collect(),
-                        });
-                    }
-                }
+                let mut jobs = self.digit_jobs(&sources, layout, start..end, &|c, k, limb| (t, places.at(c, k, limb)));
                 if start < window {
                     jobs.extend(dropped.iter().enumerate().map(|(p, source)| Job {
                         source,
@@ -135,68 +143,107 @@ impl CpuBackend {
 
                 let tasks: Vec<_> = (start..end)
                     .map(|limb| {
-                        let mut task = LimbTask { limb, transforms: Vec::new(), shards: Vec::new() };
-                        for c in 0..count {
-                            let poly = select.first + (first + c) * select.stride;
-                            let halves = [0, 1].map(|h| match limb.checked_sub(window) {
+                        let divide = limb < window;
+                        let halves = |c: usize| {
+                            [0, 1].map(|h| match limb.checked_sub(window) {
                                 Some(s) => y.piece(((2 * c + h) * special + s) * stride, n),
                                 None => out.piece(out_at(2 * c + h, limb), n),
-                            });
-                            let mut terms = Vec::with_capacity(digits);
-                            for k in 0..digits {
-                                let x = match layout.own_at(k, limb) {
-                                    Some(from) => x[(poly * window + from) * n..][..n].as_ptr(),
-                                    None => {
-                                        let at = t.piece(digit_at(c, k, limb), n);
-                                        task.transforms.push((c, at));
-                                        at.cast_const()
-                                    }
-                                };
-                                let pair = [0, 1].map(|half| {
-                                    let poly = 2 * plan.key_digits[k] + half;
-                                    key.words[(poly * key.limbs + plan.key_limbs[limb]) * n..][..n].as_ptr()
-                                });
-                                terms.push(Term { x, pair });
-                            }
-                            if limb < window {
-                                task.transforms.extend(halves.map(|half| (c, half)));
-                            }
-                            task.shards.push((halves, terms));
+                            })
+                        };
+                        let mut task = self.limb_task((x, select), (first, count), key, (plan, layout), (limb, &places), &halves);
+                        if divide {
+                            task.transforms.extend((0..count).flat_map(|c| task.shards[c].0.map(|half| (c, half))));
                         }
-                        task
+                        LimbTask { divide, ..task }
                     })
                     .collect();
+                let inverse = |task: &LimbTask, i: usize| {
+                    if let Some(s) = task.limb.checked_sub(window) {
+                        let at = task.shards[i / 2].0[i % 2];
+                        let table = self.tables.ntt(plan.extended.limbs()[task.limb]);
+                        // SAFETY: a whole limb, this step's own.
+                        unsafe { ntt::inverse(self.ntt_isa, at, at, table, down.inv_hat[s]) };
+                    }
+                };
                 // SAFETY: all pointers are to whole limbs, those written to each task's own.
-                unsafe { self.run_limb_tasks(&tasks, plan) };
+                unsafe { self.run_limb_tasks(&tasks, plan, end > window, &|_, _, _| {}, &inverse) };
             }
         }
     }
 
+    /// The task of one limb of the extended basis: the digits of `count` polynomials from the `first` selected, and their products with
+    /// the key, into `halves(shard)`.
+    pub(super) fn limb_task(
+        &self,
+        (x, select): (&[u32], PolySelect),
+        (first, count): (usize, usize),
+        key: Key<'_>,
+        (plan, layout): (&GadgetPlan, &DigitLayout),
+        (limb, places): (usize, &DigitPlaces),
+        halves: &dyn Fn(usize) -> [*mut u32; 2],
+    ) -> LimbTask {
+        let (n, window) = (self.tables.degree(), plan.window.len());
+        let mut task = LimbTask { limb, transforms: Vec::new(), shards: Vec::new(), divide: false };
+        for c in 0..count {
+            let poly = select.first + (first + c) * select.stride;
+            let mut terms = Vec::with_capacity(places.digits);
+            for k in 0..places.digits {
+                let x = match layout.own_at(k, limb) {
+                    Some(from) => x[(poly * window + from) * n..][..n].as_ptr(),
+                    None => {
+                        let at = places.words.piece(places.at(c, k, limb), n);
+                        task.transforms.push((c, at));
+                        at.cast_const()
+                    }
+                };
+                let pair = [0, 1].map(|half| {
+                    let poly = 2 * plan.key_digits[k] + half;
+                    key.words[(poly * key.limbs + plan.key_limbs[limb]) * n..][..n].as_ptr()
+                });
+                terms.push(Term { x, pair });
+            }
+            task.shards.push((halves(c), terms));
+        }
+        task
+    }
+
     /// All steps of some limbs: one task a limb on one thread (what a step leaves is in the core's own cache for the next);
-    /// on several threads one loop a step, since whole limbs are too coarse to share out evenly.
+    /// on several threads one loop a step, since whole limbs are too coarse to share out evenly. `after_block(task, first word, words)`
+    /// follows the products of a block, `last(task, half)`, if `finish` says that it does anything, all blocks of a limb.
     ///
     /// # Safety
     /// The tasks' pointers must be valid for N words, those written to apart from all others.
-    unsafe fn run_limb_tasks(&self, tasks: &[LimbTask], plan: &GadgetPlan) {
+    pub(super) unsafe fn run_limb_tasks(
+        &self,
+        tasks: &[LimbTask],
+        plan: &GadgetPlan,
+        finish: bool,
+        after_block: &(dyn Fn(&LimbTask, usize, usize) + Sync),
+        last: &(dyn Fn(&LimbTask, usize) + Sync),
+    ) {
         let blocks = 1 << ntt::log_blocks(self.ntt_isa, self.tables.log_n());
+        let len = self.tables.degree() / blocks;
         let transforms: usize = tasks.iter().map(|task| task.transforms.len()).sum();
         let work = transforms * self.tables.degree();
         // SAFETY: the caller's promise; tops, blocks and the rest of a limb are done in this order.
         unsafe {
+            let block = |task: &LimbTask, block: usize| {
+                self.limb_block(task, block, plan);
+                after_block(task, block * len, len);
+            };
             if parallel::threads() == 1 {
                 for task in tasks {
                     (0..task.transforms.len()).for_each(|i| self.limb_top(task, i, plan));
-                    (0..blocks).for_each(|block| self.limb_block(task, block, plan));
-                    (0..2 * task.shards.len()).for_each(|i| self.limb_inverse(task, i, plan));
+                    (0..blocks).for_each(|b| block(task, b));
+                    (0..2 * task.shards.len()).filter(|_| finish).for_each(|i| last(task, i));
                 }
             } else {
                 let tops: Vec<_> = tasks.iter().flat_map(|task| (0..task.transforms.len()).map(move |i| (task, i))).collect();
                 parallel::each(tops.len(), 2 * work, |i| self.limb_top(tops[i].0, tops[i].1, plan));
-                parallel::each(tasks.len() * blocks, 8 * work, |i| self.limb_block(&tasks[i / blocks], i % blocks, plan));
-                let special: Vec<_> = tasks.iter().filter(|task| task.limb >= plan.window.len()).collect();
-                let halves = special.first().map_or(0, |task| 2 * task.shards.len());
-                let work = special.len() * halves * self.tables.degree() * 8;
-                parallel::each(special.len() * halves, work, |i| self.limb_inverse(special[i / halves], i % halves, plan));
+                parallel::each(tasks.len() * blocks, 8 * work, |i| block(&tasks[i / blocks], i % blocks));
+                let halves = tasks.first().filter(|_| finish).map_or(0, |task| 2 * task.shards.len());
+                let work = tasks.len() * halves * self.tables.degree() * 8;
+                parallel::each(tasks.len() * halves, work, |i| last(&tasks[i / halves], i % halves));
             }
         }
     }
@@ -225,23 +272,13 @@ impl CpuBackend {
                     let ahead = key.split_off(key.len() - share);
                     ntt::forward_block(self.ntt_isa, limb, limb, table, block, &ahead);
                 }
-                if task.limb < plan.window.len() {
+                if task.divide {
                     let w = (plan.mod_down.tail[task.limb], plan.mod_down.tail_shoup[task.limb]);
                     inner_product::key_inner_product_divide(self.isa, halves, &terms, w, len, table.modulus());
                 } else {
                     inner_product::key_inner_product(self.isa, halves, &terms, len, table.modulus());
                 }
             }
-        }
-    }
-
-    /// The inverse transform of half `i` of a special limb; nothing for a limb of the window.
-    unsafe fn limb_inverse(&self, task: &LimbTask, i: usize, plan: &GadgetPlan) {
-        if let Some(s) = task.limb.checked_sub(plan.window.len()) {
-            let at = task.shards[i / 2].0[i % 2];
-            let table = self.tables.ntt(plan.extended.limbs()[task.limb]);
-            // SAFETY: the caller's promise.
-            unsafe { ntt::inverse(self.ntt_isa, at, at, table, plan.mod_down.conversion.inv_hat[s]) };
         }
     }
 }

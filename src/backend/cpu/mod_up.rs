@@ -3,7 +3,7 @@
 use super::base_convert::{Packed, padded};
 use super::check::DigitLayout;
 use super::parallel::{self, Shared};
-use super::stages::{GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
+use super::stages::{At, GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
 use crate::backend::{GadgetPlan, PolySelect, Shape};
@@ -65,6 +65,27 @@ impl CpuBackend {
         sources
     }
 
+    /// The conversions of digits to some limbs of the extended basis, to `place(shard, digit, limb)`.
+    pub(super) fn digit_jobs<'a>(
+        &self,
+        sources: &'a [Source<'a>],
+        layout: &DigitLayout,
+        limbs: Range<usize>,
+        place: &dyn Fn(usize, usize, usize) -> At,
+    ) -> Vec<Job<'a>> {
+        let digits = layout.own.len();
+        let job = |(i, source): (usize, &'a Source<'a>)| {
+            let (c, k) = (i / digits, i % digits);
+            let rows = layout.rows(k, limbs.clone());
+            (!rows.is_empty()).then(|| Job {
+                source,
+                packed: Packed::new(&self.tables, source.conversion, rows.clone()),
+                out: layout.converted[k][rows].iter().map(|&limb| place(c, k, limb)).collect(),
+            })
+        };
+        sources.iter().enumerate().filter_map(job).collect()
+    }
+
     /// [`crate::backend::Backend::mod_up`] on checked arguments.
     pub(super) fn mod_up_words(
         &self,
@@ -102,18 +123,7 @@ impl CpuBackend {
             for group in Groups::new(extended, count * digits * n * 4, GROUP_BYTES).of(0..extended) {
                 let (start, end) = (group.start, group.end);
                 let place = |c: usize, k: usize, limb: usize| (((first + c) * digits + k) * extended + limb) * n;
-                let mut jobs = Vec::new();
-                for (i, source) in sources.iter().enumerate() {
-                    let (c, k) = (i / digits, i % digits);
-                    let rows = layout.rows(k, start..end);
-                    if !rows.is_empty() {
-                        jobs.push(Job {
-                            source,
-                            packed: Packed::new(&self.tables, source.conversion, rows.clone()),
-                            out: layout.converted[k][rows].iter().map(|&limb| (out, place(c, k, limb))).collect(),
-                        });
-                    }
-                }
+                let jobs = self.digit_jobs(&sources, layout, start..end, &|c, k, limb| (out, place(c, k, limb)));
                 self.convert(&jobs);
                 let tasks = (end - start) * count * digits;
                 parallel::each(tasks, tasks * n * 8, |i| {

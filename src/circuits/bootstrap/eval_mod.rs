@@ -62,7 +62,7 @@ impl EvalMod {
     /// `t / range -> ratio (t mod 1)` on every slot of every shard. Must end at [`crate::ckks::Params::output_level`], where the
     /// last product's scale is such that the gain costs nothing.
     pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value) -> Result<E::Value, CircuitError> {
-        let y = engine.add_scalar(x, -SHIFT / self.range)?;
+        let y = engine.add_scalar(x.clone(), -SHIFT / self.range)?;
         let mut c = self.series.apply(engine, &twice_square_less_one(engine, &y)?)?;
         for _ in 0..self.doublings {
             c = twice_square_less_one(engine, &c)?;
@@ -71,11 +71,10 @@ impl EvalMod {
     }
 }
 
-/// `2 x^2 - 1`, as a product of x and 2 x: doubled afterwards, the rounding of the product would be twice as large, and the last one is
-/// most of the noise of a bootstrapped value.
+/// `2 x^2 - 1`, doubled before it is rescaled: doubled afterwards, the rounding of the product would be twice as large, and the last one
+/// is most of the noise of a bootstrapped value.
 fn twice_square_less_one<E: Engine>(engine: &E, x: &E::Value) -> Result<E::Value, CircuitError> {
-    let product = engine.multiply(x, &engine.add(x, x)?)?;
-    engine.add_scalar(&product, -1.0)
+    engine.add_scalar(engine.multiply_sum(&[(x, x), (x, x)])?, -1.0)
 }
 
 /// Chebyshev coefficients of `cos(factor y)` on [-1, 1] up to a degree: `J_0 + 2 sum_k (-1)^k J_2k T_2k`, the Bessel functions from

@@ -4,7 +4,7 @@ use super::{EncryptedEngine, ProductSum, Result};
 use crate::{
     backend::PlainTerm,
     circuits::{DiagonalTransform, diagonal_transform::DiagonalTerm},
-    ckks::{Ciphertext, CkksError, Gadget, KeyKind, Level, PlainForm, Plaintext, Scale},
+    ckks::{Ciphertext, CkksError, ExtendedCiphertext, Gadget, KeyKind, Level, PlainForm, Plaintext, Scale},
     math::Basis,
 };
 use std::{
@@ -98,17 +98,18 @@ impl EncryptedEngine {
         let plain = self.encoded(transform, (level, Some(gadget)), scale, &plan.extended)?;
         let babies: Vec<i64> = transform.babies().iter().map(|&b| b as i64).collect();
         let inner = ev.rotated_inner_product((&ev.mod_up(x, gadget)?, x), &babies, &plain, &terms)?;
-        let sums = transform.sums().len();
-        let inner_sum = |g: usize| ev.select_extended(&inner, g * shards..(g + 1) * shards);
-        if sums == 1 {
-            return Ok(ProductSum::Extended(inner));
+        // Horner's rule over the sums, from the last one on.
+        let mut sum: Option<ExtendedCiphertext> = None;
+        let mut first = (transform.sums().len() - 1) * shards;
+        while first > 0 {
+            let plus = (&inner, first - shards);
+            sum = Some(match &sum {
+                None => ev.rotate_sum_extended((&inner, first), plus, shards, transform.giant() as i64)?,
+                Some(sum) => ev.rotate_sum_extended((sum, 0), plus, shards, transform.giant() as i64)?,
+            });
+            first -= shards;
         }
-        let mut sum = inner_sum(sums - 1)?;
-        for g in (0..sums - 1).rev() {
-            sum = ev.rotate_extended(&sum, transform.giant() as i64)?;
-            ev.add_extended_assign(&mut sum, &inner_sum(g)?)?;
-        }
-        Ok(ProductSum::Extended(sum))
+        Ok(ProductSum::Extended(sum.unwrap_or(inner)))
     }
 
     fn encoded(
