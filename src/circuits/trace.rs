@@ -36,6 +36,8 @@ pub struct Counts {
     pub key_reads: usize,
     /// Ciphertexts read or written word by word, beside what the above do: a sum reads two and writes one.
     pub sweeps: usize,
+    /// Decompositions, products with a key and divisions, counted once whatever the shards: each is shared out to threads anew.
+    pub calls: usize,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -53,6 +55,7 @@ impl std::ops::AddAssign for Counts {
         self.merged += o.merged;
         self.key_reads += o.key_reads;
         self.sweeps += o.sweeps;
+        self.calls += o.calls;
     }
 }
 
@@ -73,6 +76,7 @@ impl std::ops::Sub for Counts {
             merged: self.merged - o.merged,
             key_reads: self.key_reads - o.key_reads,
             sweeps: self.sweeps - o.sweeps,
+            calls: self.calls - o.calls,
         }
     }
 }
@@ -162,6 +166,7 @@ impl TraceEngine {
             mod_ups: s,
             mod_downs: s,
             sweeps: 3 * s,
+            calls: 2,
             ..Counts::default()
         };
         self.note(x.level, switch);
@@ -179,6 +184,7 @@ impl TraceEngine {
                 hoisted_rotations: s * babies,
                 key_switches: s * (babies + giants),
                 key_reads: babies + giants,
+                calls: 2 + 2 * giants,
                 mod_ups: s * (usize::from(babies > 0) + giants),
                 // Only one half of what a giant turns is divided.
                 mod_downs: (s * giants).div_ceil(2),
@@ -249,6 +255,7 @@ impl Engine for TraceEngine {
                 mod_downs: s,
                 rescales: s,
                 merged: s,
+                calls: 3,
                 ..Counts::default()
             },
         );
@@ -266,13 +273,13 @@ impl Engine for TraceEngine {
         let s = first.shards;
         // One value is weighted by the rescale itself.
         let sweeps = if values.len() > 1 { s * (values.len() + 1) } else { 0 };
-        self.note(first.level, Counts { rescales: s, sweeps, ..Counts::default() });
+        self.note(first.level, Counts { rescales: s, sweeps, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: s, level: to })
     }
     fn multiply_plain(&self, x: &TraceValue, factor: &[Vec<f64>]) -> Result<TraceValue> {
         same_shards("multiply plain", x, factor.len())?;
         let level = below(x.level, 1, "multiply plain")?;
-        self.note(x.level, Counts { plaintext_products: x.shards, rescales: x.shards, ..Counts::default() });
+        self.note(x.level, Counts { plaintext_products: x.shards, rescales: x.shards, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
     fn add_plain(&self, x: &TraceValue, offset: &[Vec<f64>]) -> Result<TraceValue> {
@@ -284,38 +291,62 @@ impl Engine for TraceEngine {
             return Err(CircuitError::Levels { operation: "drop", left: x.level, right: level });
         }
         if level < x.level {
-            self.note(x.level, Counts { rescales: x.shards, ..Counts::default() });
+            self.note(x.level, Counts { rescales: x.shards, calls: 1, ..Counts::default() });
         }
         Ok(TraceValue { shards: x.shards, level })
     }
     fn rotate(&self, x: &TraceValue, k: usize) -> Result<TraceValue> {
         let s = x.shards;
-        let switch =
-            Counts { rotations: s, key_switches: s, key_reads: 1, mod_ups: s, mod_downs: s, sweeps: 3 * s, ..Counts::default() };
+        let switch = Counts {
+            rotations: s,
+            key_switches: s,
+            key_reads: 1,
+            mod_ups: s,
+            mod_downs: s,
+            sweeps: 3 * s,
+            calls: 2,
+            ..Counts::default()
+        };
         self.note_rotation(x, k, switch);
         Ok(*x)
     }
     fn rotate_all(&self, x: &TraceValue, ks: &[usize]) -> Result<TraceValue> {
         let s = x.shards;
         if ks.iter().any(|&k| k != 0) {
-            self.note(x.level, Counts { mod_ups: s, ..Counts::default() });
+            self.note(x.level, Counts { mod_ups: s, calls: 1, ..Counts::default() });
         }
         for &k in ks {
             self.note_rotation(
                 x,
                 k,
-                Counts { rotations: s, hoisted_rotations: s, key_switches: s, key_reads: 1, mod_downs: s, ..Counts::default() },
+                Counts {
+                    rotations: s,
+                    hoisted_rotations: s,
+                    key_switches: s,
+                    key_reads: 1,
+                    mod_downs: s,
+                    // The first halves are added, and all is permuted on its way out.
+                    sweeps: 4 * s,
+                    calls: 1,
+                    ..Counts::default()
+                },
             );
         }
         Ok(TraceValue { shards: s * ks.len(), level: x.level })
     }
     fn select(&self, x: &TraceValue, shards: std::ops::Range<usize>) -> Result<TraceValue> {
-        Ok(TraceValue { shards: shards.len(), level: x.level })
+        let part = TraceValue { shards: shards.len(), level: x.level };
+        self.sweep(&part, 2);
+        Ok(part)
     }
     fn join(&self, values: &[TraceValue]) -> Result<TraceValue> {
         let Some(first) = values.first() else { return Err(CircuitError::EmptyMatrix) };
         values.iter().try_for_each(|v| same("join", &TraceValue { shards: v.shards, ..*first }, v))?;
-        Ok(TraceValue { shards: values.iter().map(|v| v.shards).sum(), level: first.level })
+        let all = TraceValue { shards: values.iter().map(|v| v.shards).sum(), level: first.level };
+        if values.len() > 1 {
+            self.sweep(&all, 2);
+        }
+        Ok(all)
     }
     fn pack_pairs(&self, x: &TraceValue) -> Result<TraceValue> {
         // Each pair: two copies, a product, a sum; and all once more when they are put together.
@@ -341,7 +372,8 @@ impl Engine for TraceEngine {
     fn accumulate_rotated(&self, sum: &mut Option<(TraceValue, bool)>, x: TraceValue, k: usize) -> Result<()> {
         let s = x.shards;
         // P times the first halves, and the sum, in the extended basis.
-        let switch = Counts { rotations: s, key_switches: s, key_reads: 1, mod_ups: s, sweeps: 6 * s, ..Counts::default() };
+        let switch =
+            Counts { rotations: s, key_switches: s, key_reads: 1, mod_ups: s, sweeps: 6 * s, calls: 2, ..Counts::default() };
         self.note_rotation(&x, k, switch);
         let extended = sum.is_some_and(|(_, e)| e) || k != 0;
         *sum = Some((x, extended));
@@ -350,14 +382,14 @@ impl Engine for TraceEngine {
     fn finish(&self, (x, extended): (TraceValue, bool)) -> Result<TraceValue> {
         let level = below(x.level, 1, "linear transform")?;
         let mod_downs = if extended { x.shards } else { 0 };
-        self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, ..Counts::default() });
+        self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
     fn transform(&self, x: &TraceValue, t: &DiagonalTransform) -> Result<TraceValue> {
         let level = below(x.level, 1, "transform")?;
         self.double_hoisted(x, t);
         let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
-        self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, ..Counts::default() });
+        self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
     fn transform_parts(&self, x: &TraceValue, t: &DiagonalTransform, count: usize) -> Result<TraceValue> {
@@ -365,14 +397,15 @@ impl Engine for TraceEngine {
         let level = below(x.level, 1, "transform")?;
         self.double_hoisted(x, t);
         let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
-        self.note(x.level, Counts { mod_downs, rescales: count, ..Counts::default() });
+        self.note(x.level, Counts { mod_downs, rescales: count, calls: 2, ..Counts::default() });
         self.unpack(x, count);
         Ok(TraceValue { shards: count, level })
     }
     fn mod_raise(&self, x: &TraceValue, params: &Params) -> Result<TraceValue> {
         let s = x.shards;
         let level = params.max_level();
-        let switch = Counts { key_switches: s, key_reads: 1, mod_ups: s, mod_downs: s, sweeps: 2 * s, ..Counts::default() };
+        let switch =
+            Counts { key_switches: s, key_reads: 1, mod_ups: s, mod_downs: s, sweeps: 2 * s, calls: 2, ..Counts::default() };
         self.note(x.level, switch);
         self.note(level, switch);
         self.lock().raised = true;

@@ -1,27 +1,46 @@
-//! What operations cost, in seconds, from a few measured unit costs.
+//! What operations cost, in seconds: how often each happens times what it was measured to take.
+//!
+//! A run is made of a few kinds of operations (decompositions, products with keys, divisions, ...). Each kind is timed as runs do it, on
+//! operands that come from memory, not from a cache that the last repetition filled, and its time is divided by its work: limbs
+//! transformed, multiplied, read. At another level there is other work at the same rate.
 
 use super::planner::{gadget, switch_shape};
 use crate::{
-    backend::{Backend, PlainTerm, PolySelect, Rotation, Shape},
-    circuits::Counts,
-    ckks::{CkksError, Encoder, Integers, Params},
+    backend::{Backend, BackendError, Buffer, GadgetPlan, HoistedRotations, PlainTerm, PolySelect, Rotation, Shape},
+    circuits::{Counts, trace::Trace},
+    ckks::{CkksError, Encoder, Integers, Level, Params, ParamsError, PlainForm},
+    math::{Basis, BasisChange},
 };
 use std::{sync::Arc, time::Instant};
 
-/// Unit costs, in seconds for one limb of N words, on all threads together.
+/// Seconds for a limb of N words, on all threads together.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CostModel {
-    /// One NTT of one limb.
-    pub ntt: f64,
-    /// One multiply-accumulate of a limb with a limb of a key or a ciphertext.
+    /// One transform in a decomposition into digits.
+    pub decompose: f64,
+    /// One transform in a division by special primes, or by primes that leave, or by both.
+    pub divide: f64,
+    /// One multiply-accumulate of a digit with a limb of a key at hand, what follows included.
     pub product: f64,
-    /// One multiply-accumulate of base conversion.
-    pub convert: f64,
+    /// One limb of a key brought from memory.
+    pub key: f64,
+    /// One limb of the four products of two halves each, before relinearization.
+    pub tensor: f64,
     /// Transform and rounding of one plaintext (before its residues).
     pub encode: f64,
-    /// One limb of a plaintext product: residues, NTT, and the products with both halves.
+    /// One limb of a plaintext product: residues, transform, and the products with both halves.
     pub plain: f64,
+    /// One limb of the product of a half with a plaintext at hand.
+    pub prepared: f64,
+    /// One limb read or written word by word.
+    pub sweep: f64,
+    /// What a decomposition, a product with a key or a division takes beside its limbs: its loops are shared out to threads. In
+    /// seconds, whatever N.
+    pub call: f64,
 }
+
+/// A multiply-accumulate of base conversion in transforms of a limb (docs/kernels.md).
+const CONVERSION: f64 = 1.0 / 16.0;
 
 /// The shape of key switching at a level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,93 +49,91 @@ pub struct SwitchShape {
     pub limbs: usize,
     /// Limbs after the rescale that follows.
     pub limbs_below: usize,
+    /// Limbs that the rescale divides by.
+    pub dropped: usize,
     /// Special primes, alpha.
     pub special: usize,
     /// Digits, beta.
     pub digits: usize,
 }
 
+impl SwitchShape {
+    /// Limbs of the extended basis.
+    fn extended(&self) -> f64 {
+        (self.limbs + self.special) as f64
+    }
+    /// Transforms of a decomposition of one polynomial, conversions among them.
+    fn decomposition(&self) -> f64 {
+        let converted = self.limbs as f64 * (self.extended() - self.special as f64).max(0.0);
+        self.digits as f64 * self.extended() + CONVERSION * converted
+    }
+}
+
+/// Transforms of a division of one polynomial that ends with `target` limbs.
+fn division(dropped: usize, target: usize) -> f64 {
+    (dropped + target) as f64 + CONVERSION * (dropped * target) as f64
+}
+
 impl CostModel {
-    /// A stand-in for planning without a device: four cores with AVX-512, per limb of `degree` words.
+    /// A stand-in for planning without a device: what [`Self::measure`] finds on four cores with AVX-512 (benches/record), in proportion to
+    /// the degree.
     pub fn typical(degree: usize) -> Self {
         let scale = degree as f64 / 65536.0;
-        Self { ntt: 40e-6 * scale, product: 12e-6 * scale, convert: 4e-6 * scale, encode: 700e-6 * scale, plain: 75e-6 * scale }
+        let micro = |x: f64| x * 1e-6 * scale;
+        Self {
+            decompose: micro(32.0),
+            divide: micro(34.0),
+            product: micro(6.5),
+            key: micro(3.0),
+            tensor: micro(6.5),
+            encode: micro(130.0),
+            plain: micro(38.0),
+            prepared: micro(7.0),
+            sweep: micro(4.0),
+            call: 230e-6,
+        }
     }
 
-    /// Measures the unit costs inside the operations that runs are made of, at the highest level that values have: digits,
-    /// products with a key, divisions, encoded products. About half a second at N = 2^16; what is measured holds zeros.
+    /// Measures every kind of operation at the highest level that values have, and what a call takes at the lowest. About a second at
+    /// N = 2^16.
     pub fn measure(params: &Arc<Params>, backend: &Arc<dyn Backend>) -> Result<Self, CkksError> {
-        let level = params.working_level();
-        let window = params.window(level);
-        let (degree, limbs) = (params.degree(), window.len());
-        let gadget = gadget(params, level)?;
-        let plan = params.gadget_plan(&gadget, level)?;
-        let shape = switch_shape(params, level)?;
-        let shards = 2;
-        let ct = backend.alloc(Shape::new(2 * shards, limbs, degree))?;
-
-        let mut transformed = backend.alloc(ct.shape())?;
-        let ntt = best_of_three(|| backend.ntt_forward(&mut transformed, window))? / (2 * shards * limbs) as f64;
-
-        let second = PolySelect::second_halves(ct.shape());
-        let mod_up = best_of_three(|| backend.mod_up(&ct, second, &plan))? / shards as f64;
-        let (transforms, conversions) = Self::mod_up_counts(&shape);
-        let convert = ((mod_up - ntt * transforms) / conversions).max(0.05 * ntt);
-
-        let digits = backend.mod_up(&ct, second, &plan)?;
-        let keys: Vec<_> = (0..4)
-            .map(|_| backend.alloc(Shape::new(2 * gadget.digits(), gadget.key_limbs(), degree)))
-            .collect::<Result<_, _>>()?;
-        let rotations: Vec<Rotation<'_>> =
-            keys.iter().zip([5, 25, 125, 625]).map(|(key, galois)| Rotation { galois, key: Some(key) }).collect();
-        let rotated = best_of_three(|| backend.rotate_digits(&ct, &digits, &rotations, &plan))?;
-        let rotated = rotated / (shards * rotations.len()) as f64;
-        let (transforms, conversions) = Self::mod_down_counts(&shape);
-        let products = (2 * shape.digits * (shape.limbs + shape.special)) as f64;
-        let product = ((rotated - ntt * transforms - convert * conversions) / products).max(0.05 * ntt);
-
-        let encoder = Encoder::new(params.clone(), backend.clone());
-        let (plains, scale) = (8, params.scale(level));
-        let mut integers = Integers::default();
-        let fill = |i: usize, re: &mut [f64], im: &mut [f64]| {
-            re.iter_mut().enumerate().for_each(|(s, x)| *x = ((s * (i + 3)) % 17) as f64 - 8.0);
-            im.copy_from_slice(re);
-        };
-        let encode = best_of_three(|| encoder.integers_into(&mut integers, plains, fill, scale, window))? / plains as f64;
-        let residues = encoder.residues(&integers, window, crate::ckks::PlainForm::Montgomery);
-        let terms = vec![(0..plains).map(|plain| PlainTerm { plain, source: plain % shards }).collect::<Vec<_>>()];
-        let plain = best_of_three(|| backend.encoded_inner_product(&ct, plains, &residues, &terms, window))?;
-        Ok(Self { ntt, product, convert, encode, plain: plain / (plains * limbs) as f64 })
-    }
-
-    /// Transforms and conversion steps of one decomposition.
-    fn mod_up_counts(s: &SwitchShape) -> (f64, f64) {
-        let extended = s.limbs + s.special;
-        ((s.digits * extended) as f64, (s.limbs * extended.saturating_sub(s.special)) as f64)
-    }
-
-    /// Transforms and conversion steps of one division of two halves by P.
-    fn mod_down_counts(s: &SwitchShape) -> (f64, f64) {
-        ((2 * (s.limbs + s.special)) as f64, (2 * s.limbs * s.special) as f64)
+        let bench = Bench::new(params, backend, params.working_level())?;
+        let low = Bench::new(params, backend, Level(1))?;
+        // Seconds of a decomposition are work times a rate, plus a call.
+        let (high_time, low_time) = (bench.mod_up()?, low.mod_up()?);
+        let (high_work, low_work) = (bench.shape.decomposition(), low.shape.decomposition());
+        let rate = positive((high_time - low_time) / (high_work - low_work).max(1.0), high_time / high_work);
+        let call = (high_time - rate * high_work).max(0.0);
+        let known = Self { decompose: rate, call, sweep: bench.sweep()?, ..Self::typical(params.degree()) };
+        let known = Self { divide: bench.divide(&known)?, ..known };
+        let (product, key, prepared) = bench.products(&known)?;
+        let (encode, plain) = bench.plaintexts(params, backend)?;
+        Ok(Self { product, key, prepared, tensor: bench.tensor()?, encode, plain, ..known })
     }
 
     /// Decomposition of one polynomial into digits.
     pub fn mod_up(&self, s: &SwitchShape) -> f64 {
-        let (transforms, conversions) = Self::mod_up_counts(s);
-        self.ntt * transforms + self.convert * conversions
+        self.decompose * s.decomposition()
     }
-    /// Product of the digits of one polynomial with a key.
+    /// Product of the digits of one polynomial with a key at hand.
     pub fn key_product(&self, s: &SwitchShape) -> f64 {
-        self.product * (2 * s.digits * (s.limbs + s.special)) as f64
+        self.product * 2.0 * s.digits as f64 * s.extended()
+    }
+    /// A key brought from memory, for any number of polynomials.
+    pub fn key_read(&self, s: &SwitchShape) -> f64 {
+        self.key * 2.0 * s.digits as f64 * s.extended()
     }
     /// Division of two halves by P.
     pub fn mod_down(&self, s: &SwitchShape) -> f64 {
-        let (transforms, conversions) = Self::mod_down_counts(s);
-        self.ntt * transforms + self.convert * conversions
+        self.divide * 2.0 * division(s.special, s.limbs)
     }
     /// Rescale of two halves.
     pub fn rescale(&self, s: &SwitchShape) -> f64 {
-        self.ntt * (2 * s.limbs) as f64 + self.product * (2 * s.limbs_below) as f64
+        self.divide * 2.0 * division(s.dropped, s.limbs_below)
+    }
+    /// Division of two halves by P and rescale in one.
+    pub fn mod_down_rescale(&self, s: &SwitchShape) -> f64 {
+        self.divide * 2.0 * division(s.special + s.dropped, s.limbs_below)
     }
     /// One plaintext product, encoding included.
     pub fn plaintext_product(&self, s: &SwitchShape) -> f64 {
@@ -124,32 +141,204 @@ impl CostModel {
     }
     /// One product in the extended basis with a plaintext at hand.
     pub fn prepared_product(&self, s: &SwitchShape) -> f64 {
-        self.product * (2 * (s.limbs + s.special)) as f64
+        self.prepared * 2.0 * s.extended()
     }
     /// One product of ciphertexts before relinearization.
     pub fn ciphertext_product(&self, s: &SwitchShape) -> f64 {
-        self.product * (4 * s.limbs) as f64
+        self.tensor * (4 * s.limbs) as f64
+    }
+    /// One ciphertext read or written word by word.
+    pub fn ciphertext_sweep(&self, s: &SwitchShape) -> f64 {
+        self.sweep * (2 * s.limbs) as f64
+    }
+
+    /// Everything that a trace counted, each operation at its level.
+    pub fn price(&self, params: &Arc<Params>, trace: &Trace) -> Result<f64, ParamsError> {
+        trace.by_level.iter().map(|(&level, counts)| Ok(self.seconds(counts, &switch_shape(params, level)?))).sum()
     }
 
     /// Everything counted at one level.
     pub fn seconds(&self, c: &Counts, s: &SwitchShape) -> f64 {
         c.mod_ups as f64 * self.mod_up(s)
             + c.key_switches as f64 * self.key_product(s)
-            + c.mod_downs as f64 * self.mod_down(s)
-            + c.rescales as f64 * self.rescale(s)
+            + c.key_reads as f64 * self.key_read(s)
+            + c.mod_downs.saturating_sub(c.merged) as f64 * self.mod_down(s)
+            + c.rescales.saturating_sub(c.merged) as f64 * self.rescale(s)
+            + c.merged as f64 * self.mod_down_rescale(s)
             + c.plaintext_products as f64 * self.plaintext_product(s)
             + c.prepared_products as f64 * self.prepared_product(s)
             + c.ciphertext_products as f64 * self.ciphertext_product(s)
+            + c.sweeps as f64 * self.ciphertext_sweep(s)
+            + c.calls as f64 * self.call
     }
 }
 
-fn best_of_three<T, E: Into<CkksError>>(mut f: impl FnMut() -> Result<T, E>) -> Result<f64, CkksError> {
-    f().map_err(Into::into)?;
-    let mut best = f64::INFINITY;
-    for _ in 0..3 {
-        let start = Instant::now();
-        f().map_err(Into::into)?;
-        best = best.min(start.elapsed().as_secs_f64());
+/// Bytes of operands that repetitions go through in turn: more than the caches of a processor hold.
+const ROTATED: usize = 96 << 20;
+/// Most of them.
+const MOST: usize = 8;
+/// Rotations that share digits.
+const ROTATIONS: usize = 4;
+/// Shards whose rotations share a key in one of the measurements; the other one has a single shard.
+const SHARDS: usize = 3;
+
+/// Operands at a level, and what there is to do with them.
+struct Bench<'a> {
+    backend: &'a dyn Backend,
+    shape: SwitchShape,
+    plan: Arc<GadgetPlan>,
+    rescale: Arc<BasisChange>,
+    merged: Arc<BasisChange>,
+    lift: Arc<BasisChange>,
+    /// Ciphertexts of [`SHARDS`] shards, used in turn.
+    cts: Vec<Buffer>,
+    keys: Vec<Buffer>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(params: &Arc<Params>, backend: &'a Arc<dyn Backend>, level: Level) -> Result<Self, CkksError> {
+        let below = Level(level.0.saturating_sub(1));
+        let gadget = gadget(params, level)?;
+        let plan = params.gadget_plan(&gadget, level)?;
+        let many = |shape: Shape| (0..(ROTATED / shape.bytes().max(1)).clamp(2, MOST)).map(move |i| (i, shape));
+        let filled = |(i, shape)| filled(backend.as_ref(), shape, i);
+        let ct = Shape::new(2 * SHARDS, plan.window.len(), params.degree());
+        let key = Shape::new(2 * gadget.digits(), gadget.key_limbs(), params.degree());
+        Ok(Self {
+            backend: backend.as_ref(),
+            shape: switch_shape(params, level)?,
+            rescale: params.rescale_change(level, below)?,
+            merged: params.mod_down_rescale_change(&gadget, level, below)?,
+            lift: params.lift_change(&gadget, level)?,
+            cts: many(ct).map(filled).collect::<Result<_, _>>()?,
+            keys: many(key).map(filled).collect::<Result<_, _>>()?,
+            plan,
+        })
     }
-    Ok(best)
+
+    /// Seconds of `f(i)`, the middle one of a few rounds over all operands.
+    fn time<T>(&self, f: impl Fn(usize) -> Result<T, BackendError>) -> Result<f64, CkksError> {
+        let count = self.cts.len().max(self.keys.len());
+        middle(|| {
+            for i in 0..count {
+                f(i)?;
+            }
+            Ok(self.backend.synchronize()?)
+        })
+        .map(|seconds| seconds / count as f64)
+    }
+
+    fn ct(&self, i: usize) -> &Buffer {
+        &self.cts[i % self.cts.len()]
+    }
+    fn key(&self, i: usize) -> &Buffer {
+        &self.keys[i % self.keys.len()]
+    }
+    /// The first shards of every operand.
+    fn first(&self, shards: usize) -> Result<Vec<Buffer>, CkksError> {
+        let polys = PolySelect { first: 0, stride: 1, count: 2 * shards };
+        Ok(self.cts.iter().map(|ct| self.backend.select(ct, polys)).collect::<Result<_, _>>()?)
+    }
+
+    /// A decomposition of one polynomial.
+    fn mod_up(&self) -> Result<f64, CkksError> {
+        let one = PolySelect { first: 1, stride: 1, count: 1 };
+        self.time(|i| self.backend.mod_up(self.ct(i), one, &self.plan))
+    }
+
+    fn divide(&self, known: &CostModel) -> Result<f64, CkksError> {
+        let cts = self.first(1)?;
+        let degree = cts[0].shape().degree;
+        let extended = (0..cts.len()).map(|i| filled(self.backend, Shape::new(2, self.plan.extended.len(), degree), i));
+        let extended = extended.collect::<Result<Vec<_>, _>>()?;
+        let at = |all: &[Buffer], i: usize, change: &BasisChange| self.backend.change_basis(&all[i % all.len()], change);
+        let (down, rescale) = (self.time(|i| at(&extended, i, &self.merged))?, self.time(|i| at(&cts, i, &self.rescale))?);
+        let s = &self.shape;
+        let work = division(s.special + s.dropped, s.limbs_below) + division(s.dropped, s.limbs_below);
+        Ok(positive((down + rescale - 2.0 * known.call) / (2.0 * work), known.decompose))
+    }
+
+    fn sweep(&self) -> Result<f64, CkksError> {
+        let limbs = 3 * self.ct(0).shape().polys * self.shape.limbs;
+        Ok(self.time(|i| self.backend.add(self.ct(i), self.ct(i + 1), &self.plan.window))? / limbs as f64)
+    }
+
+    /// Some rotations of some shards that stay in the extended basis, and products of theirs with plaintexts a quarter as long as a
+    /// polynomial.
+    fn hoisted(&self, shards: usize, products: usize) -> Result<f64, CkksError> {
+        let cts = self.first(shards)?;
+        let degree = cts[0].shape().degree;
+        let digits = self.backend.mod_up(&cts[0], PolySelect::second_halves(cts[0].shape()), &self.plan)?;
+        let plain = filled(self.backend, Shape::new(8, self.plan.extended.len(), degree / 4), 0)?;
+        let terms = [(0..products).map(|i| PlainTerm { plain: i % 8, source: i % (ROTATIONS * shards) }).collect::<Vec<_>>()];
+        self.time(|i| {
+            let rotation = |r: usize| Rotation { galois: 4 * r as u32 + 5, key: Some(self.key(i + r)) };
+            let rotations: Vec<_> = (0..ROTATIONS).map(rotation).collect();
+            let hoisted = HoistedRotations { ct: &cts[0], digits: &digits, rotations: &rotations, lift: &self.lift };
+            self.backend.rotated_inner_product(hoisted, &self.plan, &plain, &terms)
+        })
+    }
+
+    /// Products with a key, with that key brought from memory, and with a plaintext: from few and from many.
+    fn products(&self, known: &CostModel) -> Result<(f64, f64, f64), CkksError> {
+        const PRODUCTS: usize = 16;
+        let extended = self.shape.extended();
+        let limbs = 2.0 * self.shape.digits as f64 * extended;
+        let one = self.hoisted(1, 1)?;
+        let prepared = (self.hoisted(1, 1 + PRODUCTS)? - one) / (PRODUCTS as f64 * 2.0 * extended);
+        let prepared = positive(prepared, known.sweep);
+        // All of it for a single shard, and how much of that the next ones take: no more.
+        let first = positive((one - known.call) / ROTATIONS as f64 / limbs, known.sweep);
+        let next = (self.hoisted(SHARDS, 1)? - one) / (ROTATIONS * (SHARDS - 1)) as f64 / limbs;
+        let product = next.clamp(0.1 * first, first);
+        Ok((product, first - product, prepared))
+    }
+
+    fn tensor(&self) -> Result<f64, CkksError> {
+        let cts = self.first(1)?;
+        let one = self.time(|i| self.backend.tensor(&cts[i % cts.len()], &cts[(i + 1) % cts.len()], &self.plan.window))?;
+        Ok(one / (4 * self.shape.limbs) as f64)
+    }
+
+    /// Encoding a plaintext, and one limb of its product.
+    fn plaintexts(&self, params: &Arc<Params>, backend: &Arc<dyn Backend>) -> Result<(f64, f64), CkksError> {
+        let encoder = Encoder::new(params.clone(), backend.clone());
+        let window: &Basis = &self.plan.window;
+        let (plains, scale) = (4 * rayon::current_num_threads().max(2), params.scale(Level(0)));
+        let fill = |i: usize, re: &mut [f64], im: &mut [f64]| {
+            re.iter_mut().enumerate().for_each(|(s, x)| *x = ((s * (i + 3)) % 17) as f64 - 8.0);
+            im.copy_from_slice(re);
+        };
+        let mut integers = Integers::default();
+        let encode = middle(|| encoder.integers_into(&mut integers, plains, fill, scale, window))? / plains as f64;
+        let residues = encoder.residues(&integers, window, PlainForm::Montgomery);
+        let terms = vec![(0..plains).map(|plain| PlainTerm { plain, source: plain % SHARDS }).collect::<Vec<_>>()];
+        let product = self.time(|i| self.backend.encoded_inner_product(self.ct(i), plains, &residues, &terms, window))?;
+        Ok((encode, product / (plains * self.shape.limbs) as f64))
+    }
+}
+
+/// Seconds of `f`: it is run once for nothing, then a few times, of which the middle one counts, as a run is disturbed now and then.
+fn middle(mut f: impl FnMut() -> Result<(), CkksError>) -> Result<f64, CkksError> {
+    f()?;
+    let mut times = [0.0; 5];
+    for time in &mut times {
+        let start = Instant::now();
+        f()?;
+        *time = start.elapsed().as_secs_f64();
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+/// What is left of a time when others have been taken from it, which chance may make nothing or less: a tenth of something like it then.
+fn positive(seconds: f64, like: f64) -> f64 {
+    seconds.max(0.1 * like)
+}
+
+/// A buffer of some canonical words, each page with memory of its own.
+fn filled(backend: &dyn Backend, shape: Shape, seed: usize) -> Result<Buffer, BackendError> {
+    // Below 2^24, and so below every prime.
+    let words: Vec<u32> = (0..shape.words()).map(|i| ((i + seed) as u32).wrapping_mul(2_654_435_761) >> 8).collect();
+    backend.upload(shape, &words)
 }

@@ -4,7 +4,7 @@
 //! limbs above them and more diagonals a level; few digits mean fewer transforms and more special primes, which the security
 //! cap bounds. Every combination is made a parameter set and priced by tracing the very circuit that will run on it.
 
-use super::{CostModel, PlanError, planner::switch_shape};
+use super::{CostModel, PlanError};
 use crate::circuits::{BootstrapOptions, Bootstrapper};
 use crate::ckks::ladder::{BootstrapSizes, Grid, LadderSpec};
 use crate::ckks::{Params, ParamsError};
@@ -90,10 +90,7 @@ fn candidate(sizes: BootstrapSizes, cost: &CostModel) -> Result<Option<Candidate
     let circuit = |source| PlanError::Layer { layer: "bootstrap".into(), source };
     let options = BootstrapOptions { slots: 1 << sizes.log_slots, ..BootstrapOptions::new(&params) };
     let bootstrapper = Bootstrapper::new(&params, &options).map_err(circuit)?;
-    let mut seconds = 0.0;
-    for (&level, counts) in &bootstrapper.trace(2).map_err(circuit)?.by_level {
-        seconds += cost.seconds(counts, &switch_shape(&params, level)?);
-    }
+    let seconds = cost.price(&params, &bootstrapper.trace(2).map_err(circuit)?)?;
     let top = params.max_level();
     let gadget = params.best_gadget(top..=top)?;
     Ok(Some(Candidate {

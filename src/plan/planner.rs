@@ -212,13 +212,10 @@ impl Plan {
         let mut living = Living::new(&self.steps, self.output.0, bytes_of(&input));
         run_steps(self.output, &self.steps, &engine, input, &(), |i, operand: &TraceValue, result: &TraceValue| {
             let trace = engine.take();
-            let mut seconds = 0.0;
-            for (&level, counts) in &trace.by_level {
-                match switch_shape(&self.params, level) {
-                    Ok(shape) => seconds += cost.seconds(counts, &shape),
-                    Err(e) => failed = Some(PlanError::from(e)),
-                }
-            }
+            let seconds = cost.price(&self.params, &trace).unwrap_or_else(|e| {
+                failed = Some(PlanError::from(e));
+                0.0
+            });
             let counts = trace.counts;
             whole.add_counts(&trace);
             // A bootstrapping circuit asks for its keys itself.
@@ -293,8 +290,11 @@ pub(super) fn gadget(params: &Params, level: Level) -> Result<Gadget, ParamsErro
 pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, ParamsError> {
     let gadget = gadget(params, level)?;
     let plan = params.gadget_plan(&gadget, level)?;
-    let limbs_below = level.0.checked_sub(1).map_or(0, |l| params.window(Level(l)).len());
-    Ok(SwitchShape { limbs: plan.window.len(), limbs_below, special: plan.special.len(), digits: plan.digits.len() })
+    let (limbs_below, dropped) = match level.below(1) {
+        Some(below) => (params.window(below).len(), params.rescale_change(level, below)?.dropped.len()),
+        None => (0, 0),
+    };
+    Ok(SwitchShape { limbs: plan.window.len(), limbs_below, dropped, special: plan.special.len(), digits: plan.digits.len() })
 }
 
 /// The lowest level each value can have so that the output ends at `output_level`. Index 0 is the input.

@@ -243,12 +243,16 @@ impl<'a> Workshop<'a> {
         let (cost, shape) = (&self.cost, &self.shapes[level]);
         let keys = (c.babies + c.giants) as f64 * self.key_bytes[level] as f64;
         let hoist = if c.babies > 0 { c.inputs as f64 * cost.mod_up(shape) } else { 0.0 };
+        let switch = cost.key_product(shape) + cost.mod_up(shape);
+        let reads = c.babies + c.giants + usize::from(c.conjugations > 0);
         hoist
-            + (c.babies * c.inputs) as f64 * (cost.key_product(shape) + cost.mod_down(shape))
-            + (c.giants * c.outputs) as f64 * (cost.mod_up(shape) + cost.key_product(shape))
-            + c.conjugations as f64 * (cost.mod_up(shape) + cost.key_product(shape) + cost.mod_down(shape))
+            + reads as f64 * (cost.key_read(shape) + cost.call)
+            + (1 + c.giants) as f64 * cost.call
+            + (c.babies * c.inputs) as f64 * (cost.key_product(shape) + cost.mod_down(shape) + 4.0 * cost.ciphertext_sweep(shape))
+            + (c.giants * c.outputs) as f64 * (switch + 6.0 * cost.ciphertext_sweep(shape))
+            + c.conjugations as f64 * (switch + cost.mod_down(shape) + 6.0 * cost.ciphertext_sweep(shape))
             + c.products as f64 * cost.plaintext_product(shape)
-            + c.outputs as f64 * (cost.mod_down(shape) + cost.rescale(shape))
+            + c.outputs as f64 * cost.mod_down_rescale(shape)
             + keys * self.thrift.seconds_per_byte
     }
 
@@ -259,7 +263,9 @@ impl<'a> Workshop<'a> {
             let transform = self.cheapest(i, level).map_or(0.0, |c| self.transform(&c.counts, level));
             let shape = &self.shapes[level - 1];
             let rotation = self.cost.mod_up(shape) + self.cost.key_product(shape) + self.cost.mod_down(shape);
-            return Ok(transform + (rotate_sums.len() * self.shards[i + 1]) as f64 * rotation);
+            let rotations =
+                (rotate_sums.len() * self.shards[i + 1]) as f64 * (rotation + 6.0 * self.cost.ciphertext_sweep(shape));
+            return Ok(transform + rotations + rotate_sums.len() as f64 * self.cost.key_read(shape));
         }
         let planned = self.step(i, operands.clone(), level)?;
         let engine = TraceEngine::default();

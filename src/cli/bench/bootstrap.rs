@@ -14,6 +14,7 @@ use cipherlens::ckks::{
     CkksError, Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, Params, PlainForm, PrecisionStats, RandomSource,
     SecretKey, overflow::log2_failure,
 };
+use cipherlens::plan::CostModel;
 use rand::{RngExt, SeedableRng};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -90,6 +91,8 @@ struct Measured {
     precision: PrecisionStats,
     predicted: PrecisionStats,
     prepared_bytes: usize,
+    /// What the planner thinks a call takes, from kernels timed on this machine.
+    estimated: f64,
 }
 
 impl Bootstrap {
@@ -166,6 +169,8 @@ impl Bootstrap {
         }
         bar.finish();
         let precision = PrecisionStats::compare_shards(&wants, &gots)?;
+        let cost = CostModel::measure(params, backend)?;
+        let estimated = cost.price(params, &bootstrapper.trace(batch)?).map_err(CkksError::from)?;
         let noisy = NoisyEngine::new(params, 4);
         let x = noisy.encrypted(wants[..batch].to_vec(), bootstrapper.input_level()?);
         let y = bootstrapper.apply(&noisy, &x)?;
@@ -174,7 +179,17 @@ impl Bootstrap {
         calls.sort_by(f64::total_cmp);
         let stages = stages.seconds().into_iter().map(|(name, s)| (name, s / calls.len() as f64)).collect();
         let cpu = cpu_before.map(|_| cpu / calls.len() as f64);
-        Ok(Measured { keygen, first, calls, cpu, stages, precision, predicted, prepared_bytes: engine.prepared().bytes() })
+        Ok(Measured {
+            keygen,
+            first,
+            calls,
+            cpu,
+            stages,
+            precision,
+            predicted,
+            prepared_bytes: engine.prepared().bytes(),
+            estimated,
+        })
     }
 
     fn report(&self, params: &Params, backend: &dyn Backend, b: &Bootstrapper, m: &Measured) -> Result<(), CircuitError> {
@@ -190,7 +205,7 @@ impl Bootstrap {
                 "cpu": system::cpu_name(), "threads": rayon::current_num_threads(), "log_n": params.log_n(),
                 "slots": b.options().slots, "batch": self.batch, "order": b.options().order,
                 "seconds": median, "seconds_min": m.calls[0], "cpu_seconds": m.cpu, "seconds_per_vector": median / f64::from(self.batch),
-                "seconds_first_call": m.first, "calls": m.calls.len(), "stages": m.stages.iter().map(|&(n, s)| (n.to_string(), s.into())).collect::<serde_json::Map<_, _>>(),
+                "seconds_first_call": m.first, "estimated_seconds": m.estimated, "calls": m.calls.len(), "stages": m.stages.iter().map(|&(n, s)| (n.to_string(), s.into())).collect::<serde_json::Map<_, _>>(),
                 "ciphertexts": m.precision.count / b.options().slots,
                 "precision_bits_mean": m.precision.mean_bits, "precision_bits_worst": m.precision.worst_bits,
                 "predicted_bits_mean": m.predicted.mean_bits, "predicted_bits_worst": m.predicted.worst_bits,
@@ -222,6 +237,7 @@ impl Bootstrap {
             table.row(["processor time of all threads".into(), format!("{cpu:.3}")]);
         }
         table.row(["the first call".into(), format!("{:.3}", m.first)]);
+        table.row(["estimated from kernels".into(), format!("{:.3}", m.estimated)]);
         table.print("");
         say!();
         say!("precision   {} (predicted {:.1} mean, {:.1} worst)", m.precision, m.predicted.mean_bits, m.predicted.worst_bits);
