@@ -7,8 +7,9 @@ use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::Fit;
 use super::plan::{Costs, Wishes, lowered_and_planned, prepare};
+use super::progress::Mode;
 use super::{Global, dataset, model, params, plan};
-use cipherlens::nn::fit::{Choice, ChooseError, ChooseOptions, Form, choose};
+use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, Form, choose};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
 use cipherlens::nn::{Compiled, Model};
 use rayon::prelude::*;
@@ -31,7 +32,7 @@ pub struct Compile {
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Use at most this many pictures of each --calib, evenly spread
-    #[arg(long, value_name = "K", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "K", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Parameter set [default: the one of n15-cnn, n16-boot-lean and n16-boot whose plan is fastest]
     #[arg(long, short, value_name = "PRESET")]
@@ -39,7 +40,7 @@ pub struct Compile {
     /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time. Kept in the file, for client and server
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_key_bytes: Option<u64>,
-    /// The part of the pictures on which the answer must stay the same
+    /// The part of unseen pictures on which the answer must stay the same
     #[arg(long, value_name = "PART", default_value_t = 0.99)]
     target: f64,
     /// Fit a polynomial of this degree to every activation, instead of choosing
@@ -95,7 +96,7 @@ impl Compile {
         }
         let presets: Vec<&str> = self.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]);
         let choice = match network.activations().next() {
-            Some(_) => Some(self.choose(&network, &pictures, &presets)?),
+            Some(_) => Some(self.choose(&network, &pictures, &presets, global)?),
             None => None,
         };
         let fitted = choice.as_ref().map_or(&network, |c| &c.model);
@@ -140,7 +141,7 @@ impl Compile {
         Ok(())
     }
 
-    fn choose(&self, network: &Model, pictures: &[Labelled], presets: &[&str]) -> Outcome<Choice> {
+    fn choose(&self, network: &Model, pictures: &[Labelled], presets: &[&str], global: &Global) -> Outcome<Choice> {
         let mut options =
             ChooseOptions { target: self.target, noise: NoiseLevels::bits(self.noise_bits), ..ChooseOptions::default() };
         if let Some(degree) = self.degree {
@@ -149,10 +150,17 @@ impl Compile {
         if let Some(margin) = self.margin {
             options.margins = vec![margin];
         }
-        choose(network, pictures, &options, &|fitted| cheapest(fitted, presets).map(|(_, seconds)| seconds)).map_err(|e| {
+        let cost = |fitted: &Model| cheapest(fitted, presets).map(|(_, seconds)| seconds);
+        let talk = global.progress_mode() != Mode::None;
+        let watch = |tried: &Candidate| {
+            if talk {
+                eprintln!("  {}", in_words(tried));
+            }
+        };
+        choose(network, pictures, &options, &cost, &watch).map_err(|e| {
             let (class, advice) = match &e {
                 ChooseError::TargetNotReached { .. } => {
-                    (Class::Numeric, "lower --target, allow a wider --margin, or calibrate on more pictures")
+                    (Class::Numeric, "lower --target, calibrate on more pictures (--limit), or train the network longer")
                 }
                 ChooseError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib"),
                 ChooseError::Target { .. } => (Class::Usage, "give --target a number from 0 to 1"),
@@ -161,6 +169,33 @@ impl Compile {
             Failure::from_error(class, "the activations cannot be fitted", &e, advice)
         })
     }
+}
+
+/// A fit that was tried, in one line.
+fn in_words(tried: &Candidate) -> String {
+    let mut forms: Vec<(&Form, usize)> = Vec::new();
+    for spec in &tried.specs {
+        match forms.iter_mut().find(|(form, _)| **form == spec.form) {
+            Some((_, count)) => *count += 1,
+            None => forms.push((&spec.form, 1)),
+        }
+    }
+    let forms = match &forms[..] {
+        [(form, _)] => form.to_string(),
+        mixed => mixed.iter().map(|(form, count)| format!("{count} layers {form}")).collect::<Vec<_>>().join(", "),
+    };
+    let (margin, verdict) = (tried.specs.first().map_or(0.0, |s| s.margin), if tried.keeps { "enough" } else { "not enough" });
+    let outside = match tried.used > 1.0 {
+        true => ", a picture leaves an interval".into(),
+        false => format!(", {:.4} % leave an interval", 100.0 * tried.outside),
+    };
+    format!(
+        "{forms}, margin {margin}, {}: {:.2} % kept on {} pictures, {:.2} % foreseen on unseen ones{outside}: {verdict}",
+        seconds(tried.cost),
+        100.0 * tried.agreement,
+        tried.pictures,
+        100.0 * tried.expected
+    )
 }
 
 /// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works.
@@ -231,6 +266,11 @@ fn print_fits(choice: &Choice) {
 pub fn print_simulation(s: &cipherlens::nn::simulate::Simulation) {
     say!();
     say!("simulated on {} pictures: {:.2} % get the answer of the exact network", s.pictures, 100.0 * s.agreement());
+    say!(
+        "foreseen for unseen ones: {:.2} %, and {:.4} % leave an interval",
+        100.0 * s.expected_agreement,
+        100.0 * s.expected_outside
+    );
     if let (Some(exact), Some(simulated)) = (s.exact_accuracy(), s.accuracy()) {
         let labelled = s.labelled;
         say!("of {labelled} labelled ones, {:.2} % are right, {:.2} % by the exact network", 100.0 * simulated, 100.0 * exact);

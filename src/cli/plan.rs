@@ -138,6 +138,13 @@ pub fn prepare_any(network: &Model, preset: Option<&str>, wishes: Wishes, comput
 /// it cannot be run there.
 pub fn lowered_and_planned(network: &Model, preset: &str) -> Result<f64, String> {
     let params = presets::by_name(preset).map_err(|e| e.to_string())?;
+    if params.bootstrap().is_none() {
+        let (needed, have) =
+            (nn::least_depth(network, &LowerOptions::default()).map_err(|e| e.to_string())?, params.working_level().0);
+        if needed > have {
+            return Err(PlanError::LevelsExhausted { needed, have, preset: preset.to_owned() }.to_string());
+        }
+    }
     let lowered = nn::lower(network, slots_for(network, &params), &LowerOptions::default()).map_err(|e| e.to_string())?;
     let plan = Plan::new(&lowered.program, &params, &PlanOptions::default()).map_err(|e| e.to_string())?;
     Ok(plan.seconds())

@@ -6,13 +6,14 @@
 
 mod choose;
 
-pub use choose::{Candidate, Choice, ChooseError, ChooseOptions, choose, levels};
+pub use choose::{Candidate, Choice, ChooseError, ChooseOptions, Cost, Watch, choose, levels};
 
 use super::calibration::{Calibration, LayerInputs};
 use super::clear::Range;
 use super::model::{ActivationForm, ActivationFunction, FittedActivation, Model, ModelError};
 use crate::circuits::approximation::sign::relu_sign;
 use crate::circuits::approximation::{ApproximationError, Sample, least_squares};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Points at which a function is sampled, for each degree.
@@ -162,12 +163,12 @@ fn samples(layer: &LayerInputs, [a, b]: [f64; 2], count: usize, floor: f64) -> V
     (0..count).map(at).collect()
 }
 
-/// The model with every activation fitted: one spec for all, or one each in the order of the calibration.
+/// The model with every activation fitted: one spec for all, or one each in the order of the calibration. All threads.
 pub fn fit(model: &Model, calibration: &Calibration, specs: &[FitSpec]) -> Result<Model, FitError> {
     let layers = &calibration.layers;
     if specs.len() != 1 && specs.len() != layers.len() {
         return Err(FitError::Layers { expected: layers.len(), found: specs.len() });
     }
-    let fitted = layers.iter().zip(specs.iter().cycle()).map(|(layer, spec)| Ok((layer.node, fit_layer(layer, spec)?)));
+    let fitted = layers.par_iter().enumerate().map(|(k, layer)| Ok((layer.node, fit_layer(layer, &specs[k % specs.len()])?)));
     Ok(model.with_activations(&fitted.collect::<Result<BTreeMap<_, _>, FitError>>()?)?)
 }

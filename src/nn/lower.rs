@@ -184,15 +184,25 @@ pub fn fitting_slots(model: &Model, most: usize) -> usize {
     widest.checked_next_power_of_two().map_or(most, |n| n.min(most))
 }
 
-/// Lowers a model for shards of `slots` slots.
-pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
+/// The levels that a model takes at least: moves between layouts may take a few more. Cheap: no layout is searched.
+pub fn least_depth(model: &Model, options: &LowerOptions) -> Result<usize, LowerError> {
+    let (steps, output) = algebra::steps(model, &ranges(model, options))?;
+    Ok(search::depths(&steps)[output])
+}
+
+fn ranges(model: &Model, options: &LowerOptions) -> HashMap<String, f64> {
     let mut ranges = options.ranges.clone();
     if let Some(noted) = model.training().get("max_abs_activation_input").and_then(|v| v.as_object()) {
         for (node, range) in noted.iter().filter_map(|(node, v)| Some((node, v.as_f64()?))) {
             ranges.entry(node.clone()).or_insert(range * 1.25);
         }
     }
-    let (steps, output) = algebra::steps(model, &ranges)?;
+    ranges
+}
+
+/// Lowers a model for shards of `slots` slots.
+pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
+    let (steps, output) = algebra::steps(model, &ranges(model, options))?;
     let assignment = search::assign(model.input().shape, &steps, slots, options.layouts)?;
     let bounds = algebra::bounds(&steps);
     let mut emitter = Emitter { steps: Vec::new(), layouts: vec![assignment.layouts[0].clone()] };

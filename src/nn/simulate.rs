@@ -1,9 +1,12 @@
 //! What encryption will do to a network's answers, found without encrypting: the fitted polynomials and the noise of the
 //! scheme, on clear numbers, over many pictures.
 
+mod foresee;
+
 use super::clear::{Network, Range};
 use super::model::{FittedActivation, Model, Operator};
 use super::tensor::{ShapeMismatch, Tensor};
+use foresee::{Margins, part_beyond};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -52,8 +55,9 @@ pub enum SimulateError {
     },
     /// An activation was fed more than its polynomial is good for.
     #[error(
-        "layer {layer:?} is fed {value:.4}, outside the [{:.4}, {:.4}] its polynomial was fitted on, by picture {picture} (|x| / range \
-         {:.3}); calibrate on pictures like it, or with a wider margin", .interval[0], .interval[1], .used
+        "layer {layer:?} is fed {value:.4} by picture {picture}, outside the [{:.4}, {:.4}] its polynomial was fitted on ({:.3} of the way \
+         from the middle to the end); it is the first layer that is left: by {outside} of {pictures} pictures; calibrate on pictures like \
+         them, or with a wider margin", .interval[0], .interval[1], .used
     )]
     OutOfRange {
         /// Which layer.
@@ -66,6 +70,10 @@ pub enum SimulateError {
         used: f64,
         /// Index of the picture, from 0.
         picture: usize,
+        /// Pictures that leave their first interval here.
+        outside: usize,
+        /// Pictures in all.
+        pictures: usize,
     },
 }
 
@@ -78,7 +86,8 @@ pub struct Labelled {
     pub label: Option<usize>,
 }
 
-/// How much of its interval an activation used.
+/// How much of its interval an activation used, on pictures that had left none before: behind an interval that is left, values
+/// are wreckage.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct LayerUse {
     /// Name of the layer.
@@ -97,8 +106,10 @@ pub struct LayerUse {
     pub used: f64,
     /// The picture that used most, from 0.
     pub picture: usize,
-    /// Pictures that left the interval here.
+    /// Pictures that left their first interval here.
     pub outside: usize,
+    /// The part of unseen pictures that should leave this interval, by the tail of what these used.
+    pub expected_outside: f64,
 }
 
 /// What a simulation found.
@@ -114,8 +125,15 @@ pub struct Simulation {
     pub simulated_correct: usize,
     /// Pictures on which both say the same.
     pub agree: usize,
-    /// The part of unseen pictures on which both should say the same, from the margins of the exact answers and the errors seen.
+    /// The part of unseen pictures on which both should say the same, from the margins of the exact answers and the errors seen
+    /// where no interval was left; 0 if all pictures left one.
     pub expected_agreement: f64,
+    /// The part of unseen pictures that should leave an interval.
+    pub expected_outside: f64,
+    /// Median difference between the two largest exact logits.
+    pub median_margin: f64,
+    /// Mean of how far that difference moved, either way.
+    pub mean_shift: f64,
     /// Pictures with a logit that is no finite number.
     pub diverged: usize,
     /// Mean of |logit - exact logit|, over pictures that did not diverge.
@@ -147,20 +165,18 @@ impl Simulation {
         (self.labelled > 0).then(|| self.exact_correct as f64 / self.labelled as f64)
     }
 
-    /// The worst layer is inside its interval, or it is the error.
+    /// No picture leaves an interval, or the first layer where one does, in the order of the network, is the error.
     pub fn check_ranges(&self) -> Result<(), SimulateError> {
-        let worst = self.layers.iter().max_by(|a, b| a.used.total_cmp(&b.used));
-        match worst.filter(|l| l.used > 1.0) {
-            Some(l) => Err(out_of_range(l)),
-            None => Ok(()),
-        }
+        check_ranges(&self.layers, self.pictures)
     }
 }
 
-fn out_of_range(l: &LayerUse) -> SimulateError {
+fn check_ranges(layers: &[LayerUse], pictures: usize) -> Result<(), SimulateError> {
+    let Some(l) = layers.iter().find(|l| l.outside > 0) else { return Ok(()) };
     let [a, b] = l.interval;
     let value = if l.max - b > a - l.min { l.max } else { l.min };
-    SimulateError::OutOfRange { layer: l.layer.clone(), value, interval: l.interval, used: l.used, picture: l.picture }
+    let (layer, interval, used) = (l.layer.clone(), l.interval, l.used);
+    Err(SimulateError::OutOfRange { layer, value, interval, used, picture: l.picture, outside: l.outside, pictures })
 }
 
 /// Evaluates pictures with the fitted polynomials and noise, and without either. All threads; the noise depends on `seed` and
@@ -206,8 +222,7 @@ pub fn check_picture(model: &Model, x: &Tensor<f32>) -> Result<(), SimulateError
     let simulator = Simulator::new(model);
     let wrong = |source| SimulateError::WrongKind { picture: 0, pictures: 1, source };
     let outcome = simulator.one(0, x, NoiseLevels::NONE, 0).map_err(wrong)?;
-    let outside = simulator.uses(&[outcome]).into_iter().find(|l| l.used > 1.0 || l.used.is_nan());
-    outside.map_or(Ok(()), |l| Err(out_of_range(&l)))
+    check_ranges(&simulator.uses(&[outcome]), 1)
 }
 
 /// A model made ready for simulating.
@@ -264,31 +279,36 @@ impl Simulator {
         Ok(Outcome { simulated: simulated.values().to_vec(), seen })
     }
 
+    /// The part of its interval that layer k used of what it saw.
+    fn used(&self, k: usize, seen: Range) -> f64 {
+        let [a, b] = self.layers[k].1.interval();
+        let part = (2.0 * seen.max - a - b).max(a + b - 2.0 * seen.min) / (b - a);
+        // What is no number is outside of everything.
+        if part.is_nan() { f64::INFINITY } else { part }
+    }
+
     fn uses(&self, outcomes: &[Outcome]) -> Vec<LayerUse> {
+        // The pictures that have left no interval yet.
+        let mut sound: Vec<usize> = (0..outcomes.len()).collect();
         let layer = |(k, (name, fitted)): (usize, &(String, FittedActivation))| {
-            let [a, b] = fitted.interval();
-            let used = |r: Range| {
-                let part = (2.0 * r.max - a - b).max(a + b - 2.0 * r.min) / (b - a);
-                // What is no number is outside of everything.
-                if part.is_nan() { f64::INFINITY } else { part }
-            };
-            let (picture, most) = outcomes
-                .iter()
-                .map(|o| used(o.seen[k]))
-                .enumerate()
-                .fold((0, 0.0), |best, (i, u)| if u > best.1 { (i, u) } else { best });
-            let seen = outcomes.iter().fold(Range::EMPTY, |r, o| r.union(o.seen[k]));
-            LayerUse {
+            let used: Vec<f64> = sound.iter().map(|&i| self.used(k, outcomes[i].seen[k])).collect();
+            let most = sound.iter().zip(&used).fold((0, 0.0), |best, (i, u)| if *u > best.1 { (*i, *u) } else { best });
+            let seen = sound.iter().fold(Range::EMPTY, |r, i| r.union(outcomes[*i].seen[k]));
+            let inside: Vec<usize> = sound.iter().zip(&used).filter(|(_, u)| **u <= 1.0).map(|(i, _)| *i).collect();
+            let found = LayerUse {
                 layer: name.clone(),
                 degrees: fitted.degrees(),
                 depth: fitted.depth(),
-                interval: [a, b],
+                interval: fitted.interval(),
                 min: seen.min,
                 max: seen.max,
-                used: most,
-                picture,
-                outside: outcomes.iter().filter(|o| used(o.seen[k]) > 1.0).count(),
-            }
+                used: most.1,
+                picture: most.0,
+                outside: sound.len() - inside.len(),
+                expected_outside: part_beyond(used),
+            };
+            sound = inside;
+            found
         };
         self.layers.iter().enumerate().map(layer).collect()
     }
@@ -301,6 +321,9 @@ impl Simulator {
             simulated_correct: 0,
             agree: 0,
             expected_agreement: 0.0,
+            expected_outside: 0.0,
+            median_margin: 0.0,
+            mean_shift: 0.0,
             diverged: 0,
             mean_error: 0.0,
             rms_error: 0.0,
@@ -308,13 +331,15 @@ impl Simulator {
             layers: self.uses(outcomes),
             predictions: Vec::with_capacity(outcomes.len()),
         };
-        let mut logits = 0usize;
+        let (mut logits, mut sound_pictures) = (0usize, 0usize);
         let (mut margins, mut shifts) = (Vec::with_capacity(outcomes.len()), Vec::with_capacity(outcomes.len()));
         for ((picture, exact_logits), outcome) in pictures.iter().zip(exact_logits).zip(outcomes) {
             let finite = outcome.simulated.iter().all(|v| v.is_finite());
             let exact = largest(exact_logits);
             let simulated = finite.then(|| largest(&outcome.simulated));
-            if let Some(second) = second_largest(exact_logits, exact) {
+            let sound = finite && outcome.seen.iter().enumerate().all(|(k, seen)| self.used(k, *seen) <= 1.0);
+            sound_pictures += usize::from(sound);
+            if let Some(second) = second_largest(exact_logits, exact).filter(|_| sound) {
                 let margin = |logits: &[f32]| f64::from(logits[exact]) - f64::from(logits[second]);
                 margins.push(margin(exact_logits));
                 shifts.push((margin(&outcome.simulated) - margin(exact_logits)).abs());
@@ -337,29 +362,19 @@ impl Simulator {
                 }
             }
         }
-        s.expected_agreement = expected_agreement(margins, &shifts);
+        match Margins::of(margins, &shifts) {
+            Some(found) => {
+                (s.median_margin, s.mean_shift) = (found.median, found.mean_shift);
+                s.expected_agreement = found.expected_agreement;
+            }
+            // A single logit is the largest whatever it is.
+            None => s.expected_agreement = if sound_pictures > 0 { 1.0 } else { 0.0 },
+        }
+        s.expected_outside = s.layers.iter().map(|l| l.expected_outside).sum::<f64>().min(1.0);
         s.mean_error /= logits.max(1) as f64;
         s.rms_error = (s.rms_error / logits.max(1) as f64).sqrt();
         s
     }
-}
-
-/// The part of unseen pictures on which the simulated network should say what the exact one says, from the margins between the
-/// two largest logits and from how far they were shifted.
-///
-/// A network is surer of the pictures it was trained on than of others, so counting answers on those flatters a fit. The size
-/// of its errors is the same on both. On unseen pictures margins m are spread about evenly from 0 on, half of them below the
-/// median M: `P(m < x) = x / 2M`. A shift by d to the wrong side, which is half of all shifts, then costs an answer with
-/// probability `d / 2M`: in all, `mean |d| / 4M`.
-fn expected_agreement(mut margins: Vec<f64>, shifts: &[f64]) -> f64 {
-    if margins.is_empty() {
-        return 1.0;
-    }
-    margins.sort_by(f64::total_cmp);
-    let median = margins[margins.len() / 2];
-    let mean = shifts.iter().sum::<f64>() / shifts.len() as f64;
-    let lost = mean / (4.0 * median);
-    if lost.is_finite() { (1.0 - lost).max(0.0) } else { 0.0 }
 }
 
 fn second_largest(values: &[f32], largest: usize) -> Option<usize> {
@@ -413,19 +428,5 @@ mod tests {
         assert!((mean - 1.0).abs() < 0.003 && (variance.sqrt() - 0.25).abs() < 0.003, "{mean} {variance}");
         let beyond = values.iter().filter(|v| (*v - 1.0).abs() > 0.5).count() as f64 / values.len() as f64;
         assert!((beyond - 0.0455).abs() < 0.01, "two deviations: {beyond}");
-    }
-
-    #[test]
-    fn answers_lost_are_foreseen_from_margins_and_shifts() {
-        // Margins even in [0, 2 M], shifts even in [-d, d]: lost are those below the shift, on average d / 8M in all.
-        let (m, d) = (10.0, 0.8);
-        let margins: Vec<f64> = (0..10_000).map(|i| 2.0 * m * (f64::from(i) + 0.5) / 10_000.0).collect();
-        let shifts: Vec<f64> = (0..997).map(|i| d * (2.0 * (f64::from(i) + 0.5) / 997.0 - 1.0)).collect();
-        let lost: usize = shifts.iter().map(|s| margins.iter().filter(|m| **m + s < 0.0).count()).sum();
-        let lost = lost as f64 / (10_000.0 * 997.0);
-        let sizes: Vec<f64> = shifts.iter().map(|s| s.abs()).collect();
-        assert!((1.0 - expected_agreement(margins, &sizes) - lost).abs() < 0.02 * lost);
-        assert_eq!(expected_agreement(vec![1.0], &[f64::NAN]), 0.0);
-        assert_eq!(expected_agreement(Vec::new(), &[]), 1.0);
     }
 }

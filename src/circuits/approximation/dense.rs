@@ -1,4 +1,4 @@
-//! Small dense linear algebra: Householder least squares and elimination with pivoting.
+//! Small dense linear algebra: Householder least squares, elimination with pivoting, Cholesky factors.
 
 /// Columns whose remaining norm is below this part of their own are taken for dependent.
 const DEPENDENT: f64 = 1e-13;
@@ -78,9 +78,60 @@ pub(super) fn solve_square(a: &[Vec<f64>], y: &[f64]) -> Option<Vec<f64>> {
     x.iter().all(|v| v.is_finite()).then_some(x)
 }
 
+/// The lower triangular L with `L L^T = A`, from the rows of A's lower triangle, in their place. None unless A is positive
+/// definite in f64.
+pub(super) fn cholesky(mut rows: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
+    for i in 0..rows.len() {
+        let (above, row) = rows.split_at_mut(i);
+        let row = &mut row[0];
+        for (j, other) in above.iter().enumerate() {
+            let known: f64 = row[..j].iter().zip(other).map(|(a, b)| a * b).sum();
+            row[j] = (row[j] - known) / other[j];
+        }
+        let square = row[i] - row[..i].iter().map(|a| a * a).sum::<f64>();
+        if square.is_nan() || square <= DEPENDENT * row[i] {
+            return None;
+        }
+        row[i] = square.sqrt();
+    }
+    Some(rows)
+}
+
+/// The x with `L L^T x = y`.
+pub(super) fn solve_cholesky(factor: &[Vec<f64>], mut y: Vec<f64>) -> Vec<f64> {
+    for (i, row) in factor.iter().enumerate() {
+        let known: f64 = row[..i].iter().zip(&y).map(|(a, b)| a * b).sum();
+        y[i] = (y[i] - known) / row[i];
+    }
+    for (i, row) in factor.iter().enumerate().rev() {
+        y[i] /= row[i];
+        let last = y[i];
+        y[..i].iter_mut().zip(row).for_each(|(y, a)| *y -= last * a);
+    }
+    y
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cholesky_factors_multiply_to_the_matrix_and_solve_it() {
+        let a = [[4.0, 2.0, -1.0], [2.0, 5.0, 0.5], [-1.0, 0.5, 3.0]];
+        let lower = || a.iter().enumerate().map(|(i, row)| row[..=i].to_vec()).collect::<Vec<_>>();
+        let factor = cholesky(lower()).unwrap();
+        for i in 0..3 {
+            for j in 0..=i {
+                let product: f64 = (0..=j).map(|k| factor[i][k] * factor[j][k]).sum();
+                assert!((product - a[i][j]).abs() < 1e-14);
+            }
+        }
+        let x = [1.5, -2.0, 0.25];
+        let y = a.iter().map(|row| row.iter().zip(x).map(|(a, x)| a * x).sum()).collect();
+        solve_cholesky(&factor, y).iter().zip(x).for_each(|(found, x)| assert!((found - x).abs() < 1e-14));
+        assert_eq!(cholesky(vec![vec![1.0], vec![1.0, 1.0]]), None, "singular");
+        assert_eq!(cholesky(vec![vec![1.0], vec![2.0, 1.0]]), None, "indefinite");
+    }
 
     #[test]
     fn square_systems_are_solved() {

@@ -1,8 +1,12 @@
 //! The cheapest fits that keep a network's answers, found by trying them.
 //!
-//! Forms are tried from the cheapest plan upwards, each with several margins and floors, and judged by simulation on
-//! pictures a quarter of which took no part in the fit, so that a margin that is too narrow shows. The first form that keeps the answers is taken for all layers; then layers whose
-//! error matters least are given back to the form before it, as long as the answers stay and the plan gets cheaper.
+//! Forms are tried from the cheapest plan upwards, and judged by simulation, first of all on pictures that took no part in the
+//! fit, so that a margin that is too narrow shows. What is asked is whether *unseen* pictures would keep their answers
+//! ([`ChooseOptions::keeps`]). Of those fits that cost about the same, the one that should lose least is taken, at the widest
+//! margin; then layers whose error matters least are given back to the form before it, as long as the answers stay and the
+//! plan gets notably cheaper.
+
+mod search;
 
 use super::{FitError, FitSpec, Form, fit};
 use crate::nn::calibration::{Calibration, CalibrationError, channel_ranges};
@@ -10,18 +14,26 @@ use crate::nn::equalize::equalize;
 use crate::nn::model::Model;
 use crate::nn::simulate::{Labelled, NoiseLevels, SimulateError, Simulation, exact_logits, simulate_against};
 use crate::nn::tensor::Tensor;
+use search::Search;
 
 /// One picture in this many takes no part in the fit, so that it may leave the intervals.
 const HELD_OUT: usize = 4;
 /// Fewest pictures that a choice can be made on.
 pub const LEAST_PICTURES: usize = 2 * HELD_OUT;
+/// Most pictures that a fit is judged by. More would only make the count of kept answers finer, which decides little.
+const JUDGED: usize = 512;
+/// The part of the answers that may be lost which may be foreseen to be lost. Foreseen is a mean: half of it leaves room for sets of
+/// some hundreds of pictures on which chance loses more (at 0.5 % foreseen, one such set in 25 loses more than 1 % of 500), and
+/// for networks that are less sure of unseen pictures than foreseen.
+const FORESEEN: f64 = 0.5;
+/// The part of the answers that may be lost of which it may be foreseen that their pictures leave an interval: a result that is
+/// noise is worse than a doubtful one.
+const OUTSIDE: f64 = 0.01;
 
 /// What may be chosen, and what must be kept.
 #[derive(Debug, Clone)]
 pub struct ChooseOptions {
-    /// The part of the pictures on which the simulated network must say what the exact one says, 0 to 1. What counts is one
-    /// standard error below the measured part, so that few pictures prove little, and [`Simulation::expected_agreement`], so
-    /// that pictures the network was trained on do not flatter it.
+    /// The part of unseen pictures on which the simulated network must say what the exact one says, 0 to 1.
     pub target: f64,
     /// Forms to try.
     pub forms: Vec<Form>,
@@ -39,17 +51,41 @@ pub struct ChooseOptions {
 
 impl Default for ChooseOptions {
     fn default() -> Self {
-        let series = [15, 31, 63, 127].map(Form::Series);
-        let signs = [vec![7, 7], vec![15, 15], vec![15, 15, 27]].map(Form::Sign);
+        let series = [15, 31, 63, 127, 255].map(Form::Series);
+        let signs = [vec![15, 15], vec![7, 15, 27], vec![15, 15, 27]].map(Form::Sign);
         Self {
             target: 0.99,
             forms: series.into_iter().chain(signs).collect(),
-            margins: vec![1.3, 1.5],
+            margins: vec![2.0, 1.5, 1.3],
             floors: vec![1e-1, 1e-2, 1e-3],
             noise: NoiseLevels::bits(18.0),
             seed: 1,
             per_layer: true,
         }
+    }
+}
+
+impl ChooseOptions {
+    /// The agreement that must be foreseen for unseen pictures: half of what the target allows to be lost is kept in reserve.
+    pub fn needed(&self) -> f64 {
+        1.0 - FORESEEN * (1.0 - self.target)
+    }
+
+    /// The part of unseen pictures that may be foreseen to leave an interval: a hundredth of what the target allows to be lost.
+    pub fn most_outside(&self) -> f64 {
+        OUTSIDE * (1.0 - self.target)
+    }
+
+    /// Whether a simulation on pictures like those that the network was trained on lets expect that unseen pictures keep their
+    /// answers: nothing diverged or left an interval, nor should more unseen pictures than [`Self::most_outside`]; agreement
+    /// reaches the target less one standard error, so that few pictures prove little; and [`Simulation::expected_agreement`]
+    /// reaches [`Self::needed`].
+    fn keeps(&self, s: &Simulation) -> bool {
+        let count = s.pictures as f64;
+        // Laplace's estimate, so that a few pictures that all agree prove little.
+        let likely = (s.agree as f64 + 1.0) / (count + 2.0);
+        let spare = (likely * (1.0 - likely) / count).sqrt();
+        s.diverged == 0 && s.agreement() - spare >= self.target && s.expected_agreement >= self.needed()
     }
 }
 
@@ -90,16 +126,26 @@ pub enum ChooseError {
     },
     /// Nothing keeps enough answers.
     #[error(
-        "the best of {tried} fits ({form}) keeps {:.1} of {pictures} answers in a hundred, less than the {:.1} asked for with one standard \
-         error to spare; calibrate on more pictures, allow higher degrees or a lower target", 100.0 * .agreement, 100.0 * .target
+        "none of {tried} fits keeps enough answers. The best is {form} on intervals {margin} times the range seen: it keeps {:.1} % of the \
+         answers on {pictures} pictures, should keep {:.2} % on unseen ones, and {:.3} % of these should leave an interval. A target of \
+         {:.1} % asks for {:.2} % foreseen and at most {:.3} % leaving",
+        100.0 * .agreement, 100.0 * .expected, 100.0 * .outside, 100.0 * .target, 100.0 * .needed, 100.0 * OUTSIDE * (1.0 - .target)
     )]
     TargetNotReached {
         /// What was asked for.
         target: f64,
+        /// The agreement that had to be foreseen for that.
+        needed: f64,
         /// The best agreement.
         agreement: f64,
+        /// What it should be on unseen pictures.
+        expected: f64,
+        /// The part of unseen pictures that should leave an interval.
+        outside: f64,
         /// The form that reached it.
         form: Form,
+        /// Its margin.
+        margin: f64,
         /// Pictures it was measured on.
         pictures: usize,
         /// Fits tried.
@@ -114,16 +160,27 @@ pub struct Candidate {
     pub specs: Vec<FitSpec>,
     /// What its plan costs.
     pub cost: f64,
+    /// Pictures it was judged by.
+    pub pictures: usize,
     /// Part of the pictures on which it says what the exact network says.
     pub agreement: f64,
     /// The part of unseen pictures on which it should.
     pub expected: f64,
+    /// The part of unseen pictures that should leave an interval.
+    pub outside: f64,
     /// Root mean square error of its logits.
     pub rms_error: f64,
     /// Largest part of an interval that was used; above 1 it is not taken.
     pub used: f64,
     /// Whether it keeps the answers.
     pub keeps: bool,
+}
+
+impl Candidate {
+    /// The part of unseen pictures whose answer should be lost, by errors or by leaving an interval; all, if a picture has left one.
+    pub fn lost(&self) -> f64 {
+        if self.used > 1.0 { 1.0 } else { (1.0 - self.expected + self.outside).min(1.0) }
+    }
 }
 
 /// What was chosen.
@@ -135,7 +192,7 @@ pub struct Choice {
     pub specs: Vec<FitSpec>,
     /// What calibration saw of the equalized model.
     pub calibration: Calibration,
-    /// What the simulation on all pictures found.
+    /// What the simulation on the pictures judged by found.
     pub simulation: Simulation,
     /// What its plan costs.
     pub cost: f64,
@@ -153,13 +210,19 @@ pub fn levels(model: &Model) -> Result<f64, String> {
     Ok(model.nodes().iter().map(depth).sum::<usize>() as f64)
 }
 
-/// Chooses. `cost` says what a fitted model costs to run (seconds of its plan, say), or why it cannot be run; only the order
-/// of the costs matters. Simulates all pictures some ten to fifty times. All threads.
+/// What a fitted model costs to run (seconds of its plan, say), or why it cannot be run; only the order of the costs matters.
+pub type Cost<'a> = dyn Fn(&Model) -> Result<f64, String> + Sync + 'a;
+/// Told of every fit that was tried.
+pub type Watch<'a> = dyn Fn(&Candidate) + 'a;
+
+/// Chooses. Three quarters of the pictures calibrate; the others, and if they are few some of those too, are simulated some ten to
+/// fifty times. `cost` is asked from several threads. All threads.
 pub fn choose(
     model: &Model,
     pictures: &[Labelled],
     options: &ChooseOptions,
-    cost: &dyn Fn(&Model) -> Result<f64, String>,
+    cost: &Cost<'_>,
+    watch: &Watch<'_>,
 ) -> Result<Choice, ChooseError> {
     if !(0.0..=1.0).contains(&options.target) {
         return Err(ChooseError::Target { found: options.target });
@@ -170,151 +233,25 @@ pub fn choose(
     if pictures.len() < LEAST_PICTURES {
         return Err(ChooseError::TooFewPictures { found: pictures.len(), least: LEAST_PICTURES });
     }
-    let for_fit = pictures.iter().enumerate().filter(|(i, _)| i % HELD_OUT != 0);
-    let for_fit: Vec<Tensor<f32>> = for_fit.map(|(_, p)| p.x.clone()).collect();
+    let part = |held_out: bool| pictures.iter().enumerate().filter(move |(i, _)| (i % HELD_OUT == 0) == held_out).map(|(_, p)| p);
+    let for_fit: Vec<Tensor<f32>> = part(false).map(|p| p.x.clone()).collect();
+    let judged: Vec<Labelled> = part(true).chain(part(false)).take(JUDGED).cloned().collect();
     let equal = equalize(model, &channel_ranges(model, &for_fit)?);
     let calibration = Calibration::measure(&equal, &for_fit)?;
-    let exact = exact_logits(&equal, pictures)?;
-    let mut search =
-        Search { model: &equal, calibration: &calibration, pictures, exact: &exact, options, cost, tried: Vec::new() };
+    let exact = exact_logits(&equal, &judged)?;
+    let mut search = Search {
+        model: &equal,
+        calibration: &calibration,
+        pictures: &judged,
+        exact: &exact,
+        options,
+        cost,
+        watch,
+        tried: Vec::new(),
+    };
     let (specs, cost) = search.run()?;
     let tried = search.tried;
     let fitted = fit(&equal, &calibration, &specs)?;
-    let simulation = simulate_against(&exact, &fitted, pictures, options.noise, options.seed)?;
+    let simulation = simulate_against(&exact, &fitted, &judged, options.noise, options.seed)?;
     Ok(Choice { model: fitted, specs, simulation, cost, tried, calibration })
-}
-
-struct Search<'a> {
-    model: &'a Model,
-    calibration: &'a Calibration,
-    pictures: &'a [Labelled],
-    exact: &'a [Vec<f32>],
-    options: &'a ChooseOptions,
-    cost: &'a dyn Fn(&Model) -> Result<f64, String>,
-    tried: Vec<Candidate>,
-}
-
-impl Search<'_> {
-    fn run(&mut self) -> Result<(Vec<FitSpec>, f64), ChooseError> {
-        let forms = self.forms_by_cost()?;
-        let mut cheaper: Option<FitSpec> = None;
-        for (form, cost) in &forms {
-            let best = self.best_of(form, *cost)?;
-            let Some(at) = best.filter(|at| self.tried[*at].keeps) else {
-                cheaper = best.map(|at| self.tried[at].specs[0].clone()).or(cheaper);
-                continue;
-            };
-            let spec = self.tried[at].specs[0].clone();
-            if let Some(cheaper) = cheaper.filter(|_| self.options.per_layer)
-                && let Some(mixed) = self.mix(&cheaper, &spec, *cost)?
-            {
-                return Ok(mixed);
-            }
-            return Ok((vec![spec], *cost));
-        }
-        let kept = |c: &Candidate| if c.used <= 1.0 { c.agreement.min(c.expected) } else { 0.0 };
-        let best = self.tried.iter().max_by(|a, b| kept(a).total_cmp(&kept(b)));
-        let (agreement, form) = best.map_or((0.0, forms[0].0.clone()), |b| (kept(b), b.specs[0].form.clone()));
-        let (target, pictures, tried) = (self.options.target, self.pictures.len(), self.tried.len());
-        Err(ChooseError::TargetNotReached { target, agreement, form, pictures, tried })
-    }
-
-    /// The forms that can be run, cheapest first. What a form costs does not depend on margins and floors.
-    fn forms_by_cost(&self) -> Result<Vec<(Form, f64)>, ChooseError> {
-        let (mut forms, mut reason) = (Vec::new(), String::new());
-        for form in &self.options.forms {
-            let spec = FitSpec { form: form.clone(), ..FitSpec::series(1) };
-            let fitted = match fit(self.model, self.calibration, &[spec]) {
-                Ok(fitted) => fitted,
-                Err(e @ (FitError::NotRelu { .. } | FitError::Approximation { .. })) => {
-                    reason = e.to_string();
-                    continue;
-                }
-                Err(e) => return Err(e.into()),
-            };
-            match (self.cost)(&fitted) {
-                Ok(cost) => forms.push((form.clone(), cost)),
-                Err(why) => reason = why,
-            }
-        }
-        if forms.is_empty() {
-            return Err(ChooseError::NoPlan { forms: self.options.forms.len(), reason });
-        }
-        forms.sort_by(|a, b| a.1.total_cmp(&b.1));
-        Ok(forms)
-    }
-
-    /// Tries all margins and floors of a form: the index of the one with the least error among those that keep the answers, else
-    /// among all that stay in their ranges.
-    fn best_of(&mut self, form: &Form, cost: f64) -> Result<Option<usize>, ChooseError> {
-        let first = self.tried.len();
-        let floors = match form {
-            Form::Series(_) => self.options.floors.clone(),
-            // A composite sign is not weighted.
-            Form::Sign(_) => vec![1.0],
-        };
-        for &margin in &self.options.margins {
-            for &floor in &floors {
-                let spec = FitSpec { form: form.clone(), margin, floor };
-                self.try_specs(vec![spec], cost)?;
-            }
-        }
-        let all = (first..self.tried.len()).filter(|at| self.tried[*at].used <= 1.0);
-        let key = |at: &usize| (!self.tried[*at].keeps, self.tried[*at].rms_error);
-        Ok(all.min_by(|a, b| key(a).0.cmp(&key(b).0).then(key(a).1.total_cmp(&key(b).1))))
-    }
-
-    fn try_specs(&mut self, specs: Vec<FitSpec>, cost: f64) -> Result<bool, ChooseError> {
-        let fitted = fit(self.model, self.calibration, &specs)?;
-        let s = simulate_against(self.exact, &fitted, self.pictures, self.options.noise, self.options.seed)?;
-        let agreement = s.agreement();
-        // One standard error; Laplace's estimate, so that a few pictures that all agree prove little.
-        let count = s.pictures as f64;
-        let likely = (s.agree as f64 + 1.0) / (count + 2.0);
-        let spare = (likely * (1.0 - likely) / count).sqrt();
-        let used = s.layers.iter().fold(0.0, |m: f64, l| m.max(l.used));
-        let keeps = s.diverged == 0 && used <= 1.0 && (agreement - spare).min(s.expected_agreement) >= self.options.target;
-        let rms_error = if s.diverged == 0 { s.rms_error } else { f64::INFINITY };
-        let expected = s.expected_agreement;
-        self.tried.push(Candidate { specs, cost, agreement, expected, rms_error, used, keeps });
-        Ok(keeps)
-    }
-
-    /// Between two forms: as few layers as possible in the dear one, those first whose error matters most. None if that is no
-    /// cheaper than all of them.
-    fn mix(&mut self, cheap: &FitSpec, dear: &FitSpec, dear_cost: f64) -> Result<Option<(Vec<FitSpec>, f64)>, ChooseError> {
-        let count = self.calibration.layers.len();
-        let some = self.pictures.len().div_ceil(HELD_OUT);
-        let mut harm = Vec::with_capacity(count);
-        for k in 0..count {
-            let mut specs = vec![dear.clone(); count];
-            specs[k] = cheap.clone();
-            let fitted = fit(self.model, self.calibration, &specs)?;
-            let s = simulate_against(self.exact, &fitted, &self.pictures[..some], self.options.noise, self.options.seed)?;
-            harm.push((if s.diverged == 0 { s.rms_error } else { f64::INFINITY }, k));
-        }
-        harm.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let specs_with = |dear_layers: usize| {
-            let mut specs = vec![cheap.clone(); count];
-            harm[..dear_layers].iter().for_each(|(_, k)| specs[*k] = dear.clone());
-            specs
-        };
-        // The answers are kept with all layers dear; halve the number as long as they are.
-        let (mut fails, mut keeps) = (0, count);
-        let mut best = None;
-        while keeps - fails > 1 {
-            let middle = (fails + keeps) / 2;
-            let specs = specs_with(middle);
-            let cost = (self.cost)(&fit(self.model, self.calibration, &specs)?).unwrap_or(f64::INFINITY);
-            if self.try_specs(specs.clone(), cost)? {
-                keeps = middle;
-                if cost < best.as_ref().map_or(dear_cost, |(_, c): &(_, f64)| *c) {
-                    best = Some((specs, cost));
-                }
-            } else {
-                fails = middle;
-            }
-        }
-        Ok(best)
-    }
 }

@@ -248,7 +248,7 @@ fn last_reads(steps: &[LogicalStep]) -> Vec<usize> {
 }
 
 /// Levels used up to each value.
-fn depths(steps: &[LogicalStep]) -> Vec<usize> {
+pub(super) fn depths(steps: &[LogicalStep]) -> Vec<usize> {
     let mut depths = vec![0];
     for step in steps {
         let [a, b] = step.operation.operands();

@@ -1,0 +1,243 @@
+//! The search: forms from the cheapest upwards, each at the widest margin that keeps the answers, then layers given back to a
+//! cheaper form.
+
+use super::{Candidate, ChooseError, ChooseOptions, Watch};
+use crate::nn::calibration::Calibration;
+use crate::nn::fit::{FitError, FitSpec, Form, fit};
+use crate::nn::model::Model;
+use crate::nn::simulate::{Labelled, Simulation, simulate_against};
+use rayon::prelude::*;
+
+/// Pictures that settle which floor is best, and which forms need no closer look.
+const FEW: usize = 128;
+/// A form that should lose this many times as many answers as allowed, by those few, is not looked at closer, nor at a narrower
+/// margin: from twice to 1.3 times the range seen, the errors fall by less than half.
+const HOPELESS: f64 = 3.0;
+/// Costs that differ by less than this factor count as alike.
+const ALIKE: f64 = 1.05;
+/// A mixture of two forms must be this many times cheaper than one alone: with every layer given back it goes nearer to the edge
+/// of what may be lost.
+const WORTHWHILE: f64 = 1.1;
+/// Pictures that say which layers' errors matter most.
+const SAMPLED: usize = 64;
+
+/// What a search tries, and what it has tried.
+pub(super) struct Search<'a> {
+    pub model: &'a Model,
+    pub calibration: &'a Calibration,
+    /// Pictures to judge by, those that took no part in the fit first.
+    pub pictures: &'a [Labelled],
+    /// Exact logits of those.
+    pub exact: &'a [Vec<f32>],
+    pub options: &'a ChooseOptions,
+    pub cost: &'a super::Cost<'a>,
+    pub watch: &'a Watch<'a>,
+    pub tried: Vec<Candidate>,
+}
+
+impl Search<'_> {
+    /// The specs to take and what their plan costs.
+    pub fn run(&mut self) -> Result<(Vec<FitSpec>, f64), ChooseError> {
+        let forms = self.forms_by_cost()?;
+        let (mut fell_short, mut kept): (Vec<usize>, Vec<Candidate>) = Default::default();
+        let mut most = f64::INFINITY;
+        for (form, cost) in &forms {
+            if *cost > most {
+                break;
+            }
+            let best = self.best_of(form, *cost)?;
+            match best.filter(|at| self.tried[*at].keeps) {
+                Some(at) => {
+                    // Those that cost about as much are tried too: less error for nothing.
+                    most = most.min(ALIKE * cost);
+                    kept.push(self.tried[at].clone());
+                }
+                None => fell_short.extend(best),
+            }
+        }
+        let best = kept.into_iter().min_by(|a, b| a.lost().total_cmp(&b.lost()));
+        let Some(dear) = best else { return Err(self.nothing_keeps()) };
+        // The form to give layers back to: of those that are notably cheaper, the one that fell short the least.
+        let cheaper = fell_short.iter().map(|at| &self.tried[*at]).filter(|c| WORTHWHILE * c.cost < dear.cost);
+        let cheaper = cheaper.min_by(|a, b| a.lost().total_cmp(&b.lost())).map(|c| c.specs[0].clone());
+        if let Some(cheap) = cheaper.filter(|_| self.options.per_layer) {
+            let dear_form = dear.specs[0].form.clone();
+            if let Some(mixed) = self.mix(&cheap, dear_form, dear.cost / WORTHWHILE)? {
+                return Ok(mixed);
+            }
+        }
+        Ok((dear.specs, dear.cost))
+    }
+
+    fn nothing_keeps(&self) -> ChooseError {
+        let best = self.tried.iter().min_by(|a, b| a.lost().total_cmp(&b.lost()));
+        let (target, tried) = (self.options.target, self.tried.len());
+        match best {
+            Some(best) => ChooseError::TargetNotReached {
+                target,
+                needed: self.options.needed(),
+                agreement: best.agreement,
+                expected: best.expected,
+                outside: best.outside,
+                form: best.specs[0].form.clone(),
+                margin: best.specs[0].margin,
+                pictures: best.pictures,
+                tried,
+            },
+            None => ChooseError::NoPlan { forms: self.options.forms.len(), reason: "no margins or floors to try".into() },
+        }
+    }
+
+    /// The forms that can be run, cheapest first. What a form costs does not depend on margins and floors.
+    fn forms_by_cost(&self) -> Result<Vec<(Form, f64)>, ChooseError> {
+        let one = |form: &Form| {
+            let spec = FitSpec { form: form.clone(), ..FitSpec::series(1) };
+            match fit(self.model, self.calibration, &[spec]) {
+                Ok(fitted) => Ok((self.cost)(&fitted).map(|cost| (form.clone(), cost))),
+                Err(e @ (FitError::NotRelu { .. } | FitError::Approximation { .. })) => Ok(Err(e.to_string())),
+                Err(e) => Err(e),
+            }
+        };
+        let found: Vec<Result<(Form, f64), String>> = self.options.forms.par_iter().map(one).collect::<Result<_, FitError>>()?;
+        let reason = found.iter().filter_map(|f| f.as_ref().err()).next_back().cloned().unwrap_or_default();
+        let mut forms: Vec<(Form, f64)> = found.into_iter().flatten().collect();
+        if forms.is_empty() {
+            return Err(ChooseError::NoPlan { forms: self.options.forms.len(), reason });
+        }
+        forms.sort_by(|a, b| a.1.total_cmp(&b.1));
+        Ok(forms)
+    }
+
+    /// Tries the margins of a form, the widest first, until one keeps the answers: the index of that one, else of the one that
+    /// loses least among those that stay in their intervals; none if there is no hope.
+    fn best_of(&mut self, form: &Form, cost: f64) -> Result<Option<usize>, ChooseError> {
+        let mut margins = self.options.margins.clone();
+        margins.sort_by(|a, b| b.total_cmp(a));
+        let mut best: Option<usize> = None;
+        for margin in margins {
+            let at = self.best_floor(form, margin, cost)?;
+            let found = &self.tried[at];
+            if found.keeps {
+                return Ok(Some(at));
+            }
+            if self.is_hopeless(found) || !self.stays_inside(found) {
+                break;
+            }
+            if best.is_none_or(|b| found.lost() < self.tried[b].lost()) {
+                best = Some(at);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Whether no picture left an interval, and hardly any unseen one should.
+    fn stays_inside(&self, found: &Candidate) -> bool {
+        found.used <= 1.0 && found.outside <= self.options.most_outside()
+    }
+
+    fn is_hopeless(&self, found: &Candidate) -> bool {
+        found.lost() > HOPELESS * (1.0 - self.options.needed())
+    }
+
+    /// The floor of least error on a few pictures, and what all pictures say of it; or what the few do, if that leaves no hope.
+    fn best_floor(&mut self, form: &Form, margin: f64, cost: f64) -> Result<usize, ChooseError> {
+        let floors = match form {
+            Form::Series(_) => self.options.floors.as_slice(),
+            // A composite sign is not weighted.
+            Form::Sign(_) => &[1.0],
+        };
+        let all = self.pictures.len();
+        let few = if all < 2 * FEW { all } else { FEW };
+        let spec = |floor: &f64| FitSpec { form: form.clone(), margin, floor: *floor };
+        let mut found = Vec::with_capacity(floors.len());
+        for floor in floors {
+            found.push(self.judged(vec![spec(floor)], cost, few)?);
+        }
+        let Some(best) = found.into_iter().min_by(|a, b| a.rms_error.total_cmp(&b.rms_error)) else {
+            return Err(ChooseError::NoPlan { forms: self.options.forms.len(), reason: "no floors to try".into() });
+        };
+        let settled = if few == all || self.is_hopeless(&best) { best } else { self.judged(best.specs, cost, all)? };
+        Ok(self.note(settled))
+    }
+
+    fn note(&mut self, candidate: Candidate) -> usize {
+        (self.watch)(&candidate);
+        self.tried.push(candidate);
+        self.tried.len() - 1
+    }
+
+    fn simulated(&self, specs: &[FitSpec], count: usize) -> Result<Simulation, ChooseError> {
+        let fitted = fit(self.model, self.calibration, specs)?;
+        let (exact, pictures) = (&self.exact[..count], &self.pictures[..count]);
+        Ok(simulate_against(exact, &fitted, pictures, self.options.noise, self.options.seed)?)
+    }
+
+    /// What the first `count` pictures say of some fits.
+    fn judged(&self, specs: Vec<FitSpec>, cost: f64, count: usize) -> Result<Candidate, ChooseError> {
+        let s = self.simulated(&specs, count)?;
+        let used = s.layers.iter().fold(0.0, |m: f64, l| m.max(l.used));
+        let mut candidate = Candidate {
+            specs,
+            cost,
+            pictures: s.pictures,
+            agreement: s.agreement(),
+            expected: s.expected_agreement,
+            outside: s.expected_outside,
+            rms_error: if s.diverged == 0 { s.rms_error } else { f64::INFINITY },
+            used,
+            keeps: false,
+        };
+        candidate.keeps = self.stays_inside(&candidate) && self.options.keeps(&s);
+        Ok(candidate)
+    }
+
+    /// Between two forms: as few layers as possible in the dear one, those first whose error matters most, all at the margin and
+    /// floor of the cheap one. None if that costs no less than `most`, or does not keep the answers.
+    fn mix(&mut self, cheap: &FitSpec, dear: Form, most: f64) -> Result<Option<(Vec<FitSpec>, f64)>, ChooseError> {
+        let dear = FitSpec { form: dear, ..cheap.clone() };
+        let count = self.calibration.layers.len();
+        let few = self.pictures.len().min(SAMPLED);
+        let mut harm = Vec::with_capacity(count);
+        for k in 0..count {
+            let mut specs = vec![dear.clone(); count];
+            specs[k] = cheap.clone();
+            let s = self.simulated(&specs, few)?;
+            harm.push((if s.diverged == 0 { s.rms_error } else { f64::INFINITY }, k));
+        }
+        harm.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let specs_with = |dear_layers: usize| {
+            let mut specs = vec![cheap.clone(); count];
+            harm[..dear_layers].iter().for_each(|(_, k)| specs[*k] = dear.clone());
+            specs
+        };
+        let cost_of = |dear_layers: usize| -> Result<f64, FitError> {
+            Ok((self.cost)(&fit(self.model, self.calibration, &specs_with(dear_layers))?).unwrap_or(f64::INFINITY))
+        };
+        // The most dear layers that are still cheap enough, without a simulation.
+        let (mut keeps, mut too_dear) = (0, count);
+        while too_dear - keeps > 1 {
+            let middle = (keeps + too_dear) / 2;
+            if cost_of(middle)? <= most { keeps = middle } else { too_dear = middle }
+        }
+        // If those keep the answers, the fewest that do.
+        let mut best: Option<(Vec<FitSpec>, f64)> = None;
+        let (mut fails, mut next) = (0, keeps);
+        while next > fails {
+            let cost = cost_of(next)?;
+            let tried = self.judged(specs_with(next), cost, self.pictures.len())?;
+            let at = self.note(tried);
+            if self.tried[at].keeps {
+                keeps = next;
+                if best.as_ref().is_none_or(|(_, c)| cost < *c) {
+                    best = Some((self.tried[at].specs.clone(), cost));
+                }
+            } else if best.is_none() {
+                return Ok(None);
+            } else {
+                fails = next;
+            }
+            next = (fails + keeps) / 2;
+        }
+        Ok(best)
+    }
+}
