@@ -7,7 +7,7 @@ use crate::cli::failure::{Outcome, explain};
 use crate::cli::output::{Align, Table, bytes, say};
 use crate::cli::progress::{CountBar, Mode};
 use crate::cli::{params, system};
-use cipherlens::backend::Backend;
+use cipherlens::backend::{Backend, Place};
 use cipherlens::circuits::bootstrap::Stages;
 use cipherlens::circuits::{BootstrapOptions, Bootstrapper, CircuitError, EncryptedEngine, NoisyEngine, Order};
 use cipherlens::ckks::{
@@ -199,6 +199,7 @@ impl Bootstrap {
         let failure = log2_failure(spec.weight, spec.k, params.degree() * usize::from(self.batch).div_ceil(2));
         let counts = b.trace(self.batch.into())?.counts;
         let peak = system::peak_rss_bytes();
+        let vram = (backend.place() == Place::Device).then(|| backend.statistics().peak_bytes);
         if self.json {
             let object = serde_json::json!({
                 "bench": "bootstrap", "version": env!("CARGO_PKG_VERSION"), "preset": params.name(), "backend": backend.name(),
@@ -212,7 +213,7 @@ impl Bootstrap {
                 "levels_before": input.0, "level_after": output.0, "levels_after": output.0 - input.0,
                 "log_qp": params.log_qp(), "security_bits": params.security_bits_claim(),
                 "log2_failure": failure, "keys": b.keys().len(), "key_bytes": b.key_bytes(), "keygen_seconds": m.keygen,
-                "prepared_bytes": m.prepared_bytes, "peak_rss_bytes": peak, "counts": counts,
+                "prepared_bytes": m.prepared_bytes, "peak_rss_bytes": peak, "peak_vram_bytes": vram, "counts": counts,
             });
             say!("{object}");
             return Ok(());
@@ -246,6 +247,9 @@ impl Bootstrap {
         say!("keys        {}, {}, made in {:.1} s", b.keys().len(), bytes(b.key_bytes()), m.keygen);
         say!("prepared    {}", bytes(m.prepared_bytes as u64));
         say!("peak memory {}", peak.map_or("unknown".into(), bytes));
+        if let Some(vram) = vram {
+            say!("on the GPU  {}", bytes(vram));
+        }
         Ok(())
     }
 }
