@@ -97,7 +97,7 @@ impl Task<'_> {
     pub fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
         let (network, model_file) = model::open(self.model)?;
-        let (preset, max_key_bytes) = model::terms(self.model, self.preset, self.max_key_bytes)?;
+        let terms = model::terms(self.model, self.preset, self.max_key_bytes)?;
         let mut inputs = Vec::with_capacity(self.pictures.len());
         for (picture, image) in &self.pictures {
             let (tensor, notes) = model::encryptable(&network, picture, self.fit, image)?;
@@ -107,8 +107,8 @@ impl Task<'_> {
         let clock = Instant::now();
         // A seeded run is to be repeatable, on any machine.
         let costs = if self.seed.is_some() { Costs::Typical } else { Costs::on(self.compute) };
-        let wishes = Wishes { pictures: inputs.len(), max_key_bytes, costs };
-        let prepared = plan::prepare_any(&network, preset.as_deref(), wishes, self.compute)?;
+        let wishes = Wishes { pictures: inputs.len(), max_key_bytes: terms.max_key_bytes, costs };
+        let prepared = plan::prepare_any(&network, terms.preset.as_deref(), wishes, self.compute)?;
         let planning = clock.elapsed().as_secs_f64();
         let insecure = prepared.params.is_insecure();
         if talk {
@@ -143,6 +143,7 @@ impl Task<'_> {
         for inputs in inputs.chunks(prepared.lowered.together) {
             for mut report in sides.classify(self, global, inputs, Seconds { plan: planning, keygen, ..Seconds::default() })? {
                 report.model_file.clone_from(&model_file);
+                report.expected_max_abs_logit_error = terms.expected_error;
                 report.insecure = insecure || self.seed.is_some();
                 if self.json {
                     report.print_json()

@@ -107,13 +107,15 @@ impl Compile {
         let wishes = Wishes { max_key_bytes: self.max_key_bytes, ..Wishes::new(Costs::Typical) };
         let prepared = prepare(fitted, preset, wishes, &Compute::default())?;
         let planned = plan::json(&prepared);
+        let expected = [0, pictures.len() / 2].map(|i| plan::expected_error(&prepared, fitted, &pictures[i].x.cast()));
+        let expected = expected.into_iter().collect::<Outcome<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
         let summary = json!({
             "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "calibration_files": notes, "target": self.target,
             "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
             "accuracy": choice.as_ref().and_then(|c| c.simulation.accuracy()),
             "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),
             "fits_tried": choice.as_ref().map(|c| c.tried.len()),
-            "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
+            "expected_max_abs_logit_error": expected, "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
         });
         let (model, preset, max_key_bytes) = (fitted.clone(), preset.to_owned(), self.max_key_bytes);
         let compiled = Compiled { model, preset, max_key_bytes, report: summary.clone() };
@@ -135,6 +137,7 @@ impl Compile {
                 print_fits(choice);
             }
             plan::print(&prepared, Costs::Typical);
+            say!("expected: logits off by about {expected:.1e} for encryption");
             say!();
         }
         say!("{} ({}) written in {}", self.output.display(), bytes(size), seconds(started.elapsed().as_secs_f64()));

@@ -70,10 +70,17 @@ impl Eval {
             items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
         }
         if self.encrypted {
-            let (preset, max_key_bytes) = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
-            let wishes = Wishes { max_key_bytes, ..Wishes::new(Costs::on(&self.compute)) };
-            let found =
-                encrypted::run(&network, preset.as_deref(), wishes, &self.compute, &items, self.fit, global.progress_mode())?;
+            let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
+            let wishes = Wishes { max_key_bytes: terms.max_key_bytes, ..Wishes::new(Costs::on(&self.compute)) };
+            let found = encrypted::run(
+                &network,
+                terms.preset.as_deref(),
+                wishes,
+                &self.compute,
+                &items,
+                self.fit,
+                global.progress_mode(),
+            )?;
             if self.json {
                 found.print_json()
             } else {

@@ -39,12 +39,28 @@ pub fn open_compiled(path: &Path) -> Outcome<Compiled> {
     })
 }
 
-/// The parameter set to use and the most bytes of keys: what is asked for, or else what the network in the file was compiled for.
-pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u64>) -> Outcome<(Option<String>, Option<u64>)> {
-    let asked = (preset.map(str::to_owned), max_key_bytes);
+/// On what terms a network runs.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// The parameter set.
+    pub preset: Option<String>,
+    /// Most bytes of keys.
+    pub max_key_bytes: Option<u64>,
+    /// The largest error of a logit that compiling foresaw on that parameter set.
+    pub expected_error: Option<f64>,
+}
+
+/// What is asked for, or else what the network in the file was compiled for.
+pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u64>) -> Outcome<Terms> {
+    let asked = Terms { preset: preset.map(str::to_owned), max_key_bytes, expected_error: None };
     let Some(path) = path.filter(|path| Compiled::is_one(path)) else { return Ok(asked) };
     let compiled = open_compiled(path)?;
-    Ok((asked.0.or(Some(compiled.preset)), asked.1.or(compiled.max_key_bytes)))
+    let same = preset.is_none_or(|preset| preset == compiled.preset);
+    Ok(Terms {
+        preset: asked.preset.or(Some(compiled.preset)),
+        max_key_bytes: asked.max_key_bytes.or(compiled.max_key_bytes),
+        expected_error: compiled.report["expected_max_abs_logit_error"].as_f64().filter(|_| same),
+    })
 }
 
 fn refuse(name: &str, error: &ModelError) -> Failure {

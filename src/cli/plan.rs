@@ -3,16 +3,19 @@
 use super::device::{Compute, size};
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
+use super::picture::{Fit, Picture};
 use super::{Global, model, params, system};
 #[cfg(feature = "gpu")]
 use cipherlens::backend::gpu::{GpuOptions, Limits};
 use cipherlens::backend::{Backend, Mirror, Place, Statistics};
+use cipherlens::circuits::NoisyEngine;
 use cipherlens::ckks::{Params, presets};
+use cipherlens::nn::clear::Network;
 use cipherlens::nn::lower::LowerError;
-use cipherlens::nn::{self, LowerOptions, Lowered, Model};
+use cipherlens::nn::{self, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
 use cipherlens::plan::{Checkpoints, DeviceDemand};
-use cipherlens::plan::{CostModel, Plan, PlanError, PlanOptions};
+use cipherlens::plan::{CostModel, Plan, PlanError, PlanOptions, execute};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,6 +33,12 @@ pub struct PlanCommand {
     /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_key_bytes: Option<u64>,
+    /// Foresee the error of the logits on this picture, by a clear run with the noise of encryption
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+    /// How the picture is brought to the network's size
+    #[arg(long, value_enum, default_value_t)]
+    fit: Fit,
     /// Do not time this machine: plan with the same unit costs everywhere, as `keygen` and `run` do
     #[arg(long)]
     typical_costs: bool,
@@ -43,18 +52,30 @@ impl PlanCommand {
     pub fn run(&self, _global: &Global) -> Outcome {
         let (network, file) = model::open(self.model.as_deref())?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
-        let (preset, max_key_bytes) = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
-        let wishes = Wishes { pictures: self.pictures as usize, max_key_bytes, costs };
-        let mut prepared = prepare_any(&network, preset.as_deref(), wishes, &Compute::default())?;
+        let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
+        let wishes = Wishes { pictures: self.pictures as usize, max_key_bytes: terms.max_key_bytes, costs };
+        let mut prepared = prepare_any(&network, terms.preset.as_deref(), wishes, &Compute::default())?;
+        let expected = match &self.picture {
+            Some(path) => {
+                let name = path.display().to_string();
+                let (picture, _) = model::encryptable(&network, &Picture::open(path)?, self.fit, &name)?;
+                Some(expected_error(&prepared, &network, &picture)?)
+            }
+            None => terms.expected_error,
+        };
         prepared.demand = usual_demand(&prepared.plan);
         if self.json {
             let mut object = json(&prepared);
             object["model"] = network.name().into();
             object["model_file"] = file.into();
+            object["expected_max_abs_logit_error"] = expected.into();
             say!("{object}");
         } else {
             say!("{} ({file}): {} weights, input {}", network.name(), grouped(network.weights()), network.input().shape);
             print(&prepared, costs);
+            if let Some(error) = expected {
+                say!("expected: logits off by about {error:.1e} for encryption");
+            }
         }
         Ok(())
     }
@@ -240,6 +261,20 @@ fn demand(_plan: &Plan, _backend: &dyn Backend) -> Outcome<Option<Statistics>> {
 #[cfg(not(feature = "gpu"))]
 fn usual_demand(_plan: &Plan) -> Option<Statistics> {
     None
+}
+
+/// The largest error of a logit that encryption is expected to make on a picture: the plan run on clear numbers with the noise that
+/// every operation adds, on its parameter set. Some seconds of all threads for a network that is bootstrapped.
+pub fn expected_error(prepared: &Prepared, network: &Model, picture: &Tensor<f64>) -> Outcome<f64> {
+    let failed = |e: &(dyn std::error::Error + 'static)| explain("cannot foresee the error of an encrypted run", e);
+    let clear = Network::<f64>::new(network).evaluate(picture).map_err(|e| failed(&e))?;
+    let noisy = NoisyEngine::new(&prepared.params, 1);
+    let shards = prepared.lowered.pack(std::slice::from_ref(picture)).map_err(|e| failed(&e))?;
+    let input = noisy.encrypted(shards, prepared.plan.input_level());
+    let output = execute(&prepared.plan, &noisy, input, &()).map_err(|e| failed(&e))?;
+    let logits = prepared.lowered.unpack(&output.shards).map_err(|e| failed(&e))?;
+    let of_first = logits.iter().take(1).flat_map(|l| l.values());
+    Ok(clear.values().iter().zip(of_first).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
 }
 
 /// Refuses a run that would take more memory than there is.

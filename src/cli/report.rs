@@ -83,6 +83,8 @@ pub struct Report {
     pub clear_logits: Vec<f64>,
     /// Largest difference of the two.
     pub max_abs_logit_error: f64,
+    /// What compiling the network foresaw of it; null where that was not done, or for another parameter set.
+    pub expected_max_abs_logit_error: Option<f64>,
     /// Mean difference.
     pub mean_abs_logit_error: f64,
     /// Largest clear logit minus smallest.
@@ -163,6 +165,7 @@ impl Report {
             logits: logits.to_vec(),
             clear_logits: clear.to_vec(),
             max_abs_logit_error,
+            expected_max_abs_logit_error: None,
             mean_abs_logit_error: errors.iter().sum::<f64>() / errors.len() as f64,
             logit_range,
             precision_bits: (logit_range / max_abs_logit_error).log2(),
@@ -225,6 +228,9 @@ impl Report {
             self.logit_range,
             self.precision_bits
         );
+        if let Some(expected) = self.expected_max_abs_logit_error {
+            say!("expected by the plan: {expected:.1e}");
+        }
         let s = &self.seconds;
         say!(
             "seconds: plan {}, keygen {}, encrypt {}, run {} (estimated {}), decrypt {}",

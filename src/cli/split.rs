@@ -119,8 +119,8 @@ fn unusable(path: &Path) -> impl FnOnce(WireError) -> Failure {
 
 /// The network planned for the parameter set that a file belongs to.
 fn prepare_for(network: &Model, model: Option<&Path>, path: &Path, compute: &Compute) -> Outcome<Prepared> {
-    let (_, max_key_bytes) = model::terms(model, None, None)?;
-    let wishes = Wishes { max_key_bytes, ..Wishes::new(Costs::Typical) };
+    let terms = model::terms(model, None, None)?;
+    let wishes = Wishes { max_key_bytes: terms.max_key_bytes, ..Wishes::new(Costs::Typical) };
     let origin = objects::read_origin(path).map_err(unusable(path))?;
     match origin {
         Some(origin) => prepare(network, &origin.preset, wishes, compute),
@@ -141,9 +141,9 @@ impl Keygen {
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
-        let (preset, max_key_bytes) = model::terms(self.model.as_deref(), self.preset.as_deref(), None)?;
-        let wishes = Wishes { max_key_bytes, ..Wishes::new(Costs::Typical) };
-        let prepared = prepare_any(&network, preset.as_deref(), wishes, &Compute::default())?;
+        let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), None)?;
+        let wishes = Wishes { max_key_bytes: terms.max_key_bytes, ..Wishes::new(Costs::Typical) };
+        let prepared = prepare_any(&network, terms.preset.as_deref(), wishes, &Compute::default())?;
         self.insecure.check(&prepared)?;
         check_memory(&prepared.plan)?;
         std::fs::create_dir_all(&self.output).map_err(|e| {
