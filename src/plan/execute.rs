@@ -28,7 +28,8 @@ pub fn execute<E: Engine>(plan: &Plan, engine: &E, input: E::Value, progress: &d
             found_level: level.0,
         });
     }
-    run_steps(plan.output(), plan.steps(), engine, input, progress, |_, _, _| {})
+    // On a thread of the pool, which shares out loops without waking another thread first and sleeping itself.
+    rayon::scope(|_| run_steps(plan.output(), plan.steps(), engine, input, progress, |_, _, _| {}))
 }
 
 /// Runs steps in order; `after(index, first operand, result)` sees each.

@@ -71,8 +71,9 @@ impl CpuBackend {
             let sources: Vec<_> =
                 (0..count).map(|c| Source { conversion, y: (y, c * dropped * stride), stride, u: (u, c * n) }).collect();
             self.quotients(&sources);
-            for group in Groups::new(target, count * n * 4, GROUP_BYTES).of(0..target) {
-                let (start, end) = (group.start, group.end);
+            let groups: Vec<_> = Groups::new(target, count * n * 4, GROUP_BYTES).of(0..target).collect();
+            parallel::each(groups.len(), count * target * n * 16, |g| {
+                let (start, end) = (groups[g].start, groups[g].end);
                 let place = |c: usize, j: usize| ((first + c) * target + j) * n;
                 let jobs: Vec<_> = sources
                     .iter()
@@ -104,7 +105,7 @@ impl CpuBackend {
                         }
                     }
                 });
-            }
+            });
         }
     }
 

@@ -114,8 +114,7 @@ impl CpuBackend {
         let (y, u) = (Shared::new(y.as_mut_slice()), Shared::new(u.as_mut_slice()));
         let groups = Groups::new(extended, batch * digits * stride * 4, GROUP_BYTES);
         let size = groups.largest;
-        let mut t = self.pool.take(batch * digits * size * stride);
-        let t = Shared::new(t.as_mut_slice());
+        let all = [groups.of(window..extended).collect::<Vec<_>>(), groups.of(0..window).collect()];
 
         for first in range.clone().step_by(batch) {
             let count = batch.min(range.end - first);
@@ -124,49 +123,55 @@ impl CpuBackend {
             let dropped: Vec<_> = (0..2 * count)
                 .map(|p| Source { conversion: down, y: (y, p * special * stride), stride, u: (u, p * n) })
                 .collect();
-            for group in groups.of(window..extended).chain(groups.of(0..window)) {
-                let (start, end) = (group.start, group.end);
-                let places = DigitPlaces { words: t, digits, size, stride, start };
-                let out_at = |p: usize, limb: usize| ((2 * first + p) * window + limb) * n;
-                if start == 0 {
+            // The special limbs first: their sums are what is divided by.
+            for (phase, groups) in all.iter().enumerate() {
+                if phase == 1 {
                     self.quotients(&dropped);
                 }
-                let mut jobs = self.digit_jobs(&sources, layout, start..end, &|c, k, limb| (t, places.at(c, k, limb)));
-                if start < window {
-                    jobs.extend(dropped.iter().enumerate().map(|(p, source)| Job {
-                        source,
-                        packed: Packed::new(&self.tables, down, start..end),
-                        out: (start..end).map(|limb| (out, out_at(p, limb))).collect(),
-                    }));
-                }
-                self.convert(&jobs);
-
-                let tasks: Vec<_> = (start..end)
-                    .map(|limb| {
-                        let divide = limb < window;
-                        let halves = |c: usize| {
-                            [0, 1].map(|h| match limb.checked_sub(window) {
-                                Some(s) => y.piece(((2 * c + h) * special + s) * stride, n),
-                                None => out.piece(out_at(2 * c + h, limb), n),
-                            })
-                        };
-                        let mut task = self.limb_task((x, select), (first, count), key, (plan, layout), (limb, &places), &halves);
-                        if divide {
-                            task.transforms.extend((0..count).flat_map(|c| task.shards[c].0.map(|half| (c, half))));
-                        }
-                        LimbTask { divide, ..task }
-                    })
-                    .collect();
-                let inverse = |task: &LimbTask, i: usize| {
-                    if let Some(s) = task.limb.checked_sub(window) {
-                        let at = task.shards[i / 2].0[i % 2];
-                        let table = self.tables.ntt(plan.extended.limbs()[task.limb]);
-                        // SAFETY: a whole limb, this step's own.
-                        unsafe { ntt::inverse(self.ntt_isa, at, at, table, down.inv_hat[s]) };
+                parallel::each(groups.len(), count * digits * extended * n * 16, |g| {
+                    let (start, end) = (groups[g].start, groups[g].end);
+                    let mut t = self.pool.take(count * digits * size * stride);
+                    let t = Shared::new(t.as_mut_slice());
+                    let places = DigitPlaces { words: t, digits, size, stride, start };
+                    let out_at = |p: usize, limb: usize| ((2 * first + p) * window + limb) * n;
+                    let mut jobs = self.digit_jobs(&sources, layout, start..end, &|c, k, limb| (t, places.at(c, k, limb)));
+                    if start < window {
+                        jobs.extend(dropped.iter().enumerate().map(|(p, source)| Job {
+                            source,
+                            packed: Packed::new(&self.tables, down, start..end),
+                            out: (start..end).map(|limb| (out, out_at(p, limb))).collect(),
+                        }));
                     }
-                };
-                // SAFETY: all pointers are to whole limbs, those written to each task's own.
-                unsafe { self.run_limb_tasks(&tasks, plan, end > window, &|_, _, _| {}, &inverse) };
+                    self.convert(&jobs);
+
+                    let tasks: Vec<_> = (start..end)
+                        .map(|limb| {
+                            let divide = limb < window;
+                            let halves = |c: usize| {
+                                [0, 1].map(|h| match limb.checked_sub(window) {
+                                    Some(s) => y.piece(((2 * c + h) * special + s) * stride, n),
+                                    None => out.piece(out_at(2 * c + h, limb), n),
+                                })
+                            };
+                            let mut task =
+                                self.limb_task((x, select), (first, count), key, (plan, layout), (limb, &places), &halves);
+                            if divide {
+                                task.transforms.extend((0..count).flat_map(|c| task.shards[c].0.map(|half| (c, half))));
+                            }
+                            LimbTask { divide, ..task }
+                        })
+                        .collect();
+                    let inverse = |task: &LimbTask, i: usize| {
+                        if let Some(s) = task.limb.checked_sub(window) {
+                            let at = task.shards[i / 2].0[i % 2];
+                            let table = self.tables.ntt(plan.extended.limbs()[task.limb]);
+                            // SAFETY: a whole limb, this step's own.
+                            unsafe { ntt::inverse(self.ntt_isa, at, at, table, down.inv_hat[s]) };
+                        }
+                    };
+                    // SAFETY: all pointers are to whole limbs, those written to each task's own.
+                    unsafe { self.run_limb_tasks(&tasks, plan, end > window, &|_, _, _| {}, &inverse) };
+                });
             }
         }
     }

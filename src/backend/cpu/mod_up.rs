@@ -120,8 +120,9 @@ impl CpuBackend {
         for first in range.clone().step_by(batch) {
             let count = batch.min(range.end - first);
             let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
-            for group in Groups::new(extended, count * digits * n * 4, GROUP_BYTES).of(0..extended) {
-                let (start, end) = (group.start, group.end);
+            let groups: Vec<_> = Groups::new(extended, count * digits * n * 4, GROUP_BYTES).of(0..extended).collect();
+            parallel::each(groups.len(), count * digits * extended * n * 16, |g| {
+                let (start, end) = (groups[g].start, groups[g].end);
                 let place = |c: usize, k: usize, limb: usize| (((first + c) * digits + k) * extended + limb) * n;
                 let jobs = self.digit_jobs(&sources, layout, start..end, &|c, k, limb| (out, place(c, k, limb)));
                 self.convert(&jobs);
@@ -139,7 +140,7 @@ impl CpuBackend {
                         }
                     }
                 });
-            }
+            });
         }
     }
 }

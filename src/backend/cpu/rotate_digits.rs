@@ -51,8 +51,8 @@ impl CpuBackend {
         let mut u = self.pool.take(batch * 2 * n);
         let groups = Groups::new(window, batch * 2 * stride * 4, GROUP_BYTES);
         let size = groups.largest;
-        let mut t = self.pool.take(batch * 2 * size * stride);
-        let (y, u, t) = (Shared::new(y.as_mut_slice()), Shared::new(u.as_mut_slice()), Shared::new(t.as_mut_slice()));
+        let groups: Vec<_> = groups.of(0..window).collect();
+        let (y, u) = (Shared::new(y.as_mut_slice()), Shared::new(u.as_mut_slice()));
         for first in (0..x.shards).step_by(batch) {
             let count = batch.min(x.shards - first);
             parallel::each(special * count, special * count * digits * n * 16, |i| {
@@ -71,8 +71,10 @@ impl CpuBackend {
                 .map(|p| Source { conversion: down, y: (y, p * special * stride), stride, u: (u, p * n) })
                 .collect();
             self.quotients(&dropped);
-            for group in groups.of(0..window) {
-                let (start, end) = (group.start, group.end);
+            parallel::each(groups.len(), window * count * digits * n * 16, |g| {
+                let (start, end) = (groups[g].start, groups[g].end);
+                let mut t = self.pool.take(count * 2 * size * stride);
+                let t = Shared::new(t.as_mut_slice());
                 let place = |p: usize, limb: usize| (p * size + limb - start) * stride;
                 let jobs: Vec<_> = dropped
                     .iter()
@@ -115,7 +117,7 @@ impl CpuBackend {
                         }
                     }
                 });
-            }
+            });
         }
     }
 }

@@ -7,8 +7,9 @@ use super::parallel::{self, Shared};
 use crate::math::BaseConversion;
 use std::ops::Range;
 
-/// Bytes of last-level cache that a group of limbs between two stages may take.
-pub const GROUP_BYTES: usize = 8 << 20;
+/// Bytes of last-level cache that a group of limbs between two stages may take. As many groups as there are threads are under way: while
+/// one waits for the last of a step, threads go on with another.
+pub const GROUP_BYTES: usize = 4 << 20;
 /// Bytes of last-level cache that the scaled source limbs may take.
 pub const SOURCE_BYTES: usize = 12 << 20;
 /// Words of a task of a conversion.

@@ -10,7 +10,7 @@ use super::base_convert::padded;
 use super::check::DigitLayout;
 use super::elementwise;
 use super::key_switch::{DigitPlaces, Key, LimbTask};
-use super::parallel::Shared;
+use super::parallel::{self, Shared};
 use super::stages::{GROUP_BYTES, Groups};
 use super::words::AlignedWords;
 use crate::backend::{GadgetPlan, PolySelect};
@@ -50,7 +50,7 @@ impl CpuBackend {
         (x, select): (&[u32], PolySelect),
         key: Key<'_>,
         (plan, layout): (&GadgetPlan, &DigitLayout),
-        halves: Option<&dyn Fn(usize, usize) -> [*mut u32; 2]>,
+        halves: Option<&(dyn Fn(usize, usize) -> [*mut u32; 2] + Sync)>,
         finish: &Finish<'_>,
     ) {
         let n = self.tables.degree();
@@ -60,14 +60,15 @@ impl CpuBackend {
         let limb_bytes = batch * (digits + if halves.is_some() { 0 } else { 2 }) * stride * 4;
         let groups = Groups::new(extended, limb_bytes, GROUP_BYTES);
         let size = groups.largest;
-        let mut t = self.pool.take(batch * digits * size * stride);
-        let mut sums = self.pool.take(if halves.is_some() { 0 } else { batch * 2 * size * stride });
-        let (t, sums) = (Shared::new(t.as_mut_slice()), Shared::new(sums.as_mut_slice()));
+        let groups: Vec<_> = groups.of(0..extended).collect();
         for first in (0..select.count).step_by(batch) {
             let count = batch.min(select.count - first);
             let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
-            for group in groups.of(0..extended) {
-                let start = group.start;
+            parallel::each(groups.len(), count * digits * extended * n * 16, |g| {
+                let (group, start) = (groups[g].clone(), groups[g].start);
+                let mut t = self.pool.take(count * digits * size * stride);
+                let mut sums = self.pool.take(if halves.is_some() { 0 } else { count * 2 * size * stride });
+                let (t, sums) = (Shared::new(t.as_mut_slice()), Shared::new(sums.as_mut_slice()));
                 let places = DigitPlaces { words: t, digits, size, stride, start };
                 self.convert(&self.digit_jobs(&sources, layout, group.clone(), &|c, k, limb| (t, places.at(c, k, limb))));
                 let task = |limb: usize| {
@@ -86,7 +87,7 @@ impl CpuBackend {
                 };
                 // SAFETY: all pointers are to whole limbs, those written to each task's own.
                 unsafe { self.run_limb_tasks(&tasks, plan, finish.limb.is_some(), &after_block, &last) };
-            }
+            });
         }
     }
 

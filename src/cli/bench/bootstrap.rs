@@ -150,13 +150,14 @@ impl Bootstrap {
             if call > 0 {
                 cpu_before = system::cpu_seconds();
             }
-            let fresh = match call {
-                0 => bootstrapper.apply(&engine, &ct)?,
+            // On a thread of the pool, as `plan::execute` does it.
+            let fresh = rayon::scope(|_| match call {
+                0 => bootstrapper.apply(&engine, &ct),
                 _ => {
                     stages.restart();
-                    bootstrapper.apply_observed(&engine, &ct, &stages)?
+                    bootstrapper.apply_observed(&engine, &ct, &stages)
                 }
-            };
+            })?;
             backend.synchronize().map_err(CkksError::from)?;
             calls.push(clock.elapsed().as_secs_f64());
             cpu += system::cpu_seconds().zip(cpu_before).map_or(0.0, |(after, before)| after - before);
