@@ -11,6 +11,7 @@ mod dataset;
 mod demo;
 mod device;
 mod doctor;
+mod estimate;
 mod eval;
 mod failure;
 mod inspect;

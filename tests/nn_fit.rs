@@ -9,7 +9,7 @@ use cipherlens::nn::clear::Network;
 use cipherlens::nn::equalize::equalize;
 use cipherlens::nn::fit::{ChooseError, ChooseOptions, FitError, FitSpec, Form, choose, fit, interval, levels};
 use cipherlens::nn::model::{ActivationForm, Operator};
-use cipherlens::nn::simulate::{Labelled, NoiseLevels, SimulateError, check_picture, simulate};
+use cipherlens::nn::simulate::{Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, simulate};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use common::models::{Builder, ConvShape, seeded};
 use common::resnet20;
@@ -180,6 +180,14 @@ fn noise_is_as_large_as_it_is_said_to_be_and_repeats() {
     let excess = |bits: f64| (run(NoiseLevels::bits(bits), 7).rms_error.powi(2) - quiet.rms_error.powi(2)).abs().sqrt();
     let (loud, louder) = (excess(8.0), excess(6.0));
     assert!((louder / loud - 4.0).abs() < 1.2, "{louder} {loud}");
+    // The noise that moves the largest of three logits by a tenth on average moves all of them by less, but not by much less.
+    let bits = |error: f64| bits_for_error(&fitted, &test, error, 10.0, 8).expect("pictures");
+    let ratio = 0.1 / excess(bits(0.1));
+    assert!((1.0..2.0).contains(&ratio), "{ratio}");
+    assert!((bits(0.1 / 8.0) - bits(0.1) - 3.0).abs() < 1e-9);
+    assert_eq!(bits(0.0), 10.0, "no noise makes no error");
+    let wild = unlabelled(vec![Tensor::new(test[0].x.shape(), vec![1e3; test[0].x.values().len()]).expect("the shape")]);
+    assert_eq!(bits_for_error(&fitted, &wild, 0.1, 10.0, 8), Ok(10.0), "a picture that leaves its intervals says nothing");
 }
 
 #[test]

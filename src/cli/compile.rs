@@ -3,10 +3,11 @@
 
 use super::dataset::{Found, Purpose};
 use super::device::{Compute, size};
+use super::estimate::Estimator;
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::Fit;
-use super::plan::{Costs, Wishes, lowered_and_planned, prepare};
+use super::plan::{Costs, Wishes, prepare};
 use super::progress::Mode;
 use super::{Global, dataset, model, params, plan};
 use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, Form, choose};
@@ -94,13 +95,13 @@ impl Compile {
             );
             notes.iter().for_each(|note| say!("{note}"));
         }
-        let presets: Vec<&str> = self.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]);
+        let estimator = Estimator::new(&self.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]));
         let choice = match network.activations().next() {
-            Some(_) => Some(self.choose(&network, &pictures, &presets, global)?),
+            Some(_) => Some(self.choose(&network, &pictures, &estimator, global)?),
             None => None,
         };
         let fitted = choice.as_ref().map_or(&network, |c| &c.model);
-        let (preset, _) = cheapest(fitted, &presets).map_err(|why| {
+        let (preset, _) = estimator.fastest(fitted).map_err(|why| {
             let advice = "use a shallower network, or name a preset with bootstrapping";
             Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
         })?;
@@ -144,7 +145,7 @@ impl Compile {
         Ok(())
     }
 
-    fn choose(&self, network: &Model, pictures: &[Labelled], presets: &[&str], global: &Global) -> Outcome<Choice> {
+    fn choose(&self, network: &Model, pictures: &[Labelled], estimator: &Estimator, global: &Global) -> Outcome<Choice> {
         let mut options =
             ChooseOptions { target: self.target, noise: NoiseLevels::bits(self.noise_bits), ..ChooseOptions::default() };
         if let Some(degree) = self.degree {
@@ -153,7 +154,7 @@ impl Compile {
         if let Some(margin) = self.margin {
             options.margins = vec![margin];
         }
-        let cost = |fitted: &Model| cheapest(fitted, presets).map(|(_, seconds)| seconds);
+        let cost = |fitted: &Model| estimator.fastest(fitted).map(|(_, seconds)| seconds);
         let talk = global.progress_mode() != Mode::None;
         let watch = |tried: &Candidate| {
             if talk {
@@ -199,19 +200,6 @@ fn in_words(tried: &Candidate) -> String {
         tried.pictures,
         100.0 * tried.expected
     )
-}
-
-/// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works.
-fn cheapest<'p>(network: &Model, presets: &[&'p str]) -> Result<(&'p str, f64), String> {
-    let mut best: Option<(&str, f64)> = None;
-    let mut why = String::new();
-    for preset in presets {
-        match lowered_and_planned(network, preset) {
-            Ok(seconds) => best = Some((*preset, seconds)).into_iter().chain(best).min_by(|a, b| a.1.total_cmp(&b.1)),
-            Err(e) => why = format!("{why}{}{preset}: {e}", if why.is_empty() { "" } else { "; " }),
-        }
-    }
-    best.ok_or(why)
 }
 
 /// Labelled pictures as a network's input, at most `limit` of each description, evenly spread; and which files they are from.

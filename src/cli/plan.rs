@@ -9,7 +9,7 @@ use super::{Global, model, params, system};
 use cipherlens::backend::gpu::{GpuOptions, Limits};
 use cipherlens::backend::{Backend, Mirror, Place, Statistics};
 use cipherlens::circuits::NoisyEngine;
-use cipherlens::ckks::{Params, presets};
+use cipherlens::ckks::Params;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::lower::LowerError;
 use cipherlens::nn::{self, LowerOptions, Lowered, Model, Tensor};
@@ -155,24 +155,8 @@ pub fn prepare_any(network: &Model, preset: Option<&str>, wishes: Wishes, comput
     prepare(network, deep().unwrap_or(params::DEFAULT_PRESET), wishes, compute)
 }
 
-/// The seconds that a network is estimated to take on a parameter set, with the unit costs that are the same everywhere; or why
-/// it cannot be run there.
-pub fn lowered_and_planned(network: &Model, preset: &str) -> Result<f64, String> {
-    let params = presets::by_name(preset).map_err(|e| e.to_string())?;
-    if params.bootstrap().is_none() {
-        let (needed, have) =
-            (nn::least_depth(network, &LowerOptions::default()).map_err(|e| e.to_string())?, params.working_level().0);
-        if needed > have {
-            return Err(PlanError::LevelsExhausted { needed, have, preset: preset.to_owned() }.to_string());
-        }
-    }
-    let lowered = nn::lower(network, slots_for(network, &params), &LowerOptions::default()).map_err(|e| e.to_string())?;
-    let plan = Plan::new(&lowered.program, &params, &PlanOptions::default()).map_err(|e| e.to_string())?;
-    Ok(plan.seconds())
-}
-
 /// Slots to lower for. Bootstrapping costs by the slots that a ciphertext uses.
-fn slots_for(network: &Model, params: &Params) -> usize {
+pub fn slots_for(network: &Model, params: &Params) -> usize {
     if params.bootstrap().is_some() { nn::fitting_slots(network, params.slots()) } else { params.slots() }
 }
 

@@ -6,8 +6,13 @@ use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say};
 use super::picture::Fit;
 use super::{Global, model};
-use cipherlens::nn::simulate::{NoiseLevels, simulate};
+use cipherlens::nn::simulate::{NoiseLevels, bits_for_error, simulate};
 use std::path::PathBuf;
+
+/// Precision of a run of which nothing is known, bits.
+const USUAL_BITS: f64 = 18.0;
+/// Pictures on which the noise is matched to what compiling foresaw.
+const SAMPLED: usize = 16;
 
 /// Accuracy and agreement with the fitted polynomials and noise, on clear numbers
 #[derive(Debug, clap::Args)]
@@ -20,9 +25,10 @@ pub struct Simulate {
     /// Use at most this many pictures of each --images, evenly spread
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Precision of the encrypted run, in bits of the noise's standard deviation
-    #[arg(long, value_name = "BITS", default_value_t = 18.0)]
-    noise_bits: f64,
+    /// Precision of the encrypted run, in bits of the noise's standard deviation [default: with which logits err as compiling
+    /// foresaw; 18 where it did not]
+    #[arg(long, value_name = "BITS")]
+    noise_bits: Option<f64>,
     /// What the noise is made from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -44,10 +50,19 @@ impl Simulate {
             let why = e.to_string();
             Failure::new(Class::Numeric, format!("{file} would not give its answers encrypted"), why, advice)
         };
-        let found = simulate(&network, &pictures, NoiseLevels::bits(self.noise_bits), self.seed).map_err(|e| failed(&e))?;
+        let expected = model::terms(Some(&self.model), None, None)?.expected_error;
+        let bits = match (self.noise_bits, expected) {
+            (Some(bits), _) => bits,
+            (None, Some(error)) => {
+                let some = &pictures[..pictures.len().min(SAMPLED)];
+                bits_for_error(&network, some, error, USUAL_BITS, self.seed).map_err(|e| failed(&e))?
+            }
+            (None, None) => USUAL_BITS,
+        };
+        let found = simulate(&network, &pictures, NoiseLevels::bits(bits), self.seed).map_err(|e| failed(&e))?;
         if self.json {
             let object = serde_json::json!({
-                "model": network.name(), "model_file": file, "noise_bits": self.noise_bits, "agreement": found.agreement(),
+                "model": network.name(), "model_file": file, "noise_bits": bits, "agreement": found.agreement(),
                 "accuracy": found.accuracy(), "exact_accuracy": found.exact_accuracy(), "simulation": found,
             });
             say!("{object}");
@@ -71,6 +86,12 @@ impl Simulate {
             }
             table.print("");
             print_simulation(&found);
+            match (self.noise_bits, expected) {
+                (None, Some(error)) => {
+                    say!("noise of {bits:.1} bits: logits err by {error:.1e}, as compiling foresaw of the encrypted run")
+                }
+                _ => say!("noise of {bits:.1} bits"),
+            }
         }
         found.check_ranges().map_err(|e| failed(&e))
     }

@@ -216,6 +216,27 @@ pub fn simulate_against(
     Ok(simulator.summary(pictures, exact, &outcomes))
 }
 
+/// The precision at which noise moves the logits as far as they are known to be moved: the bits of [`NoiseLevels::bits`] with which the
+/// largest difference of a picture's logits is `error`, on average over some pictures. What else is wrong with the logits (the
+/// fits) plays no part. Where pictures leave their intervals, by the others; `usual` if all do.
+pub fn bits_for_error(model: &Model, pictures: &[Labelled], error: f64, usual: f64, seed: u64) -> Result<f64, SimulateError> {
+    let simulator = Simulator::new(model);
+    let largest = |(i, p): (usize, &Labelled)| {
+        let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
+        let run = |noise| simulator.one(i, &p.x, noise, seed).map_err(wrong);
+        let (quiet, noisy) = (run(NoiseLevels::NONE)?, run(NoiseLevels::bits(usual))?);
+        let differences = quiet.simulated.iter().zip(&noisy.simulated).map(|(a, b)| f64::from((a - b).abs()));
+        let sound = simulator.is_sound(&quiet) && simulator.is_sound(&noisy);
+        Ok(sound.then(|| differences.fold(0.0, f64::max)))
+    };
+    let found: Vec<f64> =
+        pictures.par_iter().enumerate().map(largest).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let mean = found.iter().sum::<f64>() / found.len() as f64;
+    // Errors of the logits are proportional to the noise while both are small.
+    let bits = usual + (mean / error).log2();
+    Ok(if bits.is_finite() { bits } else { usual })
+}
+
 /// Checks one picture before it is encrypted: that no activation leaves its interval on it (without noise). The error names
 /// the first layer that does: those behind it are fed its wreckage.
 pub fn check_picture(model: &Model, x: &Tensor<f32>) -> Result<(), SimulateError> {
@@ -287,6 +308,12 @@ impl Simulator {
         if part.is_nan() { f64::INFINITY } else { part }
     }
 
+    /// Whether a picture left no interval and its logits are numbers.
+    fn is_sound(&self, outcome: &Outcome) -> bool {
+        let finite = outcome.simulated.iter().all(|v| v.is_finite());
+        finite && outcome.seen.iter().enumerate().all(|(k, seen)| self.used(k, *seen) <= 1.0)
+    }
+
     fn uses(&self, outcomes: &[Outcome]) -> Vec<LayerUse> {
         // The pictures that have left no interval yet.
         let mut sound: Vec<usize> = (0..outcomes.len()).collect();
@@ -337,7 +364,7 @@ impl Simulator {
             let finite = outcome.simulated.iter().all(|v| v.is_finite());
             let exact = largest(exact_logits);
             let simulated = finite.then(|| largest(&outcome.simulated));
-            let sound = finite && outcome.seen.iter().enumerate().all(|(k, seen)| self.used(k, *seen) <= 1.0);
+            let sound = self.is_sound(outcome);
             sound_pictures += usize::from(sound);
             if let Some(second) = second_largest(exact_logits, exact).filter(|_| sound) {
                 let margin = |logits: &[f32]| f64::from(logits[exact]) - f64::from(logits[second]);

@@ -1,0 +1,53 @@
+//! Which of some parameter sets runs a network fastest, by plans with the unit costs that are the same everywhere.
+
+use super::plan::slots_for;
+use cipherlens::ckks::{Params, presets};
+use cipherlens::nn::{self, LowerOptions, Lowered, Model};
+use cipherlens::plan::{Plan, PlanError, PlanOptions};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Parameter sets to choose from, made once for many networks.
+pub struct Estimator {
+    sets: Vec<(String, Result<Arc<Params>, String>)>,
+}
+
+impl Estimator {
+    /// Of these parameter sets.
+    pub fn new(names: &[&str]) -> Self {
+        let set = |name: &&str| ((*name).to_owned(), presets::by_name(name).map_err(|e| e.to_string()));
+        Self { sets: names.iter().map(set).collect() }
+    }
+
+    /// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works. The network is
+    /// lowered once for all that have the same slots.
+    pub fn fastest(&self, network: &Model) -> Result<(&str, f64), String> {
+        let mut lowered: BTreeMap<usize, Result<Lowered, String>> = BTreeMap::new();
+        let mut best: Option<(&str, f64)> = None;
+        let mut why = Vec::new();
+        for (name, params) in &self.sets {
+            let params = params.as_ref().map_err(String::clone);
+            match params.and_then(|params| seconds(network, params, &mut lowered)) {
+                Ok(seconds) if best.is_none_or(|(_, least)| seconds < least) => best = Some((name, seconds)),
+                Ok(_) => {}
+                Err(e) => why.push(format!("{name}: {e}")),
+            }
+        }
+        best.ok_or_else(|| why.join("; "))
+    }
+}
+
+fn seconds(network: &Model, params: &Arc<Params>, lowered: &mut BTreeMap<usize, Result<Lowered, String>>) -> Result<f64, String> {
+    let options = LowerOptions::default();
+    if params.bootstrap().is_none() {
+        // What is too deep need not be laid out.
+        let (needed, have) = (nn::least_depth(network, &options).map_err(|e| e.to_string())?, params.working_level().0);
+        if needed > have {
+            return Err(PlanError::LevelsExhausted { needed, have, preset: params.name().to_owned() }.to_string());
+        }
+    }
+    let slots = slots_for(network, params);
+    let lowered = lowered.entry(slots).or_insert_with(|| nn::lower(network, slots, &options).map_err(|e| e.to_string()));
+    let program = &lowered.as_ref().map_err(String::clone)?.program;
+    Ok(Plan::new(program, params, &PlanOptions::default()).map_err(|e| e.to_string())?.seconds())
+}
