@@ -176,18 +176,12 @@ impl Engine for ClearEngine {
         };
         Ok(ClearValue::new((0..count).map(shard).collect(), x.level))
     }
-    fn inner_product(
-        &self,
-        rotated: &ClearValue,
-        transform: &LinearTransform,
-        giant: usize,
-        outputs: &[Vec<Product>],
-    ) -> Result<ClearValue> {
+    fn inner_product(&self, rotated: &ClearValue, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<ClearValue> {
         let slots = transform.matrix().slots();
-        let shard = |(output, terms): (usize, &Vec<Product>)| {
+        let shard = |terms: &Vec<Product>| {
             let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
             let (mut d_re, mut d_im) = (vec![0.0; slots], vec![0.0; slots]);
-            for &Product { term, source } in terms {
+            for &Product { output, giant, term, source } in terms {
                 transform.turned_diagonal(output, giant, term, &mut d_re, &mut d_im);
                 let (x_re, x_im) = (&rotated.shards[source], rotated.imaginary.as_ref().map(|i| &i[source]));
                 for s in 0..slots {
@@ -198,7 +192,7 @@ impl Engine for ClearEngine {
             }
             (re, im)
         };
-        let (re, im) = outputs.par_iter().enumerate().map(shard).unzip();
+        let (re, im) = sums.par_iter().map(shard).unzip();
         Ok(ClearValue::complex(re, im, rotated.level))
     }
     fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize) -> Result<()> {

@@ -227,30 +227,25 @@ impl Engine for EncryptedEngine {
             .collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(self.concat(&shards)?))
     }
-    fn inner_product(
-        &self,
-        rotated: &Self::Value,
-        transform: &LinearTransform,
-        giant: usize,
-        outputs: &[Vec<Product>],
-    ) -> Result<Self::Value> {
+    fn inner_product(&self, rotated: &Self::Value, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Self::Value> {
         let params = self.evaluator.params();
         let mut integers = self.integers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Pieces of the terms of all outputs, one after the other, whose coefficients fit the cache.
+        // Pieces of the terms of all sums, one after the other, whose coefficients fit the cache.
         let piece = (Self::COEFFICIENT_BYTES / (params.degree() * 8)).max(8);
         let all: Vec<(usize, Product)> =
-            outputs.iter().enumerate().flat_map(|(o, terms)| terms.iter().map(move |&t| (o, t))).collect();
+            sums.iter().enumerate().flat_map(|(o, terms)| terms.iter().map(move |&t| (o, t))).collect();
         let mut sum: Option<Ciphertext> = None;
         for start in (0..all.len().max(1)).step_by(piece) {
             let terms = &all[start..all.len().min(start + piece)];
             let fill = |t: usize, re: &mut [f64], im: &mut [f64]| {
-                transform.turned_diagonal(terms[t].0, giant, terms[t].1.term, &mut re[..self.slots], &mut im[..self.slots]);
+                let Product { output, giant, term, .. } = terms[t].1;
+                transform.turned_diagonal(output, giant, term, &mut re[..self.slots], &mut im[..self.slots]);
                 repeat(re, self.slots);
                 repeat(im, self.slots);
             };
             let (scale, basis) = (self.factor_scale(rotated.level()), params.window(rotated.level()));
             self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
-            let mut products = vec![Vec::new(); outputs.len()];
+            let mut products = vec![Vec::new(); sums.len()];
             for (plain, &(o, product)) in terms.iter().enumerate() {
                 products[o].push(PlainTerm { plain, source: product.source });
             }

@@ -58,15 +58,9 @@ pub trait Engine: Sync {
     fn select(&self, x: &Self::Value, shards: std::ops::Range<usize>) -> Result<Self::Value>;
     /// The shards of all values, one after the other; equal levels.
     fn join(&self, values: &[Self::Value]) -> Result<Self::Value>;
-    /// For each output shard, the sum over its products of the turned diagonal times a rotated input shard, not rescaled.
-    /// An output without products is zero.
-    fn inner_product(
-        &self,
-        rotated: &Self::Value,
-        transform: &LinearTransform,
-        giant: usize,
-        outputs: &[Vec<Product>],
-    ) -> Result<Self::Value>;
+    /// For each list, the sum over its products of the turned diagonal times a rotated input shard, not rescaled: one shard. A list of
+    /// nothing gives zero.
+    fn inner_product(&self, rotated: &Self::Value, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Self::Value>;
     /// `sum += rotate(x, k)` for an unrescaled product x.
     fn accumulate_rotated(&self, sum: &mut Option<Self::Sum>, x: Self::Value, k: usize) -> Result<()>;
     /// mod_down and rescale of a sum: a value one level below.

@@ -133,6 +133,9 @@ pub struct Candidate {
     pub counts: TransformCounts,
 }
 
+/// Products of inner sums that are made by one call: enough to share out, and their coefficients still fit a cache.
+const TOGETHER: usize = 32;
+
 /// A matrix with its split and packing: everything the evaluation needs but the numbers.
 #[derive(Debug, Clone)]
 pub struct LinearTransform {
@@ -186,7 +189,9 @@ impl LinearTransform {
 
     fn ciphertexts_held(&self, batch: usize) -> usize {
         let (inputs, outputs) = self.packed_shards();
-        let sums = if batch < inputs { self.giants.len() } else { 2 };
+        let together = self.giants_together().iter().map(Vec::len).max().unwrap_or(1);
+        // Those made together, and one of them apart.
+        let sums = if batch < inputs { self.giants.len() } else { 1 + together };
         batch * self.babies.len() + sums * outputs
     }
 
@@ -279,12 +284,34 @@ impl LinearTransform {
         im.rotate_right(giant % im.len().max(1));
     }
 
-    /// The products of a batch of inputs, output by output.
-    fn products_of(&self, outputs: &[Vec<Term>], batch: Range<usize>) -> Vec<Vec<Product>> {
-        let product = |&term: &Term| {
-            batch.contains(&term.input).then(|| Product { term, source: term.baby * batch.len() + term.input - batch.start })
-        };
-        outputs.iter().map(|terms| terms.iter().filter_map(product).collect()).collect()
+    /// The products of a giant and a batch of inputs, output by output.
+    fn products_of(&self, giant: usize, batch: Range<usize>) -> impl Iterator<Item = Vec<Product>> {
+        let outputs = self.giants.get(&giant).map(Vec::as_slice).unwrap_or_default();
+        outputs.iter().enumerate().map(move |(output, terms)| {
+            let product = |&term: &Term| {
+                let source = term.baby * batch.len() + term.input.checked_sub(batch.start)?;
+                batch.contains(&term.input).then_some(Product { output, giant, term, source })
+            };
+            terms.iter().filter_map(product).collect()
+        })
+    }
+
+    /// Giants whose inner sums are made by one call: neighbours with no more than [`TOGETHER`] products in all, or one alone.
+    fn giants_together(&self) -> Vec<Vec<usize>> {
+        let mut runs: Vec<Vec<usize>> = Vec::new();
+        let mut products = 0;
+        for (&giant, outputs) in &self.giants {
+            let more: usize = outputs.iter().map(Vec::len).sum();
+            match runs.last_mut() {
+                Some(run) if products + more <= TOGETHER => run.push(giant),
+                _ => {
+                    runs.push(vec![giant]);
+                    products = 0;
+                }
+            }
+            products += more;
+        }
+        runs
     }
 
     fn diagonal_or_zero(&self, output: usize, input: usize, rotation: u32, factor: f64, values: &mut [f64]) {
@@ -320,17 +347,27 @@ impl LinearTransform {
         let mut sum = None;
         if self.batch >= inputs {
             let rotated = engine.rotate_all(&packed, &self.babies)?;
-            for (&giant, outputs) in &self.giants {
-                let inner = engine.inner_product(&rotated, self, giant, &self.products_of(outputs, 0..inputs))?;
-                engine.accumulate_rotated(&mut sum, inner, giant)?;
+            let outputs = self.packed_shards().1;
+            for giants in self.giants_together() {
+                let products: Vec<_> = giants.iter().flat_map(|&giant| self.products_of(giant, 0..inputs)).collect();
+                let inner = engine.inner_product(&rotated, self, &products)?;
+                if let [giant] = giants[..] {
+                    engine.accumulate_rotated(&mut sum, inner, giant)?;
+                    continue;
+                }
+                for (i, giant) in giants.into_iter().enumerate() {
+                    let one = engine.select(&inner, i * outputs..(i + 1) * outputs)?;
+                    engine.accumulate_rotated(&mut sum, one, giant)?;
+                }
             }
         } else {
             let mut inner: BTreeMap<usize, E::Value> = BTreeMap::new();
             for first in (0..inputs).step_by(self.batch) {
                 let batch = first..inputs.min(first + self.batch);
                 let rotated = engine.rotate_all(&engine.select(&packed, batch.clone())?, &self.babies)?;
-                for (&giant, outputs) in &self.giants {
-                    let part = engine.inner_product(&rotated, self, giant, &self.products_of(outputs, batch.clone()))?;
+                for &giant in self.giants.keys() {
+                    let products: Vec<_> = self.products_of(giant, batch.clone()).collect();
+                    let part = engine.inner_product(&rotated, self, &products)?;
                     let total = match inner.remove(&giant) {
                         Some(before) => engine.add(before, &part)?,
                         None => part,
@@ -354,6 +391,10 @@ impl LinearTransform {
 /// A term and where its operand stands among the rotations of a batch of inputs ([`Engine::rotate_all`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Product {
+    /// The output shard, packed.
+    pub output: usize,
+    /// The giant rotation that its diagonal is turned back by.
+    pub giant: usize,
     /// The term.
     pub term: Term,
     /// Index of the rotated ciphertext.

@@ -168,15 +168,9 @@ impl Engine for NoisyEngine {
     fn join(&self, values: &[ClearValue]) -> Result<ClearValue> {
         ClearEngine.join(values)
     }
-    fn inner_product(
-        &self,
-        rotated: &ClearValue,
-        transform: &LinearTransform,
-        giant: usize,
-        outputs: &[Vec<Product>],
-    ) -> Result<ClearValue> {
-        let y = ClearEngine.inner_product(rotated, transform, giant, outputs)?;
-        let terms = outputs.iter().map(Vec::len).max().unwrap_or(0);
+    fn inner_product(&self, rotated: &ClearValue, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<ClearValue> {
+        let y = ClearEngine.inner_product(rotated, transform, sums)?;
+        let terms = sums.iter().map(Vec::len).max().unwrap_or(0);
         Ok(self.encoded(rotated, y, rotated.level, terms, self.params.degree()))
     }
     fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize) -> Result<()> {

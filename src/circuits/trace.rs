@@ -365,9 +365,9 @@ impl Engine for TraceEngine {
         self.unpack(x, count);
         Ok(TraceValue { shards: count, level: x.level })
     }
-    fn inner_product(&self, rotated: &TraceValue, _: &LinearTransform, _: usize, outputs: &[Vec<Product>]) -> Result<TraceValue> {
-        self.note(rotated.level, Counts { plaintext_products: outputs.iter().map(Vec::len).sum(), ..Counts::default() });
-        Ok(TraceValue { shards: outputs.len(), level: rotated.level })
+    fn inner_product(&self, rotated: &TraceValue, _: &LinearTransform, sums: &[Vec<Product>]) -> Result<TraceValue> {
+        self.note(rotated.level, Counts { plaintext_products: sums.iter().map(Vec::len).sum(), ..Counts::default() });
+        Ok(TraceValue { shards: sums.len(), level: rotated.level })
     }
     fn accumulate_rotated(&self, sum: &mut Option<(TraceValue, bool)>, x: TraceValue, k: usize) -> Result<()> {
         let s = x.shards;

@@ -312,8 +312,11 @@ impl<'a> Bench<'a> {
         let mut integers = Integers::default();
         let encode = middle(|| encoder.integers_into(&mut integers, plains, fill, scale, window))? / plains as f64;
         let residues = encoder.residues(&integers, window, PlainForm::Montgomery);
-        let terms = vec![(0..plains).map(|plain| PlainTerm { plain, source: plain % SHARDS }).collect::<Vec<_>>()];
-        let product = self.time(|i| self.backend.encoded_inner_product(self.ct(i), plains, &residues, &terms, window))?;
+        // Sums of a few products with ciphertexts of their own, as after the babies of a layer.
+        let cts = self.backend.concat(&self.cts.iter().collect::<Vec<_>>())?;
+        let term = |plain: usize| PlainTerm { plain, source: plain % (SHARDS * self.cts.len()) };
+        let terms: Vec<Vec<PlainTerm>> = (0..plains).step_by(8).map(|first| (first..first + 8).map(term).collect()).collect();
+        let product = self.time(|_| self.backend.encoded_inner_product(&cts, plains, &residues, &terms, window))?;
         Ok((encode, product / (plains * self.shape.limbs) as f64))
     }
 }

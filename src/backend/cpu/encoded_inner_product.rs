@@ -36,7 +36,8 @@ impl CpuBackend {
         let mut partial = self.pool.take((parts - 1) * words.len());
         let (out, rest, size) = (Shared::new(words.as_mut_slice()), Shared::new(partial.as_mut_slice()), words.len());
         parallel::each(parts * outputs * limbs, usize::MAX, |i| {
-            let (l, o, part) = (i % limbs, i / limbs % outputs, i / (limbs * outputs));
+            // All sums of a limb one after the other: its ciphertexts' words are then still in the last-level cache.
+            let (l, o, part) = (i / (parts * outputs), i % outputs, i / outputs % parts);
             let length = terms[o].len().div_ceil(parts).next_multiple_of(PIECE);
             let of_part = &terms[o][(part * length).min(terms[o].len())..((part + 1) * length).min(terms[o].len())];
             let to = [0, 1].map(|h| {
