@@ -26,7 +26,7 @@ pub struct Counts {
     pub plaintext_products: usize,
     /// Products with plaintexts encoded beforehand, in the extended basis.
     pub prepared_products: usize,
-    /// Ciphertext-ciphertext products.
+    /// Ciphertext-ciphertext products before relinearization; one that is doubled counts twice.
     pub ciphertext_products: usize,
     /// Rescalings, those merged with a mod_down included.
     pub rescales: usize,

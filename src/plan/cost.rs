@@ -345,3 +345,46 @@ fn filled(backend: &dyn Backend, shape: Shape, seed: usize) -> Result<Buffer, Ba
     let words: Vec<u32> = (0..shape.words()).map(|i| ((i + seed) as u32).wrapping_mul(2_654_435_761) >> 8).collect();
     backend.upload(shape, &words)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::cpu::CpuBackend, ckks::presets};
+
+    #[test]
+    fn measured_rates_are_times_and_price_what_is_counted() {
+        let params = presets::by_name("insecure-tiny").unwrap();
+        let backend: Arc<dyn Backend> = Arc::new(CpuBackend::new(params.tables().clone()).unwrap());
+        let m = CostModel::measure(&params, &backend).unwrap();
+        let rates = [m.decompose, m.divide, m.product, m.tensor, m.encode, m.plain, m.prepared, m.sweep];
+        assert!(rates.iter().all(|r| r.is_finite() && *r > 0.0), "{m:?}");
+        assert!([m.key, m.call].iter().all(|r| r.is_finite() && *r >= 0.0), "{m:?}");
+
+        let level = params.max_level();
+        let s = switch_shape(&params, level).unwrap();
+        let one = |counts: Counts| m.seconds(&counts, &s);
+        let product = Counts {
+            ciphertext_products: 1,
+            key_switches: 1,
+            key_reads: 1,
+            mod_ups: 1,
+            mod_downs: 1,
+            rescales: 1,
+            calls: 3,
+            ..Counts::default()
+        };
+        let merged = one(Counts { merged: 1, ..product });
+        let parts = m.ciphertext_product(&s) + m.key_product(&s) + m.key_read(&s) + m.mod_up(&s) + 3.0 * m.call;
+        assert!((merged - parts - m.mod_down_rescale(&s)).abs() < 1e-12);
+        assert!((one(product) - parts - m.mod_down(&s) - m.rescale(&s)).abs() < 1e-12);
+        // One division for both is cheaper than one for each.
+        assert!(merged < one(product));
+
+        let mut trace = Trace::default();
+        trace.by_level.insert(level, product);
+        trace.by_level.insert(Level(1), product);
+        let low = m.seconds(&product, &switch_shape(&params, Level(1)).unwrap());
+        assert!((m.price(&params, &trace).unwrap() - one(product) - low).abs() < 1e-12);
+        assert!(low < one(product));
+    }
+}
