@@ -6,7 +6,7 @@ mod common;
 use cipherlens::nn::Model;
 use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};
 use cipherlens::nn::clear::Network;
-use cipherlens::nn::equalize::equalize;
+use cipherlens::nn::equalize::{equalize, equalize_with_ranges};
 use cipherlens::nn::fit::{ChooseError, ChooseOptions, FitError, FitSpec, Form, choose, fit, interval, levels};
 use cipherlens::nn::model::{ActivationForm, Operator};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, simulate};
@@ -119,6 +119,12 @@ fn equalized_networks_compute_the_same_with_channels_equally_wide() {
         y.values().iter().zip(z.values()).for_each(|(y, z)| assert!((y - z).abs() < 1e-12 * (1.0 + y.abs()), "{y} {z}"));
     }
     let after = channel_ranges(&equal, &xs).expect("pictures");
+    let (_, foreseen) = equalize_with_ranges(&model, &ranges);
+    for (a, b) in foreseen.iter().flatten().zip(after.iter().flatten()) {
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1e-3);
+        assert!(close(a.min, b.min) && close(a.max, b.max), "{a:?} {b:?}");
+    }
+    assert_eq!(foreseen.iter().map(Vec::len).collect::<Vec<_>>(), after.iter().map(Vec::len).collect::<Vec<_>>());
     let narrowest = |channels: &[cipherlens::nn::clear::Range]| {
         let sizes: Vec<f64> = channels.iter().map(|r| r.magnitude()).collect();
         sizes.iter().copied().fold(f64::INFINITY, f64::min) / sizes.iter().copied().fold(0.0, f64::max)

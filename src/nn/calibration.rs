@@ -139,8 +139,16 @@ impl Calibration {
     /// Evaluates the exact model on every picture (normalised: [`super::model::Input::normalise`]), twice: once for the
     /// ranges, once for the histograms. Activations that are fitted already count as what they stand for. All threads.
     pub fn measure(model: &Model, pictures: &[Tensor<f32>]) -> Result<Self, CalibrationError> {
+        Self::within(model, channel_ranges(model, pictures)?, pictures)
+    }
+
+    /// [`Self::measure`] where the ranges are known: once.
+    pub(in crate::nn) fn within(
+        model: &Model,
+        ranges: ChannelRanges,
+        pictures: &[Tensor<f32>],
+    ) -> Result<Self, CalibrationError> {
         let exact = Exact::new(model)?;
-        let ranges = exact.ranges(pictures)?;
         let whole: Vec<Range> = ranges.iter().map(|c| c.iter().fold(Range::EMPTY, |a, b| a.union(*b))).collect();
         if let Some(dead) = whole.iter().position(|r| r.min >= r.max) {
             let (layer, value) = (exact.names[dead].clone(), whole[dead].min);

@@ -17,7 +17,22 @@ const MOST: f64 = 16.0;
 /// are fed, as [`super::calibration::channel_ranges`] measures them. Exact up to the rounding of f64. Channels around
 /// functions that are not homogeneous are left as they are.
 pub fn equalize(model: &Model, ranges: &ChannelRanges) -> Model {
+    equalize_with_ranges(model, ranges).0
+}
+
+/// As [`equalize`], and what the activations of the scaled model are fed where those of the model are fed `ranges`.
+pub fn equalize_with_ranges(model: &Model, ranges: &ChannelRanges) -> (Model, ChannelRanges) {
     let scales = Scales::choose(model, ranges);
+    let scaled = |(node, channels): (usize, &Vec<Range>)| {
+        let scale = scales.of(model.nodes()[node].inputs[0]);
+        channels.iter().zip(scale).map(|(r, s)| Range { min: r.min / s, max: r.max / s }).collect()
+    };
+    let ranges = model.activations().map(|(node, ..)| node).zip(ranges).map(scaled).collect();
+    (scaled_by(model, &scales), ranges)
+}
+
+/// The model with its values divided by their scales.
+fn scaled_by(model: &Model, scales: &Scales) -> Model {
     let mut scaled = model.clone();
     for (i, node) in scaled.nodes.iter_mut().enumerate() {
         let (input, output) = (scales.of(node.inputs[0]), scales.of(Value(i + 1)));

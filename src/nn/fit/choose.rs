@@ -10,7 +10,7 @@ mod search;
 
 use super::{FitError, FitSpec, Form, fit};
 use crate::nn::calibration::{Calibration, CalibrationError, channel_ranges};
-use crate::nn::equalize::equalize;
+use crate::nn::equalize::equalize_with_ranges;
 use crate::nn::model::Model;
 use crate::nn::simulate::{Labelled, NoiseLevels, SimulateError, Simulation, exact_logits, simulate_against};
 use crate::nn::tensor::Tensor;
@@ -236,8 +236,8 @@ pub fn choose(
     let part = |held_out: bool| pictures.iter().enumerate().filter(move |(i, _)| (i % HELD_OUT == 0) == held_out).map(|(_, p)| p);
     let for_fit: Vec<Tensor<f32>> = part(false).map(|p| p.x.clone()).collect();
     let judged: Vec<Labelled> = part(true).chain(part(false)).take(JUDGED).cloned().collect();
-    let equal = equalize(model, &channel_ranges(model, &for_fit)?);
-    let calibration = Calibration::measure(&equal, &for_fit)?;
+    let (equal, ranges) = equalize_with_ranges(model, &channel_ranges(model, &for_fit)?);
+    let calibration = Calibration::within(&equal, ranges, &for_fit)?;
     let exact = exact_logits(&equal, &judged)?;
     let mut search = Search {
         model: &equal,
