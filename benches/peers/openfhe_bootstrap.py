@@ -14,7 +14,7 @@ import time
 
 import openfhe as fhe
 
-levels_left = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+levels_left = int(sys.argv[1]) if len(sys.argv) > 1 else 4
 repetitions = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 slots, budget = 1 << 15, [3, 3]
 secret = fhe.SecretKeyDist.UNIFORM_TERNARY
@@ -23,10 +23,11 @@ parameters.SetSecretKeyDist(secret)
 parameters.SetSecurityLevel(fhe.SecurityLevel.HEStd_128_classic)
 parameters.SetRingDim(1 << 16)
 parameters.SetBatchSize(slots)
-parameters.SetScalingModSize(50)
-parameters.SetFirstModSize(57)
+parameters.SetScalingModSize(54)
+parameters.SetFirstModSize(60)
 parameters.SetScalingTechnique(fhe.ScalingTechnique.FLEXIBLEAUTO)
 parameters.SetKeySwitchTechnique(fhe.KeySwitchTechnique.HYBRID)
+parameters.SetNumLargeDigits(5)
 parameters.SetMultiplicativeDepth(levels_left + fhe.FHECKKSRNS.GetBootstrapDepth(budget, secret))
 context = fhe.GenCryptoContext(parameters)
 feature = fhe.PKESchemeFeature
