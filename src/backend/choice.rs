@@ -76,10 +76,10 @@ impl From<Choice> for Devices {
 }
 
 impl Devices {
-    /// Opens a backend for these primes. A GPU is tested first ([`super::gpu::GpuBackend::new`]).
+    /// Opens a backend for these primes. A GPU is tested first (`gpu::GpuBackend::new`).
     ///
     /// # Errors
-    /// Those of [`super::gpu::GpuBackend::new`] where a GPU was asked for, [`BackendError::NoGpuSupport`] where the library
+    /// Those of `gpu::GpuBackend::new` where a GPU was asked for, [`BackendError::NoGpuSupport`] where the library
     /// was built without, [`BackendError::Isa`] where the processor lacks the kernels that `CIPHERLENS_CPU` names.
     pub fn open(&self, tables: Arc<RnsTables>) -> Result<Opened> {
         let no_gpu = match self.choice {
