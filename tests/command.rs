@@ -10,50 +10,14 @@ use std::process::{Command, Stdio};
 
 #[path = "command/pictures.rs"]
 mod pictures;
+#[path = "command/run.rs"]
+#[allow(dead_code)]
+mod run;
 #[path = "command/tiny_model.rs"]
 mod tiny_model;
 
+use run::{command, finish, run};
 use tiny_model::TinyModel;
-
-/// What a run of the command gave.
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cipherlens"));
-    command.args(args).args(["--threads", "2"]).env_remove("CIPHERLENS_CPU").env_remove("RUST_BACKTRACE");
-    command
-}
-
-fn finish(command: &mut Command) -> Run {
-    let output = command.stdin(Stdio::null()).output().expect("the command starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Run { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
-}
-
-fn run(args: &[&str]) -> Run {
-    finish(&mut command(args))
-}
-
-impl Run {
-    /// Success; the last line of standard output as JSON.
-    fn json(&self) -> serde_json::Value {
-        assert_eq!(self.code, 0, "{}", self.stderr);
-        serde_json::from_str(self.stdout.lines().last().unwrap_or_default()).expect("the last line is JSON")
-    }
-
-    /// Failure with a code, an explanation, and these words in it.
-    fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        for part in ["error: ", "\n  why: ", "\n  do:  "].iter().chain(words) {
-            assert!(self.stderr.contains(part), "{part:?} is missing in:\n{}", self.stderr);
-        }
-        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("this is a bug"), "{}", self.stderr);
-    }
-}
 
 fn path(dir: &Path, name: &str) -> String {
     dir.join(name).to_string_lossy().into_owned()

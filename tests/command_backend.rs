@@ -4,50 +4,21 @@
 // Helpers of tests are not inside a test function, which is where clippy.toml allows it.
 #![allow(clippy::expect_used)]
 
-use std::process::{Command, Stdio};
-
 #[path = "command/pictures.rs"]
 #[allow(dead_code)]
 mod pictures;
+#[path = "command/run.rs"]
+#[allow(dead_code)]
+mod run;
 #[path = "command/tiny_model.rs"]
 #[allow(dead_code)]
 mod tiny_model;
 
+use run::{Run, command, finish, run};
 use tiny_model::TinyModel;
 
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
 fn run_with(args: &[&str], variables: &[(&str, &str)]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cipherlens"));
-    command.args(args).args(["--threads", "2"]).stdin(Stdio::null());
-    for variable in ["WGPU_ADAPTER_NAME", "WGPU_BACKEND", "CIPHERLENS_CPU", "RUST_BACKTRACE"] {
-        command.env_remove(variable);
-    }
-    let output = command.envs(variables.iter().copied()).output().expect("the command starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Run { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
-}
-
-fn run(args: &[&str]) -> Run {
-    run_with(args, &[])
-}
-
-impl Run {
-    fn json(&self) -> serde_json::Value {
-        assert_eq!(self.code, 0, "{}", self.stderr);
-        serde_json::from_str(self.stdout.lines().last().unwrap_or_default()).expect("the last line is JSON")
-    }
-    fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        for part in ["error: "].iter().chain(words) {
-            assert!(self.stderr.contains(part), "{part:?} is missing in:\n{}", self.stderr);
-        }
-        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("this is a bug"), "{}", self.stderr);
-    }
+    finish(command(args).envs(variables.iter().copied()))
 }
 
 /// Commands that take a backend, with what else they need to come as far as opening it.
@@ -82,11 +53,11 @@ fn with<'a>(args: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
 fn what_is_not_there_is_refused_before_anything_is_computed() {
     let dir = tempfile::tempdir().expect("a directory");
     for args in commands(dir.path()) {
-        run(&with(&args, &["--backend", "cuda"])).refused(2, &["'cuda'", "auto, cpu, gpu"]);
-        run(&with(&args, &["--adapter", ""])).refused(2, &["--adapter"]);
-        run(&with(&args, &["--backend", "gpu", "--max-vram", "6 parsecs"])).refused(2, &["6GiB"]);
-        run(&with(&args, &["--backend", "cpu", "--adapter", "x"])).refused(2, &["contradict", "--adapter"]);
-        run(&with(&args, &["--max-vram", "1GiB"])).refused(2, &["contradict", "--max-vram"]);
+        run(&with(&args, &["--backend", "cuda"])).not_understood(&["'cuda'", "auto, cpu, gpu"]);
+        run(&with(&args, &["--adapter", ""])).not_understood(&["--adapter"]);
+        run(&with(&args, &["--backend", "gpu", "--max-vram", "6 parsecs"])).not_understood(&["6GiB"]);
+        run(&with(&args, &["--backend", "cpu", "--adapter", "x"])).not_understood(&["contradict", "--adapter"]);
+        run(&with(&args, &["--max-vram", "1GiB"])).not_understood(&["contradict", "--max-vram"]);
         if cfg!(feature = "gpu") {
             // Named by option, or by variable and wanted by option.
             let none = ["no GPU can be used: no adapter has `no such adapter` in its name", "--backend cpu"];
@@ -95,7 +66,7 @@ fn what_is_not_there_is_refused_before_anything_is_computed() {
             let elsewhere = if cfg!(target_os = "macos") { "vulkan" } else { "metal" };
             run_with(&with(&args, &["--backend", "gpu"]), &[("WGPU_BACKEND", elsewhere)]).refused(5, &["no GPU can be used"]);
         } else {
-            run(&with(&args, &["--backend", "gpu"])).refused(2, &["built without GPU support"]);
+            run(&with(&args, &["--backend", "gpu"])).not_understood(&["built without GPU support"]);
         }
         // What is not demanded is not missed, but it is said.
         let auto = run(&with(&args, &["--backend", "auto", "--adapter", "no such adapter"]));
@@ -175,8 +146,8 @@ fn bench_backends_measures_everything_and_says_what_it_left_out() {
     let text = std::fs::read_to_string(file).expect("the tables were written");
     assert!(text.contains("| key_switch | 1 |") && text.contains("none measured"), "{text}");
 
-    run(&["bench", "backends", "--sizes", "n99"]).refused(2, &["'n99'", "n16-47"]);
-    run(&["bench", "backends", "--shards", "0"]).refused(2, &["--shards"]);
+    run(&["bench", "backends", "--sizes", "n99"]).not_understood(&["'n99'", "n16-47"]);
+    run(&["bench", "backends", "--shards", "0"]).not_understood(&["--shards"]);
     let nowhere = dir.path().join("no/such/folder/x.md").to_string_lossy().into_owned();
     let unwritable = ["1", "--only", "add", "--backend", "cpu", "--markdown", &nowhere];
     run(&[&QUICK[..], &unwritable].concat()).refused(5, &["cannot write"]);

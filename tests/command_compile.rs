@@ -3,38 +3,14 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 mod common;
+#[path = "command/run.rs"]
+#[allow(dead_code)]
+mod run;
 
+use cipherlens::nn::Compiled;
 use common::onnx::{Attribute, Data, File, node};
+use run::run;
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn run(args: &[&str]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cipherlens"));
-    command.args(args).args(["--threads", "2", "--progress", "none"]).stdin(Stdio::null());
-    let output = command.output().expect("the command starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Run { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
-}
-
-impl Run {
-    fn json(&self) -> serde_json::Value {
-        assert_eq!(self.code, 0, "{}", self.stderr);
-        serde_json::from_str(self.stdout.lines().last().unwrap_or_default()).expect("the last line is JSON")
-    }
-
-    fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        for part in ["error: ", "\n  why: ", "\n  do:  "].iter().chain(words) {
-            assert!(self.stderr.contains(part), "{part:?} is missing in:\n{}", self.stderr);
-        }
-    }
-}
 
 /// A network that tells the colour of a picture: 8x8 means of each colour less the others, a ReLU, their sum.
 fn colours() -> File {
@@ -136,8 +112,14 @@ fn from_onnx_to_an_encrypted_answer() {
     let run_small =
         run(&[&["compile", &onnx, "--calib", &calib, "-o", &least, "--json", "--max-key-bytes", &budget], &classes[..]].concat());
     assert_eq!(run_small.code, 0, "{}", run_small.stderr);
-    let smaller = run(&["plan", &least, "--json"]).json();
-    assert!(smaller["key_bytes"].as_u64().is_some_and(|b| b <= most), "{smaller}");
+    assert_eq!(run(&["plan", &least, "--json"]).json()["key_bytes"], most);
+    let kept = Compiled::read(Path::new(&least)).expect("what compile wrote");
+    assert_eq!(kept.max_key_bytes, Some(most));
+    let tight = path("tight.lens");
+    Compiled { max_key_bytes: Some(1000), ..kept }.write(Path::new(&tight)).expect("a folder that can be written");
+    for command in [&["plan", &tight][..], &["classify", &tight, &green], &["keygen", "--model", &tight, "-o", &tight]] {
+        run(command).refused(5, &["keys take at least", "--max-key-bytes"]);
+    }
     run(&["plan", &lens, "--max-key-bytes", "1kB"]).refused(5, &["keys take at least", "--max-key-bytes"]);
     let lens = least;
 

@@ -65,6 +65,7 @@ fn compiled_networks_survive_their_file() {
     assert!(Compiled::is_one(&path));
     let read = Compiled::read(&path).expect("what was written");
     assert_eq!((&read.preset, &read.report), (&compiled.preset, &compiled.report));
+    assert_eq!(read.max_key_bytes, Some(1 << 32));
     assert_eq!(read.model.to_bytes(), compiled.model.to_bytes());
 }
 

@@ -59,6 +59,21 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+impl Counts {
+    /// One key switch of each of `shards`: the sum with the first halves and a permutation are three sweeps.
+    fn switches(shards: usize) -> Self {
+        Self {
+            key_switches: shards,
+            key_reads: 1,
+            mod_ups: shards,
+            mod_downs: shards,
+            sweeps: 3 * shards,
+            calls: 2,
+            ..Self::default()
+        }
+    }
+}
+
 impl std::ops::Sub for Counts {
     type Output = Self;
     fn sub(self, o: Self) -> Self {
@@ -159,16 +174,7 @@ impl TraceEngine {
     fn conjugate(&self, x: &TraceValue) {
         let s = x.shards;
         // The sum with the first halves, and the permutation.
-        let switch = Counts {
-            conjugations: s,
-            key_switches: s,
-            key_reads: 1,
-            mod_ups: s,
-            mod_downs: s,
-            sweeps: 3 * s,
-            calls: 2,
-            ..Counts::default()
-        };
+        let switch = Counts { conjugations: s, ..Counts::switches(s) };
         self.note(x.level, switch);
         self.lock().conjugations.insert(x.level);
     }
@@ -297,16 +303,7 @@ impl Engine for TraceEngine {
     }
     fn rotate(&self, x: &TraceValue, k: usize) -> Result<TraceValue> {
         let s = x.shards;
-        let switch = Counts {
-            rotations: s,
-            key_switches: s,
-            key_reads: 1,
-            mod_ups: s,
-            mod_downs: s,
-            sweeps: 3 * s,
-            calls: 2,
-            ..Counts::default()
-        };
+        let switch = Counts { rotations: s, ..Counts::switches(s) };
         self.note_rotation(x, k, switch);
         Ok(*x)
     }

@@ -27,23 +27,30 @@ pub struct Classify {
     /// Pictures: PNG, JPEG, GIF, BMP or WebP of any size
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
-    /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
-    #[arg(long, short, value_name = "PRESET")]
-    preset: Option<String>,
-    /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time [default: what the network was compiled for]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_key_bytes: Option<u64>,
-    /// How pictures are brought to the network's size
-    #[arg(long, value_enum, default_value_t)]
-    fit: Fit,
     #[command(flatten)]
-    compute: Compute,
-    /// Make keys and encryption from this number: for tests only, whoever knows it can decrypt
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    how: How,
     /// Print one JSON object a picture on standard output, and nothing else there
     #[arg(long)]
     pub json: bool,
+}
+
+/// How pictures are classified.
+#[derive(Debug, Default, clap::Args)]
+pub struct How {
+    /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
+    #[arg(long, short, value_name = "PRESET")]
+    pub preset: Option<String>,
+    /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time [default: what the network was compiled for]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_key_bytes: Option<u64>,
+    /// How pictures are brought to the network's size
+    #[arg(long, value_enum, default_value_t)]
+    pub fit: Fit,
+    #[command(flatten)]
+    pub compute: Compute,
+    /// Make keys and encryption from this number: for tests only, whoever knows it can decrypt
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 impl Classify {
@@ -53,11 +60,7 @@ impl Classify {
         let task = Task {
             model: Some(&self.model),
             pictures: self.pictures.iter().map(open).collect::<Outcome<_>>()?,
-            preset: self.preset.as_deref(),
-            max_key_bytes: self.max_key_bytes,
-            fit: self.fit,
-            compute: &self.compute,
-            seed: self.seed,
+            how: &self.how,
             json: self.json,
         };
         task.run(global)
@@ -70,16 +73,8 @@ pub struct Task<'a> {
     pub model: Option<&'a Path>,
     /// Pictures and what to call them.
     pub pictures: Vec<(Picture, String)>,
-    /// Parameter set, if one is named.
-    pub preset: Option<&'a str>,
-    /// Most bytes that keys may take, if that is said.
-    pub max_key_bytes: Option<u64>,
-    /// How pictures are brought to the network's size.
-    pub fit: Fit,
-    /// Where to compute.
-    pub compute: &'a Compute,
-    /// Where randomness comes from, if not from the system.
-    pub seed: Option<u64>,
+    /// How.
+    pub how: &'a How,
     /// One JSON object a picture.
     pub json: bool,
 }
@@ -97,18 +92,18 @@ impl Task<'_> {
     pub fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
         let (network, model_file) = model::open(self.model)?;
-        let terms = model::terms(self.model, self.preset, self.max_key_bytes)?;
+        let terms = model::terms(self.model, self.how.preset.as_deref(), self.how.max_key_bytes)?;
         let mut inputs = Vec::with_capacity(self.pictures.len());
         for (picture, image) in &self.pictures {
-            let (tensor, notes) = model::encryptable(&network, picture, self.fit, image)?;
+            let (tensor, notes) = model::encryptable(&network, picture, self.how.fit, image)?;
             inputs.push(Input { image: image.clone(), tensor, notes });
         }
 
         let clock = Instant::now();
         // A seeded run is to be repeatable, on any machine.
-        let costs = if self.seed.is_some() { Costs::Typical } else { Costs::on(self.compute) };
+        let costs = if self.how.seed.is_some() { Costs::Typical } else { Costs::on(&self.how.compute) };
         let wishes = Wishes { pictures: inputs.len(), max_key_bytes: terms.max_key_bytes, costs };
-        let prepared = plan::prepare_any(&network, terms.preset.as_deref(), wishes, self.compute)?;
+        let prepared = plan::prepare_any(&network, terms.preset.as_deref(), wishes, &self.how.compute)?;
         let planning = clock.elapsed().as_secs_f64();
         let insecure = prepared.params.is_insecure();
         if talk {
@@ -117,7 +112,7 @@ impl Task<'_> {
                 notes.iter().for_each(|note| say!("          {note}"));
             }
             say!("network   {} ({model_file}), input {}", network.name(), network.input().shape);
-            if insecure || self.seed.is_some() {
+            if insecure || self.how.seed.is_some() {
                 say!("WARNING   {}", if insecure { "this preset gives no security" } else { "--seed gives no security" });
             }
             say!();
@@ -132,9 +127,9 @@ impl Task<'_> {
             say!("client    makes a secret key, which it keeps, and {count} evaluation keys ({size}) for the server");
         }
         let clock = Instant::now();
-        let client = Client::new(&prepared, self.seed)?;
+        let client = Client::new(&prepared, self.how.seed)?;
         let bar = CountBar::new(global.progress_mode(), count, "evaluation keys");
-        let keys = client.evaluation_keys(prepared.plan.keys(), self.seed, &|| bar.advance())?;
+        let keys = client.evaluation_keys(prepared.plan.keys(), self.how.seed, &|| bar.advance())?;
         bar.finish();
         let keygen = clock.elapsed().as_secs_f64();
         let server = Server::new(&prepared, keys)?;
@@ -144,7 +139,7 @@ impl Task<'_> {
             for mut report in sides.classify(self, global, inputs, Seconds { plan: planning, keygen, ..Seconds::default() })? {
                 report.model_file.clone_from(&model_file);
                 report.expected_max_abs_logit_error = terms.expected_error;
-                report.insecure = insecure || self.seed.is_some();
+                report.insecure = insecure || self.how.seed.is_some();
                 if self.json {
                     report.print_json()
                 } else {
@@ -176,7 +171,7 @@ impl Sides<'_> {
 
         // The client: the pictures as shards, encrypted.
         let clock = Instant::now();
-        let encrypted = self.client.encrypt(self.prepared, &tensors, task.seed)?;
+        let encrypted = self.client.encrypt(self.prepared, &tensors, task.how.seed)?;
         times.encrypt = clock.elapsed().as_secs_f64();
         let ciphertext_bytes = 4 * encrypted.words.len() as u64;
         if talk {

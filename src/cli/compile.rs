@@ -101,15 +101,16 @@ impl Compile {
             None => None,
         };
         let fitted = choice.as_ref().map_or(&network, |c| &c.model);
-        let (preset, _) = estimator.fastest(fitted).map_err(|why| {
+        let (preset, _) = estimator.fastest(fitted, self.max_key_bytes).map_err(|why| {
             let advice = "use a shallower network, or name a preset with bootstrapping";
             Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
         })?;
         let wishes = Wishes { max_key_bytes: self.max_key_bytes, ..Wishes::new(Costs::Typical) };
         let prepared = prepare(fitted, preset, wishes, &Compute::default())?;
         let planned = plan::json(&prepared);
-        let expected = [0, pictures.len() / 2].map(|i| plan::expected_error(&prepared, fitted, &pictures[i].x.cast()));
-        let expected = expected.into_iter().collect::<Outcome<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
+        let some = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i));
+        let expected = some.map(|p| plan::expected_error(&prepared, fitted, &p.x.cast())).collect::<Outcome<Vec<_>>>()?;
+        let expected = expected.into_iter().fold(0.0, f64::max);
         let summary = json!({
             "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "calibration_files": notes, "target": self.target,
             "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
@@ -154,7 +155,8 @@ impl Compile {
         if let Some(margin) = self.margin {
             options.margins = vec![margin];
         }
-        let cost = |fitted: &Model| estimator.fastest(fitted).map(|(_, seconds)| seconds);
+        // Fits are ranked by plans with all the keys they like: within a bound each would be planned some twenty times.
+        let cost = |fitted: &Model| estimator.fastest(fitted, None).map(|(_, seconds)| seconds);
         let talk = global.progress_mode() != Mode::None;
         let watch = |tried: &Candidate| {
             if talk {

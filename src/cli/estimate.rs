@@ -20,14 +20,15 @@ impl Estimator {
     }
 
     /// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works. The network is
-    /// lowered once for all that have the same slots.
-    pub fn fastest(&self, network: &Model) -> Result<(&str, f64), String> {
+    /// lowered once for all that have the same slots, and planned with keys of at most `max_key_bytes`.
+    pub fn fastest(&self, network: &Model, max_key_bytes: Option<u64>) -> Result<(&str, f64), String> {
+        let options = PlanOptions { max_key_bytes, ..PlanOptions::default() };
         let mut lowered: BTreeMap<usize, Result<Lowered, String>> = BTreeMap::new();
         let mut best: Option<(&str, f64)> = None;
         let mut why = Vec::new();
         for (name, params) in &self.sets {
             let params = params.as_ref().map_err(String::clone);
-            match params.and_then(|params| seconds(network, params, &mut lowered)) {
+            match params.and_then(|params| seconds(network, params, &options, &mut lowered)) {
                 Ok(seconds) if best.is_none_or(|(_, least)| seconds < least) => best = Some((name, seconds)),
                 Ok(_) => {}
                 Err(e) => why.push(format!("{name}: {e}")),
@@ -37,17 +38,22 @@ impl Estimator {
     }
 }
 
-fn seconds(network: &Model, params: &Arc<Params>, lowered: &mut BTreeMap<usize, Result<Lowered, String>>) -> Result<f64, String> {
-    let options = LowerOptions::default();
+fn seconds(
+    network: &Model,
+    params: &Arc<Params>,
+    options: &PlanOptions,
+    lowered: &mut BTreeMap<usize, Result<Lowered, String>>,
+) -> Result<f64, String> {
+    let defaults = LowerOptions::default();
     if params.bootstrap().is_none() {
         // What is too deep need not be laid out.
-        let (needed, have) = (nn::least_depth(network, &options).map_err(|e| e.to_string())?, params.working_level().0);
+        let (needed, have) = (nn::least_depth(network, &defaults).map_err(|e| e.to_string())?, params.working_level().0);
         if needed > have {
             return Err(PlanError::LevelsExhausted { needed, have, preset: params.name().to_owned() }.to_string());
         }
     }
     let slots = slots_for(network, params);
-    let lowered = lowered.entry(slots).or_insert_with(|| nn::lower(network, slots, &options).map_err(|e| e.to_string()));
+    let lowered = lowered.entry(slots).or_insert_with(|| nn::lower(network, slots, &defaults).map_err(|e| e.to_string()));
     let program = &lowered.as_ref().map_err(String::clone)?.program;
-    Ok(Plan::new(program, params, &PlanOptions::default()).map_err(|e| e.to_string())?.seconds())
+    Ok(Plan::new(program, params, options).map_err(|e| e.to_string())?.seconds())
 }
