@@ -269,7 +269,7 @@ pub fn check_memory(plan: &Plan) -> Outcome {
             Class::Resources,
             "this machine has too little memory for the run",
             format!("it would hold about {} and {} is available", bytes(plan.peak_bytes()), bytes(available)),
-            "allow fewer keys with --max-key-bytes (compile, plan, classify, eval), close other programs, or use a machine with more memory",
+            "allow fewer keys with --max-key-bytes (compile, plan, classify, demo, eval), close other programs, or use a machine with more memory",
         )),
         _ => Ok(()),
     }
