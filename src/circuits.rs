@@ -9,6 +9,7 @@ pub mod clear;
 pub mod diagonal_transform;
 pub mod encrypted;
 pub mod engine;
+pub mod gadgets;
 pub mod linear_transform;
 pub mod noisy;
 pub mod polynomial;
@@ -19,6 +20,7 @@ pub use clear::ClearEngine;
 pub use diagonal_transform::DiagonalTransform;
 pub use encrypted::EncryptedEngine;
 pub use engine::Engine;
+pub use gadgets::{Gadgets, Switch};
 pub use linear_transform::{LinearTransform, Packing, SlotMatrix, Split};
 pub use noisy::NoisyEngine;
 pub use trace::{Counts, TraceEngine};
@@ -58,6 +60,16 @@ pub enum CircuitError {
         needed: usize,
         /// Levels there are.
         have: usize,
+    },
+    /// A key switch at a level that no gadget was chosen for.
+    #[error(
+        "a key is switched at level {level} and gadgets were chosen for the lowest {levels} levels alone; plan for this parameter set"
+    )]
+    NoGadget {
+        /// The level.
+        level: Level,
+        /// Levels with gadgets.
+        levels: usize,
     },
     /// A matrix that is all zero.
     #[error("a linear transform without any nonzero diagonal computes nothing; remove the layer or fix its weights")]

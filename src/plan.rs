@@ -4,6 +4,7 @@
 //! is counted by running the same circuits that will run on ciphertexts, on an engine that only tracks levels.
 
 pub mod cost;
+pub mod decisions;
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod execute;
@@ -18,6 +19,7 @@ mod steps;
 mod thrift;
 
 pub use cost::CostModel;
+pub use decisions::{Cut, Decision, Decisions};
 #[cfg(feature = "gpu")]
 pub use device::{DeviceDemand, LayerDemand};
 pub use execute::{Progress, execute};
@@ -112,6 +114,19 @@ pub enum PlanError {
         /// Their level.
         found_level: usize,
     },
+    /// Decisions made for another program or parameter set.
+    #[error("the plan kept with the network does not fit it: step {step} (`{layer}`): {reason}; compile the network again")]
+    Decisions {
+        /// The step of the program.
+        step: usize,
+        /// Its layer.
+        layer: String,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// Keys that do not belong to the plan.
+    #[error("the evaluation keys are not those of this plan: {0}; make the keys again for it")]
+    Keys(#[source] CircuitError),
     /// A failure inside a layer.
     #[error("layer `{layer}`: {source}")]
     Layer {

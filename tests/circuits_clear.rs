@@ -5,16 +5,23 @@
 mod common;
 
 use cipherlens::{
-    circuits::{ClearEngine, Counts, LinearTransform, Packing, Split, TraceEngine, clear::ClearValue, trace::TraceValue},
-    ckks::Level,
+    circuits::{
+        ClearEngine, Counts, Gadgets, LinearTransform, Packing, Split, TraceEngine, clear::ClearValue, trace::TraceValue,
+    },
+    ckks::{Level, presets},
 };
 use common::diagonals::{Diagonals, random_shards, seeded, worst};
 use std::sync::Arc;
 
+/// What tracing notes of key switches; nothing here is switched.
+fn gadgets() -> Gadgets {
+    Gadgets::best(&presets::by_name("insecure-tiny").unwrap()).unwrap()
+}
+
 #[test]
 fn every_split_and_packing_is_the_matrix() {
     let mut rng = seeded("splits", 11);
-    let slots = 64;
+    let (slots, gadgets) = (64, gadgets());
     let pool: Vec<u32> = (0..slots as u32).filter(|r| r % 3 != 1).collect();
     for (inputs, outputs) in [(1, 1), (1, 2), (2, 1), (3, 2), (2, 5), (4, 4)] {
         let matrix = Arc::new(Diagonals::random(&mut rng, inputs, outputs, slots, 9, &pool));
@@ -24,12 +31,12 @@ fn every_split_and_packing_is_the_matrix() {
             let turn = usize::from(packing == Packing::Halves);
             for log in 0..=6 {
                 let transform = LinearTransform::new(matrix.clone(), Split { modulus: 1 << log }, packing);
-                let got = transform.apply(&ClearEngine, &ClearValue::new(x.clone(), Level(1))).unwrap();
+                let got = transform.apply(&ClearEngine, &ClearValue::new(x.clone(), Level(1)), &gadgets).unwrap();
                 assert_eq!(got.level, Level(0));
                 assert!(worst(&got.shards, &want) < 1e-12, "{inputs} {outputs} {packing:?} {log}");
 
                 let trace = TraceEngine::default();
-                let traced = transform.apply(&trace, &TraceValue { shards: inputs, level: Level(1) }).unwrap();
+                let traced = transform.apply(&trace, &TraceValue { shards: inputs, level: Level(1) }, &gadgets).unwrap();
                 assert_eq!(traced, TraceValue { shards: outputs, level: Level(0) });
                 let counts = trace.counts();
                 let (packed_in, packed_out) = transform.packed_shards();
@@ -48,7 +55,7 @@ fn every_split_and_packing_is_the_matrix() {
 #[test]
 fn batches_of_inputs_compute_the_same_and_hold_less() {
     let mut rng = seeded("batches", 13);
-    let slots = 64;
+    let (slots, gadgets) = (64, gadgets());
     let pool: Vec<u32> = (0..slots as u32).collect();
     let matrix = Arc::new(Diagonals::random(&mut rng, 7, 2, slots, 12, &pool));
     let x = random_shards(&mut rng, 7, slots);
@@ -60,12 +67,12 @@ fn batches_of_inputs_compute_the_same_and_hold_less() {
             let transform = whole.clone().with_room_for(room);
             batches.push(transform.batch());
             assert!(transform.batch() == 1 || transform.peak_ciphertexts() <= room);
-            let got = transform.apply(&ClearEngine, &ClearValue::new(x.clone(), Level(1))).unwrap();
+            let got = transform.apply(&ClearEngine, &ClearValue::new(x.clone(), Level(1)), &gadgets).unwrap();
             assert!(worst(&got.shards, &want) < 1e-12, "{packing:?} {room}");
             let trace = TraceEngine::default();
-            transform.apply(&trace, &TraceValue { shards: 7, level: Level(1) }).unwrap();
+            transform.apply(&trace, &TraceValue { shards: 7, level: Level(1) }, &gadgets).unwrap();
             let reference = TraceEngine::default();
-            whole.apply(&reference, &TraceValue { shards: 7, level: Level(1) }).unwrap();
+            whole.apply(&reference, &TraceValue { shards: 7, level: Level(1) }, &gadgets).unwrap();
             let (counts, whole) = (trace.counts(), reference.counts());
             assert!(counts.key_reads >= whole.key_reads && counts.sweeps >= whole.sweeps);
             let rest = Counts { key_reads: whole.key_reads, sweeps: whole.sweeps, calls: whole.calls, ..counts };

@@ -7,12 +7,12 @@ mod common;
 use cipherlens::{
     backend::{Backend, cpu::CpuBackend},
     circuits::{
-        ClearEngine, EncryptedEngine, Engine, LinearTransform, Packing, Split, TraceEngine, clear::ClearValue,
+        ClearEngine, EncryptedEngine, Engine, Gadgets, LinearTransform, Packing, Split, TraceEngine, clear::ClearValue,
         polynomial::Chebyshev, trace::TraceValue,
     },
     ckks::{
-        Ciphertext, Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, KeyKind, KeyRequest, Level, Params, PlainForm,
-        RandomSource, SecretKey, presets,
+        Ciphertext, Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, KeyRequest, Level, Params, PlainForm, RandomSource,
+        SecretKey, presets,
     },
     nn::{LowerOptions, Shape, clear::Network, lower},
     plan::{Plan, PlanOptions, PlannedStep, Progress, execute},
@@ -52,12 +52,10 @@ impl World {
     }
     /// Keys for what a traced run did.
     fn keys_for(&self, trace: &TraceEngine) -> Vec<KeyRequest> {
-        let trace = trace.trace();
-        let gadget = |level: Level| self.params.gadget(level..=level, self.params.best_alpha(level..=level).unwrap()).unwrap();
-        let rotations = trace.rotations.iter().map(|&(l, k)| (l, KeyKind::Galois(self.params.galois_element(k as i64))));
-        let conjugations = trace.conjugations.iter().map(|&l| (l, KeyKind::Galois(self.params.conjugation_element())));
-        let relin = trace.relinearizations.iter().map(|&l| (l, KeyKind::Relin));
-        rotations.chain(conjugations).chain(relin).map(|(l, kind)| KeyRequest { kind, gadget: gadget(l) }).collect()
+        trace.trace().keys(&self.params).unwrap()
+    }
+    fn gadgets(&self) -> Gadgets {
+        Gadgets::best(&self.params).unwrap()
     }
     fn encrypt(&self, shards: &[Vec<f64>], level: Level) -> Arc<Ciphertext> {
         let encoder = Encoder::new(self.params.clone(), self.backend.clone());
@@ -85,11 +83,11 @@ fn linear_transforms_in_every_split_and_packing() {
             for modulus in [1, 16, 128, slots] {
                 let transform = LinearTransform::new(matrix.clone(), Split { modulus }, packing);
                 let trace = TraceEngine::default();
-                transform.apply(&trace, &TraceValue { shards: inputs, level: Level(level) }).unwrap();
+                transform.apply(&trace, &TraceValue { shards: inputs, level: Level(level) }, &world.gadgets()).unwrap();
                 let engine = world.engine(&world.keys_for(&trace));
                 // Every other case in batches of one input.
                 let transform = if modulus % 3 == 1 { transform.with_room_for(0) } else { transform };
-                let y = transform.apply(&engine, &world.encrypt(&x, Level(level))).unwrap();
+                let y = transform.apply(&engine, &world.encrypt(&x, Level(level)), &world.gadgets()).unwrap();
                 assert_eq!(y.level(), Level(level - 1));
                 assert_eq!(y.scale(), world.params.scale(Level(level - 1)), "canonical scale");
                 let error = worst(&world.decrypt(&y), &want);
@@ -111,10 +109,10 @@ fn polynomials_on_ciphertexts() {
         let scaled: Vec<Vec<f64>> = x.iter().map(|s| s.iter().map(|v| v * range).collect()).collect();
         let want: Vec<Vec<f64>> = scaled.iter().map(|s| s.iter().map(|&v| p.value(v)).collect()).collect();
         let trace = TraceEngine::default();
-        let traced = p.apply(&trace, &TraceValue { shards: 2, level }).unwrap();
+        let traced = p.apply(&trace, &TraceValue { shards: 2, level }, &world.gadgets()).unwrap();
         assert_eq!(traced.level, Level(1), "degree {degree}");
         let engine = world.engine(&world.keys_for(&trace));
-        let y = p.apply(&engine, &world.encrypt(&scaled, level)).unwrap();
+        let y = p.apply(&engine, &world.encrypt(&scaled, level), &world.gadgets()).unwrap();
         assert_eq!(y.level(), Level(1));
         let error = worst(&world.decrypt(&y), &want);
         // Doublings amplify the noise of a product (2^-23 here) by at most the square of the degree.
@@ -212,10 +210,10 @@ fn missing_keys_and_exhausted_levels_are_typed_errors() {
     let x = random_shards(&mut rng, 1, slots);
     let bare = world.engine(&[]);
     let at_zero = world.encrypt(&x, Level(0));
-    let text = bare.square(&at_zero).unwrap_err().to_string();
+    let text = bare.square(&at_zero, &world.gadgets()).unwrap_err().to_string();
     assert!(text.contains("level"), "{text}");
     let at_two = world.encrypt(&x, Level(2));
-    let text = bare.rotate(&at_two, 3).unwrap_err().to_string();
+    let text = bare.rotate(&at_two, 3, &world.gadgets()).unwrap_err().to_string();
     assert!(text.contains("key"), "{text}");
     let shape = Shape::new(1, 8, 8);
     let mut builder = Builder::new(shape);

@@ -106,6 +106,13 @@ fn from_onnx_to_an_encrypted_answer() {
     let evaluated = run(&["eval", "--encrypted", "--model", &lens, "--images", &calib, "--limit", "9", "--json"]).json();
     assert_eq!((&evaluated["agree"], &evaluated["images"], &evaluated["pictures_together"]), (&9.into(), &9.into(), &4.into()));
 
+    // A plan is decided once, whatever this machine's clocks say.
+    let plan_of = |options: &[&str]| run(&[&["plan", &lens, "--json"], options].concat()).json();
+    let (timed, typical) = (plan_of(&[]), plan_of(&["--typical-costs"]));
+    for what in ["counts", "keys", "key_bytes", "input_level", "bootstraps"] {
+        assert_eq!((&timed[what], &typical[what]), (&plan[what], &plan[what]), "{what}");
+    }
+
     // A bound on the bytes of keys is kept in the file, so that client and server plan alike; this one just suffices.
     let most = plan["key_bytes"].as_u64().expect("a number");
     let (least, budget) = (path("least.lens"), most.to_string());
@@ -116,7 +123,10 @@ fn from_onnx_to_an_encrypted_answer() {
     let kept = Compiled::read(Path::new(&least)).expect("what compile wrote");
     assert_eq!(kept.max_key_bytes, Some(most));
     let tight = path("tight.lens");
-    Compiled { max_key_bytes: Some(1000), ..kept }.write(Path::new(&tight)).expect("a folder that can be written");
+    assert_eq!(kept.plans.iter().map(|plan| plan.together).collect::<Vec<_>>(), [1, 2, 4]);
+    Compiled { max_key_bytes: Some(1000), plans: Vec::new(), ..kept }
+        .write(Path::new(&tight))
+        .expect("a folder that can be written");
     for command in [&["plan", &tight][..], &["classify", &tight, &green], &["keygen", "--model", &tight, "-o", &tight]] {
         run(command).refused(5, &["keys take at least", "--max-key-bytes"]);
     }

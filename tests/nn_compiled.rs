@@ -3,10 +3,12 @@
 
 mod common;
 
+use cipherlens::circuits::Packing;
 use cipherlens::nn::clear::Network;
-use cipherlens::nn::compiled::{Compiled, CompiledError};
+use cipherlens::nn::compiled::{Compiled, CompiledError, KeptPlan};
 use cipherlens::nn::model::{Model, Rearrange};
 use cipherlens::nn::tensor::Shape;
+use cipherlens::plan::{Cut, Decision, Decisions};
 use cipherlens::wire::WireError;
 use common::models::{Builder, fit, picture, random_layers, seeded};
 use rand::RngExt;
@@ -52,7 +54,11 @@ fn compiled(dir: &tempfile::TempDir) -> (Compiled, PathBuf) {
     let model = b.build("a");
     let model = fit(&model, &picture(Shape::new(2, 6, 6), &mut rng), &mut rng);
     let report = serde_json::json!({"agreement": 0.99, "layers": ["a"]});
-    let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), report };
+    let run = Decision::Run { level: 3, cut: Some(Cut { modulus: 64, packing: Packing::Halves }) };
+    let decisions =
+        Decisions { input_level: 3, steps: vec![run, Decision::Bootstrap { value: 1 }], bootstrap_babies: vec![4, 8] };
+    let plans = vec![KeptPlan { together: 2, decisions }];
+    let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), plans, report };
     let path = dir.path().join("net.lens");
     compiled.write(&path).expect("a folder that can be written");
     (compiled, path)
@@ -65,7 +71,7 @@ fn compiled_networks_survive_their_file() {
     assert!(Compiled::is_one(&path));
     let read = Compiled::read(&path).expect("what was written");
     assert_eq!((&read.preset, &read.report), (&compiled.preset, &compiled.report));
-    assert_eq!(read.max_key_bytes, Some(1 << 32));
+    assert_eq!((read.max_key_bytes, &read.plans), (Some(1 << 32), &compiled.plans));
     assert_eq!(read.model.to_bytes(), compiled.model.to_bytes());
 }
 

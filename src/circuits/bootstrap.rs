@@ -13,8 +13,8 @@
 
 use super::diagonal_transform::DiagonalTransform;
 use super::trace::{TraceEngine, TraceValue};
-use super::{CircuitError, Engine, below};
-use crate::ckks::{KeyKind, KeyRequest, Level, Params};
+use super::{CircuitError, Engine, Gadgets, Switch, below};
+use crate::ckks::{CkksError, KeyRequest, Level, Params};
 use std::sync::Arc;
 
 pub mod dft;
@@ -63,6 +63,7 @@ pub struct Bootstrapper {
     coeffs_to_slots: Vec<DiagonalTransform>,
     slots_to_coeffs: Vec<DiagonalTransform>,
     eval_mod: EvalMod,
+    gadgets: Gadgets,
     keys: Vec<KeyRequest>,
 }
 
@@ -80,7 +81,16 @@ impl Bootstrapper {
     /// Makes the transforms and the key list. Errors for a parameter set without levels for bootstrapping, for slots it does not
     /// serve, and for key bytes that do not suffice.
     pub fn new(params: &Arc<Params>, options: &BootstrapOptions) -> Result<Self> {
-        let spec = *params.need_bootstrap().map_err(crate::ckks::CkksError::from)?;
+        Self::make(params, options, None)
+    }
+
+    /// With so many baby rotations in each of [`Self::transforms`], as [`Self::babies`] told of another.
+    pub fn with_babies(params: &Arc<Params>, options: &BootstrapOptions, babies: &[usize]) -> Result<Self> {
+        Self::make(params, options, Some(babies))
+    }
+
+    fn make(params: &Arc<Params>, options: &BootstrapOptions, babies: Option<&[usize]>) -> Result<Self> {
+        let spec = *params.need_bootstrap().map_err(CkksError::from)?;
         let most = 1usize << spec.log_slots;
         if !options.slots.is_power_of_two() || options.slots < 2 || options.slots > most {
             return Err(CircuitError::BootstrapSlots { preset: params.name().into(), most, found: options.slots });
@@ -96,9 +106,10 @@ impl Bootstrapper {
             coeffs_to_slots: Vec::new(),
             slots_to_coeffs: Vec::new(),
             eval_mod,
+            gadgets: Self::gadgets_for(params)?,
             keys: Vec::new(),
         };
-        this.choose_steps(&spec)?;
+        this.choose_steps(&spec, babies)?;
         Ok(this)
     }
 
@@ -113,17 +124,21 @@ impl Bootstrapper {
     /// The lowest level a value may have before: it is brought down to it.
     pub fn input_level(&self) -> Result<Level> {
         match self.options.order {
-            Order::SlotsFirst => Ok(self.params.input_level().map_err(crate::ckks::CkksError::from)?),
+            Order::SlotsFirst => Ok(self.params.input_level().map_err(CkksError::from)?),
             Order::SlotsLast => Ok(Level(0)),
         }
     }
     /// The level after.
     pub fn output_level(&self) -> Result<Level> {
-        let level = self.params.output_level().map_err(crate::ckks::CkksError::from)?;
+        let level = self.params.output_level().map_err(CkksError::from)?;
         match self.options.order {
             Order::SlotsFirst => Ok(level),
             Order::SlotsLast => below(level, self.slots_to_coeffs.len(), "SlotsToCoeffs"),
         }
+    }
+    /// The gadget of every key switch.
+    pub fn gadgets(&self) -> &Gadgets {
+        &self.gadgets
     }
     /// Exactly the keys it needs.
     pub fn keys(&self) -> &[KeyRequest] {
@@ -136,6 +151,10 @@ impl Bootstrapper {
     /// The factors of CoeffsToSlots, then those of SlotsToCoeffs, each in the order of application.
     pub fn transforms(&self) -> impl Iterator<Item = &DiagonalTransform> {
         self.coeffs_to_slots.iter().chain(&self.slots_to_coeffs)
+    }
+    /// Baby rotations of each of them.
+    pub fn babies(&self) -> Vec<usize> {
+        self.transforms().map(|t| t.babies().len()).collect()
     }
     /// EvalMod.
     pub fn eval_mod(&self) -> &EvalMod {
@@ -167,11 +186,11 @@ impl Bootstrapper {
     }
 
     fn run<E: Engine>(&self, engine: &E, x: &E::Value, stages: &dyn Stages) -> Result<E::Value> {
-        let shards = engine.shards(x);
+        let (shards, gadgets) = (engine.shards(x), &self.gadgets);
         let mut y = if shards > 1 { engine.pack_pairs(x)? } else { x.clone() };
         if self.options.order == Order::SlotsFirst {
             for factor in &self.slots_to_coeffs {
-                y = engine.transform(&y, factor)?;
+                y = engine.transform(&y, factor, gadgets)?;
             }
             y = engine.drop_to(&y, Level(0))?;
             stages.done("slots to coefficients");
@@ -179,14 +198,14 @@ impl Bootstrapper {
         y = engine.mod_raise(&y, &self.params)?;
         let mut step = self.options.slots;
         while step < self.params.slots() {
-            y = engine.add(engine.rotate(&y, step)?, &y)?;
+            y = engine.add(engine.rotate(&y, step, gadgets)?, &y)?;
             step *= 2;
         }
         stages.done("raising the modulus");
-        let eval_mod_level = self.params.eval_mod_level().map_err(crate::ckks::CkksError::from)?;
+        let eval_mod_level = self.params.eval_mod_level().map_err(CkksError::from)?;
         let (last, factors) = self.coeffs_to_slots.split_last().ok_or(CircuitError::EmptyMatrix)?;
         for factor in factors {
-            y = engine.transform(&y, factor)?;
+            y = engine.transform(&y, factor, gadgets)?;
         }
         // Down to one level above EvalMod's, if there are fewer factors than levels.
         y = engine.drop_to(&y, Level(eval_mod_level.0 + 1))?;
@@ -194,17 +213,17 @@ impl Bootstrapper {
             Order::SlotsFirst => shards,
             Order::SlotsLast => 2 * engine.shards(&y),
         };
-        y = engine.transform_parts(&y, last, parts)?;
+        y = engine.transform_parts(&y, last, parts, gadgets)?;
         stages.done("coefficients to slots");
-        y = self.eval_mod.apply(engine, &y)?;
+        y = self.eval_mod.apply(engine, &y, gadgets)?;
         stages.done("removal of the multiples of q0");
         if self.options.order == Order::SlotsLast {
             y = engine.pack_pairs(&y)?;
             let (last, factors) = self.slots_to_coeffs.split_last().ok_or(CircuitError::EmptyMatrix)?;
             for factor in factors {
-                y = engine.transform(&y, factor)?;
+                y = engine.transform(&y, factor, gadgets)?;
             }
-            y = engine.transform_parts(&y, last, shards)?;
+            y = engine.transform_parts(&y, last, shards, gadgets)?;
             stages.done("slots to coefficients");
         }
         Ok(y)
@@ -217,29 +236,25 @@ impl Bootstrapper {
         Ok(engine.trace())
     }
 
-    /// The keys of a run: a gadget for each level at which something is rotated, one relinearization key for all of EvalMod.
-    fn request_keys(&self) -> Result<Vec<KeyRequest>> {
-        let params = &self.params;
-        let trace = self.trace(2)?;
+    /// A gadget for each level at which something is rotated, and one for all products of EvalMod, which then need one key.
+    fn gadgets_for(params: &Params) -> Result<Gadgets> {
         // At the bottom, where the scale is small, noise counts and limbs are few.
-        let bottom = params.input_level().map_err(crate::ckks::CkksError::from)?;
-        let gadget = |level: Level| -> Result<_> {
-            let gadget = if level <= bottom { params.quiet_gadget(level..=level) } else { params.best_gadget(level..=level) };
-            Ok(gadget.map_err(crate::ckks::CkksError::from)?)
+        let bottom = params.input_level().map_err(CkksError::from)?;
+        let gadget = |level: Level| match level <= bottom {
+            true => params.quiet_gadget(level..=level),
+            false => params.best_gadget(level..=level),
         };
-        let mut keys = Vec::new();
-        for &(level, k) in &trace.rotations {
-            keys.push(KeyRequest { kind: KeyKind::Galois(params.galois_element(k as i64)), gadget: gadget(level)? });
+        Gadgets::by_level(params, gadget)
+    }
+
+    /// Settles the gadget of EvalMod's products, and the keys of a run.
+    fn request_keys(&mut self) -> Result<()> {
+        let products = self.trace(2)?.levels_of(|switch| switch == Switch::Relinearization);
+        if let (Some(&low), Some(&high)) = (products.first(), products.last()) {
+            self.gadgets = Self::gadgets_for(&self.params)?.with_products(&self.params, low, high)?;
         }
-        for &level in &trace.conjugations {
-            keys.push(KeyRequest { kind: KeyKind::Galois(params.conjugation_element()), gadget: gadget(level)? });
-        }
-        if let (Some(&low), Some(&high)) = (trace.relinearizations.first(), trace.relinearizations.last()) {
-            let gadget = params.best_gadget(low..=high).map_err(crate::ckks::CkksError::from)?;
-            keys.push(KeyRequest { kind: KeyKind::Relin, gadget });
-        }
-        keys.extend(params.encapsulation_requests().map_err(crate::ckks::CkksError::from)?);
-        Ok(keys)
+        self.keys = self.trace(2)?.keys(&self.params)?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Circuits on clear slot vectors: what the encrypted run would give without noise.
 
-use super::{CircuitError, DiagonalTransform, Engine, LinearTransform, below, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, below, linear_transform::Product};
 use crate::ckks::{
     Level, Params,
     encoder::fft::{Scratch, SlotTransform},
@@ -90,7 +90,7 @@ impl Engine for ClearEngine {
     fn add_scalar(&self, x: ClearValue, c: f64) -> Result<ClearValue> {
         Ok(x.map(x.level, |v| v + c))
     }
-    fn multiply_sum(&self, pairs: &[(&ClearValue, &ClearValue)]) -> Result<ClearValue> {
+    fn multiply_sum(&self, pairs: &[(&ClearValue, &ClearValue)], _: &Gadgets) -> Result<ClearValue> {
         let operation = "multiply";
         let Some((first, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
         let level = below(first.level, 1, operation)?;
@@ -129,11 +129,11 @@ impl Engine for ClearEngine {
         }
         Ok(ClearValue { level, ..x.clone() })
     }
-    fn rotate(&self, x: &ClearValue, k: usize) -> Result<ClearValue> {
+    fn rotate(&self, x: &ClearValue, k: usize, _: &Gadgets) -> Result<ClearValue> {
         let turn = |shards: &Arc<Vec<Vec<f64>>>| Arc::new(shards.par_iter().map(|s| turned(s, k)).collect::<Vec<_>>());
         Ok(ClearValue { shards: turn(&x.shards), imaginary: x.imaginary.as_ref().map(turn), level: x.level })
     }
-    fn rotate_all(&self, x: &ClearValue, ks: &[usize]) -> Result<ClearValue> {
+    fn rotate_all(&self, x: &ClearValue, ks: &[usize], _: &Gadgets) -> Result<ClearValue> {
         let turn = |shards: &Arc<Vec<Vec<f64>>>| {
             Arc::new(ks.iter().flat_map(|&k| shards.iter().map(move |s| turned(s, k))).collect::<Vec<_>>())
         };
@@ -160,10 +160,10 @@ impl Engine for ClearEngine {
         let (re, im) = x.shards.chunks(2).map(|pair| (pair[0].clone(), pair.get(1).cloned().unwrap_or_else(zero))).unzip();
         Ok(ClearValue::complex(re, im, x.level))
     }
-    fn real_parts(&self, x: &ClearValue) -> Result<ClearValue> {
+    fn real_parts(&self, x: &ClearValue, _: &Gadgets) -> Result<ClearValue> {
         Ok(x.map(x.level, |v| 2.0 * v))
     }
-    fn unpack_pairs(&self, x: &ClearValue, count: usize) -> Result<ClearValue> {
+    fn unpack_pairs(&self, x: &ClearValue, count: usize, _: &Gadgets) -> Result<ClearValue> {
         if count.div_ceil(2) != x.shards.len() {
             return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards.len() });
         }
@@ -195,8 +195,8 @@ impl Engine for ClearEngine {
         let (re, im) = sums.par_iter().map(shard).unzip();
         Ok(ClearValue::complex(re, im, rotated.level))
     }
-    fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize) -> Result<()> {
-        let turned = self.rotate(&x, k)?;
+    fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize, gadgets: &Gadgets) -> Result<()> {
+        let turned = self.rotate(&x, k, gadgets)?;
         *sum = Some(match sum.take() {
             Some(s) => self.add(s, &turned)?,
             None => turned,
@@ -206,14 +206,14 @@ impl Engine for ClearEngine {
     fn finish(&self, sum: ClearValue) -> Result<ClearValue> {
         Ok(ClearValue { level: below(sum.level, 1, "linear transform")?, ..sum })
     }
-    fn transform(&self, x: &ClearValue, t: &DiagonalTransform) -> Result<ClearValue> {
+    fn transform(&self, x: &ClearValue, t: &DiagonalTransform, _: &Gadgets) -> Result<ClearValue> {
         let level = below(x.level, 1, "transform")?;
         let shard = |(s, re): (usize, &Vec<f64>)| apply_to_shard(t, re, x.imaginary.as_ref().map(|im| im[s].as_slice()));
         let (re, im) = x.shards.par_iter().enumerate().map(shard).unzip();
         Ok(ClearValue::complex(re, im, level))
     }
-    fn transform_parts(&self, x: &ClearValue, t: &DiagonalTransform, count: usize) -> Result<ClearValue> {
-        self.unpack_pairs(&self.transform(x, t)?, count.min(2 * x.shards.len()))
+    fn transform_parts(&self, x: &ClearValue, t: &DiagonalTransform, count: usize, gadgets: &Gadgets) -> Result<ClearValue> {
+        self.unpack_pairs(&self.transform(x, t, gadgets)?, count.min(2 * x.shards.len()), gadgets)
     }
     fn mod_raise(&self, x: &ClearValue, params: &Params) -> Result<ClearValue> {
         let bootstrap = params.need_bootstrap().map_err(crate::ckks::CkksError::from)?;

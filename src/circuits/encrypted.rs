@@ -4,10 +4,12 @@ mod double_hoisting;
 
 pub use double_hoisting::Prepared;
 
-use super::{CircuitError, DiagonalTransform, Engine, LinearTransform, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, linear_transform::Product};
 use crate::{
     backend::{Backend, Buffer, PlainTerm, PolySelect},
-    ckks::{Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyKind, Level, Params, PlainForm, Plaintext, Scale},
+    ckks::{
+        Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyRequest, Level, Params, PlainForm, Plaintext, Scale,
+    },
     math::Basis,
 };
 use std::{
@@ -107,6 +109,11 @@ impl EncryptedEngine {
         self.like(first, self.backend().concat(&buffers).map_err(CkksError::from)?, first.scale())
     }
 
+    fn conjugate(&self, x: &Ciphertext, gadgets: &Gadgets) -> Result<Ciphertext> {
+        let galois = self.evaluator.params().conjugation_element();
+        Ok(self.evaluator.apply_galois_with(x, galois, gadgets.rotation(x.level())?)?)
+    }
+
     fn encode(&self, vectors: &[Vec<f64>], scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
         Ok(self.evaluator.encoder().encode_repeated(vectors, self.slots, scale, basis, form)?)
     }
@@ -136,6 +143,9 @@ impl Engine for EncryptedEngine {
     fn shards(&self, x: &Self::Value) -> usize {
         x.shards()
     }
+    fn check_keys(&self, keys: &[KeyRequest]) -> Result<()> {
+        Ok(self.evaluator.keys().check(keys)?)
+    }
     fn add(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value> {
         Self::same_level("add", &a, b)?;
         self.changed(a, |a| Ok(self.evaluator.add_assign(a, b)?), |a| Ok(self.evaluator.add(a, b)?))
@@ -147,13 +157,13 @@ impl Engine for EncryptedEngine {
     fn add_scalar(&self, x: Self::Value, c: f64) -> Result<Self::Value> {
         self.changed(x, |x| Ok(self.evaluator.add_scalar_assign(x, c)?), |x| Ok(self.evaluator.add_scalar(x, c)?))
     }
-    fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)]) -> Result<Self::Value> {
+    fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)], gadgets: &Gadgets) -> Result<Self::Value> {
         let Some((first, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
         for value in pairs.iter().flat_map(|(a, b)| [a, b]) {
             Self::same_level("multiply", first, value)?;
         }
         let pairs: Vec<(&Ciphertext, &Ciphertext)> = pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
-        Ok(Arc::new(self.evaluator.mul_sum_rescale(&pairs)?))
+        Ok(Arc::new(self.evaluator.mul_sum_rescale(&pairs, gadgets.product(first.level())?)?))
     }
     fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64], constant: f64, to: Level) -> Result<Self::Value> {
         let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
@@ -178,16 +188,17 @@ impl Engine for EncryptedEngine {
     fn drop_to(&self, x: &Self::Value, level: Level) -> Result<Self::Value> {
         if level == x.level() { Ok(x.clone()) } else { Ok(Arc::new(self.evaluator.drop_to(x, level)?)) }
     }
-    fn rotate(&self, x: &Self::Value, k: usize) -> Result<Self::Value> {
-        Ok(Arc::new(self.evaluator.rotate(x, k as i64)?))
+    fn rotate(&self, x: &Self::Value, k: usize, gadgets: &Gadgets) -> Result<Self::Value> {
+        let galois = self.evaluator.params().galois_element(k as i64);
+        Ok(Arc::new(self.evaluator.apply_galois_with(x, galois, gadgets.rotation(x.level())?)?))
     }
-    fn rotate_all(&self, x: &Self::Value, ks: &[usize]) -> Result<Self::Value> {
+    fn rotate_all(&self, x: &Self::Value, ks: &[usize], gadgets: &Gadgets) -> Result<Self::Value> {
         let ev = &self.evaluator;
         let ks: Vec<i64> = ks.iter().map(|&k| k as i64).collect();
-        let Some(&first) = ks.iter().find(|&&k| k != 0) else { return Ok(x.clone()) };
-        let galois = ev.params().galois_element(first);
-        let gadget = ev.keys().covering(ev.params(), KeyKind::Galois(galois), x.level())?.gadget();
-        Ok(Arc::new(ev.rotate_digits_all(&ev.mod_up(x, gadget)?, x, &ks)?))
+        if ks[..] == [0] {
+            return Ok(x.clone());
+        }
+        Ok(Arc::new(ev.rotate_digits_all(&ev.mod_up(x, gadgets.rotation(x.level())?)?, x, &ks)?))
     }
     fn select(&self, x: &Self::Value, shards: Range<usize>) -> Result<Self::Value> {
         Ok(Arc::new(self.shards_of(x, shards)?))
@@ -211,14 +222,14 @@ impl Engine for EncryptedEngine {
         }
         Ok(Arc::new(self.concat(&pairs)?))
     }
-    fn real_parts(&self, x: &Self::Value) -> Result<Self::Value> {
-        Ok(Arc::new(self.evaluator.add(x, &self.evaluator.conjugate(x)?)?))
+    fn real_parts(&self, x: &Self::Value, gadgets: &Gadgets) -> Result<Self::Value> {
+        Ok(Arc::new(self.evaluator.add(x, &self.conjugate(x, gadgets)?)?))
     }
-    fn unpack_pairs(&self, x: &Self::Value, count: usize) -> Result<Self::Value> {
+    fn unpack_pairs(&self, x: &Self::Value, count: usize, gadgets: &Gadgets) -> Result<Self::Value> {
         if count.div_ceil(2) != x.shards() {
             return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards() });
         }
-        let conjugate = self.evaluator.conjugate(x)?;
+        let conjugate = self.conjugate(x, gadgets)?;
         let real = self.evaluator.add(x, &conjugate)?;
         let unit = self.imaginary_unit(x.level(), -1.0)?;
         let imaginary = self.evaluator.mul_plain(&self.evaluator.sub(x, &conjugate)?, &unit)?;
@@ -257,7 +268,7 @@ impl Engine for EncryptedEngine {
         }
         Ok(Arc::new(sum.ok_or(CircuitError::EmptyMatrix)?))
     }
-    fn accumulate_rotated(&self, sum: &mut Option<ProductSum>, x: Self::Value, k: usize) -> Result<()> {
+    fn accumulate_rotated(&self, sum: &mut Option<ProductSum>, x: Self::Value, k: usize, gadgets: &Gadgets) -> Result<()> {
         let ev = &self.evaluator;
         if k == 0 {
             *sum = Some(match sum.take() {
@@ -274,8 +285,7 @@ impl Engine for EncryptedEngine {
             });
             return Ok(());
         }
-        let galois = ev.params().galois_element(k as i64);
-        let gadget = ev.keys().covering(ev.params(), KeyKind::Galois(galois), x.level())?.gadget();
+        let gadget = gadgets.rotation(x.level())?;
         let digits = ev.mod_up(&x, gadget)?;
         let rotated = ev.rotate_digits_extended(&digits, &ev.lift_first(&x, gadget)?, k as i64)?;
         *sum = Some(ProductSum::Extended(match sum.take() {
@@ -298,15 +308,21 @@ impl Engine for EncryptedEngine {
             ProductSum::Extended(s) => self.evaluator.mod_down_rescale(&s)?,
         }))
     }
-    fn transform(&self, x: &Self::Value, transform: &DiagonalTransform) -> Result<Self::Value> {
-        self.finish(self.double_hoisted(x, transform)?)
+    fn transform(&self, x: &Self::Value, transform: &DiagonalTransform, gadgets: &Gadgets) -> Result<Self::Value> {
+        self.finish(self.double_hoisted(x, transform, gadgets)?)
     }
-    fn transform_parts(&self, x: &Self::Value, transform: &DiagonalTransform, count: usize) -> Result<Self::Value> {
-        let product = match self.double_hoisted(x, transform)? {
+    fn transform_parts(
+        &self,
+        x: &Self::Value,
+        transform: &DiagonalTransform,
+        count: usize,
+        gadgets: &Gadgets,
+    ) -> Result<Self::Value> {
+        let product = match self.double_hoisted(x, transform, gadgets)? {
             ProductSum::Plain(s) => s,
             ProductSum::Extended(s) => self.evaluator.mod_down(&s)?,
         };
-        let parts = self.unpack_pairs(&Arc::new(product), count)?;
+        let parts = self.unpack_pairs(&Arc::new(product), count, gadgets)?;
         Ok(Arc::new(self.evaluator.rescale(&parts)?))
     }
     fn mod_raise(&self, x: &Self::Value, _: &Params) -> Result<Self::Value> {

@@ -7,7 +7,7 @@
 //! (double hoisting; Bossuat et al. 2021, section 4). Every step acts on all shards at once, so that a rotation key is
 //! read once for the whole image.
 
-use super::{CircuitError, Engine};
+use super::{CircuitError, Engine, Gadgets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Split {
 /// an output ciphertext takes the parts apart: `2 Re y = y + conj(y)`, `2 Im y = -i (y - conj(y))`; the halves are
 /// folded into the diagonals. A single shard can be its own partner, half a turn away: `x + i rot_{n/2}(x)` joins the
 /// products by r and by r + n/2, for one more rotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Packing {
     /// One shard a ciphertext throughout.
     Real,
@@ -330,7 +330,7 @@ impl LinearTransform {
     /// Cost, S_in and S_out packed ciphertexts: one mod_up an input, one key product and mod_down a baby rotation and
     /// input, one mod_up and key product a giant rotation and output, one mod_down-rescale an output,
     /// [`Self::products`] plaintext products, one conjugation an output if packed. Memory: [`Self::peak_ciphertexts`].
-    pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value) -> Result<E::Value, CircuitError> {
+    pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value, gadgets: &Gadgets) -> Result<E::Value, CircuitError> {
         if engine.shards(x) != self.matrix.inputs() {
             return Err(CircuitError::Shards {
                 operation: "linear transform",
@@ -340,31 +340,31 @@ impl LinearTransform {
         }
         let packed = match self.packing {
             Packing::Inputs => engine.pack_pairs(x)?,
-            Packing::Halves => engine.pack_pairs(&engine.rotate_all(x, &[0, self.matrix.slots() / 2])?)?,
+            Packing::Halves => engine.pack_pairs(&engine.rotate_all(x, &[0, self.matrix.slots() / 2], gadgets)?)?,
             Packing::Real | Packing::Outputs => x.clone(),
         };
         let inputs = self.packed_shards().0;
         let mut sum = None;
         if self.batch >= inputs {
-            let rotated = engine.rotate_all(&packed, &self.babies)?;
+            let rotated = engine.rotate_all(&packed, &self.babies, gadgets)?;
             let outputs = self.packed_shards().1;
             for giants in self.giants_together() {
                 let products: Vec<_> = giants.iter().flat_map(|&giant| self.products_of(giant, 0..inputs)).collect();
                 let inner = engine.inner_product(&rotated, self, &products)?;
                 if let [giant] = giants[..] {
-                    engine.accumulate_rotated(&mut sum, inner, giant)?;
+                    engine.accumulate_rotated(&mut sum, inner, giant, gadgets)?;
                     continue;
                 }
                 for (i, giant) in giants.into_iter().enumerate() {
                     let one = engine.select(&inner, i * outputs..(i + 1) * outputs)?;
-                    engine.accumulate_rotated(&mut sum, one, giant)?;
+                    engine.accumulate_rotated(&mut sum, one, giant, gadgets)?;
                 }
             }
         } else {
             let mut inner: BTreeMap<usize, E::Value> = BTreeMap::new();
             for first in (0..inputs).step_by(self.batch) {
                 let batch = first..inputs.min(first + self.batch);
-                let rotated = engine.rotate_all(&engine.select(&packed, batch.clone())?, &self.babies)?;
+                let rotated = engine.rotate_all(&engine.select(&packed, batch.clone())?, &self.babies, gadgets)?;
                 for &giant in self.giants.keys() {
                     let products: Vec<_> = self.products_of(giant, batch.clone()).collect();
                     let part = engine.inner_product(&rotated, self, &products)?;
@@ -376,14 +376,14 @@ impl LinearTransform {
                 }
             }
             for (giant, inner) in inner {
-                engine.accumulate_rotated(&mut sum, inner, giant)?;
+                engine.accumulate_rotated(&mut sum, inner, giant, gadgets)?;
             }
         }
         let y = engine.finish(sum.ok_or(CircuitError::EmptyMatrix)?)?;
         match self.packing {
             Packing::Real => Ok(y),
-            Packing::Inputs | Packing::Halves => engine.real_parts(&y),
-            Packing::Outputs => engine.unpack_pairs(&y, self.matrix.outputs()),
+            Packing::Inputs | Packing::Halves => engine.real_parts(&y, gadgets),
+            Packing::Outputs => engine.unpack_pairs(&y, self.matrix.outputs(), gadgets),
         }
     }
 }

@@ -4,8 +4,8 @@
 //! [`NoiseModel`] gives for the rounding and the key switches of that operation at that level.
 
 use super::clear::ClearValue;
-use super::{CircuitError, ClearEngine, DiagonalTransform, Engine, LinearTransform, linear_transform::Product};
-use crate::ckks::{CkksError, Level, NoiseModel, Noisy, Params, Scale};
+use super::{CircuitError, ClearEngine, DiagonalTransform, Engine, Gadgets, LinearTransform, linear_transform::Product};
+use crate::ckks::{Level, NoiseModel, Noisy, Params, Scale};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::ops::Range;
@@ -73,8 +73,8 @@ impl NoisyEngine {
     }
 
     /// What a key switch adds at x's level, its division included or left for later.
-    fn switched(&self, x: ClearValue, divided: bool) -> Result<ClearValue> {
-        let gadget = self.params.best_gadget(x.level..=x.level).map_err(CkksError::from)?;
+    fn switched(&self, x: ClearValue, divided: bool, gadgets: &Gadgets) -> Result<ClearValue> {
+        let gadget = gadgets.rotation(x.level)?;
         let nothing = self.nothing(self.scale(&x));
         let noise = match divided {
             true => self.model().key_switch(nothing, &gadget, x.level)?,
@@ -119,8 +119,8 @@ impl Engine for NoisyEngine {
     fn add_scalar(&self, x: ClearValue, c: f64) -> Result<ClearValue> {
         ClearEngine.add_scalar(x, c)
     }
-    fn multiply_sum(&self, pairs: &[(&ClearValue, &ClearValue)]) -> Result<ClearValue> {
-        let y = ClearEngine.multiply_sum(pairs)?;
+    fn multiply_sum(&self, pairs: &[(&ClearValue, &ClearValue)], gadgets: &Gadgets) -> Result<ClearValue> {
+        let y = ClearEngine.multiply_sum(pairs, gadgets)?;
         let scale = self.params.landing(Level(y.level.0 + 1));
         Ok(self.rounded(y, scale))
     }
@@ -145,22 +145,22 @@ impl Engine for NoisyEngine {
         let scale = self.scale(&y);
         Ok(self.rounded(y, scale))
     }
-    fn rotate(&self, x: &ClearValue, k: usize) -> Result<ClearValue> {
-        let y = ClearEngine.rotate(x, k)?;
-        if k == 0 { Ok(y) } else { self.switched(y, true) }
+    fn rotate(&self, x: &ClearValue, k: usize, gadgets: &Gadgets) -> Result<ClearValue> {
+        let y = ClearEngine.rotate(x, k, gadgets)?;
+        if k == 0 { Ok(y) } else { self.switched(y, true, gadgets) }
     }
-    fn rotate_all(&self, x: &ClearValue, ks: &[usize]) -> Result<ClearValue> {
-        let turned = ks.iter().map(|&k| self.rotate(x, k)).collect::<Result<Vec<_>>>()?;
+    fn rotate_all(&self, x: &ClearValue, ks: &[usize], gadgets: &Gadgets) -> Result<ClearValue> {
+        let turned = ks.iter().map(|&k| self.rotate(x, k, gadgets)).collect::<Result<Vec<_>>>()?;
         ClearEngine.join(&turned)
     }
     fn pack_pairs(&self, x: &ClearValue) -> Result<ClearValue> {
         ClearEngine.pack_pairs(x)
     }
-    fn real_parts(&self, x: &ClearValue) -> Result<ClearValue> {
-        self.switched(ClearEngine.real_parts(x)?, true)
+    fn real_parts(&self, x: &ClearValue, gadgets: &Gadgets) -> Result<ClearValue> {
+        self.switched(ClearEngine.real_parts(x, gadgets)?, true, gadgets)
     }
-    fn unpack_pairs(&self, x: &ClearValue, count: usize) -> Result<ClearValue> {
-        self.switched(ClearEngine.unpack_pairs(x, count)?, true)
+    fn unpack_pairs(&self, x: &ClearValue, count: usize, gadgets: &Gadgets) -> Result<ClearValue> {
+        self.switched(ClearEngine.unpack_pairs(x, count, gadgets)?, true, gadgets)
     }
     fn select(&self, x: &ClearValue, shards: Range<usize>) -> Result<ClearValue> {
         ClearEngine.select(x, shards)
@@ -173,24 +173,24 @@ impl Engine for NoisyEngine {
         let terms = sums.iter().map(Vec::len).max().unwrap_or(0);
         Ok(self.encoded(rotated, y, rotated.level, terms, self.params.degree()))
     }
-    fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize) -> Result<()> {
-        let x = if k == 0 { x } else { self.switched(x, false)? };
-        ClearEngine.accumulate_rotated(sum, x, k)
+    fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize, gadgets: &Gadgets) -> Result<()> {
+        let x = if k == 0 { x } else { self.switched(x, false, gadgets)? };
+        ClearEngine.accumulate_rotated(sum, x, k, gadgets)
     }
     fn finish(&self, sum: ClearValue) -> Result<ClearValue> {
         let y = ClearEngine.finish(sum)?;
         let scale = self.scale(&y);
         Ok(self.rounded(y, scale))
     }
-    fn transform(&self, x: &ClearValue, t: &DiagonalTransform) -> Result<ClearValue> {
-        let y = ClearEngine.transform(&self.switched(x.clone(), false)?, t)?;
+    fn transform(&self, x: &ClearValue, t: &DiagonalTransform, gadgets: &Gadgets) -> Result<ClearValue> {
+        let y = ClearEngine.transform(&self.switched(x.clone(), false, gadgets)?, t, gadgets)?;
         let y = self.encoded(x, y, x.level, t.products(), 2 * t.period());
         let scale = self.scale(&y);
         Ok(self.rounded(y, scale))
     }
-    fn transform_parts(&self, x: &ClearValue, t: &DiagonalTransform, count: usize) -> Result<ClearValue> {
-        let y = ClearEngine.transform(&self.switched(x.clone(), false)?, t)?;
-        let y = ClearEngine.unpack_pairs(&self.encoded(x, y, x.level, t.products(), 2 * t.period()), count)?;
+    fn transform_parts(&self, x: &ClearValue, t: &DiagonalTransform, count: usize, gadgets: &Gadgets) -> Result<ClearValue> {
+        let y = ClearEngine.transform(&self.switched(x.clone(), false, gadgets)?, t, gadgets)?;
+        let y = ClearEngine.unpack_pairs(&self.encoded(x, y, x.level, t.products(), 2 * t.period()), count, gadgets)?;
         let scale = self.scale(&y);
         Ok(self.rounded(y, scale))
     }

@@ -7,7 +7,7 @@
 //! section 3, with the scales here always canonical). Every part is made at the level where it is used: a leaf comes there by its own
 //! rescale, and nothing but powers is ever brought down.
 
-use super::{CircuitError, Engine, below};
+use super::{CircuitError, Engine, Gadgets, below};
 use crate::ckks::Level;
 use std::collections::BTreeMap;
 
@@ -130,7 +130,7 @@ impl Chebyshev {
 
     /// Evaluates on every slot of x; [`Self::depth`] levels. Cost: fewer than `2 sqrt(degree)` key switches, two to three
     /// rescales for each.
-    pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value) -> Result<E::Value> {
+    pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value, gadgets: &Gadgets) -> Result<E::Value> {
         let have = engine.level(x).0;
         if have < self.depth() {
             return Err(CircuitError::LevelsExhausted { operation: "polynomial", needed: self.depth(), have });
@@ -143,7 +143,8 @@ impl Chebyshev {
             engine.weighted_sum(&[x], &[1.0 / half], -middle / half, below(engine.level(x), 1, "polynomial")?)?
         };
         let log = log2_ceil(self.coefficients.len());
-        let mut basis = Basis { engine, powers: BTreeMap::from([(1, y)]), lowered: BTreeMap::new(), leaf: 1 << (log / 2).max(1) };
+        let mut basis =
+            Basis { engine, gadgets, powers: BTreeMap::from([(1, y)]), lowered: BTreeMap::new(), leaf: 1 << (log / 2).max(1) };
         basis.evaluate(&self.coefficients, target)
     }
 }
@@ -151,6 +152,7 @@ impl Chebyshev {
 /// The Chebyshev polynomials of y at hand. `T_i` stands `ceil(log2 i)` levels below y.
 struct Basis<'e, E: Engine> {
     engine: &'e E,
+    gadgets: &'e Gadgets,
     powers: BTreeMap<usize, E::Value>,
     /// The same at lower levels.
     lowered: BTreeMap<(usize, Level), E::Value>,
@@ -169,7 +171,7 @@ impl<E: Engine> Basis<'_, E> {
         let ta = self.power(a)?;
         let tb = self.power_at(b, self.engine.level(&ta))?;
         // Doubled before it is rescaled, so that the rounding is not.
-        let twice = self.engine.multiply_sum(&[(&ta, &tb), (&ta, &tb)])?;
+        let twice = self.engine.multiply_sum(&[(&ta, &tb), (&ta, &tb)], self.gadgets)?;
         let value = if a == b {
             self.engine.add_scalar(twice, -1.0)?
         } else {
@@ -227,7 +229,7 @@ impl<E: Engine> Basis<'_, E> {
         }
         let mut sum = match &products[..] {
             [] => None,
-            _ => Some(self.engine.multiply_sum(&products.iter().map(|(q, t)| (q, t)).collect::<Vec<_>>())?),
+            _ => Some(self.engine.multiply_sum(&products.iter().map(|(q, t)| (q, t)).collect::<Vec<_>>(), self.gadgets)?),
         };
         drop(products);
         if let Some((i, constant)) = single {
@@ -311,7 +313,7 @@ mod tests {
                 assert_eq!(p.depth(), log2_ceil(degree + 1) + usize::from(half != 1.0));
                 let xs: Vec<f64> = points().iter().map(|x| x * half + middle).collect();
                 let x = ClearValue::new(vec![xs.clone()], Level(p.depth()));
-                let y = p.apply(&ClearEngine, &x).unwrap();
+                let y = p.apply(&ClearEngine, &x, &Gadgets::default()).unwrap();
                 assert_eq!(y.level, Level(0), "degree {degree}");
                 for (x, y) in xs.iter().zip(&y.shards[0]) {
                     assert!((p.value(*x) - y).abs() < 1e-9, "degree {degree} at {x}: {} {y}", p.value(*x));
@@ -327,7 +329,7 @@ mod tests {
         {
             let p = Chebyshev::new(c, UNIT).unwrap();
             assert_eq!(p.degree(), n - 1);
-            let y = p.apply(&ClearEngine, &ClearValue::new(vec![points()], Level(p.depth()))).unwrap();
+            let y = p.apply(&ClearEngine, &ClearValue::new(vec![points()], Level(p.depth())), &Gadgets::default()).unwrap();
             for (x, y) in points().iter().zip(&y.shards[0]) {
                 assert!((p.value(*x) - y).abs() < 1e-12);
             }
@@ -358,10 +360,11 @@ mod tests {
 
     #[test]
     fn products_of_a_node_share_a_relinearization_and_leaves_come_down_at_once() {
+        let gadgets = Gadgets::best(&crate::ckks::presets::by_name("insecure-toy").unwrap()).unwrap();
         let counts = |degree: usize| {
             let engine = TraceEngine::default();
             let p = Chebyshev::new(uneven(degree), UNIT).unwrap();
-            p.apply(&engine, &TraceValue { shards: 1, level: Level(p.depth()) }).unwrap();
+            p.apply(&engine, &TraceValue { shards: 1, level: Level(p.depth()) }, &gadgets).unwrap();
             engine.counts()
         };
         // Key switches grow like the square root of the degree.
@@ -383,6 +386,7 @@ mod tests {
         }
         let p = Chebyshev::new(vec![1.0; 8], UNIT).unwrap();
         let shallow = ClearValue::new(vec![points()], Level(2));
-        assert!(matches!(p.apply(&ClearEngine, &shallow), Err(CircuitError::LevelsExhausted { needed: 3, have: 2, .. })));
+        let error = p.apply(&ClearEngine, &shallow, &Gadgets::default()).unwrap_err();
+        assert!(matches!(error, CircuitError::LevelsExhausted { needed: 3, have: 2, .. }), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Circuits on levels alone: what a run will do, counted by the code that does it.
 
-use super::{CircuitError, DiagonalTransform, Engine, LinearTransform, below, linear_transform::Product};
-use crate::ckks::{Level, Params};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, Switch, below, linear_transform::Product};
+use crate::ckks::{CkksError, Gadget, KeyRequest, Level, Params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
@@ -103,12 +103,8 @@ pub struct Trace {
     pub counts: Counts,
     /// The same by the level at which it happened.
     pub by_level: BTreeMap<Level, Counts>,
-    /// Rotations used at each level.
-    pub rotations: BTreeSet<(Level, usize)>,
-    /// Levels at which something was conjugated.
-    pub conjugations: BTreeSet<Level>,
-    /// Levels at which a product of ciphertexts was relinearized.
-    pub relinearizations: BTreeSet<Level>,
+    /// Every key switch, at its level and with its gadget.
+    pub switches: BTreeSet<(Level, Switch, Gadget)>,
     /// Whether a modulus was raised.
     pub raised: bool,
 }
@@ -121,11 +117,24 @@ impl Trace {
             *self.by_level.entry(level).or_default() += counts;
         }
     }
-    /// Adds the keys another trace needs.
-    pub fn add_keys(&mut self, other: &Self) {
-        self.rotations.extend(&other.rotations);
-        self.conjugations.extend(&other.conjugations);
-        self.relinearizations.extend(&other.relinearizations);
+    /// Adds everything of another trace.
+    pub fn add(&mut self, other: &Self) {
+        self.add_counts(other);
+        self.switches.extend(&other.switches);
+        self.raised |= other.raised;
+    }
+    /// The keys of all that was switched, each once.
+    pub fn keys(&self, params: &Params) -> Result<Vec<KeyRequest>> {
+        let mut keys: BTreeSet<KeyRequest> =
+            self.switches.iter().map(|&(_, switch, gadget)| switch.key(params, gadget)).collect();
+        if self.raised {
+            keys.extend(params.encapsulation_requests().map_err(CkksError::from)?);
+        }
+        Ok(keys.into_iter().collect())
+    }
+    /// The levels of a kind of switch, ascending.
+    pub fn levels_of(&self, kind: impl Fn(Switch) -> bool) -> BTreeSet<Level> {
+        self.switches.iter().filter(|(_, switch, _)| kind(*switch)).map(|(level, ..)| *level).collect()
     }
 }
 
@@ -165,21 +174,26 @@ impl TraceEngine {
         trace.counts += counts;
         *trace.by_level.entry(level).or_default() += counts;
     }
-    fn note_rotation(&self, x: &TraceValue, k: usize, counts: Counts) {
+    fn note_switch(&self, level: Level, switch: Switch, gadget: Gadget) {
+        self.lock().switches.insert((level, switch, gadget));
+    }
+    fn note_rotation(&self, x: &TraceValue, k: usize, gadgets: &Gadgets, counts: Counts) -> Result<()> {
         if k != 0 {
             self.note(x.level, counts);
-            self.lock().rotations.insert((x.level, k));
+            self.note_switch(x.level, Switch::Rotation(k), gadgets.rotation(x.level)?);
         }
+        Ok(())
     }
-    fn conjugate(&self, x: &TraceValue) {
+    fn conjugate(&self, x: &TraceValue, gadgets: &Gadgets) -> Result<()> {
         let s = x.shards;
         // The sum with the first halves, and the permutation.
         let switch = Counts { conjugations: s, ..Counts::switches(s) };
         self.note(x.level, switch);
-        self.lock().conjugations.insert(x.level);
+        self.note_switch(x.level, Switch::Conjugation, gadgets.rotation(x.level)?);
+        Ok(())
     }
     /// Everything of a transform but the division at the end.
-    fn double_hoisted(&self, x: &TraceValue, t: &DiagonalTransform) {
+    fn double_hoisted(&self, x: &TraceValue, t: &DiagonalTransform, gadgets: &Gadgets) -> Result<()> {
         let s = x.shards;
         let babies = t.babies().iter().filter(|&&b| b != 0).count();
         let giants = t.sums().len() - 1;
@@ -198,12 +212,16 @@ impl TraceEngine {
                 ..Counts::default()
             },
         );
-        self.lock().rotations.extend(t.rotations().into_iter().map(|k| (x.level, k)));
+        for k in t.rotations() {
+            self.note_switch(x.level, Switch::Rotation(k), gadgets.rotation(x.level)?);
+        }
+        Ok(())
     }
-    fn unpack(&self, x: &TraceValue, count: usize) {
-        self.conjugate(x);
+    fn unpack(&self, x: &TraceValue, count: usize, gadgets: &Gadgets) -> Result<()> {
+        self.conjugate(x, gadgets)?;
         // A sum, a difference and a product of every pair, and the parts copied one by one, then together.
         self.note(x.level, Counts { sweeps: 8 * x.shards + 4 * count, ..Counts::default() });
+        Ok(())
     }
     fn sweep(&self, x: &TraceValue, sweeps: usize) {
         self.note(x.level, Counts { sweeps: sweeps * x.shards, ..Counts::default() });
@@ -245,7 +263,7 @@ impl Engine for TraceEngine {
         self.sweep(&x, 1);
         Ok(x)
     }
-    fn multiply_sum(&self, pairs: &[(&TraceValue, &TraceValue)]) -> Result<TraceValue> {
+    fn multiply_sum(&self, pairs: &[(&TraceValue, &TraceValue)], gadgets: &Gadgets) -> Result<TraceValue> {
         let operation = "multiply";
         let Some((x, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
         pairs.iter().try_for_each(|(a, b)| same(operation, x, a).and_then(|()| same(operation, x, b)))?;
@@ -265,7 +283,7 @@ impl Engine for TraceEngine {
                 ..Counts::default()
             },
         );
-        self.lock().relinearizations.insert(x.level);
+        self.note_switch(x.level, Switch::Relinearization, gadgets.product(x.level)?);
         Ok(TraceValue { shards: s, level })
     }
     fn weighted_sum(&self, values: &[&TraceValue], coefficients: &[f64], _: f64, to: Level) -> Result<TraceValue> {
@@ -301,13 +319,13 @@ impl Engine for TraceEngine {
         }
         Ok(TraceValue { shards: x.shards, level })
     }
-    fn rotate(&self, x: &TraceValue, k: usize) -> Result<TraceValue> {
+    fn rotate(&self, x: &TraceValue, k: usize, gadgets: &Gadgets) -> Result<TraceValue> {
         let s = x.shards;
         let switch = Counts { rotations: s, ..Counts::switches(s) };
-        self.note_rotation(x, k, switch);
+        self.note_rotation(x, k, gadgets, switch)?;
         Ok(*x)
     }
-    fn rotate_all(&self, x: &TraceValue, ks: &[usize]) -> Result<TraceValue> {
+    fn rotate_all(&self, x: &TraceValue, ks: &[usize], gadgets: &Gadgets) -> Result<TraceValue> {
         let s = x.shards;
         if ks.iter().any(|&k| k != 0) {
             self.note(x.level, Counts { mod_ups: s, calls: 1, ..Counts::default() });
@@ -316,6 +334,7 @@ impl Engine for TraceEngine {
             self.note_rotation(
                 x,
                 k,
+                gadgets,
                 Counts {
                     rotations: s,
                     hoisted_rotations: s,
@@ -327,7 +346,7 @@ impl Engine for TraceEngine {
                     calls: 1,
                     ..Counts::default()
                 },
-            );
+            )?;
         }
         Ok(TraceValue { shards: s * ks.len(), level: x.level })
     }
@@ -350,28 +369,28 @@ impl Engine for TraceEngine {
         self.sweep(x, 6);
         Ok(TraceValue { shards: x.shards.div_ceil(2), level: x.level })
     }
-    fn real_parts(&self, x: &TraceValue) -> Result<TraceValue> {
-        self.conjugate(x);
+    fn real_parts(&self, x: &TraceValue, gadgets: &Gadgets) -> Result<TraceValue> {
+        self.conjugate(x, gadgets)?;
         self.sweep(x, 3);
         Ok(*x)
     }
-    fn unpack_pairs(&self, x: &TraceValue, count: usize) -> Result<TraceValue> {
+    fn unpack_pairs(&self, x: &TraceValue, count: usize, gadgets: &Gadgets) -> Result<TraceValue> {
         if count.div_ceil(2) != x.shards {
             return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards });
         }
-        self.unpack(x, count);
+        self.unpack(x, count, gadgets)?;
         Ok(TraceValue { shards: count, level: x.level })
     }
     fn inner_product(&self, rotated: &TraceValue, _: &LinearTransform, sums: &[Vec<Product>]) -> Result<TraceValue> {
         self.note(rotated.level, Counts { plaintext_products: sums.iter().map(Vec::len).sum(), ..Counts::default() });
         Ok(TraceValue { shards: sums.len(), level: rotated.level })
     }
-    fn accumulate_rotated(&self, sum: &mut Option<(TraceValue, bool)>, x: TraceValue, k: usize) -> Result<()> {
+    fn accumulate_rotated(&self, sum: &mut Option<(TraceValue, bool)>, x: TraceValue, k: usize, gadgets: &Gadgets) -> Result<()> {
         let s = x.shards;
         // P times the first halves, and the sum, in the extended basis.
         let switch =
             Counts { rotations: s, key_switches: s, key_reads: 1, mod_ups: s, sweeps: 6 * s, calls: 2, ..Counts::default() };
-        self.note_rotation(&x, k, switch);
+        self.note_rotation(&x, k, gadgets, switch)?;
         let extended = sum.is_some_and(|(_, e)| e) || k != 0;
         *sum = Some((x, extended));
         Ok(())
@@ -382,20 +401,20 @@ impl Engine for TraceEngine {
         self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
-    fn transform(&self, x: &TraceValue, t: &DiagonalTransform) -> Result<TraceValue> {
+    fn transform(&self, x: &TraceValue, t: &DiagonalTransform, gadgets: &Gadgets) -> Result<TraceValue> {
         let level = below(x.level, 1, "transform")?;
-        self.double_hoisted(x, t);
+        self.double_hoisted(x, t, gadgets)?;
         let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
         self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
-    fn transform_parts(&self, x: &TraceValue, t: &DiagonalTransform, count: usize) -> Result<TraceValue> {
+    fn transform_parts(&self, x: &TraceValue, t: &DiagonalTransform, count: usize, gadgets: &Gadgets) -> Result<TraceValue> {
         same_shards("parts of a transform", x, count.div_ceil(2))?;
         let level = below(x.level, 1, "transform")?;
-        self.double_hoisted(x, t);
+        self.double_hoisted(x, t, gadgets)?;
         let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
         self.note(x.level, Counts { mod_downs, rescales: count, calls: 2, ..Counts::default() });
-        self.unpack(x, count);
+        self.unpack(x, count, gadgets)?;
         Ok(TraceValue { shards: count, level })
     }
     fn mod_raise(&self, x: &TraceValue, params: &Params) -> Result<TraceValue> {

@@ -73,13 +73,13 @@ pub(super) fn check_request(params: &Params, request: &KeyRequest) -> std::resul
 
 impl Params {
     /// The two keys that [`Evaluator::mod_raise`] needs: to the sparse secret at level 0, and back at the top.
-    pub fn encapsulation_requests(&self) -> std::result::Result<Vec<KeyRequest>, ParamsError> {
+    pub fn encapsulation_requests(&self) -> std::result::Result<[KeyRequest; 2], ParamsError> {
         self.need_bootstrap()?;
         let (bottom, top) = (Level(0), self.max_level());
         // One digit: q0 is small, and the sum P' q0 is what the cap is on.
         let to_sparse = KeyRequest { kind: KeyKind::ToSparse, gadget: self.gadget(bottom..=bottom, self.window(bottom).len())? };
         check_request(self, &to_sparse)?;
-        Ok(vec![to_sparse, KeyRequest { kind: KeyKind::ToDense, gadget: self.best_gadget(top..=top)? }])
+        Ok([to_sparse, KeyRequest { kind: KeyKind::ToDense, gadget: self.best_gadget(top..=top)? }])
     }
 }
 
@@ -98,19 +98,20 @@ impl Evaluator {
         let (bottom, top) = (Level(0), self.params.max_level());
         check_levels(op, bottom, ct.level)?;
         check_scales(op, self.params.scale(bottom), ct.scale)?;
-        let mut sparse = self.switch_secret(&ct.buffer, KeyKind::ToSparse, bottom)?;
+        let [to_sparse, to_dense] = self.params.encapsulation_requests()?;
+        let mut sparse = self.switch_secret(&ct.buffer, to_sparse, bottom)?;
         self.backend.ntt_inverse(&mut sparse, self.window(bottom))?;
         let mut raised = self.backend.base_convert(&sparse, &*self.params.raise_conversion()?)?;
         drop(sparse);
         self.backend.ntt_forward(&mut raised, self.window(top))?;
-        let buffer = self.switch_secret(&raised, KeyKind::ToDense, top)?;
+        let buffer = self.switch_secret(&raised, to_dense, top)?;
         Ok(Ciphertext { buffer, level: top, scale: self.params.scale(top), tag: ct.tag })
     }
 
     /// A ciphertext's words under the secret that a key leads to.
-    fn switch_secret(&self, ct: &Buffer, kind: KeyKind, level: Level) -> Result<Buffer> {
-        let key = self.keys.covering(&self.params, kind, level)?;
-        let plan = self.params.gadget_plan(&key.gadget(), level)?;
+    fn switch_secret(&self, ct: &Buffer, request: KeyRequest, level: Level) -> Result<Buffer> {
+        let key = self.keys.exact(request.kind, &request.gadget, level)?;
+        let plan = self.params.gadget_plan(&request.gadget, level)?;
         let shards = ct.shape().polys / 2;
         let mut switched = self.backend.key_switch(ct, second_halves(shards), key.buffer(), &plan)?;
         let first = self.backend.select(ct, first_halves(shards))?;

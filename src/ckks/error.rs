@@ -69,6 +69,18 @@ pub enum CkksError {
         /// The keys there are.
         have: String,
     },
+    /// Keys of a list that were not generated.
+    #[error("{missing} of {needed} keys are missing, the first for {kind} over {gadget}")]
+    MissingKeys {
+        /// How many.
+        missing: usize,
+        /// Of how many.
+        needed: usize,
+        /// What the first should do.
+        kind: KeyKind,
+        /// Its gadget.
+        gadget: String,
+    },
     /// Values of different parameter sets.
     #[error("{op}: made for parameter set {found}, not {expected}")]
     ParamsMismatch {

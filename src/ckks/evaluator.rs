@@ -7,8 +7,9 @@
 use super::ciphertext::Ciphertext;
 use super::encoder::{Encoder, Integers};
 use super::error::{CkksError, Result};
+use super::gadget::Gadget;
 use super::key_set::KeySet;
-use super::keys::{KeyKind, check_fingerprint};
+use super::keys::{KeyKind, KeySwitchKey, check_fingerprint};
 use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
 use crate::backend::{Backend, Buffer, PlainTerm, PolySelect};
@@ -234,7 +235,8 @@ impl Evaluator {
 
     /// `sum a b` over pairs at one level with products of one scale, like [`Self::mul_rescale`] with one relinearization and one division
     /// for all.
-    pub fn mul_sum_rescale(&self, pairs: &[(&Ciphertext, &Ciphertext)]) -> Result<Ciphertext> {
+    /// The relinearization key is the one of `gadget`.
+    pub fn mul_sum_rescale(&self, pairs: &[(&Ciphertext, &Ciphertext)], gadget: Gadget) -> Result<Ciphertext> {
         let op = "mul_sum_rescale";
         let Some((&(a, b), others)) = pairs.split_first() else {
             return Err(CkksError::ShardMismatch { op, expected: 1, found: 0 });
@@ -248,7 +250,7 @@ impl Evaluator {
         }
         let buffers: Vec<(&Buffer, &Buffer)> = pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect();
         let buffer = self.backend.tensor_sum(&buffers, self.window(a.level))?;
-        self.relinearize_rescale(Degree2 { value: Ciphertext { scale, ..a.with(buffer) } })
+        self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, gadget)
     }
 
     /// The scale of a product.
@@ -270,8 +272,9 @@ impl Evaluator {
 
     /// `(d0, d1, d2) -> (d0, d1) + key switch of d2`.
     pub fn relinearize(&self, product: Degree2) -> Result<Ciphertext> {
-        let (ct, key, shards) = self.relin_parts(&product)?;
-        let plan = self.params.gadget_plan(&key.gadget(), ct.level)?;
+        let ct = &product.value;
+        let (gadget, shards) = (self.relin_gadget(ct)?, ct.buffer.shape().polys / 3);
+        let (key, plan) = (self.relin_key(ct, gadget)?, self.params.gadget_plan(&gadget, ct.level)?);
         let thirds = PolySelect { first: 2, stride: 3, count: shards };
         let mut out = self.backend.key_switch(&ct.buffer, thirds, key.buffer(), &plan)?;
         self.add_low(&mut out, &ct.buffer, shards, &plan.window)?;
@@ -280,9 +283,14 @@ impl Evaluator {
 
     /// [`Self::relinearize`] and [`Self::rescale`] with a single division.
     pub fn relinearize_rescale(&self, product: Degree2) -> Result<Ciphertext> {
-        let (ct, key, _) = self.relin_parts(&product)?;
+        let gadget = self.relin_gadget(&product.value)?;
+        self.relinearize_rescale_with(&product, gadget)
+    }
+
+    fn relinearize_rescale_with(&self, product: &Degree2, gadget: Gadget) -> Result<Ciphertext> {
+        let ct = &product.value;
+        let key = self.relin_key(ct, gadget)?;
         let to = one_below("mul_rescale", ct.level)?;
-        let gadget = key.gadget();
         let plan = self.params.gadget_plan(&gadget, ct.level)?;
         let lift = self.params.lift_change(&gadget, ct.level)?;
         let sum = self.backend.relinearize_extended(&ct.buffer, key.buffer(), &lift, &plan)?;
@@ -291,11 +299,14 @@ impl Evaluator {
         Ok(self.rescaled(ct, buffer, to))
     }
 
-    fn relin_parts<'a>(&'a self, product: &'a Degree2) -> Result<(&'a Ciphertext, &'a super::keys::KeySwitchKey, usize)> {
-        let ct = &product.value;
+    /// The gadget of the smallest relinearization key that covers a product's level.
+    fn relin_gadget(&self, ct: &Ciphertext) -> Result<Gadget> {
+        Ok(self.keys.covering(&self.params, KeyKind::Relin, ct.level)?.gadget())
+    }
+
+    fn relin_key(&self, ct: &Ciphertext, gadget: Gadget) -> Result<&KeySwitchKey> {
         self.keys.tag().check_key(&ct.tag, "relinearize")?;
-        let key = self.keys.covering(&self.params, KeyKind::Relin, ct.level)?;
-        Ok((ct, key, ct.buffer.shape().polys / 3))
+        Ok(self.keys.exact(KeyKind::Relin, &gadget, ct.level)?)
     }
 
     fn add_low(&self, out: &mut Buffer, product: &Buffer, shards: usize, basis: &Basis) -> Result<()> {

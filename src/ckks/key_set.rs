@@ -2,7 +2,7 @@
 
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
-use super::keys::{KeyKind, KeySwitchKey, Tag, params_mismatch};
+use super::keys::{KeyKind, KeyRequest, KeySwitchKey, Tag, params_mismatch};
 use super::params::{Level, Params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,6 +61,17 @@ impl KeySet {
     pub fn exact(&self, kind: KeyKind, gadget: &Gadget, level: Level) -> Result<&Arc<KeySwitchKey>> {
         let found = self.keys.get(&kind).and_then(|keys| keys.iter().find(|k| k.request.gadget == *gadget));
         found.ok_or_else(|| self.missing(kind, level))
+    }
+
+    /// Whether all of these keys are here.
+    ///
+    /// # Errors
+    /// [`CkksError::MissingKeys`], with the first that is not.
+    pub fn check(&self, needed: &[KeyRequest]) -> Result<()> {
+        let has = |r: &KeyRequest| self.keys.get(&r.kind).is_some_and(|keys| keys.iter().any(|k| k.request.gadget == r.gadget));
+        let mut missing = needed.iter().filter(|request| !has(request));
+        let Some(&KeyRequest { kind, gadget }) = missing.next() else { return Ok(()) };
+        Err(CkksError::MissingKeys { missing: 1 + missing.count(), needed: needed.len(), kind, gadget: gadget.to_string() })
     }
 
     fn missing(&self, kind: KeyKind, level: Level) -> CkksError {

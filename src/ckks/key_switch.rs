@@ -28,13 +28,23 @@ impl Evaluator {
 
     /// The automorphism `X -> X^galois`, with its key switch.
     pub fn apply_galois(&self, ct: &Ciphertext, galois: u32) -> Result<Ciphertext> {
+        self.check(ct, "rotate")?;
+        if galois == 1 {
+            return self.duplicate(ct);
+        }
+        let gadget = self.keys.covering(&self.params, KeyKind::Galois(galois), ct.level)?.gadget();
+        self.apply_galois_with(ct, galois, gadget)
+    }
+
+    /// [`Self::apply_galois`] with the key of this very gadget.
+    pub fn apply_galois_with(&self, ct: &Ciphertext, galois: u32, gadget: Gadget) -> Result<Ciphertext> {
         let op = "rotate";
         self.check(ct, op)?;
         if galois == 1 {
             return self.duplicate(ct);
         }
         self.keys.tag().check_key(&ct.tag, op)?;
-        let key = self.keys.covering(&self.params, KeyKind::Galois(galois), ct.level)?;
+        let key = self.keys.exact(KeyKind::Galois(galois), &gadget, ct.level)?;
         let plan = self.params.gadget_plan(&key.gadget(), ct.level)?;
         Ok(ct.with(self.backend.rotate(&ct.buffer, KeyRotation { galois, key: key.buffer() }, &plan)?))
     }

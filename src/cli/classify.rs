@@ -102,7 +102,7 @@ impl Task<'_> {
         let clock = Instant::now();
         // A seeded run is to be repeatable, on any machine.
         let costs = if self.how.seed.is_some() { Costs::Typical } else { Costs::on(&self.how.compute) };
-        let wishes = Wishes { pictures: inputs.len(), max_key_bytes: terms.max_key_bytes, costs };
+        let wishes = Wishes { pictures: inputs.len(), ..Wishes::on_terms(&terms, costs) };
         let prepared = plan::prepare_any(&network, terms.preset.as_deref(), wishes, &self.how.compute)?;
         let planning = clock.elapsed().as_secs_f64();
         let insecure = prepared.params.is_insecure();

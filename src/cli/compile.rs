@@ -106,7 +106,8 @@ impl Compile {
             Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
         })?;
         let wishes = Wishes { max_key_bytes: self.max_key_bytes, ..Wishes::new(Costs::Typical) };
-        let prepared = prepare(fitted, preset, wishes, &Compute::default())?;
+        let prepared = prepare(fitted, preset, wishes.clone(), &Compute::default())?;
+        let plans = plan::keep(fitted, preset, &wishes, &prepared.plan)?;
         let planned = plan::json(&prepared);
         let some = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i));
         let expected = some.map(|p| plan::expected_error(&prepared, fitted, &p.x.cast())).collect::<Outcome<Vec<_>>>()?;
@@ -120,7 +121,7 @@ impl Compile {
             "expected_max_abs_logit_error": expected, "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
         });
         let (model, preset, max_key_bytes) = (fitted.clone(), preset.to_owned(), self.max_key_bytes);
-        let compiled = Compiled { model, preset, max_key_bytes, report: summary.clone() };
+        let compiled = Compiled { model, preset, max_key_bytes, plans, report: summary.clone() };
         let what = || format!("cannot write {}", self.output.display());
         let advice = "name a file in a folder that you may write to";
         compiled.write(&self.output).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;

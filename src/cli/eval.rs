@@ -71,7 +71,7 @@ impl Eval {
         }
         if self.encrypted {
             let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
-            let wishes = Wishes { max_key_bytes: terms.max_key_bytes, ..Wishes::new(Costs::on(&self.compute)) };
+            let wishes = Wishes::on_terms(&terms, Costs::on(&self.compute));
             let found = encrypted::run(
                 &network,
                 terms.preset.as_deref(),

@@ -2,7 +2,7 @@
 
 use super::failure::{Class, Failure, Outcome};
 use super::picture::{Fit, Picture};
-use cipherlens::nn::compiled::{Compiled, CompiledError};
+use cipherlens::nn::compiled::{Compiled, CompiledError, KeptPlan};
 use cipherlens::nn::model::{Model, ModelError};
 use cipherlens::nn::simulate::check_picture;
 use cipherlens::nn::tensor::Tensor;
@@ -46,17 +46,21 @@ pub struct Terms {
     pub preset: Option<String>,
     /// Most bytes of keys.
     pub max_key_bytes: Option<u64>,
+    /// The plans that were kept with the network for those.
+    pub plans: Vec<KeptPlan>,
     /// The largest error of a logit that compiling foresaw on that parameter set.
     pub expected_error: Option<f64>,
 }
 
 /// What is asked for, or else what the network in the file was compiled for.
 pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u64>) -> Outcome<Terms> {
-    let asked = Terms { preset: preset.map(str::to_owned), max_key_bytes, expected_error: None };
+    let asked = Terms { preset: preset.map(str::to_owned), max_key_bytes, ..Terms::default() };
     let Some(path) = path.filter(|path| Compiled::is_one(path)) else { return Ok(asked) };
     let compiled = open_compiled(path)?;
     let same = preset.is_none_or(|preset| preset == compiled.preset);
+    let same_keys = max_key_bytes.is_none_or(|most| compiled.max_key_bytes == Some(most));
     Ok(Terms {
+        plans: if same && same_keys { compiled.plans } else { Vec::new() },
         preset: asked.preset.or(Some(compiled.preset)),
         max_key_bytes: asked.max_key_bytes.or(compiled.max_key_bytes),
         expected_error: compiled.report["expected_max_abs_logit_error"].as_f64().filter(|_| same),

@@ -11,6 +11,7 @@ use cipherlens::backend::{Backend, Mirror, Place, Statistics};
 use cipherlens::circuits::NoisyEngine;
 use cipherlens::ckks::Params;
 use cipherlens::nn::clear::Network;
+use cipherlens::nn::compiled::KeptPlan;
 use cipherlens::nn::lower::LowerError;
 use cipherlens::nn::{self, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
@@ -53,7 +54,7 @@ impl PlanCommand {
         let (network, file) = model::open(self.model.as_deref())?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
         let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
-        let wishes = Wishes { pictures: self.pictures as usize, max_key_bytes: terms.max_key_bytes, costs };
+        let wishes = Wishes { pictures: self.pictures as usize, ..Wishes::on_terms(&terms, costs) };
         let mut prepared = prepare_any(&network, terms.preset.as_deref(), wishes, &Compute::default())?;
         let expected = match &self.picture {
             Some(path) => {
@@ -98,30 +99,38 @@ pub struct Prepared {
     pub demand: Option<Statistics>,
 }
 
-/// Which unit costs a plan is made from.
+/// Which unit costs a plan's seconds are estimated from. Plans are decided by those that are the same everywhere: what is made once is
+/// what all others get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Costs {
     /// Timed on this machine.
     Measured,
-    /// The same everywhere: client and server, on different machines, come to the same plan and hence the same keys.
+    /// The same everywhere.
     Typical,
 }
 
 /// What is asked of a plan.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Wishes {
     /// Pictures there are: as many of them go into one run as the slots have room for.
     pub pictures: usize,
     /// Most bytes that keys may take in memory.
     pub max_key_bytes: Option<u64>,
-    /// Which unit costs it is made from.
+    /// Plans that were decided before: taken as they are where they are for as many pictures.
+    pub kept: Vec<KeptPlan>,
+    /// Which unit costs its seconds are estimated from.
     pub costs: Costs,
 }
 
 impl Wishes {
     /// One picture, and keys as fast as can be.
     pub fn new(costs: Costs) -> Self {
-        Self { pictures: 1, max_key_bytes: None, costs }
+        Self { pictures: 1, max_key_bytes: None, kept: Vec::new(), costs }
+    }
+
+    /// One picture, on the terms that a network was compiled for or that were asked for.
+    pub fn on_terms(terms: &model::Terms, costs: Costs) -> Self {
+        Self { max_key_bytes: terms.max_key_bytes, kept: terms.plans.clone(), ..Self::new(costs) }
     }
 }
 
@@ -160,10 +169,27 @@ pub fn slots_for(network: &Model, params: &Params) -> usize {
     if params.bootstrap().is_some() { nn::fitting_slots(network, params.slots()) } else { params.slots() }
 }
 
+/// The plans that are kept with a compiled network, beside the one of a single picture: of as many pictures as the slots have room for,
+/// by powers of two, [`MOST_TOGETHER`] at most.
+pub fn keep(network: &Model, preset: &str, wishes: &Wishes, single: &Plan) -> Outcome<Vec<KeptPlan>> {
+    let params = params::open(preset)?;
+    let mut kept = vec![KeptPlan { together: 1, decisions: single.decisions().clone() }];
+    let most = together(network, &params, MOST_TOGETHER);
+    for pictures in (1..).map(|log| 1usize << log).take_while(|&k| k <= most) {
+        // More pictures may need more keys than are allowed.
+        let Ok(prepared) = prepare(network, preset, Wishes { pictures, ..wishes.clone() }, &Compute::default()) else { break };
+        kept.push(KeptPlan { together: pictures, decisions: prepared.plan.decisions().clone() });
+    }
+    Ok(kept)
+}
+
+/// Most pictures in a run that a plan is kept for.
+const MOST_TOGETHER: usize = 64;
+
 /// How many pictures one run may take, of so many that there are: a power of two that the slots have room for.
 fn together(network: &Model, params: &Params, pictures: usize) -> usize {
     let room = params.slots() / nn::fitting_slots(network, params.slots());
-    pictures.clamp(1, room).next_power_of_two()
+    pictures.clamp(1, room.clamp(1, MOST_TOGETHER)).next_power_of_two()
 }
 
 /// Lowers a network for a parameter set and plans it.
@@ -196,8 +222,16 @@ pub fn prepare(network: &Model, preset: &str, wishes: Wishes, compute: &Compute)
         Costs::Typical => None,
     };
     let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));
-    let options = PlanOptions { cost, rotation_bytes, max_key_bytes: wishes.max_key_bytes, ..PlanOptions::default() };
-    let plan = Plan::new(&lowered.program, &params, &options).map_err(|e| explain(what(), &e))?;
+    let options = PlanOptions { rotation_bytes, max_key_bytes: wishes.max_key_bytes, ..PlanOptions::default() };
+    let plan = match wishes.kept.iter().find(|kept| kept.together == together) {
+        Some(kept) => Plan::decided(&lowered.program, &params, &options, &kept.decisions),
+        None => Plan::new(&lowered.program, &params, &options),
+    };
+    let plan = plan.and_then(|plan| match &cost {
+        Some(cost) => plan.estimated(cost),
+        None => Ok(plan),
+    });
+    let plan = plan.map_err(|e| explain(what(), &e))?;
     let demand = demand(&plan, backend.as_ref())?;
     Ok(Prepared { params, backend, host, lowered, plan, demand })
 }

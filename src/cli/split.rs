@@ -120,10 +120,15 @@ fn unusable(path: &Path) -> impl FnOnce(WireError) -> Failure {
 /// The network planned for the parameter set that a file belongs to.
 fn prepare_for(network: &Model, model: Option<&Path>, path: &Path, compute: &Compute) -> Outcome<Prepared> {
     let terms = model::terms(model, None, None)?;
-    let wishes = Wishes { max_key_bytes: terms.max_key_bytes, ..Wishes::new(Costs::Typical) };
+    let wishes = Wishes::on_terms(&terms, Costs::Typical);
     let origin = objects::read_origin(path).map_err(unusable(path))?;
     match origin {
-        Some(origin) => prepare(network, &origin.preset, wishes, compute),
+        Some(origin) => {
+            // Keys of another parameter set belong to a plan of that one.
+            let same = terms.preset.as_deref() == Some(origin.preset.as_str());
+            let kept = if same { wishes.kept } else { Vec::new() };
+            prepare(network, &origin.preset, Wishes { kept, ..wishes }, compute)
+        }
         None => Err(Failure::new(
             Class::WrongKey,
             format!("cannot use {}", path.display()),
@@ -142,7 +147,7 @@ impl Keygen {
     pub fn run(&self, global: &Global) -> Outcome {
         let (network, _) = model::open(self.model.as_deref())?;
         let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), None)?;
-        let wishes = Wishes { max_key_bytes: terms.max_key_bytes, ..Wishes::new(Costs::Typical) };
+        let wishes = Wishes::on_terms(&terms, Costs::Typical);
         let prepared = prepare_any(&network, terms.preset.as_deref(), wishes, &Compute::default())?;
         self.insecure.check(&prepared)?;
         check_memory(&prepared.plan)?;

@@ -4,6 +4,7 @@ use super::clear::{Network, Range};
 use super::model::{ActivationFunction, Model};
 use super::tensor::{ShapeMismatch, Tensor};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// Bins of a histogram.
 pub const BINS: usize = 2048;
@@ -130,6 +131,8 @@ pub struct Calibration {
     pub pictures: usize,
     /// One entry an activation, in the order of the graph.
     pub layers: Vec<LayerInputs>,
+    /// The largest magnitude of each node's result, by name; of the model with its norms folded.
+    pub magnitudes: BTreeMap<String, f64>,
 }
 
 /// Ranges per channel, one row an activation in the order of the graph: `[activation][channel]`.
@@ -155,28 +158,52 @@ impl Calibration {
             return Err(CalibrationError::NoSpread { layer, value, pictures: pictures.len() });
         }
         let empty = || whole.iter().map(|r| Histogram::new(*r)).collect::<Vec<_>>();
-        let count = |mut histograms: Vec<Histogram>, x: &Tensor<f32>| {
-            exact.watch(x, |k, operand| histograms[k].add(operand.values()))?;
-            Ok(histograms)
+        let nothing = || (empty(), vec![0.0; exact.nodes.len()]);
+        let count = |(mut histograms, mut largest): (Vec<Histogram>, Vec<f64>), x: &Tensor<f32>| {
+            let largest_of = |node: usize, result: &Tensor<f32>| largest[node] = f64::max(largest[node], magnitude(result));
+            exact.watch_all(x, |k, operand| histograms[k].add(operand.values()), largest_of)?;
+            Ok((histograms, largest))
         };
-        let merge = |mut a: Vec<Histogram>, b: Vec<Histogram>| {
-            let counts = |h: Histogram| h.counts;
-            for (a, b) in a.iter_mut().zip(b) {
-                a.counts.iter_mut().zip(counts(b)).for_each(|(a, b)| *a += b);
+        let merge = |mut a: (Vec<Histogram>, Vec<f64>), b: (Vec<Histogram>, Vec<f64>)| {
+            for (a, b) in a.0.iter_mut().zip(b.0) {
+                a.counts.iter_mut().zip(b.counts).for_each(|(a, b)| *a += b);
             }
+            a.1.iter_mut().zip(b.1).for_each(|(a, b)| *a = a.max(b));
             Ok(a)
         };
-        let histograms: Result<Vec<Histogram>, ShapeMismatch> =
-            pictures.par_iter().try_fold(empty, count).try_reduce(empty, merge);
+        let seen: Result<(Vec<Histogram>, Vec<f64>), ShapeMismatch> =
+            pictures.par_iter().try_fold(nothing, count).try_reduce(nothing, merge);
         let wrong = |source| CalibrationError::WrongKind { picture: 0, pictures: pictures.len(), source };
-        let histograms = histograms.map_err(wrong)?;
+        let (histograms, largest) = seen.map_err(wrong)?;
+        let magnitudes = exact.nodes.iter().cloned().zip(largest).collect();
         let layer = |(((node, found, function), channels), histogram): (((usize, _, _), _), _)| {
             let _: &super::model::Node = found;
             LayerInputs { node, name: found.name.clone(), function, channels, histogram }
         };
         let layers = model.activations().zip(ranges).zip(histograms).map(layer).collect();
-        Ok(Self { pictures: pictures.len(), layers })
+        Ok(Self { pictures: pictures.len(), layers, magnitudes })
     }
+}
+
+/// The largest magnitude in a tensor.
+fn magnitude(x: &Tensor<f32>) -> f64 {
+    x.values().iter().fold(0.0f32, |m, v| m.max(v.abs())).into()
+}
+
+/// The largest magnitude of each node's result over some pictures, by name: [`Calibration::magnitudes`] of a model that may have no
+/// activation.
+pub fn magnitudes(model: &Model, pictures: &[Tensor<f32>]) -> Result<BTreeMap<String, f64>, CalibrationError> {
+    let exact = Exact::of(model);
+    let largest = |(picture, x): (usize, &Tensor<f32>)| {
+        let mut largest = vec![0.0; exact.nodes.len()];
+        let see = |node: usize, result: &Tensor<f32>| largest[node] = magnitude(result);
+        let wrong = |source| CalibrationError::WrongKind { picture, pictures: pictures.len(), source };
+        exact.watch_all(x, |_, _| (), see).map_err(wrong)?;
+        Ok(largest)
+    };
+    let all = pictures.par_iter().enumerate().map(largest).collect::<Result<Vec<_>, _>>()?;
+    let most = |node: usize| all.iter().map(|of| of[node]).fold(0.0, f64::max);
+    Ok(exact.nodes.iter().cloned().enumerate().map(|(node, name)| (name, most(node))).collect())
 }
 
 /// Ranges per channel of every activation's input, evaluated exactly: the cheap half of [`Calibration::measure`].
@@ -191,10 +218,17 @@ struct Exact {
     activation: Vec<Option<usize>>,
     names: Vec<String>,
     channels: Vec<usize>,
+    /// Names of all nodes.
+    nodes: Vec<String>,
 }
 
 impl Exact {
     fn new(model: &Model) -> Result<Self, CalibrationError> {
+        let exact = Self::of(model);
+        if exact.names.is_empty() { Err(CalibrationError::NoActivations) } else { Ok(exact) }
+    }
+
+    fn of(model: &Model) -> Self {
         let model = model.exact();
         // The network counts nodes after folding; folding keeps the order of the activations.
         let folded = model.fold_batch_norms();
@@ -205,17 +239,26 @@ impl Exact {
             names.push(found.name.clone());
             channels.push(found.shape.channels);
         }
-        if names.is_empty() {
-            return Err(CalibrationError::NoActivations);
-        }
-        Ok(Self { network: Network::new(&model), activation, names, channels })
+        let nodes = folded.nodes().iter().map(|node| node.name.clone()).collect();
+        Self { network: Network::new(&model), activation, names, channels, nodes }
     }
 
-    fn watch(&self, x: &Tensor<f32>, mut see: impl FnMut(usize, &Tensor<f32>)) -> Result<(), ShapeMismatch> {
-        let watch = |node: usize, operand: &Tensor<f32>, _: &Tensor<f32>| {
+    fn watch(&self, x: &Tensor<f32>, see: impl FnMut(usize, &Tensor<f32>)) -> Result<(), ShapeMismatch> {
+        self.watch_all(x, see, |_, _| ())
+    }
+
+    /// Sees what each activation is fed, and what each node makes.
+    fn watch_all(
+        &self,
+        x: &Tensor<f32>,
+        mut fed: impl FnMut(usize, &Tensor<f32>),
+        mut made: impl FnMut(usize, &Tensor<f32>),
+    ) -> Result<(), ShapeMismatch> {
+        let watch = |node: usize, operand: &Tensor<f32>, result: &Tensor<f32>| {
             if let Some(k) = self.activation[node] {
-                see(k, operand);
+                fed(k, operand);
             }
+            made(node, result);
         };
         self.network.evaluate_with(x, watch).map(drop)
     }

@@ -2,6 +2,7 @@
 //! it was planned for, and what compiling found. A [`container`] of one kind: versioned, bounded, hashed.
 
 use super::model::{MAX_FILE_BYTES, Model, ModelError};
+use crate::plan::Decisions;
 use crate::wire::{Kind, WireError, container};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -13,10 +14,21 @@ pub struct Compiled {
     pub model: Model,
     /// The parameter set it was planned for.
     pub preset: String,
-    /// Most bytes of keys it is to be planned with, where that was asked for: client and server must plan alike.
+    /// Most bytes of keys it was planned with, where that was asked for.
     pub max_key_bytes: Option<u64>,
+    /// Its plans on that parameter set. Client and server take them as they are.
+    pub plans: Vec<KeptPlan>,
     /// What compiling found (calibration, accuracy, plan), for people and tools.
     pub report: serde_json::Value,
+}
+
+/// A plan of a compiled network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPlan {
+    /// Pictures in a run.
+    pub together: usize,
+    /// What was decided.
+    pub decisions: Decisions,
 }
 
 /// The header of the file.
@@ -24,6 +36,7 @@ pub struct Compiled {
 struct Metadata {
     preset: String,
     max_key_bytes: Option<u64>,
+    plans: Vec<KeptPlan>,
     /// JSON.
     report: String,
     /// Bytes of the model file in the chunks.
@@ -57,6 +70,7 @@ impl Compiled {
         let metadata = Metadata {
             preset: self.preset.clone(),
             max_key_bytes: self.max_key_bytes,
+            plans: self.plans.clone(),
             report: self.report.to_string(),
             bytes: bytes.len() as u64,
         };
@@ -80,7 +94,7 @@ impl Compiled {
         }
         bytes.truncate(said as usize);
         let report = serde_json::from_str(&reader.metadata.report).map_err(|e| CompiledError::Report(e.to_string()))?;
-        let (preset, max_key_bytes) = (reader.metadata.preset, reader.metadata.max_key_bytes);
-        Ok(Self { model: Model::from_bytes(&bytes)?, preset, max_key_bytes, report })
+        let Metadata { preset, max_key_bytes, plans, .. } = reader.metadata;
+        Ok(Self { model: Model::from_bytes(&bytes)?, preset, max_key_bytes, plans, report })
     }
 }

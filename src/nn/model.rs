@@ -39,6 +39,11 @@ pub const MAX_MULTIPLICATIONS: u128 = 1 << 42;
 /// Largest polynomial degree.
 pub const MAX_POLYNOMIAL_DEGREE: usize = 255;
 
+/// What [`Model::magnitudes`] are called among the notes of a file.
+const MAGNITUDES: &str = "max_abs_value";
+/// How many times the largest magnitude seen a value may have that is bootstrapped by it.
+pub const MAGNITUDE_MARGIN: f64 = 2.0;
+
 /// A value of the graph: 0 is the input, i + 1 the result of node i.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Value(pub usize);
@@ -274,6 +279,22 @@ impl Model {
     /// What the training script noted (accuracy, ranges, date); free form.
     pub fn training(&self) -> &serde_json::Value {
         &self.training
+    }
+
+    /// The largest magnitude of each node's result that calibration saw, by name, where values are to be bootstrapped that no activation
+    /// bounds; noted with the training.
+    pub fn magnitudes(&self) -> BTreeMap<String, f64> {
+        let noted = self.training.get(MAGNITUDES).and_then(|v| v.as_object());
+        noted.into_iter().flatten().filter_map(|(node, v)| Some((node.clone(), v.as_f64()?))).collect()
+    }
+
+    /// The same model with [`Self::magnitudes`] noted.
+    pub fn with_magnitudes(&self, magnitudes: &BTreeMap<String, f64>) -> Self {
+        let mut model = self.clone();
+        let mut notes = model.training.as_object().cloned().unwrap_or_default();
+        notes.insert(MAGNITUDES.into(), serde_json::json!(magnitudes));
+        model.training = notes.into();
+        model
     }
 
     /// Shape of a value.

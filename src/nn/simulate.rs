@@ -4,7 +4,7 @@
 mod foresee;
 
 use super::clear::{Network, Range};
-use super::model::{FittedActivation, Model, Operator};
+use super::model::{FittedActivation, MAGNITUDE_MARGIN, Model, Operator, Value};
 use super::tensor::{ShapeMismatch, Tensor};
 use foresee::{Margins, part_beyond};
 use rand::{Rng, SeedableRng};
@@ -52,6 +52,19 @@ pub enum SimulateError {
     NotFinite {
         /// Its index, from 0.
         picture: usize,
+    },
+    /// A value is larger than what calibration saw, and it may be bootstrapped.
+    #[error(
+        "layer {layer:?} makes a value of magnitude {value:.4}, and it runs for {most:.4} at most, {MAGNITUDE_MARGIN} times what \
+         calibration saw; calibrate on pictures like this one"
+    )]
+    TooLarge {
+        /// Which layer.
+        layer: String,
+        /// The magnitude.
+        value: f64,
+        /// The largest it may have.
+        most: f64,
     },
     /// An activation was fed more than its polynomial is good for.
     #[error(
@@ -243,7 +256,30 @@ pub fn check_picture(model: &Model, x: &Tensor<f32>) -> Result<(), SimulateError
     let simulator = Simulator::new(model);
     let wrong = |source| SimulateError::WrongKind { picture: 0, pictures: 1, source };
     let outcome = simulator.one(0, x, NoiseLevels::NONE, 0).map_err(wrong)?;
-    check_ranges(&simulator.uses(&[outcome]), 1)
+    check_ranges(&simulator.uses(&[outcome]), 1)?;
+    check_magnitudes(model, x)
+}
+
+/// Checks that no value is larger than what it is bootstrapped for.
+fn check_magnitudes(model: &Model, x: &Tensor<f32>) -> Result<(), SimulateError> {
+    let noted = model.magnitudes();
+    if noted.is_empty() {
+        return Ok(());
+    }
+    let folded = model.fold_batch_norms();
+    let mut beyond = None;
+    let see = |node: usize, _: &Tensor<f32>, result: &Tensor<f32>| {
+        let name = &folded.nodes()[node].name;
+        let value = range_of(result.values()).magnitude();
+        let most = noted.get(name).map_or(f64::INFINITY, |seen| MAGNITUDE_MARGIN * seen);
+        // What is all zero on every calibration picture is not stored by its magnitude.
+        if most > 0.0 && !(value <= most) && beyond.is_none() && Value(node + 1) != folded.output() {
+            beyond = Some(SimulateError::TooLarge { layer: name.clone(), value, most });
+        }
+    };
+    let wrong = |source| SimulateError::WrongKind { picture: 0, pictures: 1, source };
+    Network::<f32>::new(model).evaluate_with(x, see).map_err(wrong)?;
+    beyond.map_or(Ok(()), Err)
 }
 
 /// A model made ready for simulating.

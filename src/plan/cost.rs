@@ -4,7 +4,7 @@
 //! operands that come from memory, not from a cache that the last repetition filled, and its time is divided by its work: limbs
 //! transformed, multiplied, read. At another level there is other work at the same rate.
 
-use super::planner::{gadget, switch_shape};
+use super::planner::switch_shape;
 use crate::{
     backend::{Backend, BackendError, Buffer, GadgetPlan, HoistedRotations, PlainTerm, PolySelect, Rotation, Shape},
     circuits::{Counts, trace::Trace},
@@ -198,7 +198,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(params: &Arc<Params>, backend: &'a Arc<dyn Backend>, level: Level) -> Result<Self, CkksError> {
         let below = Level(level.0.saturating_sub(1));
-        let gadget = gadget(params, level)?;
+        let gadget = params.best_gadget(level..=level)?;
         let plan = params.gadget_plan(&gadget, level)?;
         let many = |shape: Shape| (0..(ROTATED / shape.bytes().max(1)).clamp(2, MOST)).map(move |i| (i, shape));
         let filled = |(i, shape)| filled(backend.as_ref(), shape, i);

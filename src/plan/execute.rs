@@ -18,6 +18,8 @@ impl Progress for () {
 }
 
 /// Runs a plan: `input` at [`Plan::input_level`], the result at the output level. Values are dropped after their last use.
+///
+/// The engine's keys are held against the plan's before anything runs; what runs then takes the very keys that the plan lists.
 pub fn execute<E: Engine>(plan: &Plan, engine: &E, input: E::Value, progress: &dyn Progress) -> Result<E::Value, PlanError> {
     let (found, level) = (engine.shards(&input), engine.level(&input));
     if found != plan.program().input_shards || level < plan.input_level() {
@@ -28,6 +30,7 @@ pub fn execute<E: Engine>(plan: &Plan, engine: &E, input: E::Value, progress: &d
             found_level: level.0,
         });
     }
+    engine.check_keys(plan.keys()).map_err(PlanError::Keys)?;
     // On a thread of the pool, which shares out loops without waking another thread first and sleeping itself.
     rayon::scope(|_| run_steps(plan.output(), plan.steps(), engine, input, progress, |_, _, _| {}))
 }
@@ -77,20 +80,20 @@ pub(super) fn run_steps<E: Engine>(
 
 pub(super) fn run_step<E: Engine>(engine: &E, step: &PlannedStep, operands: &[E::Value]) -> Result<E::Value, CircuitError> {
     let operands = operands.iter().map(|x| engine.drop_to(x, step.level_in)).collect::<Result<Vec<_>, _>>()?;
-    let x = &operands[0];
+    let (x, gadgets) = (&operands[0], &*step.gadgets);
     match &step.operation {
         PlannedOperation::Linear { transform, rotate_sums, bias } => {
-            let mut y = transform.apply(engine, x)?;
+            let mut y = transform.apply(engine, x, gadgets)?;
             for &r in rotate_sums {
-                y = engine.add(engine.rotate(&y, r)?, &y)?;
+                y = engine.add(engine.rotate(&y, r, gadgets)?, &y)?;
             }
             match bias {
                 Some(bias) => engine.add_plain(&y, bias),
                 None => Ok(y),
             }
         }
-        PlannedOperation::Polynomial(p) => p.apply(engine, x),
-        PlannedOperation::Square => engine.square(x),
+        PlannedOperation::Polynomial(p) => p.apply(engine, x, gadgets),
+        PlannedOperation::Square => engine.square(x, gadgets),
         PlannedOperation::Affine { factor, offset } => {
             let y = match factor {
                 Some(factor) => engine.multiply_plain(x, factor)?,
@@ -102,7 +105,7 @@ pub(super) fn run_step<E: Engine>(engine: &E, step: &PlannedStep, operands: &[E:
             }
         }
         PlannedOperation::Add => engine.add(x.clone(), &operands[1]),
-        PlannedOperation::Multiply => engine.multiply(x, &operands[1]),
+        PlannedOperation::Multiply => engine.multiply(x, &operands[1], gadgets),
         PlannedOperation::Bootstrap(bootstrapper) => bootstrapper.apply(engine, x),
     }
 }

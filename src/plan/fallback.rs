@@ -8,7 +8,7 @@
 use super::execute::run_step;
 use super::{Plan, PlanError, PlannedStep, Progress, ValueId};
 use crate::backend::{BackendError, Place};
-use crate::circuits::{CircuitError, EncryptedEngine};
+use crate::circuits::{CircuitError, EncryptedEngine, Engine};
 use crate::ckks::{Ciphertext, CkksError};
 use std::sync::Arc;
 
@@ -77,6 +77,9 @@ impl Fallback<'_> {
                 found: input.shards(),
                 found_level: input.level().0,
             });
+        }
+        for engine in [self.host, self.device] {
+            engine.check_keys(plan.keys()).map_err(PlanError::Keys)?;
         }
         let mut run = Run::new(*self, plan, progress);
         run.values[0].host = Some(Arc::new(input));

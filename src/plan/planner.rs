@@ -3,6 +3,7 @@
 use super::{
     CostModel, PlanError, PlannedStep, Program, ValueId,
     cost::SwitchShape,
+    decisions::{Carried, Decision, Decisions},
     execute::run_steps,
     memory::{Living, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
@@ -11,10 +12,10 @@ use super::{
 };
 use crate::{
     circuits::{
-        Counts, TraceEngine,
+        Bootstrapper, Counts, Gadgets, TraceEngine,
         trace::{Trace, TraceValue},
     },
-    ckks::{Gadget, KeyKind, KeyRequest, Level, Params, ParamsError},
+    ckks::{KeyRequest, Level, Params, ParamsError},
 };
 use std::sync::Arc;
 
@@ -63,6 +64,7 @@ pub struct LayerReport {
 pub struct Plan {
     params: Arc<Params>,
     program: Program,
+    decisions: Decisions,
     steps: Vec<PlannedStep>,
     output: ValueId,
     input_level: Level,
@@ -90,9 +92,7 @@ impl Plan {
         options: &PlanOptions,
         thrift: Thrift,
     ) -> Result<Self, PlanError> {
-        if !program.slots.is_power_of_two() || program.slots > params.slots() {
-            return Err(PlanError::Slots { program: program.slots, have: params.slots(), preset: params.name().to_string() });
-        }
+        check_slots(program, params)?;
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
         let depths = program.steps.iter().map(depth).collect::<Vec<_>>();
         let levels = needed_levels(program, &depths, options.output_level.0)?;
@@ -113,29 +113,52 @@ impl Plan {
                 });
             }
         };
-        // Where each value of the program is among the values of the plan.
-        let mut held = vec![ValueId(0)];
-        let mut steps = Vec::with_capacity(placed.len());
-        for placed in placed {
-            match placed {
-                Placed::Bootstrap(ValueId(value)) => {
-                    let made_by = value.checked_sub(1).map_or("input", |step| &program.steps[step].layer);
-                    steps.push(workshop.bootstrap_step(made_by, held[value])?);
-                    held[value] = ValueId(steps.len());
-                }
-                Placed::Step { step, level } => {
-                    let operands = program.steps[step].operation.operands().iter().map(|v| held[v.0]).collect();
-                    steps.push(workshop.step(step, operands, level)?);
-                    held.push(ValueId(steps.len()));
-                }
-            }
-        }
+        let decided = |placed: &Placed| match *placed {
+            Placed::Bootstrap(ValueId(value)) => Ok(Decision::Bootstrap { value }),
+            Placed::Step { step, level } => Ok(Decision::Run { level, cut: workshop.cut(step, level)? }),
+        };
+        let steps = placed.iter().map(decided).collect::<Result<Vec<_>, PlanError>>()?;
+        let bootstraps = steps.iter().any(|d| matches!(d, Decision::Bootstrap { .. }));
+        let bootstrapper = workshop.bootstrapper().filter(|_| bootstraps);
+        let bootstrap_babies = bootstrapper.map_or_else(Vec::new, |b| b.babies());
+        let decisions = Decisions { input_level, steps, bootstrap_babies };
+        Self::carried(program, params, options, (decisions, bootstrapper, workshop.gadgets()))
+    }
+
+    /// The plan of decisions that were made before, for the same program and parameter set. Nothing is weighed: this costs a trace of
+    /// the program.
+    ///
+    /// # Errors
+    /// Decisions made for something else.
+    pub fn decided(
+        program: &Program,
+        params: &Arc<Params>,
+        options: &PlanOptions,
+        decisions: &Decisions,
+    ) -> Result<Self, PlanError> {
+        let failed = |source| PlanError::Layer { layer: "key switching".into(), source };
+        check_slots(program, params)?;
+        let bootstrapper = decisions.bootstrapper(program, params)?;
+        let gadgets = Arc::new(Gadgets::best(params).map_err(failed)?);
+        Self::carried(program, params, options, (decisions.clone(), bootstrapper.as_ref(), &gadgets))
+    }
+
+    fn carried(
+        program: &Program,
+        params: &Arc<Params>,
+        options: &PlanOptions,
+        (decisions, bootstrapper, gadgets): (Decisions, Option<&Arc<Bootstrapper>>, &Arc<Gadgets>),
+    ) -> Result<Self, PlanError> {
+        let input_level = Level(decisions.input_level);
+        params.check_level(input_level)?;
+        let Carried { steps, output } = decisions.carry_out(program, params, bootstrapper, (gadgets, options.rotation_bytes))?;
         let mut plan = Self {
             params: params.clone(),
             program: program.clone(),
+            decisions,
             steps,
-            output: held[program.output.0],
-            input_level: Level(input_level),
+            output,
+            input_level,
             layers: Vec::new(),
             trace: Trace::default(),
             keys: Vec::new(),
@@ -143,11 +166,21 @@ impl Plan {
             seconds: 0.0,
             key_bytes: 0,
         };
-        plan.trace_run(&cost)?;
+        plan.trace_run(&options.cost.unwrap_or_else(|| CostModel::typical(params.degree())))?;
         plan.request_keys()?;
         Ok(plan)
     }
 
+    /// The same plan with its seconds estimated from other unit costs.
+    pub fn estimated(mut self, cost: &CostModel) -> Result<Self, PlanError> {
+        self.trace_run(cost)?;
+        Ok(self)
+    }
+
+    /// What was decided.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
     /// The parameter set.
     pub fn params(&self) -> &Arc<Params> {
         &self.params
@@ -217,11 +250,7 @@ impl Plan {
                 0.0
             });
             let counts = trace.counts;
-            whole.add_counts(&trace);
-            // A bootstrapping circuit asks for its keys itself.
-            if !matches!(self.steps[i].operation, PlannedOperation::Bootstrap(_)) {
-                whole.add_keys(&trace);
-            }
+            whole.add(&trace);
             let layer = &self.steps[i].layer;
             let mut bytes = living.during(i, bytes_of(result));
             match working_bytes(&self.params, &self.steps[i], *operand) {
@@ -259,42 +288,28 @@ impl Plan {
     }
 
     fn request_keys(&mut self) -> Result<(), PlanError> {
-        let (params, trace) = (&self.params, &self.trace);
-        let rotations = trace.rotations.iter().map(|&(level, k)| (level, KeyKind::Galois(params.galois_element(k as i64))));
-        let conjugations = trace.conjugations.iter().map(|&level| (level, KeyKind::Galois(params.conjugation_element())));
-        let relinearizations = trace.relinearizations.iter().map(|&level| (level, KeyKind::Relin));
-        self.keys = rotations
-            .chain(conjugations)
-            .chain(relinearizations)
-            .map(|(level, kind)| Ok(KeyRequest { kind, gadget: gadget(params, level)? }))
-            .collect::<Result<_, PlanError>>()?;
-        let circuit = self.steps.iter().find_map(|s| match &s.operation {
-            PlannedOperation::Bootstrap(circuit) => Some(circuit),
-            _ => None,
-        });
-        for key in circuit.iter().flat_map(|circuit| circuit.keys()) {
-            if !self.keys.contains(key) {
-                self.keys.push(*key);
-            }
-        }
-        self.key_bytes = self.keys.iter().map(|k| k.gadget.key_bytes(params.degree()) as u64).sum();
+        let failed = |source| PlanError::Layer { layer: "keys".into(), source };
+        self.keys = self.trace.keys(&self.params).map_err(failed)?;
+        self.key_bytes = self.keys.iter().map(|k| k.gadget.key_bytes(self.params.degree()) as u64).sum();
         Ok(())
     }
 }
 
-/// The gadget of keys that serve one level.
-pub(super) fn gadget(params: &Params, level: Level) -> Result<Gadget, ParamsError> {
-    params.gadget(level..=level, params.best_alpha(level..=level)?)
-}
-
 pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, ParamsError> {
-    let gadget = gadget(params, level)?;
+    let gadget = params.best_gadget(level..=level)?;
     let plan = params.gadget_plan(&gadget, level)?;
     let (limbs_below, dropped) = match level.below(1) {
         Some(below) => (params.window(below).len(), params.rescale_change(level, below)?.dropped.len()),
         None => (0, 0),
     };
     Ok(SwitchShape { limbs: plan.window.len(), limbs_below, dropped, special: plan.special.len(), digits: plan.digits.len() })
+}
+
+fn check_slots(program: &Program, params: &Params) -> Result<(), PlanError> {
+    if program.slots.is_power_of_two() && program.slots <= params.slots() {
+        return Ok(());
+    }
+    Err(PlanError::Slots { program: program.slots, have: params.slots(), preset: params.name().to_string() })
 }
 
 /// The lowest level each value can have so that the output ends at `output_level`. Index 0 is the input.

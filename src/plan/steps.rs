@@ -3,22 +3,22 @@
 use super::{
     CostModel, Operation, PlanError, PlanOptions, Program, Step, ValueId,
     cost::SwitchShape,
+    decisions::{Cut, bootstrap_options, empty_matrix, planned_step},
     execute::run_step,
-    memory::ciphertext_bytes,
     placement::{BootstrapLevels, Costs},
-    planner::{gadget, switch_shape},
+    planner::switch_shape,
     program::SlotVectors,
     thrift::Thrift,
 };
 use crate::{
     circuits::{
-        CircuitError, LinearTransform, TraceEngine,
+        Gadgets, LinearTransform, TraceEngine,
         bootstrap::{BootstrapOptions, Bootstrapper},
         linear_transform::{Candidate, TransformCounts},
         polynomial::Chebyshev,
         trace::{Trace, TraceValue},
     },
-    ckks::{Level, Params, ParamsError},
+    ckks::{Level, Params},
 };
 use std::{
     collections::HashMap,
@@ -38,6 +38,8 @@ pub struct PlannedStep {
     pub level_in: Level,
     /// Level of its result.
     pub level_out: Level,
+    /// The gadgets of its key switches (of a bootstrap's, the circuit's own).
+    pub gadgets: Arc<Gadgets>,
 }
 
 /// The planned form of [`Operation`].
@@ -88,6 +90,8 @@ pub(super) struct Workshop<'a> {
     options: &'a PlanOptions,
     thrift: Thrift,
     cost: CostModel,
+    /// The gadgets of all steps.
+    gadgets: Arc<Gadgets>,
     /// Shape of key switching at each level.
     shapes: Vec<SwitchShape>,
     /// Bytes of a key at each level.
@@ -101,6 +105,12 @@ pub(super) struct Workshop<'a> {
     /// Known costs: of steps by level, of bootstraps by shards.
     seconds: Mutex<HashMap<(usize, usize), f64>>,
     bootstrap_seconds: Mutex<HashMap<usize, f64>>,
+}
+
+/// Whether a value stays within what bootstrapping serves.
+pub(super) fn may_be_bootstrapped(program: &Program, value: ValueId) -> bool {
+    let made_by = value.0.checked_sub(1).and_then(|i| program.steps.get(i));
+    made_by.and_then(|step| step.bound).is_some_and(|bound| bound <= LARGEST_BOOTSTRAPPED)
 }
 
 /// Largest magnitude of what is bootstrapped: the circuit serves [-1, 1], and a little beyond.
@@ -121,7 +131,9 @@ impl<'a> Workshop<'a> {
     ) -> Result<Self, PlanError> {
         let levels = || (0..=params.max_level().0).map(Level);
         let shapes = levels().map(|l| switch_shape(params, l)).collect::<Result<_, _>>()?;
-        let bytes = |l| Ok::<_, ParamsError>(gadget(params, l)?.key_bytes(params.degree()) as u64);
+        let failed = |source| PlanError::Layer { layer: "key switching".into(), source };
+        let gadgets = Arc::new(Gadgets::best(params).map_err(failed)?);
+        let bytes = |l| Ok::<_, PlanError>(gadgets.rotation(l).map_err(failed)?.key_bytes(params.degree()) as u64);
         let key_bytes = levels().map(bytes).collect::<Result<_, _>>()?;
         let mut shards = vec![program.input_shards];
         let mut candidates = Vec::with_capacity(program.steps.len());
@@ -149,6 +161,7 @@ impl<'a> Workshop<'a> {
             options,
             thrift,
             cost,
+            gadgets,
             shapes,
             key_bytes,
             candidates,
@@ -166,11 +179,8 @@ impl<'a> Workshop<'a> {
         if self.params.bootstrap().is_none() {
             return Ok(None);
         }
-        let options = BootstrapOptions {
-            slots: self.program.slots.max(2),
-            max_key_bytes: self.thrift.bootstrap_key_bytes,
-            ..BootstrapOptions::new(self.params)
-        };
+        let options =
+            BootstrapOptions { max_key_bytes: self.thrift.bootstrap_key_bytes, ..bootstrap_options(self.program, self.params) };
         let bootstrapper = Bootstrapper::new(self.params, &options).map_err(failed)?;
         let input = bootstrapper.input_level().map_err(failed)?.0;
         let output = bootstrapper.output_level().map_err(failed)?.0;
@@ -178,52 +188,22 @@ impl<'a> Workshop<'a> {
         Ok(Some(BootstrapLevels { input, output }))
     }
 
-    /// A bootstrap of the value `operand` of the plan, which layer `layer` made.
-    pub fn bootstrap_step(&self, layer: &str, operand: ValueId) -> Result<PlannedStep, PlanError> {
-        let layer = format!("{layer} (bootstrap)");
-        let bootstrapper = self
-            .bootstrapper
-            .clone()
-            .ok_or_else(|| PlanError::Params(ParamsError::NoBootstrap { name: self.params.name().into() }))?;
-        let failed = |source| PlanError::Layer { layer: layer.clone(), source };
-        let (level_in, level_out) = (bootstrapper.input_level().map_err(failed)?, bootstrapper.output_level().map_err(failed)?);
-        Ok(PlannedStep {
-            operands: vec![operand],
-            operation: PlannedOperation::Bootstrap(bootstrapper),
-            level_in,
-            level_out,
-            layer,
-        })
+    /// The bootstrapping circuit, if the parameter set has levels for one.
+    pub fn bootstrapper(&self) -> Option<&Arc<Bootstrapper>> {
+        self.bootstrapper.as_ref()
     }
 
-    /// Step `i` of the program with its operands at a level, reading the values `operands`.
-    pub fn step(&self, i: usize, operands: Vec<ValueId>, level: usize) -> Result<PlannedStep, PlanError> {
+    /// The gadgets of all steps.
+    pub fn gadgets(&self) -> &Arc<Gadgets> {
+        &self.gadgets
+    }
+
+    /// How the matrix of step `i`, if it has one, is cut at a level.
+    pub fn cut(&self, i: usize, level: usize) -> Result<Option<Cut>, PlanError> {
         let step = &self.program.steps[i];
-        let operation = match &step.operation {
-            Operation::Linear { matrix, rotate_sums, bias, .. } => {
-                let best = self
-                    .cheapest(i, level)
-                    .ok_or_else(|| PlanError::Layer { layer: step.layer.clone(), source: CircuitError::EmptyMatrix })?;
-                let one = ciphertext_bytes(self.params, Level(level), 1);
-                let transform = LinearTransform::new(matrix.clone(), best.split, best.packing)
-                    .with_room_for((self.options.rotation_bytes / one) as usize);
-                PlannedOperation::Linear { transform, rotate_sums: rotate_sums.clone(), bias: bias.clone() }
-            }
-            Operation::Polynomial { polynomial, .. } => PlannedOperation::Polynomial(polynomial.clone()),
-            Operation::Square { .. } => PlannedOperation::Square,
-            Operation::Affine { factor, offset, .. } => {
-                PlannedOperation::Affine { factor: factor.clone(), offset: offset.clone() }
-            }
-            Operation::Add { .. } => PlannedOperation::Add,
-            Operation::Multiply { .. } => PlannedOperation::Multiply,
-        };
-        Ok(PlannedStep {
-            layer: step.layer.clone(),
-            operands,
-            operation,
-            level_in: Level(level),
-            level_out: Level(level - self.depths[i]),
-        })
+        let Operation::Linear { .. } = step.operation else { return Ok(None) };
+        let best = self.cheapest(i, level).ok_or_else(|| empty_matrix(step))?;
+        Ok(Some(Cut { modulus: best.split.modulus, packing: best.packing }))
     }
 
     /// Seconds of what a trace counted, each operation at its level.
@@ -267,7 +247,8 @@ impl<'a> Workshop<'a> {
                 (rotate_sums.len() * self.shards[i + 1]) as f64 * (rotation + 6.0 * self.cost.ciphertext_sweep(shape));
             return Ok(transform + rotations + rotate_sums.len() as f64 * self.cost.key_read(shape));
         }
-        let planned = self.step(i, operands.clone(), level)?;
+        let choice = (&self.gadgets, self.options.rotation_bytes);
+        let planned = planned_step((i, step), self.params, operands.clone(), level, None, choice)?;
         let engine = TraceEngine::default();
         let values: Vec<TraceValue> =
             operands.iter().map(|v| TraceValue { shards: self.shards[v.0], level: Level(level) }).collect();
@@ -295,9 +276,7 @@ impl Costs for Workshop<'_> {
     }
 
     fn bootstrap(&self, value: ValueId) -> Result<Option<f64>, PlanError> {
-        let made_by = value.0.checked_sub(1).and_then(|i| self.program.steps.get(i));
-        let bounded = made_by.and_then(|step| step.bound).is_some_and(|bound| bound <= LARGEST_BOOTSTRAPPED);
-        let (Some(bootstrapper), true) = (&self.bootstrapper, bounded) else { return Ok(None) };
+        let (Some(bootstrapper), true) = (&self.bootstrapper, may_be_bootstrapped(self.program, value)) else { return Ok(None) };
         let shards = self.shards[value.0];
         let known = lock(&self.bootstrap_seconds).get(&shards).copied();
         if known.is_some() {

@@ -5,7 +5,7 @@
 //! Bossuat et al. 2021). As a function of `y = (t - 1/4) / range` that cosine is even: its Chebyshev series of degree d is one of degree
 //! d/2 in `T_2(y) = 2 y^2 - 1`, at the same depth and with half the products.
 
-use crate::circuits::{CircuitError, Engine, polynomial::Chebyshev};
+use crate::circuits::{CircuitError, Engine, Gadgets, polynomial::Chebyshev};
 use crate::ckks::params::Bootstrap;
 use std::f64::consts::{PI, TAU};
 
@@ -61,11 +61,11 @@ impl EvalMod {
 
     /// `t / range -> ratio (t mod 1)` on every slot of every shard. Must end at [`crate::ckks::Params::output_level`], where the
     /// last product's scale is such that the gain costs nothing.
-    pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value) -> Result<E::Value, CircuitError> {
+    pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value, gadgets: &Gadgets) -> Result<E::Value, CircuitError> {
         let y = engine.add_scalar(x.clone(), -SHIFT / self.range)?;
-        let mut c = self.series.apply(engine, &twice_square_less_one(engine, &y)?)?;
+        let mut c = self.series.apply(engine, &twice_square_less_one(engine, &y, gadgets)?, gadgets)?;
         for _ in 0..self.doublings {
-            c = twice_square_less_one(engine, &c)?;
+            c = twice_square_less_one(engine, &c, gadgets)?;
         }
         engine.scaled_by(&c, self.gain)
     }
@@ -73,8 +73,8 @@ impl EvalMod {
 
 /// `2 x^2 - 1`, doubled before it is rescaled: doubled afterwards, the rounding of the product would be twice as large, and the last one
 /// is most of the noise of a bootstrapped value.
-fn twice_square_less_one<E: Engine>(engine: &E, x: &E::Value) -> Result<E::Value, CircuitError> {
-    engine.add_scalar(engine.multiply_sum(&[(x, x), (x, x)])?, -1.0)
+fn twice_square_less_one<E: Engine>(engine: &E, x: &E::Value, gadgets: &Gadgets) -> Result<E::Value, CircuitError> {
+    engine.add_scalar(engine.multiply_sum(&[(x, x), (x, x)], gadgets)?, -1.0)
 }
 
 /// Chebyshev coefficients of `cos(factor y)` on [-1, 1] up to a degree: `J_0 + 2 sum_k (-1)^k J_2k T_2k`, the Bessel functions from
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(eval_mod.depth(), spec(k, degree).eval_mod);
             let (_, t) = points(k, 4096.0);
             let x = ClearValue::new(vec![t.iter().map(|t| t / eval_mod.range()).collect()], Level(eval_mod.depth()));
-            let y = eval_mod.apply(&ClearEngine, &x).unwrap();
+            let y = eval_mod.apply(&ClearEngine, &x, &Gadgets::default()).unwrap();
             assert_eq!(y.level, Level(0));
             for (t, y) in t.iter().zip(&y.shards[0]) {
                 assert!((eval_mod.value(*t) - y).abs() < 1e-6, "t = {t}: {y}");

@@ -10,7 +10,7 @@ const GIANT: usize = 4;
 
 impl Bootstrapper {
     /// Makes both transforms with the cheapest steps, then halves babies where that costs least until the keys fit.
-    pub(super) fn choose_steps(&mut self, spec: &Bootstrap) -> Result<()> {
+    pub(super) fn choose_steps(&mut self, spec: &Bootstrap, given: Option<&[usize]>) -> Result<()> {
         let slots = self.options.slots;
         let log_slots = slots.trailing_zeros();
         // The factor 2 of the parts, the range of EvalMod's input, and the shards that the sum over repetitions adds up.
@@ -21,14 +21,20 @@ impl Bootstrapper {
         let down = slots_from_coefficients(log_slots, spec.slots_to_coeffs, back);
         let border = up.len();
         let all: Vec<Diagonals> = up.into_iter().chain(down).collect();
-        let mut babies: Vec<usize> = all.iter().map(|m| best(span(m))).collect();
+        let mut babies: Vec<usize> = match given {
+            Some(given) if given.len() == all.len() => given.to_vec(),
+            Some(given) => {
+                return Err(CircuitError::Shards { operation: "bootstrapping's steps", expected: all.len(), found: given.len() });
+            }
+            None => all.iter().map(|m| best(span(m))).collect(),
+        };
         loop {
             let made = all.iter().zip(&babies).map(|(m, &b)| DiagonalTransform::new(slots, m, b)).collect::<Result<Vec<_>>>()?;
             self.coeffs_to_slots = made;
             self.slots_to_coeffs = self.coeffs_to_slots.split_off(border);
-            self.keys = self.request_keys()?;
+            self.request_keys()?;
             let (bytes, most) = (self.key_bytes(), self.options.max_key_bytes.unwrap_or(u64::MAX));
-            if bytes <= most {
+            if bytes <= most || given.is_some() {
                 return Ok(());
             }
             let halved = (0..all.len()).filter(|&i| babies[i] > 1).min_by_key(|&i| {

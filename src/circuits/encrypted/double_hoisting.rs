@@ -3,8 +3,8 @@
 use super::{EncryptedEngine, ProductSum, Result};
 use crate::{
     backend::PlainTerm,
-    circuits::{DiagonalTransform, diagonal_transform::DiagonalTerm},
-    ckks::{Ciphertext, CkksError, ExtendedCiphertext, Gadget, KeyKind, Level, PlainForm, Plaintext, Scale},
+    circuits::{DiagonalTransform, Gadgets, diagonal_transform::DiagonalTerm},
+    ckks::{Ciphertext, CkksError, ExtendedCiphertext, Gadget, Level, PlainForm, Plaintext, Scale},
     math::Basis,
 };
 use std::{
@@ -73,7 +73,7 @@ impl EncryptedEngine {
     }
 
     /// Everything of a transform but the division at the end.
-    pub(super) fn double_hoisted(&self, x: &Ciphertext, transform: &DiagonalTransform) -> Result<ProductSum> {
+    pub(super) fn double_hoisted(&self, x: &Ciphertext, transform: &DiagonalTransform, gadgets: &Gadgets) -> Result<ProductSum> {
         let ev = &self.evaluator;
         let (params, shards, level) = (ev.params(), x.shards(), x.level());
         // A scale somewhat off is made good by the diagonals'; one far off is a mistake, and would leave them few bits.
@@ -89,11 +89,11 @@ impl EncryptedEngine {
             terms.extend((0..shards).map(|s| (first..).zip(sum).map(|t| term(t, s)).collect::<Vec<_>>()));
             first += sum.len();
         }
-        let Some(&rotation) = transform.rotations().first() else {
+        if transform.rotations().is_empty() {
             let plain = self.encoded(transform, (level, None), scale, params.window(level))?;
             return Ok(ProductSum::Plain(ev.plain_inner_product(x, &plain, &terms)?));
-        };
-        let gadget = ev.keys().covering(params, KeyKind::Galois(params.galois_element(rotation as i64)), level)?.gadget();
+        }
+        let gadget = gadgets.rotation(level)?;
         let plan = params.gadget_plan(&gadget, level).map_err(CkksError::from)?;
         let plain = self.encoded(transform, (level, Some(gadget)), scale, &plan.extended)?;
         let babies: Vec<i64> = transform.babies().iter().map(|&b| b as i64).collect();

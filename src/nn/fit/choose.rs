@@ -47,6 +47,9 @@ pub struct ChooseOptions {
     pub seed: u64,
     /// Whether layers may differ in their form.
     pub per_layer: bool,
+    /// Whether values that no activation bounds may be bootstrapped, by the magnitudes that calibration sees. They are then stored within
+    /// [-1, 1], which costs them some bits.
+    pub bounded: bool,
 }
 
 impl Default for ChooseOptions {
@@ -61,6 +64,7 @@ impl Default for ChooseOptions {
             noise: NoiseLevels::bits(18.0),
             seed: 1,
             per_layer: true,
+            bounded: false,
         }
     }
 }
@@ -238,6 +242,7 @@ pub fn choose(
     let judged: Vec<Labelled> = part(true).chain(part(false)).take(JUDGED).cloned().collect();
     let (equal, ranges) = equalize_with_ranges(model, &channel_ranges(model, &for_fit)?);
     let calibration = Calibration::within(&equal, ranges, &for_fit)?;
+    let equal = if options.bounded { equal.with_magnitudes(&calibration.magnitudes) } else { equal };
     let exact = exact_logits(&equal, &judged)?;
     let mut search = Search {
         model: &equal,

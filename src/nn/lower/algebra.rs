@@ -19,9 +19,9 @@ use super::conv_matrix::ConvWeights;
 use super::dense::{DenseWeights, Moves};
 use super::rotations::Along;
 use crate::circuits::polynomial::Chebyshev;
-use crate::nn::model::{Conv2d, Model, Operator, Rearrange, Value, Window};
+use crate::nn::model::{Conv2d, MAGNITUDE_MARGIN, Model, Operator, Rearrange, Value, Window};
 use crate::nn::tensor::Shape;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -30,10 +30,12 @@ pub(super) struct LogicalStep {
     pub layer: String,
     pub operation: Logical,
     pub shape: Shape,
+    /// The largest magnitude that calibration lets expect, where it noted one.
+    pub noted: Option<f64>,
 }
 
 /// The largest magnitude of each step's result, where that is known: around polynomials, since a calibration has seen what
-/// comes to them.
+/// comes to them, and where a calibration noted it.
 pub(super) fn bounds(steps: &[LogicalStep]) -> Vec<Option<f64>> {
     // By value; 0 is the input.
     let mut bounds: Vec<Option<f64>> = vec![None; steps.len() + 1];
@@ -44,6 +46,9 @@ pub(super) fn bounds(steps: &[LogicalStep]) -> Vec<Option<f64>> {
             tighten(*input, a.abs().max(b.abs()));
             tighten(i + 1, polynomial.magnitude());
         }
+    }
+    for (i, step) in steps.iter().enumerate() {
+        bounds[i + 1] = bounds[i + 1].or(step.noted);
     }
     for (i, step) in steps.iter().enumerate() {
         if let Logical::Multiply { a, b } = step.operation {
@@ -121,11 +126,14 @@ pub(super) fn steps(model: &Model, ranges: &HashMap<String, f64>) -> Result<(Vec
         shift: vec![0.0; input.channels],
         depth: 0,
     };
-    let mut algebra = Algebra { model: &model, readers, ranges, wanted: Vec::new(), steps: Vec::new(), stored: vec![first] };
+    let magnitudes = model.magnitudes();
+    let (wanted, steps, stored) = (Vec::new(), Vec::new(), vec![first]);
+    let mut algebra = Algebra { model: &model, readers, ranges, magnitudes, wanted, steps, stored };
     algebra.refuse_unfitted()?;
     algebra.wanted = algebra.wanted_forms();
     for i in 0..model.nodes().len() {
         let stored = algebra.node(i)?;
+        algebra.note(i, &stored);
         algebra.stored.push(stored);
     }
     let last = algebra.stored[model.output().0].clone();
@@ -139,6 +147,8 @@ struct Algebra<'m> {
     /// Nodes that read each value.
     readers: Vec<Vec<usize>>,
     ranges: &'m HashMap<String, f64>,
+    /// Largest magnitudes seen, by node.
+    magnitudes: BTreeMap<String, f64>,
     /// The form in which an activation that reads a value, directly or behind sums and scales, wants it.
     wanted: Vec<Option<Rc<Gauge>>>,
     steps: Vec<LogicalStep>,
@@ -148,8 +158,19 @@ struct Algebra<'m> {
 
 impl Algebra<'_> {
     fn emit(&mut self, layer: &str, operation: Logical, shape: Shape) -> usize {
-        self.steps.push(LogicalStep { layer: layer.to_owned(), operation, shape });
+        self.steps.push(LogicalStep { layer: layer.to_owned(), operation, shape, noted: None });
         self.steps.len()
+    }
+
+    /// Notes the bound of a node's result, as it is stored.
+    fn note(&mut self, i: usize, x: &Stored) {
+        let seen = self.magnitudes.get(&self.model.nodes()[i].name);
+        let (Some(seen), false, Some(step)) = (seen, x.pooled, x.value.checked_sub(1)) else { return };
+        let least = x.scale.iter().fold(f64::INFINITY, |m, s| m.min(s.abs()));
+        let shift = x.shift.iter().fold(0.0, |m: f64, s| m.max(s.abs()));
+        let bound = (MAGNITUDE_MARGIN * seen + shift) / least;
+        let noted = &mut self.steps[step].noted;
+        *noted = Some(noted.map_or(bound, |known| known.min(bound))).filter(|bound| bound.is_finite());
     }
 
     fn node(&mut self, i: usize) -> Result<Stored, LowerError> {

@@ -4,7 +4,7 @@
 use super::{Algebra, Gauge, Logical, Stored};
 use crate::circuits::{CircuitError, polynomial::Chebyshev};
 use crate::nn::lower::LowerError;
-use crate::nn::model::{ActivationForm, FittedActivation, Node, Operator, Polynomial, Value};
+use crate::nn::model::{ActivationForm, FittedActivation, MAGNITUDE_MARGIN, Node, Operator, Polynomial, Value};
 use std::rc::Rc;
 
 /// Beyond this `a1^2 / (4 |a2|)`, completing the square would add and subtract large numbers and lose precision.
@@ -51,12 +51,24 @@ impl Algebra<'_> {
                     _ => None,
                 }
             });
+            wanted[value] = wanted[value].take().or_else(|| self.within_one(value, channels));
             // A scale of zero could not be undone by the other readers.
             if wanted[value].as_ref().is_some_and(|g| g.alpha.iter().any(|a| *a == 0.0 || !(1.0 / a).is_finite())) {
                 wanted[value] = None;
             }
         }
         wanted
+    }
+
+    /// Where calibration noted how large a value is, that no activation makes and whose readers take any scale: the form in which it stays
+    /// within [-1, 1] and can be bootstrapped.
+    fn within_one(&self, value: usize, channels: usize) -> Option<Rc<Gauge>> {
+        let node = &self.model.nodes()[value.checked_sub(1)?];
+        let seen = self.magnitudes.get(&node.name).copied().filter(|seen| *seen > 0.0 && seen.is_finite())?;
+        let activation = matches!(node.operator, Operator::Polynomial(_) | Operator::Fitted(_) | Operator::Activation(_));
+        let fits = !activation && self.scale_is_free(value - 1);
+        let alpha = NEARLY_ONE / (MAGNITUDE_MARGIN * seen);
+        fits.then(|| Rc::new(Gauge { alpha: vec![alpha; channels], beta: vec![0.0; channels] }))
     }
 
     /// The operand of a sum that can be stored with any constant added.

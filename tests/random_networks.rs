@@ -1,0 +1,196 @@
+//! Random networks from pictures to decrypted answers, on small rings that have every mechanism of the large ones: what the plan says the
+//! run does, and what comes out is what the clear network gives, within the noise foreseen.
+//!
+//! CI runs a few seconds' worth; `CIPHERLENS_NETWORKS=2000 cargo test --release --test random_networks -- --ignored --nocapture` runs as
+//! many, from `CIPHERLENS_SEED` on; `CIPHERLENS_PRESET=n16-boot` at full size.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
+
+mod common;
+
+use cipherlens::{
+    backend::{Backend, cpu::CpuBackend},
+    circuits::{EncryptedEngine, NoisyEngine},
+    ckks::{Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, KeyRequest, Params, PlainForm, RandomSource, presets},
+    nn::{LowerOptions, clear::Network, fitting_slots, lower, simulate::check_picture, tensor::Tensor},
+    plan::{Decisions, Plan, PlanError, PlanOptions, execute},
+};
+use common::{
+    cnn::{Size, fitted, pictures, random},
+    models::seeded,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
+
+/// What became of a network.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outcome {
+    ran: usize,
+    /// Refused before a key was made: too deep, or values that nothing bounds.
+    refused: usize,
+    bootstraps: usize,
+    several_pictures: usize,
+    several_shards: usize,
+    bounded_keys: usize,
+    /// Largest error over the one foreseen.
+    worst: f64,
+}
+
+impl std::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, o: Self) {
+        self.ran += o.ran;
+        self.refused += o.refused;
+        self.bootstraps += o.bootstraps;
+        self.several_pictures += o.several_pictures;
+        self.several_shards += o.several_shards;
+        self.bounded_keys += o.bounded_keys;
+        self.worst = self.worst.max(o.worst);
+    }
+}
+
+/// Errors are sums of many small ones: this many times the largest one of two noisy runs is far out in the tail, or a mistake.
+const TAIL: f64 = 8.0;
+
+fn one(seed: u64, preset: Option<&str>) -> Outcome {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let small = ["insecure-deep", "insecure-boot", "insecure-boot", "insecure-boot-lean", "insecure-boot-sparse"];
+    let preset = preset.unwrap_or(small[rng.random_range(0..small.len())]);
+    let params = presets::by_name(preset).unwrap();
+    let size = match params.log_n() {
+        0..=13 => Size { side: 16, elements: 2 * params.slots(), layers: 8 },
+        _ => Size { side: 40, elements: params.slots(), layers: 14 },
+    };
+    let exact = random(size, &mut rng);
+    let seen = pictures(&exact, 12, &mut rng);
+    let model = fitted(&exact, &seen, &mut rng);
+    let inside: Vec<Tensor<f64>> = seen.into_iter().filter(|x| check_picture(&model, &x.cast()).is_ok()).collect();
+    if inside.is_empty() {
+        return Outcome { refused: 1, ..Outcome::default() };
+    }
+
+    // As commands do: the fewest slots where there is room for several pictures or something to bootstrap, else all.
+    let fitting = fitting_slots(&model, params.slots());
+    let room = params.slots() / fitting;
+    let together = if room > 1 && rng.random_range(0..3) == 0 { 1 << rng.random_range(1..=room.ilog2().min(2)) } else { 1 };
+    let slots = if together > 1 || params.bootstrap().is_some() { fitting } else { params.slots() };
+    let lowered =
+        lower(&model, slots, &LowerOptions::default()).unwrap_or_else(|e| panic!("seed {seed}: {e}")).interleaved(together);
+    let plan = |max_key_bytes| Plan::new(&lowered.program, &params, &PlanOptions { max_key_bytes, ..PlanOptions::default() });
+    let mut planned = match plan(None) {
+        Ok(planned) => planned,
+        Err(PlanError::LevelsExhausted { .. } | PlanError::NoPlacement { .. }) => {
+            return Outcome { refused: 1, ..Outcome::default() };
+        }
+        Err(e) => panic!("seed {seed} on {preset}: {e}"),
+    };
+    let mut outcome = Outcome { ran: 1, ..Outcome::default() };
+    if rng.random_range(0..4) == 0 {
+        let most = planned.key_bytes() * 3 / 4;
+        if let Ok(thrifty) = plan(Some(most)) {
+            assert!(thrifty.key_bytes() <= most, "seed {seed}");
+            (planned, outcome.bounded_keys) = (thrifty, 1);
+        }
+    }
+    planned = kept(&planned, &lowered.program, &params, seed);
+    outcome.bootstraps = planned.bootstraps();
+    outcome.several_pictures = usize::from(together > 1);
+    outcome.several_shards = usize::from(planned.max_shards() > 1);
+
+    let inputs: Vec<Tensor<f64>> = (0..together).map(|i| inside[i % inside.len()].clone()).collect();
+    let shards = lowered.pack(&inputs).unwrap();
+    let got = encrypted(&planned, &params, &shards, seed);
+    let got = lowered.unpack(&got).unwrap();
+    let clear = Network::<f64>::new(&model);
+    let want: Vec<Tensor<f64>> = inputs.iter().map(|x| clear.evaluate(x).unwrap()).collect();
+    let error = |got: &[Tensor<f64>]| {
+        let pairs = got.iter().zip(&want).flat_map(|(g, w)| g.values().iter().zip(w.values()));
+        pairs.map(|(g, w)| (g - w).abs()).fold(0.0, f64::max)
+    };
+    let foreseen = (0..2).map(|noise| {
+        let noisy = NoisyEngine::new(&params, noise);
+        let input = noisy.encrypted(shards.clone(), planned.input_level());
+        error(&lowered.unpack(&execute(&planned, &noisy, input, &()).unwrap().shards).unwrap())
+    });
+    let (error, foreseen) = (error(&got), foreseen.fold(1e-9, f64::max));
+    outcome.worst = error / foreseen;
+    assert!(
+        error.is_finite() && error <= TAIL * foreseen,
+        "seed {seed} on {preset}: logits off by {error:e}, {foreseen:e} foreseen; {} bootstraps",
+        outcome.bootstraps
+    );
+    outcome
+}
+
+/// The same plan from its decisions alone, written and read.
+fn kept(plan: &Plan, program: &cipherlens::plan::Program, params: &Arc<Params>, seed: u64) -> Plan {
+    let written = serde_json::to_string(plan.decisions()).unwrap();
+    let decisions: Decisions = serde_json::from_str(&written).unwrap();
+    let again =
+        Plan::decided(program, params, &PlanOptions::default(), &decisions).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    assert_eq!(again.keys(), plan.keys(), "seed {seed}");
+    assert_eq!(again.decisions(), plan.decisions(), "seed {seed}");
+    assert_eq!((again.counts(), again.seconds()), (plan.counts(), plan.seconds()), "seed {seed}");
+    again
+}
+
+/// The real thing: keys, exactly those of the plan and some that would also do; encryption; the run; decryption.
+fn encrypted(plan: &Plan, params: &Arc<Params>, shards: &[Vec<f64>], seed: u64) -> Vec<Vec<f64>> {
+    let backend: Arc<dyn Backend> = Arc::new(CpuBackend::new(params.tables().clone()).unwrap());
+    let generator = KeyGenerator::new(params, backend.clone(), RandomSource::insecure_seeded(seed)).unwrap();
+    let secret = generator.secret_key().unwrap();
+    let mut requests = plan.keys().to_vec();
+    if params.log_n() < 13 {
+        // A key of another gadget that covers the same levels, and is smaller or larger, must change nothing.
+        let other = |r: &KeyRequest| {
+            let top = params.max_level();
+            let wide = params.best_gadget(cipherlens::ckks::Level(0)..=top).ok()?;
+            let galois = matches!(r.kind, cipherlens::ckks::KeyKind::Galois(_));
+            (galois && wide != r.gadget).then_some(KeyRequest { gadget: wide, ..*r })
+        };
+        requests.extend(plan.keys().iter().step_by(3).filter_map(other));
+    }
+    let keys = Arc::new(generator.generate(&secret, &requests).unwrap());
+    let level = plan.input_level();
+    let (scale, basis) = (params.scale(level), params.window(level));
+    let encoder = Encoder::new(params.clone(), backend.clone());
+    let plain = encoder.encode_repeated(shards, plan.program().slots, scale, basis, PlainForm::Plain).unwrap();
+    let encryptor = Encryptor::new(params, backend.clone(), RandomSource::insecure_seeded(seed + 1)).unwrap();
+    let input = Arc::new(encryptor.encrypt(&secret, &plain).unwrap());
+    let evaluator = Evaluator::new(params.clone(), backend.clone(), keys).unwrap();
+    let engine = EncryptedEngine::with_slots(evaluator, plan.program().slots).unwrap();
+    let answer = execute(plan, &engine, input, &()).unwrap_or_else(|e| panic!("seed {seed} on {}: {e}", params.name()));
+    let mut slots = Decryptor::new(params, backend).unwrap().decrypt_real(&secret, &answer).unwrap();
+    slots.iter_mut().for_each(|shard| shard.truncate(plan.program().slots));
+    slots
+}
+
+fn many(first: u64, count: u64, preset: Option<&str>) -> Outcome {
+    let mut all = Outcome::default();
+    for seed in first..first + count {
+        let found = one(seed, preset);
+        println!("seed {seed}: {found:?}");
+        all += found;
+    }
+    println!("{all:?}");
+    all
+}
+
+#[test]
+fn random_networks_run_as_planned() {
+    let first = 1;
+    let _ = seeded(first);
+    let all = many(first, 40, None);
+    // Of everything there is some.
+    assert!(all.ran >= 28 && all.bootstraps >= 20, "{all:?}");
+    assert!(all.several_pictures >= 3 && all.several_shards >= 3 && all.bounded_keys >= 3, "{all:?}");
+}
+
+#[test]
+#[ignore = "as many as are asked for"]
+fn as_many_networks_as_asked_for() {
+    let number = |name: &str, usual: u64| std::env::var(name).ok().map_or(usual, |v| v.parse().expect("a number"));
+    let preset = std::env::var("CIPHERLENS_PRESET").ok();
+    let count = number("CIPHERLENS_NETWORKS", 200);
+    let all = many(number("CIPHERLENS_SEED", 1_000), count, preset.as_deref());
+    assert!(all.ran as u64 >= count / 2, "{all:?}");
+}
