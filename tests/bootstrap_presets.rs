@@ -12,7 +12,7 @@ mod support;
 #[test]
 fn insecure_presets_bootstrap_all_the_slots_they_promise() {
     let names: Vec<_> = presets::all().iter().filter(|s| s.insecure && s.bootstrap.is_some()).map(|s| s.name).collect();
-    assert_eq!(names, ["insecure-boot", "insecure-boot-lean", "insecure-boot-sparse"]);
+    assert_eq!(names, ["insecure-boot", "insecure-boot-deep", "insecure-boot-lean", "insecure-boot-sparse"]);
     for (name, left, mean, worst) in
         [("insecure-boot", 4, 21.0, 18.0), ("insecure-boot-lean", 3, 21.0, 18.0), ("insecure-boot-sparse", 3, 21.0, 18.0)]
     {

@@ -11,7 +11,10 @@ use cipherlens::{
     backend::{Backend, cpu::CpuBackend},
     circuits::{EncryptedEngine, NoisyEngine},
     ckks::{Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, KeyRequest, Params, PlainForm, RandomSource, presets},
-    nn::{LowerOptions, clear::Network, fitting_slots, lower, simulate::check_picture, tensor::Tensor},
+    nn::{
+        LowerOptions, Lowered, Model, calibration::magnitudes, clear::Network, fitting_slots, lower, simulate::check_picture,
+        tensor::Tensor,
+    },
     plan::{Decisions, Plan, PlanError, PlanOptions, execute},
 };
 use common::{
@@ -31,6 +34,8 @@ struct Outcome {
     bootstraps: usize,
     several_pictures: usize,
     several_shards: usize,
+    /// Where a value that no activation bounds is bootstrapped.
+    by_magnitude: usize,
     bounded_keys: usize,
     /// Largest error over the one foreseen.
     worst: f64,
@@ -44,6 +49,7 @@ impl std::ops::AddAssign for Outcome {
         self.several_pictures += o.several_pictures;
         self.several_shards += o.several_shards;
         self.bounded_keys += o.bounded_keys;
+        self.by_magnitude += o.by_magnitude;
         self.worst = self.worst.max(o.worst);
     }
 }
@@ -53,40 +59,67 @@ const TAIL: f64 = 8.0;
 
 fn one(seed: u64, preset: Option<&str>) -> Outcome {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let small = ["insecure-deep", "insecure-boot", "insecure-boot", "insecure-boot-lean", "insecure-boot-sparse"];
+    let small = [
+        "insecure-deep",
+        "insecure-boot",
+        "insecure-boot-deep",
+        "insecure-boot-deep",
+        "insecure-boot-lean",
+        "insecure-boot-sparse",
+    ];
     let preset = preset.unwrap_or(small[rng.random_range(0..small.len())]);
     let params = presets::by_name(preset).unwrap();
     let size = match params.log_n() {
+        0..=13 if rng.random_range(0..2) == 0 => Size { side: 9, elements: params.slots() / 4, layers: 6 },
         0..=13 => Size { side: 16, elements: 2 * params.slots(), layers: 8 },
         _ => Size { side: 40, elements: params.slots(), layers: 14 },
     };
     let exact = random(size, &mut rng);
     let seen = pictures(&exact, 12, &mut rng);
-    let model = fitted(&exact, &seen, &mut rng);
+    let usable = params.bootstrap().map_or(5, |_| params.output_level().unwrap().0 - params.input_level().unwrap().0);
+    let Some(mut model) = fitted(&exact, &seen, usable.clamp(2, 5), &mut rng) else {
+        return Outcome { refused: 1, ..Outcome::default() };
+    };
     let inside: Vec<Tensor<f64>> = seen.into_iter().filter(|x| check_picture(&model, &x.cast()).is_ok()).collect();
     if inside.is_empty() {
         return Outcome { refused: 1, ..Outcome::default() };
     }
 
     // As commands do: the fewest slots where there is room for several pictures or something to bootstrap, else all.
-    let fitting = fitting_slots(&model, params.slots());
-    let room = params.slots() / fitting;
+    let most = params.bootstrap().map_or(params.slots(), |spec| params.slots().min(1 << spec.log_slots));
+    let fitting = fitting_slots(&model, most);
+    let room = most / fitting;
     let together = if room > 1 && rng.random_range(0..3) == 0 { 1 << rng.random_range(1..=room.ilog2().min(2)) } else { 1 };
     let slots = if together > 1 || params.bootstrap().is_some() { fitting } else { params.slots() };
-    let lowered =
-        lower(&model, slots, &LowerOptions::default()).unwrap_or_else(|e| panic!("seed {seed}: {e}")).interleaved(together);
-    let plan = |max_key_bytes| Plan::new(&lowered.program, &params, &PlanOptions { max_key_bytes, ..PlanOptions::default() });
-    let mut planned = match plan(None) {
+    let lowered = |model: &Model| {
+        let lowered = lower(model, slots, &LowerOptions::default()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        lowered.interleaved(together)
+    };
+    let plan = |lowered: &Lowered, max_key_bytes| {
+        Plan::new(&lowered.program, &params, &PlanOptions { max_key_bytes, ..PlanOptions::default() })
+    };
+    let mut outcome = Outcome { ran: 1, ..Outcome::default() };
+    let mut lowered_to = lowered(&model);
+    let mut planned = plan(&lowered_to, None);
+    if let Err(PlanError::NoPlacement { .. }) = planned {
+        // Values that no activation bounds are bootstrapped by what calibration saw.
+        let seen: Vec<Tensor<f32>> = inside.iter().map(|x| x.cast()).collect();
+        model = model.with_magnitudes(&magnitudes(&model, &seen).unwrap());
+        (lowered_to, outcome.by_magnitude) = (lowered(&model), 1);
+        planned = plan(&lowered_to, None);
+    }
+    let lowered = lowered_to;
+    let mut planned = match planned {
         Ok(planned) => planned,
-        Err(PlanError::LevelsExhausted { .. } | PlanError::NoPlacement { .. }) => {
+        Err(e @ (PlanError::LevelsExhausted { .. } | PlanError::NoPlacement { .. })) => {
+            println!("seed {seed} on {preset}: {e}");
             return Outcome { refused: 1, ..Outcome::default() };
         }
         Err(e) => panic!("seed {seed} on {preset}: {e}"),
     };
-    let mut outcome = Outcome { ran: 1, ..Outcome::default() };
     if rng.random_range(0..4) == 0 {
         let most = planned.key_bytes() * 3 / 4;
-        if let Ok(thrifty) = plan(Some(most)) {
+        if let Ok(thrifty) = plan(&lowered, Some(most)) {
             assert!(thrifty.key_bytes() <= most, "seed {seed}");
             (planned, outcome.bounded_keys) = (thrifty, 1);
         }

@@ -46,7 +46,7 @@ const fn boot_sparse(
 /// Ladders of 36 bits use terminal primes of 24 bits (6 = 30 - 24, so windows repeat every 5 levels), those of 40 bits
 /// terminal primes of 25 bits (two in, three main ones out). q0 and the number of levels are chosen so that the top level
 /// uses all terminal primes or nearly so: a prime that only lower levels use still counts against the security cap.
-const SPECS: [LadderSpec; 17] = [
+const SPECS: [LadderSpec; 18] = [
     spec("n13", 13, 48.0, 30.0, 3, 2),
     spec("n14", 14, 60.0, 36.0, 7, 3),
     LadderSpec { terminal_bits: 25.0, ..spec("n15", 15, 50.0, 40.0, 14, 6) },
@@ -62,6 +62,7 @@ const SPECS: [LadderSpec; 17] = [
     BOOT_DEEP,
     BOOT_S12,
     LadderSpec { insecure: true, ..boot("insecure-boot", Grid::Bits40, 11, 4, [3, 4], 6) },
+    LadderSpec { insecure: true, ..boot("insecure-boot-deep", Grid::Bits40, 11, 9, [3, 4], 8) },
     LadderSpec { insecure: true, ..boot("insecure-boot-lean", Grid::Bits36, 10, 3, [2, 3], 9) },
     LadderSpec { insecure: true, ..boot_sparse("insecure-boot-sparse", Grid::Bits40, 12, 8, 3, [2, 2], 6) },
 ];

@@ -166,7 +166,11 @@ pub fn prepare_any(network: &Model, preset: Option<&str>, wishes: Wishes, comput
 
 /// Slots to lower for. Bootstrapping costs by the slots that a ciphertext uses.
 pub fn slots_for(network: &Model, params: &Params) -> usize {
-    if params.bootstrap().is_some() { nn::fitting_slots(network, params.slots()) } else { params.slots() }
+    match params.bootstrap() {
+        // Some sets bootstrap vectors of fewer slots than they have; a network too wide for one takes several shards.
+        Some(spec) => nn::fitting_slots(network, params.slots().min(1 << spec.log_slots)),
+        None => params.slots(),
+    }
 }
 
 /// The plans that are kept with a compiled network, beside the one of a single picture: of as many pictures as the slots have room for,
@@ -188,7 +192,8 @@ const MOST_TOGETHER: usize = 64;
 
 /// How many pictures one run may take, of so many that there are: a power of two that the slots have room for.
 fn together(network: &Model, params: &Params, pictures: usize) -> usize {
-    let room = params.slots() / nn::fitting_slots(network, params.slots());
+    let most = params.bootstrap().map_or(params.slots(), |spec| params.slots().min(1 << spec.log_slots));
+    let room = most / nn::fitting_slots(network, most);
     pictures.clamp(1, room.clamp(1, MOST_TOGETHER)).next_power_of_two()
 }
 

@@ -219,26 +219,27 @@ pub fn pictures(model: &Model, count: usize, rng: &mut impl Rng) -> Vec<Tensor<f
     (0..count).map(|_| super::models::picture(model.input().shape, rng)).collect()
 }
 
-/// The network with every activation fitted to pictures: series of any degree, composite signs for some ReLUs.
-pub fn fitted(model: &Model, pictures: &[Tensor<f64>], rng: &mut impl Rng) -> Model {
+/// The network with every activation fitted to pictures: series of any degree that takes no more than `most` levels, composite signs for
+/// some ReLUs. None if that cannot be, as where a layer is fed next to nothing.
+pub fn fitted(model: &Model, pictures: &[Tensor<f64>], most: usize, rng: &mut impl Rng) -> Option<Model> {
     if model.activations().next().is_none() {
-        return model.clone();
+        return Some(model.clone());
     }
     let pictures: Vec<Tensor<f32>> = pictures.iter().map(|p| p.cast()).collect();
-    let calibration = Calibration::measure(model, &pictures).expect("pictures that calibrate");
-    let degree = [3, 7, 15, 31][rng.random_range(0..4)];
+    let calibration = Calibration::measure(model, &pictures).ok()?;
+    let degree = [3, 7, 15, 31][rng.random_range(0..4).min(most - 2)];
     let specs: Vec<FitSpec> = calibration
         .layers
         .iter()
         .map(|layer| {
             let relu = layer.function == cipherlens::nn::model::ActivationFunction::Relu;
             let form = match rng.random_range(0..10) {
-                0 if relu => Form::Sign(vec![7, 7]),
-                1 => Form::Series([2, 5, 12, 20][rng.random_range(0..4)]),
+                0 if relu && most > 3 => Form::Sign(vec![3, 3]),
+                1 => Form::Series(rng.random_range(2..=degree)),
                 _ => Form::Series(degree),
             };
             FitSpec { form, margin: 1.5, floor: 0.1 }
         })
         .collect();
-    fit(model, &calibration, &specs).expect("a fit")
+    fit(model, &calibration, &specs).ok()
 }
