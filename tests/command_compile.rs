@@ -151,7 +151,7 @@ fn bad_input_is_explained() {
     std::fs::write(&onnx, colours().bytes()).expect("a file");
     compile(&["--classes", "red,green"]).refused(2, &["2 class names for 3 logits"]);
     compile(&["--std", "1,0,1"]).refused(2, &["standard deviation 0"]);
-    compile(&["--preset", "insecure-tiny"]).refused(3, &[]);
+    compile(&["--preset", "insecure-tiny", "--target", "0.5"]).refused(3, &[]);
     compile(&["--calib", &path("nowhere")]).refused(3, &["nowhere"]);
     compile(&["--preset", "insecure-small", "--target", "1.5"]).refused(2, &["1.5"]);
 

@@ -6,7 +6,7 @@ use super::params::hex;
 use super::picture::Picture;
 use super::{Global, model};
 use cipherlens::nn::Compiled;
-use cipherlens::nn::model::{Model, Operator};
+use cipherlens::nn::model::{Fit, Model, Operator};
 use cipherlens::wire::{WireError, container, objects};
 use std::fs::File;
 use std::io::Read;
@@ -60,6 +60,9 @@ fn inspect_container(path: &Path) -> Outcome {
         let warning = if origin.insecure { " (NO security, tests only)" } else { "" };
         say!("parameter set {}{warning}, fingerprint {}", origin.preset, hex(&origin.fingerprint[..16]));
         say!("made with secret key {}", origin.key_id);
+        if let Some(network) = origin.network {
+            say!("for network {network}");
+        }
     }
     Ok(())
 }
@@ -68,6 +71,7 @@ fn inspect_compiled(path: &Path) -> Outcome {
     let compiled = model::open_compiled(path)?;
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     say!("compiled network, cipherlens format {}, {}, for preset {}", container::VERSION, bytes(size), compiled.preset);
+    say!("network {}", compiled.digest());
     inspect_network(&compiled.model, &path.display().to_string());
     if let Some(report) = compiled.report.as_object() {
         say!();
@@ -80,6 +84,7 @@ fn inspect_compiled(path: &Path) -> Outcome {
 
 fn inspect_model(path: &Path) -> Outcome {
     let (network, file) = model::open(Some(path))?;
+    say!("network {}", network.digest());
     inspect_network(&network, &file);
     Ok(())
 }
@@ -87,6 +92,8 @@ fn inspect_model(path: &Path) -> Outcome {
 fn inspect_network(network: &Model, file: &str) {
     say!("model {} ({file})", network.name());
     say!("input {} {}, {} weights", network.input().name, network.input().shape, grouped(network.weights()));
+    say!("{}", network.input().normalisation_note());
+    say!("pictures of another aspect are {}", if network.input().fit == Fit::Crop { "cropped" } else { "stretched" });
     let classes = network.classes();
     say!("classes {}", if classes.is_empty() { "without names".into() } else { classes.join(", ") });
     say!();
