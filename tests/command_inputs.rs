@@ -263,6 +263,11 @@ fn arrays_calibrate_and_are_classified_by_networks_of_any_channels() {
     let compile = ["compile", &net, "--calib", &calib, "-o", &lens, "--preset", "insecure-small", "--target", "0.5"];
     let compiled = run(&[&compile[..], &["--json"]].concat());
     assert_eq!(compiled.json()["pictures"], 32, "{}", compiled.stderr);
+    assert!(
+        compiled.json()["calibration_files"].to_string().contains("32 inputs, numbers fed as they are"),
+        "{}",
+        compiled.stdout
+    );
 
     let third = folder.write(
         "third.npy",

@@ -4,7 +4,7 @@ use super::failure::{Class, Failure, Outcome, explain};
 use super::plan::Prepared;
 use cipherlens::ckks::{Level, Params};
 use cipherlens::nn::clear::Network;
-use cipherlens::nn::model::MAX_OUTPUT_DIVISOR;
+use cipherlens::nn::model::{MAX_OUTPUT_DIVISOR, Operator};
 use cipherlens::nn::{Model, Tensor};
 
 /// The part of what an answer can hold that it may be asked to. The rest tells a number that is too large from one that is not.
@@ -41,9 +41,25 @@ pub fn divisor(params: &Params, seen: f64) -> Outcome<f64> {
     ))
 }
 
-/// Refuses an input, called `name`, whose result the answer could not hold: it would be a number like any other, and wrong.
+/// Refuses an input, called `name`, whose result the answer could not hold, or that makes a number inside the network which no level
+/// can: it would be a number like any other, and wrong.
 pub fn check_input(prepared: &Prepared, network: &Model, input: &Tensor<f64>, name: &str) -> Outcome {
-    let result = Network::<f64>::new(network).evaluate(input).map_err(|e| explain("cannot evaluate the network", &e))?;
+    let folded = network.fold_batch_norms();
+    let (mut inside, mut at) = (0.0, 0);
+    let result = Network::<f64>::new(network).evaluate_with(input, |node, operand, _| {
+        // What an activation is fed is brought to its interval by the layer before it.
+        if !matches!(folded.nodes()[node].operator, Operator::Fitted(_)) && largest(operand.values()) > inside {
+            (inside, at) = (largest(operand.values()), node);
+        }
+    });
+    let result = result.map_err(|e| explain("cannot evaluate the network", &e))?;
+    // Level 0 holds what is bootstrapped, which has a bound, and the result; everything else is at least at level 1.
+    let room = room(&prepared.params, Level(1));
+    if inside > room {
+        let what = format!("the network makes numbers for {name} that cannot be encrypted");
+        let why = format!("{:?} is fed {inside:.4e}, and {room:.4e} is the most", folded.nodes()[at].name);
+        return Err(Failure::new(Class::Numeric, what, why, "scale the weights of the layer before it down"));
+    }
     let (largest, most) = (largest(result.values()), most(prepared));
     if largest <= most {
         return Ok(());

@@ -76,6 +76,12 @@ impl Item {
         }
     }
 
+    /// What is done with the numbers of the array that this is one of.
+    fn array_note(&self) -> Option<String> {
+        let Source::Array { array, .. } = &self.source else { return None };
+        Some(format!("{} inputs, {}", array.count, array.treatment()))
+    }
+
     fn picture(&self) -> Outcome<Picture> {
         match &self.source {
             Source::File(path) => Picture::open(path),
@@ -151,7 +157,11 @@ pub fn find(spec: &str, expected: &Expected, purpose: Purpose) -> Outcome<Found>
         .transpose()?;
     let mut found = match place.strip_prefix("packed:") {
         Some(folder) => packed::find(Path::new(folder), expected, purpose)?,
-        None if npy::is_named_so(Path::new(place)) => Found { items: array(Path::new(place), None)?, note: None },
+        None if npy::is_named_so(Path::new(place)) => {
+            let items = array(Path::new(place), None)?;
+            let note = items.first().and_then(Item::array_note);
+            Found { items, note }
+        }
         None => Found { items: folder(Path::new(place), expected)?, note: None },
     };
     if forced.is_some() {

@@ -137,6 +137,14 @@ impl Array {
         Ok(Self { path: path.to_path_buf(), kind, count, shape, start })
     }
 
+    /// What becomes of its numbers.
+    pub fn treatment(&self) -> &'static str {
+        match self.kind {
+            Kind::Byte => "uint8: pixels of 0 to 255, normalised like those of a picture",
+            Kind::Float32 | Kind::Float64 => "numbers fed as they are, without mean and std",
+        }
+    }
+
     /// What to call input `index`.
     pub fn name(&self, index: usize) -> String {
         if self.count == 1 { self.path.display().to_string() } else { format!("{}[{index}]", self.path.display()) }
