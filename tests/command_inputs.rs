@@ -91,9 +91,9 @@ fn a_network_is_fed_what_its_graph_takes() {
         tensor.elem_type = 2;
     }
     let itself = |file: File| file.node(node("Sub", &["x", "m"], "s")).node(node("Div", &["s", "d"], "n"));
-    let batch_norm = |mean: f32, var: f32| {
+    let batch_norm = |mean: f32, var: f32, scale: f32| {
         let list = |file: File, name: &str, v: f32| file.constant(name, &[3], Data::Real(vec![v; 3]));
-        let file = list(list(list(list(colour(), "scale", 1.0), "bias", 0.0), "mean", mean), "var", var);
+        let file = list(list(list(list(colour(), "scale", scale), "bias", 0.0), "mean", mean), "var", var);
         means(
             file.node(node("BatchNormalization", &["x", "scale", "bias", "mean", "var"], "n").float("epsilon", 0.0)),
             "n",
@@ -137,9 +137,9 @@ fn a_network_is_fed_what_its_graph_takes() {
             imagenet,
             "normalises them itself",
         ),
-        ("learned", batch_norm(0.45, 0.0625), normalised(unit, [0.45; 3], [0.25; 3]), "normalises them itself"),
+        ("learned", batch_norm(0.45, 0.0625, 1.0), normalised(unit, [0.45; 3], [0.25; 3]), "normalises them itself"),
         // Nothing tells: this one may follow ImageNet's normalisation.
-        ("unsure", batch_norm(0.05, 1.0), imagenet.map(|v| v - 0.05), "ImageNet's, which is assumed"),
+        ("unsure", batch_norm(0.3, 1.0, 4.0), imagenet.map(|v| 4.0 * (v - 0.3)), "ImageNet's, which is assumed"),
         ("plain", means(colour(), "x", 3, 1.0), imagenet, "ImageNet's, which is assumed"),
     ] {
         let net = folder.write(&format!("{name}.onnx"), file.bytes());
@@ -288,6 +288,7 @@ fn arrays_calibrate_and_are_classified_by_networks_of_any_channels() {
     let evaluated = run(&["eval", "--clear", "--model", &lens, "--images", &format!("{third}@2"), "--json"]).json();
     assert_eq!((&evaluated["images"], &evaluated["correct"]), (&1.into(), &1.into()));
 
+    assert!(run(&["inspect", &several]).stdout.contains("4 inputs of 4 channels of 2 x 2"));
     let keys = folder.path("keys");
     assert_eq!(run(&["keygen", "--model", &lens, "-o", &keys, "--allow-insecure"]).code, 0);
     let encrypt = |input: &str| {

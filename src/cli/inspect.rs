@@ -1,6 +1,7 @@
 //! `cipherlens inspect`: what a file is.
 
 use super::failure::{Class, Failure, Outcome, explain};
+use super::npy::{self, Array};
 use super::output::{Align, Table, bytes, grouped, say};
 use super::params::hex;
 use super::picture::Picture;
@@ -12,7 +13,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What a file is: a model, a picture, keys, a ciphertext
+/// What a file is: a model, a picture, an array, keys, a ciphertext
 #[derive(Debug, clap::Args)]
 pub struct Inspect {
     /// The file
@@ -34,6 +35,12 @@ impl Inspect {
         }
         if start.starts_with(&container::MAGIC) {
             return inspect_container(path);
+        }
+        if npy::is_named_so(path) {
+            let array = Array::open(path)?;
+            let [channels, rows, columns] = array.shape;
+            say!("array, {} inputs of {channels} channels of {rows} x {columns}, {}", array.count, array.treatment());
+            return Ok(());
         }
         // Safetensors: the length of a JSON header, then the header. ONNX has no magic.
         if start.get(8) == Some(&b'{') || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {

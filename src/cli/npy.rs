@@ -41,7 +41,7 @@ pub struct Array {
     /// How many inputs it holds.
     pub count: usize,
     /// Channels, rows, columns.
-    shape: [usize; 3],
+    pub shape: [usize; 3],
     /// Where the values begin.
     start: u64,
 }

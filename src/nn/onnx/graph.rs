@@ -161,8 +161,9 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
     if result == 0 {
         return Err(OnnxError::NotOnnx("the output is the input".into()).into());
     }
+    let own = super::normalisation::own(&importer);
     let mut model = importer.finish(result, shape, options)?;
-    super::normalisation::settle(&mut model, kind, options);
+    super::normalisation::settle(&mut model, kind, own, options);
     Ok(model)
 }
 
@@ -318,6 +319,19 @@ impl<'f> Importer<'f> {
     pub fn maker(&self, value: usize) -> Option<(&OperatorSpec, usize)> {
         let node = self.nodes.get(value.checked_sub(1)?)?;
         Some((&node.operator, node.inputs.first()?.strip_prefix('v')?.parse().ok()?))
+    }
+
+    /// The one node that reads a value, with its result; none if there are several.
+    pub fn only_reader(&self, value: usize) -> Option<(usize, &OperatorSpec)> {
+        let name = format!("v{value}");
+        let mut readers = self.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&name));
+        let (i, node) = readers.next().filter(|_| readers.next().is_none())?;
+        Some((i + 1, &node.operator))
+    }
+
+    /// The values of a tensor that was kept.
+    pub fn kept(&self, name: &str) -> Option<Vec<f64>> {
+        self.tensors.get(name).map(|constant| constant.real())
     }
 
     /// Adds a node to the model; its value.
