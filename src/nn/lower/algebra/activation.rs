@@ -66,8 +66,11 @@ impl Algebra<'_> {
     /// The result is wanted divided, where it is, and so is what it is a view of.
     fn want_divided(&self, wanted: &mut [Option<Rc<Gauge>>]) {
         let divisor = self.model.output_divisor();
+        if divisor == 1.0 {
+            return;
+        }
         let mut value = self.model.output();
-        while divisor != 1.0 {
+        loop {
             let channels = self.model.shape(value).channels;
             wanted[value.0] = Some(Rc::new(Gauge { alpha: vec![1.0 / divisor; channels], beta: vec![0.0; channels] }));
             let Some(node) = value.0.checked_sub(1).map(|i| &self.model.nodes()[i]) else { break };
