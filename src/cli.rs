@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
+mod answer;
 mod bench;
 mod classify;
 mod client;
@@ -16,12 +17,14 @@ mod eval;
 mod failure;
 mod inspect;
 mod model;
+mod npy;
 mod output;
 mod params;
 mod picture;
 mod plan;
 mod progress;
 mod report;
+mod sample;
 mod server;
 mod simulate;
 mod split;

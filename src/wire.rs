@@ -6,6 +6,7 @@
 //! allocation, every length against the parameters, every residue against its modulus.
 
 pub mod container;
+pub mod network;
 pub mod objects;
 
 use std::path::PathBuf;
@@ -74,7 +75,10 @@ pub enum WireError {
     #[error("this is not a cipherlens file: it does not begin with the cipherlens magic")]
     Magic,
     /// A file of another format version.
-    #[error("format version {found}; this program reads version {supported}")]
+    #[error(
+        "the file has format version {found}, {} than version {supported}, which this program reads and writes",
+        if .found < .supported { "older" } else { "newer" }
+    )]
     Version {
         /// In the file.
         found: u16,
@@ -130,6 +134,19 @@ pub enum WireError {
         expected: String,
         /// That of the file.
         found: String,
+    },
+    /// An object of another network. The digests are short.
+    #[error(
+        "the {what} made for {}, and the network here is {expected}",
+        .found.map_or_else(|| "no network".to_owned(), |n| format!("network {n}"))
+    )]
+    Network {
+        /// The object.
+        what: &'static str,
+        /// The network it is used with.
+        expected: network::NetworkDigest,
+        /// That of the file.
+        found: Option<network::NetworkDigest>,
     },
     /// The scheme refuses what the file holds.
     #[error(transparent)]

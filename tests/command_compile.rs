@@ -65,7 +65,7 @@ fn from_onnx_to_an_encrypted_answer() {
     let shown = run(&["inspect", &lens]);
     assert!(shown.stdout.contains("compiled network") && shown.stdout.contains("relu, degree"), "{}", shown.stdout);
     assert!(run(&["inspect", &onnx]).stdout.contains("relu, not fitted"));
-    let plan = run(&["plan", &lens, "--json"]).json();
+    let plan = run(&["plan", &lens, "--typical-costs", "--json"]).json();
     assert_eq!(plan["preset"], "insecure-small", "the one it was compiled for");
     // What encryption will cost in precision is foreseen, and told beside what it did.
     let expected = compiled["expected_max_abs_logit_error"].as_f64().expect("a number");
@@ -119,7 +119,7 @@ fn from_onnx_to_an_encrypted_answer() {
     let run_small =
         run(&[&["compile", &onnx, "--calib", &calib, "-o", &least, "--json", "--max-key-bytes", &budget], &classes[..]].concat());
     assert_eq!(run_small.code, 0, "{}", run_small.stderr);
-    assert_eq!(run(&["plan", &least, "--json"]).json()["key_bytes"], most);
+    assert_eq!(run(&["plan", &least, "--typical-costs", "--json"]).json()["key_bytes"], most);
     let kept = Compiled::read(Path::new(&least)).expect("what compile wrote");
     assert_eq!(kept.max_key_bytes, Some(most));
     let tight = path("tight.lens");
@@ -161,7 +161,7 @@ fn bad_input_is_explained() {
     std::fs::write(&onnx, colours().bytes()).expect("a file");
     compile(&["--classes", "red,green"]).refused(2, &["2 class names for 3 logits"]);
     compile(&["--std", "1,0,1"]).refused(2, &["standard deviation 0"]);
-    compile(&["--preset", "insecure-tiny"]).refused(3, &[]);
+    compile(&["--preset", "insecure-tiny", "--target", "0.5"]).refused(3, &[]);
     compile(&["--calib", &path("nowhere")]).refused(3, &["nowhere"]);
     compile(&["--preset", "insecure-small", "--target", "1.5"]).refused(2, &["1.5"]);
 

@@ -1,5 +1,5 @@
 //! Calibration, equalization, fits and simulation: against their definitions on small networks, and on a public ResNet-20.
-#![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 mod common;
 
@@ -7,7 +7,7 @@ use cipherlens::nn::Model;
 use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::equalize::{equalize, equalize_with_ranges};
-use cipherlens::nn::fit::{ChooseError, ChooseOptions, FitError, FitSpec, Form, choose, fit, interval, levels};
+use cipherlens::nn::fit::{Candidate, ChooseError, ChooseOptions, FitError, FitSpec, Form, choose, fit, interval, levels};
 use cipherlens::nn::model::{ActivationForm, Operator};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, simulate};
 use cipherlens::nn::tensor::{Shape, Tensor};
@@ -283,7 +283,7 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
     assert!(composite.specs.iter().all(|s| matches!(s.form, Form::Sign(_))));
     let nothing = choose(&model, &all, &options(0.9), &|_: &Model| Err("no plan".to_owned()), &|_| {}).expect_err("nothing runs");
     assert!(matches!(&nothing, ChooseError::NoPlan { forms: 6, reason } if reason == "no plan"), "{nothing}");
-    let weak = ChooseOptions { forms: vec![Form::Series(2)], ..options(1.0) };
+    let weak = ChooseOptions { forms: vec![Form::Series(2)], ..options(0.997) };
     assert!(matches!(
         choose(&model, &all, &weak, &levels, &|_| {}),
         Err(ChooseError::TargetNotReached { tried: 1, pictures: 128, .. })
@@ -292,6 +292,13 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
         choose(&model, &all[..5], &options(0.9), &levels, &|_| {}),
         Err(ChooseError::TooFewPictures { found: 5, .. })
     ));
+    // What the pictures cannot show is told before anything is tried.
+    let untried = |_: &Candidate| panic!("a fit was tried");
+    assert!(matches!(
+        choose(&model, &all, &options(0.999), &levels, &untried),
+        Err(ChooseError::TooFewForTarget { found: 400, needed: 999, highest: 0.997, .. })
+    ));
+    assert!(matches!(choose(&model, &all, &options(1.0), &levels, &untried), Err(ChooseError::TargetTooHigh { .. })));
     assert!(matches!(choose(&model, &all, &options(1.5), &levels, &|_| {}), Err(ChooseError::Target { .. })));
 }
 

@@ -41,7 +41,7 @@ fn agrees(model: &Model, x: &Tensor<f64>, n: usize, rng: &mut impl Rng) -> Lower
             assert!(most <= bound * (1.0 + 1e-9), "{}: {most} where {bound} was promised", step.layer);
         }
     }
-    let got = lowered.output.unpack(&values[lowered.program.output.0]).expect("the output has its layout");
+    let got = lowered.unpack(&values[lowered.program.output.0]).expect("the output has its layout").remove(0);
     let size = want.values().iter().fold(1e-3f64, |m, v| m.max(v.abs()));
     assert_eq!(want.values().len(), got.values().len());
     for (i, (want, got)) in want.values().iter().zip(got.values()).enumerate() {
@@ -91,6 +91,49 @@ fn random_networks() {
     }
     println!("{operations:?}");
     assert_eq!(operations.len(), 6, "every operation of programs occurs: {operations:?}");
+}
+
+/// A result that is divided while it is encrypted is the same once it is unpacked, and costs no level where a layer with weights, or
+/// a view of one, makes it.
+#[test]
+fn divided_results() {
+    let mut rng = seeded(20);
+    for case in 0..60 {
+        let input = Shape::new(rng.random_range(1..=4), rng.random_range(1..=9), rng.random_range(1..=9));
+        let mut b = Builder::new(input);
+        let mut output = random_layers(&mut b, rng.random_range(1..=5), &mut rng);
+        let linear = case % 2 == 0;
+        if linear {
+            let shape = b.build(&output).shape(b.build(&output).output());
+            b.random("last", &[3, shape.channels, 1, 1], 1.0, &mut rng);
+            b.node("conv_at_the_end", &[&output], serde_json::json!({"op": "conv2d", "weight": "last"}));
+            output = "conv_at_the_end".into();
+            if case % 4 == 0 {
+                b.node("view", &[&output], serde_json::json!({"op": "flatten"}));
+                output = "view".into();
+            }
+        }
+        println!("case {case}: {}", b.graph(&output));
+        let model = b.build(&output);
+        let x = picture(input, &mut rng);
+        let divided = model.with_output_divisor(256.0).expect("a power of two");
+        let (before, after) = (agrees(&model, &x, SLOTS, &mut rng.clone()), agrees(&divided, &x, SLOTS, &mut rng));
+        assert_eq!(after.output_divisor, 256.0);
+        if linear {
+            assert_eq!(before.program.steps.len(), after.program.steps.len(), "no step more");
+        }
+        let at_the_end = |l: &Lowered| {
+            let values = slots::run_all(&l.program, l.input.pack(&x).expect("packs"));
+            let logits = l.output.unpack(&values[l.program.output.0]).expect("the output has its layout");
+            logits.values().iter().fold(0.0, |m: f64, v| m.max(v.abs()))
+        };
+        let (whole, part) = (at_the_end(&before), at_the_end(&after));
+        assert!((256.0 * part - whole).abs() <= 1e-9 * whole.max(1e-3), "{part} of {whole}");
+    }
+    let model = Builder::new(Shape::new(1, 1, 1)).node("y", &["x"], serde_json::json!({"op": "flatten"})).build("y");
+    for bad in [0.0, -2.0, 0.5, 3.0, f64::NAN, f64::INFINITY, 2f64.powi(41)] {
+        assert!(model.with_output_divisor(bad).is_err(), "{bad}");
+    }
 }
 
 /// Interleaved inputs come out as each does alone, to the last bit: the same numbers are added in the same order.

@@ -4,10 +4,14 @@
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;
+use cipherlens::wire::network::NetworkDigest;
 use cipherlens::wire::objects::*;
 use cipherlens::wire::{Kind, WireError, container};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The network that files are made for.
+const NETWORK: NetworkDigest = NetworkDigest([7; 32]);
 
 /// A scheme, keys, and a directory for their files.
 struct Bed {
@@ -70,9 +74,9 @@ fn everything_comes_back_and_works_together() {
     write_params(&bed.path("params"), params).expect("written");
     write_secret_key(&bed.path("secret"), params, &bed.secret).expect("written");
     write_public_key(&bed.path("public"), params, &public).expect("written");
-    write_evaluation_keys(&bed.path("keys"), params, backend, &keys).expect("written");
+    write_evaluation_keys(&bed.path("keys"), params, backend, &keys, Some(NETWORK)).expect("written");
     let fresh = bed.encrypt();
-    write_seeded_ciphertext(&bed.path("fresh"), params, &fresh).expect("written");
+    write_seeded_ciphertext(&bed.path("fresh"), params, &fresh, Some(NETWORK)).expect("written");
 
     // The server: everything from files, nothing from memory.
     let params = read_params(&bed.path("params")).expect("parameters");
@@ -82,7 +86,7 @@ fn everything_comes_back_and_works_together() {
     let ciphertext = read_ciphertext(&bed.path("fresh"), &params, backend).expect("a ciphertext");
     let evaluator = Evaluator::new(params.clone(), bed.backend.clone(), Arc::new(keys)).expect("an evaluator");
     let rotated = evaluator.rotate(&ciphertext, 5).expect("rotated");
-    write_ciphertext(&bed.path("rotated"), &params, backend, &rotated).expect("written");
+    write_ciphertext(&bed.path("rotated"), &params, backend, &rotated, Some(NETWORK)).expect("written");
 
     // The client.
     let secret = read_secret_key(&bed.path("secret"), &params).expect("a key");
@@ -100,7 +104,12 @@ fn everything_comes_back_and_works_together() {
     {
         assert_eq!(container::kind_of(&bed.path(name)).expect("a kind"), kind);
         let origin = read_origin(&bed.path(name)).expect("an origin");
-        assert_eq!(origin.map(|o| (o.key_id, o.insecure)), (kind != Kind::Params).then_some((bed.secret.tag().key_id, true)));
+        assert_eq!(
+            origin.as_ref().map(|o| (o.key_id, o.insecure)),
+            (kind != Kind::Params).then_some((bed.secret.tag().key_id, true))
+        );
+        let serves_one = matches!(kind, Kind::EvaluationKeys | Kind::Ciphertext);
+        assert_eq!(origin.and_then(|o| o.network), serves_one.then_some(NETWORK), "a secret key serves any network");
     }
 }
 
@@ -110,7 +119,7 @@ fn objects_of_other_parameters_kinds_and_keys_are_refused() {
     let small = Bed::new("insecure-small", 4);
     let backend = bed.backend.as_ref();
     let path = bed.path("fresh");
-    write_seeded_ciphertext(&path, &bed.params, &bed.encrypt()).expect("written");
+    write_seeded_ciphertext(&path, &bed.params, &bed.encrypt(), None).expect("written");
     let error = read_ciphertext(&path, &small.params, small.backend.as_ref()).expect_err("other parameters");
     assert!(error.to_string().contains("insecure-small") && error.to_string().contains("insecure-toy"), "{error}");
     assert!(matches!(read_secret_key(&path, &bed.params), Err(WireError::Kind { expected: Kind::SecretKey, .. })));
@@ -159,10 +168,10 @@ fn forged_ciphertexts_are_refused() {
         for seeded in [true, false] {
             let fresh = bed.encrypt();
             if seeded {
-                write_seeded_ciphertext(&path, &bed.params, &fresh).expect("written");
+                write_seeded_ciphertext(&path, &bed.params, &fresh, None).expect("written");
             } else {
                 let full = fresh.expand(&bed.params, bed.backend.as_ref()).expect("a ciphertext");
-                write_ciphertext(&path, &bed.params, bed.backend.as_ref(), &full).expect("written");
+                write_ciphertext(&path, &bed.params, bed.backend.as_ref(), &full, None).expect("written");
             }
             forge(&path, Kind::Ciphertext, change);
             let result = read_ciphertext(&path, &bed.params, bed.backend.as_ref());
@@ -182,7 +191,7 @@ fn keys_for_raising_the_modulus_come_back_and_their_cap_holds_for_files() {
     let requests = params.encapsulation_requests().expect("requests");
     let keys = bed.generator.generate(&bed.secret, &requests).expect("keys");
     let path = bed.path("keys");
-    write_evaluation_keys(&path, &params, backend, &keys).expect("written");
+    write_evaluation_keys(&path, &params, backend, &keys, None).expect("written");
     let read = read_evaluation_keys(&path, &params, backend).expect("keys");
     assert_eq!(read.iter().map(|k| k.kind()).collect::<Vec<_>>(), [KeyKind::ToSparse, KeyKind::ToDense]);
     let (before, after) = [keys, read].map(|keys| Evaluator::new(params.clone(), bed.backend.clone(), Arc::new(keys))).into();
@@ -208,7 +217,7 @@ fn forged_keys_are_refused() {
     let foreign = foreign.best_gadget(Level(14)..=Level(14)).expect("a gadget");
     type Body = Vec<KeyBody>;
     let check = |name: &str, change: &dyn Fn(&mut Metadata<Body>, &mut Vec<Vec<u32>>)| {
-        write_evaluation_keys(&path, params, backend, &keys).expect("written");
+        write_evaluation_keys(&path, params, backend, &keys, None).expect("written");
         forge::<Body>(&path, Kind::EvaluationKeys, change);
         assert!(read_evaluation_keys(&path, params, backend).is_err(), "{name}");
     };

@@ -384,6 +384,10 @@ impl Params {
     pub fn log_q(&self, level: Level) -> f64 {
         self.tables.log2(self.window(level))
     }
+    /// The largest magnitude that a number can have at a level, with its scale: beyond half the modulus it wraps round and is another.
+    pub fn capacity(&self, level: Level) -> f64 {
+        (self.log_q(level) - self.scale(level).log2() - 1.0).exp2()
+    }
     /// What going from one level to another divides by: `prod(leaving primes) / prod(entering primes)`.
     pub fn divisor(&self, from: Level, to: Level) -> f64 {
         ratio(&self.tables, self.window(from), self.window(to))

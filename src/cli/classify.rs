@@ -8,13 +8,15 @@ use super::client::Client;
 use super::device::{Compute, size};
 use super::failure::{Outcome, explain};
 use super::output::{bytes, say, seconds};
-use super::picture::{Fit, Picture};
+use super::picture::fits;
 use super::plan::{Costs, Prepared, Wishes};
 use super::progress::CountBar;
 use super::report::{LayerSeconds, Report, Seconds};
+use super::sample::Sample;
 use super::server::Server;
-use super::{Global, model, plan, system};
+use super::{Global, answer, model, plan, system};
 use cipherlens::nn::clear::Network;
+use cipherlens::nn::model::Fit;
 use cipherlens::nn::{Model, Tensor};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -24,7 +26,7 @@ use std::time::Instant;
 pub struct Classify {
     /// Model file: what `compile` wrote, safetensors, or ONNX without activations to fit
     model: PathBuf,
-    /// Pictures: PNG, JPEG, GIF, BMP or WebP of any size
+    /// Pictures: PNG, JPEG, GIF, BMP or WebP of any size; or arrays of the network's shape (.npy)
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
     #[command(flatten)]
@@ -43,9 +45,9 @@ pub struct How {
     /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time [default: what the network was compiled for]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_key_bytes: Option<u64>,
-    /// How pictures are brought to the network's size
-    #[arg(long, value_enum, default_value_t)]
-    pub fit: Fit,
+    /// How pictures are brought to the network's size [default: as the network was compiled for; else crop]
+    #[arg(long, value_parser = fits())]
+    pub fit: Option<Fit>,
     #[command(flatten)]
     pub compute: Compute,
     /// Make keys and encryption from this number: for tests only, whoever knows it can decrypt
@@ -56,10 +58,10 @@ pub struct How {
 impl Classify {
     /// Runs it.
     pub fn run(&self, global: &Global) -> Outcome {
-        let open = |path: &PathBuf| Ok((Picture::open(path)?, path.display().to_string()));
+        let pictures: Vec<_> = self.pictures.iter().map(|path| Sample::open_all(path)).collect::<Outcome<_>>()?;
         let task = Task {
             model: Some(&self.model),
-            pictures: self.pictures.iter().map(open).collect::<Outcome<_>>()?,
+            pictures: pictures.into_iter().flatten().collect(),
             how: &self.how,
             json: self.json,
         };
@@ -72,7 +74,7 @@ pub struct Task<'a> {
     /// Model file; the embedded network if there is none.
     pub model: Option<&'a Path>,
     /// Pictures and what to call them.
-    pub pictures: Vec<(Picture, String)>,
+    pub pictures: Vec<(Sample, String)>,
     /// How.
     pub how: &'a How,
     /// One JSON object a picture.
@@ -105,6 +107,9 @@ impl Task<'_> {
         let wishes = Wishes { pictures: inputs.len(), ..Wishes::on_terms(&terms, costs) };
         let prepared = plan::prepare_any(&network, terms.preset.as_deref(), wishes, &self.how.compute)?;
         let planning = clock.elapsed().as_secs_f64();
+        for input in &inputs {
+            answer::check_input(&prepared, &network, &input.tensor, &input.image)?;
+        }
         let insecure = prepared.params.is_insecure();
         if talk {
             for Input { image, notes, .. } in &inputs {
@@ -112,6 +117,7 @@ impl Task<'_> {
                 notes.iter().for_each(|note| say!("          {note}"));
             }
             say!("network   {} ({model_file}), input {}", network.name(), network.input().shape);
+            say!("          {}", network.input().normalisation_note());
             if insecure || self.how.seed.is_some() {
                 say!("WARNING   {}", if insecure { "this preset gives no security" } else { "--seed gives no security" });
             }

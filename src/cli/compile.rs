@@ -4,13 +4,15 @@
 use super::dataset::{Found, Purpose};
 use super::device::{Compute, size};
 use super::estimate::Estimator;
-use super::failure::{Class, Failure, Outcome};
+use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
-use super::picture::Fit;
+use super::picture::fits;
 use super::plan::{Costs, Wishes, prepare};
 use super::progress::Mode;
-use super::{Global, dataset, model, params, plan};
+use super::{Global, answer, dataset, model, params, plan};
+use cipherlens::nn::clear::Network;
 use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, Form, choose};
+use cipherlens::nn::model::{Fit, Input, Normalisation};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
 use cipherlens::nn::{Compiled, Model};
 use rayon::prelude::*;
@@ -18,6 +20,10 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
 
+/// Largest mean of values in [0, 1].
+const LARGEST_MEAN: f64 = 1.0;
+/// Largest deviation that values in [0, 1] are divided by.
+const LARGEST_STD: f64 = 2.0;
 /// Parameter sets tried where none is named.
 const PRESETS: [&str; 3] = [params::DEFAULT_PRESET, "n16-boot-lean", plan::BOOTSTRAPPING_PRESET];
 
@@ -26,8 +32,8 @@ const PRESETS: [&str; 3] = [params::DEFAULT_PRESET, "n16-boot-lean", plan::BOOTS
 pub struct Compile {
     /// Model file: ONNX, safetensors, or what `compile` wrote before
     model: PathBuf,
-    /// Pictures like those that will be classified: DIR, or packed:DIR. They need no labels
-    #[arg(long, value_name = "DIR|packed:DIR", required = true, num_args = 1..)]
+    /// Pictures like those that will be classified: DIR, packed:DIR, or arrays of the network's shape (FILE.npy). They need no labels
+    #[arg(long, value_name = "DIR|FILE.npy|packed:DIR", required = true, num_args = 1..)]
     calib: Vec<String>,
     /// File to write
     #[arg(long, short, value_name = "FILE")]
@@ -62,9 +68,9 @@ pub struct Compile {
     /// Names of the classes, in the order of the logits
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     classes: Vec<String>,
-    /// How pictures are brought to the network's size
-    #[arg(long, value_enum, default_value_t)]
-    fit: Fit,
+    /// How pictures are brought to the network's size [default: crop]. Kept in the file, for all who use it
+    #[arg(long, value_parser = fits())]
+    fit: Option<Fit>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -76,6 +82,8 @@ impl Compile {
         let started = Instant::now();
         let talk = !self.json && !global.quiet;
         let (network, file) = model::open(Some(&self.model))?;
+        let own = network.input().clone();
+        self.check_pixels()?;
         let network = network.described(&self.mean, &self.std, &self.classes).map_err(|e| {
             Failure::from_error(
                 Class::Usage,
@@ -84,7 +92,11 @@ impl Compile {
                 "give one number a channel, one name a class",
             )
         })?;
-        let (pictures, notes) = pictures(&network, &self.calib, Purpose::Calibrate, Some(self.limit), self.fit)?;
+        let network = network.with_fit(self.fit.unwrap_or(network.input().fit));
+        if let Some(warning) = doubly_normalised(&own, network.input()) {
+            eprintln!("warning: {warning}");
+        }
+        let (pictures, notes) = pictures(&network, &self.calib, Purpose::Calibrate, Some(self.limit), None)?;
         if talk {
             let unfitted = network.activations().count();
             say!(
@@ -94,6 +106,7 @@ impl Compile {
                 pictures.len()
             );
             notes.iter().for_each(|note| say!("{note}"));
+            say!("{}", network.input().normalisation_note());
         }
         let estimator = Estimator::new(&self.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]));
         let choice = match network.activations().next() {
@@ -106,6 +119,8 @@ impl Compile {
             Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
         })?;
         let wishes = Wishes { max_key_bytes: self.max_key_bytes, ..Wishes::new(Costs::Typical) };
+        let divisor = answer::divisor(&*params::open(preset)?, largest_result(fitted, &pictures)?)?;
+        let fitted = &fitted.with_output_divisor(divisor).map_err(|e| explain("the result cannot be scaled", &e))?;
         let prepared = prepare(fitted, preset, wishes.clone(), &Compute::default())?;
         let plans = plan::keep(fitted, preset, &wishes, &prepared.plan)?;
         let planned = plan::json(&prepared);
@@ -117,7 +132,8 @@ impl Compile {
             "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
             "accuracy": choice.as_ref().and_then(|c| c.simulation.accuracy()),
             "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),
-            "fits_tried": choice.as_ref().map(|c| c.tried.len()),
+            "mean": network.input().mean, "std": network.input().std, "normalisation": network.input().normalisation, "fit": network.input().fit,
+            "output_divisor": divisor, "fits_tried": choice.as_ref().map(|c| c.tried.len()),
             "expected_max_abs_logit_error": expected, "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
         });
         let (model, preset, max_key_bytes) = (fitted.clone(), preset.to_owned(), self.max_key_bytes);
@@ -140,11 +156,34 @@ impl Compile {
                 print_fits(choice);
             }
             plan::print(&prepared, Costs::Typical);
+            if divisor > 1.0 {
+                say!("the result is divided by {divisor} while it is encrypted, and multiplied again after decryption");
+            }
             say!("expected: logits off by about {expected:.1e} for encryption");
             say!();
         }
         say!("{} ({}) written in {}", self.output.display(), bytes(size), seconds(started.elapsed().as_secs_f64()));
         Ok(())
+    }
+
+    /// Refuses means and deviations of pixels from 0 to 255: they are of values in [0, 1] here.
+    fn check_pixels(&self) -> Outcome {
+        let beyond = self.mean.iter().map(|m| ("mean", m)).find(|(_, m)| m.abs() > LARGEST_MEAN);
+        let beyond = beyond.or_else(|| self.std.iter().map(|s| ("std", s)).find(|(_, s)| **s > LARGEST_STD));
+        let Some((name, value)) = beyond else { return Ok(()) };
+        let divided = |values: &[f64]| values.iter().map(|v| format!("{:.4}", v / 255.0)).collect::<Vec<_>>().join(",");
+        let mut advice = "divide both by 255".to_owned();
+        for (name, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if !values.is_empty() {
+                advice += &format!(", --{name} {}", divided(values));
+            }
+        }
+        Err(Failure::new(
+            Class::Usage,
+            format!("--{name} {value} is of pixels from 0 to 255"),
+            "pictures are fed as (v - mean) / std with v in [0, 1]",
+            advice + "; for a network that takes 0 to 255 itself, --mean 0 and --std 0.00392156862745098, once a channel",
+        ))
     }
 
     fn choose(&self, network: &Model, pictures: &[Labelled], estimator: &Estimator, global: &Global) -> Outcome<Choice> {
@@ -170,12 +209,33 @@ impl Compile {
                     (Class::Numeric, "lower --target, calibrate on more pictures (--limit), or train the network longer")
                 }
                 ChooseError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib"),
+                ChooseError::TooFewForTarget { needed, highest, .. } => {
+                    let advice = format!("give {needed} pictures or more with --calib (and --limit), or --target {highest}");
+                    return Failure::from_error(Class::Usage, "there are too few pictures for the target", &e, advice);
+                }
+                ChooseError::TargetTooHigh { highest, .. } => {
+                    let advice = format!("give --target {highest} or less");
+                    return Failure::from_error(Class::Usage, "the target is too high", &e, advice);
+                }
                 ChooseError::Target { .. } => (Class::Usage, "give --target a number from 0 to 1"),
                 _ => (Class::BadInput, "calibrate on pictures of the kind that the network was trained on"),
             };
             Failure::from_error(class, "the activations cannot be fitted", &e, advice)
         })
     }
+}
+
+/// What is to be said where a network that normalises pictures itself is given normalised ones.
+fn doubly_normalised(own: &Input, given: &Input) -> Option<String> {
+    let takes = match own.normalisation {
+        Normalisation::Unit => "values of [0, 1], which it normalises itself",
+        Normalisation::Pixels => "pixels of 0 to 255",
+        Normalisation::Given | Normalisation::Assumed => return None,
+    };
+    let changed = given.mean != own.mean || given.std != own.std;
+    changed.then(|| {
+        format!("the network takes {takes}, and --mean and --std change what it is given; leave them out if you are not sure")
+    })
 }
 
 /// A fit that was tried, in one line.
@@ -211,7 +271,7 @@ pub fn pictures(
     specs: &[String],
     purpose: Purpose,
     limit: Option<u32>,
-    fit: Fit,
+    fit: Option<Fit>,
 ) -> Outcome<(Vec<Labelled>, Vec<String>)> {
     let (mut items, mut notes) = (Vec::new(), Vec::new());
     for spec in specs {
@@ -223,10 +283,21 @@ pub fn pictures(
         items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
     }
     let labelled = |item: &dataset::Item| {
-        let (x, _) = model::input(network, &item.open()?, fit)?;
+        let (x, _) = item.open()?.input(network, fit)?;
         Ok(Labelled { x: x.cast(), label: item.label })
     };
     Ok((items.par_iter().map(labelled).collect::<Outcome<_>>()?, notes))
+}
+
+/// The largest magnitude of a network's result on some pictures.
+pub fn largest_result(network: &Model, pictures: &[Labelled]) -> Outcome<f64> {
+    let clear = Network::<f32>::new(network);
+    let largest = |picture: &Labelled| {
+        let result = clear.evaluate(&picture.x).map_err(|e| explain("cannot evaluate the network", &e))?;
+        Ok(result.values().iter().fold(0.0, |m: f64, v| if v.is_nan() { f64::INFINITY } else { m.max(f64::from(*v).abs()) }))
+    };
+    let all = pictures.par_iter().map(largest).collect::<Outcome<Vec<f64>>>()?;
+    Ok(all.into_iter().fold(0.0, f64::max))
 }
 
 fn print_fits(choice: &Choice) {

@@ -3,16 +3,20 @@
 mod packed;
 
 use super::failure::{Class, Failure, Outcome};
+use super::npy::{self, Array};
 use super::picture::Picture;
+use super::sample::Sample;
 use cipherlens::nn::Model;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Most inputs of one array.
+const MAX_INPUTS: usize = 1 << 20;
 /// File names taken for pictures in a folder.
 const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "gif", "bmp", "webp"];
 
-/// One picture, not yet read.
+/// One picture or array, not yet read.
 #[derive(Debug, Clone)]
 pub struct Item {
     source: Source,
@@ -23,6 +27,11 @@ pub struct Item {
 #[derive(Debug, Clone)]
 enum Source {
     File(PathBuf),
+    /// One input of an array.
+    Array {
+        array: Arc<Array>,
+        index: usize,
+    },
     /// `head` comes before what the range holds: what all JPEGs of a file have in common.
     Packed {
         blob: Arc<Vec<u8>>,
@@ -59,10 +68,27 @@ impl Expected {
 }
 
 impl Item {
-    /// The picture.
-    pub fn open(&self) -> Outcome<Picture> {
+    /// What the network is given.
+    pub fn open(&self) -> Outcome<Sample> {
+        match &self.source {
+            Source::Array { array, index } => Ok(Sample::Numbers(array.read(*index)?)),
+            _ => Ok(Sample::Picture(self.picture()?)),
+        }
+    }
+
+    /// What is done with the numbers of the array that this is one of.
+    fn array_note(&self) -> Option<String> {
+        let Source::Array { array, .. } = &self.source else { return None };
+        Some(format!("{} inputs, {}", array.count, array.treatment()))
+    }
+
+    fn picture(&self) -> Outcome<Picture> {
         match &self.source {
             Source::File(path) => Picture::open(path),
+            Source::Array { array, index } => {
+                let why = "it holds numbers";
+                Err(Failure::new(Class::BadInput, format!("{} is no picture", array.name(*index)), why, "name a picture"))
+            }
             Source::Packed { blob, head, range, name } => {
                 let what = format!("cannot read the picture {name}");
                 match head {
@@ -98,10 +124,10 @@ pub fn open(spec: &str, expected: &Expected) -> Outcome<Vec<Item>> {
     find(spec, expected, Purpose::Measure).map(|found| found.items)
 }
 
-/// Reads a description of pictures: `DIR`, `packed:DIR`, `packed:DIR/SPLIT` or `packed:DIR/FILE`, each with an optional `@CLASS`
-/// that labels all of them.
+/// Reads a description of pictures: `DIR`, `FILE.npy`, `packed:DIR`, `packed:DIR/SPLIT` or `packed:DIR/FILE`, each with an optional
+/// `@CLASS` that labels all of them.
 ///
-/// `DIR` holds pictures, or one folder a class named like the class or its index. `packed:DIR` holds pictures one after the
+/// `DIR` holds pictures and `.npy` arrays, or one folder a class named like the class or its index. `packed:DIR` holds pictures one after the
 /// other, and perhaps `SPLIT.labels.u8`; the pictures are one of
 ///
 /// * `SPLIT_lossless.nhwc.u8`: pixels of the network's size, red, green and blue, row by row;
@@ -131,13 +157,18 @@ pub fn find(spec: &str, expected: &Expected, purpose: Purpose) -> Outcome<Found>
         .transpose()?;
     let mut found = match place.strip_prefix("packed:") {
         Some(folder) => packed::find(Path::new(folder), expected, purpose)?,
+        None if npy::is_named_so(Path::new(place)) => {
+            let items = array(Path::new(place), None)?;
+            let note = items.first().and_then(Item::array_note);
+            Found { items, note }
+        }
         None => Found { items: folder(Path::new(place), expected)?, note: None },
     };
     if forced.is_some() {
         found.items.iter_mut().for_each(|item| item.label = forced);
     }
     if found.items.is_empty() {
-        let why = format!("there is no file ending in {}", EXTENSIONS.join(", "));
+        let why = format!("there is no file ending in {} or npy", EXTENSIONS.join(", "));
         return Err(Failure::new(Class::BadInput, format!("{spec} holds no pictures"), why, "name a folder of pictures"));
     }
     Ok(found)
@@ -156,13 +187,31 @@ fn folder(dir: &Path, expected: &Expected) -> Outcome<Vec<Item>> {
     for path in sorted_entries(dir)? {
         if path.is_dir() {
             let label = path.file_name().and_then(|n| class_index(&n.to_string_lossy(), expected));
-            let files = sorted_entries(&path)?.into_iter().filter(|p| is_picture(p));
-            items.extend(files.map(|p| Item { source: Source::File(p), label }));
-        } else if is_picture(&path) {
-            items.push(Item { source: Source::File(path), label: None });
+            for path in sorted_entries(&path)? {
+                items.extend(in_file(path, label)?);
+            }
+        } else {
+            items.extend(in_file(path, None)?);
         }
     }
     Ok(items)
+}
+
+/// What a file of a folder holds: a picture, the inputs of an array, or nothing.
+fn in_file(path: PathBuf, label: Option<usize>) -> Outcome<Vec<Item>> {
+    if path.is_file() && npy::is_named_so(&path) {
+        return array(&path, label);
+    }
+    Ok(if is_picture(&path) { vec![Item { source: Source::File(path), label }] } else { Vec::new() })
+}
+
+fn array(path: &Path, label: Option<usize>) -> Outcome<Vec<Item>> {
+    let array = Arc::new(Array::open(path)?);
+    if array.count > MAX_INPUTS {
+        let why = format!("it holds {} inputs, the limit is {MAX_INPUTS}", array.count);
+        return Err(Failure::new(Class::BadInput, format!("cannot use {}", path.display()), why, "save fewer of them"));
+    }
+    Ok((0..array.count).map(|index| Item { source: Source::Array { array: array.clone(), index }, label }).collect())
 }
 
 fn is_picture(path: &Path) -> bool {
@@ -209,6 +258,6 @@ pub mod tests {
         fs::write(dir.path().join("notes.txt"), "not a picture").unwrap();
         let items = open(dir.path().to_str().unwrap(), &classes()).unwrap();
         assert_eq!(items.iter().map(|i| i.label).collect::<Vec<_>>(), [Some(2), Some(0), None]);
-        items[0].open().unwrap();
+        items[0].picture().unwrap();
     }
 }

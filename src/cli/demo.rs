@@ -4,6 +4,7 @@ use super::Global;
 use super::classify::{How, Task};
 use super::failure::Outcome;
 use super::picture::Picture;
+use super::sample::Sample;
 use std::path::PathBuf;
 
 /// The photograph of the demo.
@@ -31,8 +32,11 @@ impl Demo {
     /// Runs it.
     pub fn run(&self, global: &Global) -> Outcome {
         let picture = match &self.image {
-            Some(path) => (Picture::open(path)?, path.display().to_string()),
-            None => (Picture::decode(PHOTOGRAPH, "cannot read the embedded photograph")?, PHOTOGRAPH_NAME.to_string()),
+            Some(path) => Sample::open(path)?,
+            None => {
+                let picture = Picture::decode(PHOTOGRAPH, "cannot read the embedded photograph")?;
+                (Sample::Picture(picture), PHOTOGRAPH_NAME.to_string())
+            }
         };
         let task = Task { model: self.model.as_deref(), pictures: vec![picture], how: &self.how, json: self.json };
         task.run(global)

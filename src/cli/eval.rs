@@ -5,11 +5,12 @@ mod encrypted;
 use super::device::{Compute, size};
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say, seconds};
-use super::picture::Fit;
+use super::picture::fits;
 use super::plan::{Costs, Wishes};
 use super::progress::Progress;
 use super::{Global, dataset, model};
 use cipherlens::nn::clear::Network;
+use cipherlens::nn::model::Fit;
 use rayon::prelude::*;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -23,8 +24,8 @@ pub struct Eval {
     /// Model file: safetensors, ONNX, or what `compile` wrote [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Pictures: DIR (one folder a class), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
-    #[arg(long, value_name = "DIR|packed:DIR", required = true, num_args = 1..)]
+    /// Pictures: DIR (one folder a class), FILE.npy (arrays), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
+    #[arg(long, value_name = "DIR|FILE.npy|packed:DIR", required = true, num_args = 1..)]
     images: Vec<String>,
     /// Evaluate on clear numbers
     #[arg(long, required_unless_present = "encrypted")]
@@ -41,9 +42,9 @@ pub struct Eval {
     /// Use at most this many pictures of each --images, evenly spread
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// How pictures are brought to the network's size
-    #[arg(long, value_enum, default_value_t)]
-    fit: Fit,
+    /// How pictures are brought to the network's size [default: as the network was compiled for; else crop]
+    #[arg(long, value_parser = fits())]
+    fit: Option<Fit>,
     #[command(flatten)]
     compute: Compute,
     /// Print one JSON object
@@ -96,7 +97,7 @@ impl Eval {
             let begun = Instant::now();
             progress.begin("pictures");
             let evaluate = |item: &dataset::Item| -> Outcome<Prediction> {
-                let (input, _) = model::input(&network, &item.open()?, self.fit)?;
+                let (input, _) = item.open()?.input(&network, self.fit)?;
                 let logits = clear.evaluate(&input.cast()).map_err(|e| super::failure::explain("cannot evaluate", &e))?;
                 if let Some(bad) = logits.values().iter().find(|v| !v.is_finite()) {
                     let why = format!("a logit is {bad}: an activation polynomial left the range it was fitted on");

@@ -237,9 +237,17 @@ fn of_file(error: &WireError) -> Known {
     match error {
         WireError::Io { action: "write", .. } => Some((Class::Resources, "check the place, its permissions and free space")),
         WireError::Io { .. } => Some((Class::BadInput, "name a file that is there and that you may read")),
+        WireError::Network { .. } => Some((
+            Class::WrongKey,
+            "name with --model the very file they were made with, or make keys and ciphertext again for this network; `cipherlens \
+             inspect` shows the network of a file",
+        )),
         WireError::Origin { .. } => Some((Class::WrongKey, "use keys, ciphertexts and parameters that were made together")),
         WireError::Kind { .. } => Some((Class::WrongKey, "name the right file; `cipherlens inspect` tells what a file is")),
-        WireError::Version { .. } => Some((Class::BadInput, "use the version of cipherlens that wrote it, or make it again")),
+        WireError::Version { .. } => Some((
+            Class::BadInput,
+            "make the file again with this version (compile, keygen, encrypt, run), or use the version of cipherlens that wrote it",
+        )),
         _ => Some((Class::BadInput, "the file is damaged or not what it should be: copy or make it again")),
     }
 }

@@ -1,18 +1,19 @@
 //! `cipherlens inspect`: what a file is.
 
 use super::failure::{Class, Failure, Outcome, explain};
+use super::npy::{self, Array};
 use super::output::{Align, Table, bytes, grouped, say};
 use super::params::hex;
 use super::picture::Picture;
 use super::{Global, model};
 use cipherlens::nn::Compiled;
-use cipherlens::nn::model::{Model, Operator};
+use cipherlens::nn::model::{Fit, Model, Operator};
 use cipherlens::wire::{WireError, container, objects};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What a file is: a model, a picture, keys, a ciphertext
+/// What a file is: a model, a picture, an array, keys, a ciphertext
 #[derive(Debug, clap::Args)]
 pub struct Inspect {
     /// The file
@@ -34,6 +35,12 @@ impl Inspect {
         }
         if start.starts_with(&container::MAGIC) {
             return inspect_container(path);
+        }
+        if npy::is_named_so(path) {
+            let array = Array::open(path)?;
+            let [channels, rows, columns] = array.shape;
+            say!("array, {} inputs of {channels} channels of {rows} x {columns}, {}", array.count, array.treatment());
+            return Ok(());
         }
         // Safetensors: the length of a JSON header, then the header. ONNX has no magic.
         if start.get(8) == Some(&b'{') || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
@@ -60,6 +67,9 @@ fn inspect_container(path: &Path) -> Outcome {
         let warning = if origin.insecure { " (NO security, tests only)" } else { "" };
         say!("parameter set {}{warning}, fingerprint {}", origin.preset, hex(&origin.fingerprint[..16]));
         say!("made with secret key {}", origin.key_id);
+        if let Some(network) = origin.network {
+            say!("for network {network}");
+        }
     }
     Ok(())
 }
@@ -68,6 +78,7 @@ fn inspect_compiled(path: &Path) -> Outcome {
     let compiled = model::open_compiled(path)?;
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     say!("compiled network, cipherlens format {}, {}, for preset {}", container::VERSION, bytes(size), compiled.preset);
+    say!("network {}", compiled.digest());
     inspect_network(&compiled.model, &path.display().to_string());
     if let Some(report) = compiled.report.as_object() {
         say!();
@@ -80,6 +91,7 @@ fn inspect_compiled(path: &Path) -> Outcome {
 
 fn inspect_model(path: &Path) -> Outcome {
     let (network, file) = model::open(Some(path))?;
+    say!("network {}", network.digest());
     inspect_network(&network, &file);
     Ok(())
 }
@@ -87,6 +99,8 @@ fn inspect_model(path: &Path) -> Outcome {
 fn inspect_network(network: &Model, file: &str) {
     say!("model {} ({file})", network.name());
     say!("input {} {}, {} weights", network.input().name, network.input().shape, grouped(network.weights()));
+    say!("{}", network.input().normalisation_note());
+    say!("pictures of another aspect are {}", if network.input().fit == Fit::Crop { "cropped" } else { "stretched" });
     let classes = network.classes();
     say!("classes {}", if classes.is_empty() { "without names".into() } else { classes.join(", ") });
     say!();

@@ -1,11 +1,13 @@
 //! Models for the commands: the embedded one or a file, and pictures as their input.
 
 use super::failure::{Class, Failure, Outcome};
-use super::picture::{Fit, Picture};
+use super::sample::Sample;
 use cipherlens::nn::compiled::{Compiled, CompiledError, KeptPlan};
-use cipherlens::nn::model::{Model, ModelError};
+use cipherlens::nn::model::{Fit, Model, ModelError};
 use cipherlens::nn::simulate::check_picture;
 use cipherlens::nn::tensor::Tensor;
+use cipherlens::wire::WireError;
+use cipherlens::wire::network::NetworkDigest;
 use std::path::Path;
 
 /// The demo's network.
@@ -32,11 +34,22 @@ pub fn open(path: Option<&Path>) -> Outcome<(Model, String)> {
 pub fn open_compiled(path: &Path) -> Outcome<Compiled> {
     Compiled::read(path).map_err(|e| match e {
         CompiledError::Model(e) => refuse(&path.display().to_string(), &e),
+        CompiledError::File(e @ WireError::Version { .. }) => {
+            super::failure::explain(format!("cannot use the model {}", path.display()), &e)
+        }
         e => {
             let what = format!("cannot use the compiled network {}", path.display());
             Failure::from_error(Class::BadInput, what, &e, "compile it again: cipherlens compile")
         }
     })
+}
+
+/// What keys and ciphertexts of the network in a file, or of the embedded one, are known by; `network` is what [`open`] gave.
+pub fn digest(path: Option<&Path>, network: &Model) -> Outcome<NetworkDigest> {
+    match path.filter(|path| Compiled::is_one(path)) {
+        Some(path) => Ok(open_compiled(path)?.digest()),
+        None => Ok(network.digest()),
+    }
 }
 
 /// On what terms a network runs.
@@ -114,22 +127,13 @@ pub fn likeliest(model: &Model, logits: &[f64], count: usize) -> Vec<Likely> {
     order.iter().take(count).map(likely).collect()
 }
 
-/// As [`input`], of a picture called `name` that is to be encrypted: refused if it would drive a fitted activation out of its
+/// An input called `name` that is to be encrypted, as a tensor: refused if it would drive a fitted activation out of its
 /// interval, since the answer would be noise and nobody could tell.
-pub fn encryptable(model: &Model, picture: &Picture, fit: Fit, name: &str) -> Outcome<(Tensor<f64>, Vec<String>)> {
-    let (tensor, notes) = input(model, picture, fit)?;
+pub fn encryptable(model: &Model, sample: &Sample, fit: Option<Fit>, name: &str) -> Outcome<(Tensor<f64>, Vec<String>)> {
+    let (tensor, notes) = sample.input(model, fit)?;
     check_picture(model, &tensor.cast()).map_err(|e| {
         let advice = "use a picture like those the network was compiled with, or compile it again with pictures like this one";
         Failure::from_error(Class::BadInput, format!("the network would not give its answer for {name}"), &e, advice)
     })?;
     Ok((tensor, notes))
-}
-
-/// A picture as a model's input, `(pixel - mean) / std` per channel, and what was changed on the way.
-pub fn input(model: &Model, picture: &Picture, fit: Fit) -> Outcome<(Tensor<f64>, Vec<String>)> {
-    let input = model.input();
-    let fitted = picture.fit(input.shape.channels, input.shape.height, input.shape.width, fit)?;
-    let tensor =
-        input.normalise(&fitted.planes).map_err(|e| super::failure::explain("the picture does not fit the network", &e))?;
-    Ok((tensor, fitted.notes))
 }

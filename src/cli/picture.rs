@@ -1,7 +1,8 @@
 //! Pictures: from any file a person has to the exact size a network wants, saying what was changed on the way.
 
 use super::failure::{Class, Failure, Outcome};
-use clap::ValueEnum;
+use cipherlens::nn::model::Fit;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
@@ -17,14 +18,13 @@ const MAX_SIDE: u32 = 20_000;
 /// Formats this build reads, for messages.
 const FORMATS: &str = "PNG, JPEG, GIF, BMP or WebP";
 
-/// How a picture is brought to the network's aspect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
-pub enum Fit {
-    /// The largest centred part of the right aspect.
-    #[default]
-    Crop,
-    /// All of it, stretched.
-    Stretch,
+/// `--fit`, with what each value means.
+pub fn fits() -> impl TypedValueParser<Value = Fit> {
+    let values = [
+        PossibleValue::new("crop").help("The largest centred part of the right aspect"),
+        PossibleValue::new("stretch").help("All of it, stretched"),
+    ];
+    PossibleValuesParser::new(values).map(|fit| if fit == "stretch" { Fit::Stretch } else { Fit::Crop })
 }
 
 /// A decoded picture.
@@ -153,13 +153,26 @@ impl Picture {
                 }
             }
         } else {
-            notes.push("colours dropped: the network reads brightness only".into());
-            for (to, pixel) in planes.iter_mut().zip(image.to_luma8().pixels()) {
-                *to = f64::from(pixel.0[0]) / 255.0;
+            let mut coloured = false;
+            for (to, pixel) in planes.iter_mut().zip(image.to_rgb8().pixels()) {
+                coloured |= pixel.0[0] != pixel.0[1] || pixel.0[1] != pixel.0[2];
+                *to = f64::from(luma(pixel.0)) / 255.0;
+            }
+            notes.retain(|note| note != GREY);
+            if coloured {
+                notes.push("colours dropped: brightness is 0.299 red + 0.587 green + 0.114 blue (Rec. 601)".into());
             }
         }
         Ok(Fitted { planes, notes })
     }
+}
+
+/// Said of a picture without colours, where the network reads three.
+const GREY: &str = "grey: the same value in red, green and blue";
+
+/// Brightness by Rec. 601 in whole numbers, as PIL, torchvision and OpenCV compute it for the networks they train.
+fn luma([red, green, blue]: [u8; 3]) -> u8 {
+    ((19_595 * u32::from(red) + 38_470 * u32::from(green) + 7_471 * u32::from(blue) + 0x8000) >> 16) as u8
 }
 
 fn limits() -> Limits {
@@ -189,7 +202,7 @@ fn to_rgb8(image: DynamicImage, notes: &mut Vec<String>) -> DynamicImage {
         notes.push(format!("{} bits a sample reduced to 8", 8 * u16::from(color.bytes_per_pixel() / color.channel_count())));
     }
     if !color.has_color() {
-        notes.push("grey: the same value in red, green and blue".into());
+        notes.push(GREY.into());
     }
     if !color.has_alpha() {
         return DynamicImage::ImageRgb8(image.into_rgb8());
@@ -266,7 +279,28 @@ mod tests {
         let clear = RgbaImage::from_pixel(5, 5, Rgba([0, 0, 0, 0]));
         let fitted = read(&png(clear.into())).fit(1, 5, 5, Fit::Crop).unwrap();
         assert!(fitted.planes.iter().all(|&v| v == 1.0));
-        assert_eq!(fitted.notes.len(), 2);
+        assert_eq!(fitted.notes, ["transparent parts laid over white"], "white has no colours to drop");
+    }
+
+    #[test]
+    fn brightness_is_that_of_rec_601() {
+        // PIL: Image.new("RGB", (1, 1), c).convert("L").getpixel((0, 0)).
+        for (colour, brightness) in
+            [([0, 255, 0], 150), ([255, 0, 0], 76), ([0, 0, 255], 29), ([255; 3], 255), ([10, 20, 30], 18), ([200, 100, 7], 119)]
+        {
+            let fitted = read(&png(RgbImage::from_pixel(2, 2, Rgb(colour)).into())).fit(1, 2, 2, Fit::Crop).unwrap();
+            assert_eq!(fitted.planes, [f64::from(brightness) / 255.0; 4], "{colour:?}");
+            let dropped = colour != [colour[0]; 3];
+            assert_eq!(fitted.notes.iter().any(|n| n.contains("colours dropped") && n.contains("0.587")), dropped, "{colour:?}");
+        }
+        // Nothing is dropped from a grey file, of any depth, and nothing is said.
+        for level in [0u8, 1, 127, 128, 255] {
+            let fitted = read(&png(GrayImage::from_pixel(2, 2, Luma([level])).into())).fit(1, 2, 2, Fit::Crop).unwrap();
+            assert_eq!((fitted.planes[0], fitted.notes.len()), (f64::from(level) / 255.0, 0));
+        }
+        let deep = image::ImageBuffer::<Luma<u16>, _>::from_pixel(2, 2, Luma([257 * 90]));
+        let fitted = read(&png(DynamicImage::ImageLuma16(deep))).fit(1, 2, 2, Fit::Crop).unwrap();
+        assert_eq!((fitted.planes[0], &*fitted.notes.concat()), (90.0 / 255.0, "16 bits a sample reduced to 8"));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use super::device::{Compute, size};
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
-use super::picture::{Fit, Picture};
-use super::{Global, model, params, system};
+use super::picture::fits;
+use super::sample::Sample;
+use super::{Global, answer, model, params, system};
 #[cfg(feature = "gpu")]
 use cipherlens::backend::gpu::{GpuOptions, Limits};
 use cipherlens::backend::{Backend, Mirror, Place, Statistics};
@@ -13,6 +14,7 @@ use cipherlens::ckks::Params;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::compiled::KeptPlan;
 use cipherlens::nn::lower::LowerError;
+use cipherlens::nn::model::Fit;
 use cipherlens::nn::{self, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
 use cipherlens::plan::{Checkpoints, DeviceDemand};
@@ -37,9 +39,9 @@ pub struct PlanCommand {
     /// Foresee the error of the logits on this picture, by a clear run with the noise of encryption
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
-    /// How the picture is brought to the network's size
-    #[arg(long, value_enum, default_value_t)]
-    fit: Fit,
+    /// How the picture is brought to the network's size [default: as the network was compiled for; else crop]
+    #[arg(long, value_parser = fits())]
+    fit: Option<Fit>,
     /// Do not time this machine: plan with the same unit costs everywhere, as `keygen` and `run` do
     #[arg(long)]
     typical_costs: bool,
@@ -58,8 +60,8 @@ impl PlanCommand {
         let mut prepared = prepare_any(&network, terms.preset.as_deref(), wishes, &Compute::default())?;
         let expected = match &self.picture {
             Some(path) => {
-                let name = path.display().to_string();
-                let (picture, _) = model::encryptable(&network, &Picture::open(path)?, self.fit, &name)?;
+                let (picture, name) = Sample::open(path)?;
+                let (picture, _) = model::encryptable(&network, &picture, self.fit, &name)?;
                 Some(expected_error(&prepared, &network, &picture)?)
             }
             None => terms.expected_error,
@@ -73,6 +75,7 @@ impl PlanCommand {
             say!("{object}");
         } else {
             say!("{} ({file}): {} weights, input {}", network.name(), grouped(network.weights()), network.input().shape);
+            say!("{}", network.input().normalisation_note());
             print(&prepared, costs);
             if let Some(error) = expected {
                 say!("expected: logits off by about {error:.1e} for encryption");
@@ -287,8 +290,9 @@ fn usual_demand(_plan: &Plan) -> Option<Statistics> {
 }
 
 /// The largest error of a logit that encryption is expected to make on a picture: the plan run on clear numbers with the noise that
-/// every operation adds, on its parameter set. Some seconds of all threads for a network that is bootstrapped.
+/// every operation adds, on its parameter set. A result that the answer cannot hold is a failure. Some seconds of all threads for a network that is bootstrapped.
 pub fn expected_error(prepared: &Prepared, network: &Model, picture: &Tensor<f64>) -> Outcome<f64> {
+    answer::check_input(prepared, network, picture, "this picture")?;
     let failed = |e: &(dyn std::error::Error + 'static)| explain("cannot foresee the error of an encrypted run", e);
     let clear = Network::<f64>::new(network).evaluate(picture).map_err(|e| failed(&e))?;
     let noisy = NoisyEngine::new(&prepared.params, 1);

@@ -1,11 +1,12 @@
 //! `cipherlens simulate`: what encryption will do to a network's answers, without encrypting.
 
-use super::compile::{pictures, print_simulation};
+use super::compile::{largest_result, pictures, print_simulation};
 use super::dataset::Purpose;
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say};
-use super::picture::Fit;
-use super::{Global, model};
+use super::picture::fits;
+use super::{Global, answer, model, params};
+use cipherlens::nn::model::Fit;
 use cipherlens::nn::simulate::{NoiseLevels, bits_for_error, simulate};
 use std::path::PathBuf;
 
@@ -19,8 +20,8 @@ const SAMPLED: usize = 16;
 pub struct Simulate {
     /// What `compile` wrote
     model: PathBuf,
-    /// Pictures: DIR (one folder a class), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
-    #[arg(long, value_name = "DIR|packed:DIR", required = true, num_args = 1..)]
+    /// Pictures: DIR (one folder a class), FILE.npy (arrays), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
+    #[arg(long, value_name = "DIR|FILE.npy|packed:DIR", required = true, num_args = 1..)]
     images: Vec<String>,
     /// Use at most this many pictures of each --images, evenly spread
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
@@ -32,9 +33,9 @@ pub struct Simulate {
     /// What the noise is made from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// How pictures are brought to the network's size
-    #[arg(long, value_enum, default_value_t)]
-    fit: Fit,
+    /// How pictures are brought to the network's size [default: as the network was compiled for; else crop]
+    #[arg(long, value_parser = fits())]
+    fit: Option<Fit>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -50,7 +51,17 @@ impl Simulate {
             let why = e.to_string();
             Failure::new(Class::Numeric, format!("{file} would not give its answers encrypted"), why, advice)
         };
-        let expected = model::terms(Some(&self.model), None, None)?.expected_error;
+        let terms = model::terms(Some(&self.model), None, None)?;
+        let expected = terms.expected_error;
+        if let Some(preset) = &terms.preset {
+            let most = answer::most_at_the_end(&*params::open(preset)?, &network);
+            let largest = largest_result(&network, &pictures)?;
+            if largest > most {
+                let why = format!("the result reaches {largest:.4e}, and the encrypted answer holds {most:.4e} at most");
+                let what = format!("{file} would not give its answers encrypted");
+                return Err(Failure::new(Class::Numeric, what, why, answer::ADVICE));
+            }
+        }
         let bits = match (self.noise_bits, expected) {
             (Some(bits), _) => bits,
             (None, Some(error)) => {

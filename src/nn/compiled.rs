@@ -3,6 +3,7 @@
 
 use super::model::{MAX_FILE_BYTES, Model, ModelError};
 use crate::plan::Decisions;
+use crate::wire::network::NetworkDigest;
 use crate::wire::{Kind, WireError, container};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -59,9 +60,18 @@ pub enum CompiledError {
 }
 
 impl Compiled {
-    /// Whether a file begins like one of this program, and is a compiled network.
+    /// Whether a file begins like one of this program, and is a compiled network. Of a file of another version only its reader
+    /// can say more.
     pub fn is_one(path: &Path) -> bool {
-        container::kind_of(path).is_ok_and(|kind| kind == Kind::CompiledNetwork)
+        matches!(container::kind_of(path), Ok(Kind::CompiledNetwork) | Err(WireError::Version { .. }))
+    }
+
+    /// What its keys and ciphertexts are known by: anything that changes its answers or its plan changes it. The report does
+    /// not.
+    pub fn digest(&self) -> NetworkDigest {
+        let most = self.max_key_bytes.map_or(Vec::new(), |bytes| bytes.to_le_bytes().to_vec());
+        let plans = serde_json::to_vec(&self.plans).unwrap_or_default();
+        NetworkDigest::of(&[b"compiled", &self.model.to_bytes(), self.preset.as_bytes(), &most, &plans])
     }
 
     /// Writes it: to a temporary file first, so that there is never half a file.

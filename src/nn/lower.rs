@@ -111,6 +111,8 @@ pub struct Lowered {
     pub layouts: Vec<Arc<Layout>>,
     /// Inputs that one run takes; the layouts are those of one of them.
     pub together: usize,
+    /// What the result is divided by in the program: [`Model::output_divisor`].
+    pub output_divisor: f64,
 }
 
 /// What one matrix of a program costs.
@@ -149,9 +151,14 @@ impl Lowered {
         Ok(interleave::interleave(&packed, self.together))
     }
 
-    /// The results of all [`Self::together`] inputs, from the slot vectors of the output.
+    /// The results of all [`Self::together`] inputs, from the slot vectors of the output; no longer divided.
     pub fn unpack(&self, shards: &[Vec<f64>]) -> Result<Vec<Tensor<f64>>, LayoutError> {
-        (0..self.together).map(|i| self.output.unpack(&interleave::part(shards, i, self.together))).collect()
+        let one = |i: usize| -> Result<Tensor<f64>, LayoutError> {
+            let mut result = self.output.unpack(&interleave::part(shards, i, self.together))?;
+            result.values_mut().iter_mut().for_each(|v| *v *= self.output_divisor);
+            Ok(result)
+        };
+        (0..self.together).map(one).collect()
     }
 
     /// The cost of every matrix, in order; `model` is the one lowered.
@@ -259,7 +266,8 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
     let output = held[output];
     let Emitter { steps, layouts } = emitter;
     let program = Program { slots, input_shards: layouts[0].shards(), steps, output };
-    Ok(Lowered { input: (*layouts[0]).clone(), output: (*layouts[output.0]).clone(), program, layouts, together: 1 })
+    let (input, result) = ((*layouts[0]).clone(), (*layouts[output.0]).clone());
+    Ok(Lowered { input, output: result, program, layouts, together: 1, output_divisor: model.output_divisor() })
 }
 
 struct Emitter {

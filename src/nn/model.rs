@@ -9,12 +9,14 @@ mod check;
 mod error;
 mod file;
 mod fold;
+mod input;
 mod rearrange;
 mod write;
 
 pub(in crate::nn) use check::half_to_f64;
 pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
+pub use input::{Fit, Normalisation};
 pub use rearrange::Rearrange;
 
 pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
@@ -36,6 +38,8 @@ pub const MAX_ELEMENTS: usize = 1 << 26;
 pub const MAX_TOTAL_ELEMENTS: usize = 1 << 28;
 /// Most multiplications of one evaluation.
 pub const MAX_MULTIPLICATIONS: u128 = 1 << 42;
+/// Largest divisor of an encrypted result.
+pub const MAX_OUTPUT_DIVISOR: f64 = (1u64 << 40) as f64;
 /// Largest polynomial degree.
 pub const MAX_POLYNOMIAL_DEGREE: usize = 255;
 
@@ -56,6 +60,7 @@ pub struct Model {
     pub(crate) classes: Vec<String>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) output: Value,
+    pub(crate) output_divisor: f64,
     pub(crate) training: serde_json::Value,
 }
 
@@ -70,6 +75,10 @@ pub struct Input {
     pub mean: Vec<f64>,
     /// Standard deviation per channel, positive.
     pub std: Vec<f64>,
+    /// Where these come from.
+    pub normalisation: Normalisation,
+    /// How pictures of another aspect are brought to the shape, where nothing else is asked for.
+    pub fit: Fit,
 }
 
 impl Input {
@@ -276,6 +285,25 @@ impl Model {
         self.output
     }
 
+    /// What the result is divided by while it is encrypted, so that it stays below the modulus: a power of two, 1 for most networks.
+    /// Whoever decrypts multiplies by it ([`Lowered::unpack`](super::lower::Lowered::unpack) does).
+    pub fn output_divisor(&self) -> f64 {
+        self.output_divisor
+    }
+
+    /// The same network with its encrypted result divided by `divisor`, a power of two from 1 to [`MAX_OUTPUT_DIVISOR`].
+    pub fn with_output_divisor(&self, divisor: f64) -> Result<Self, ModelError> {
+        check::output_divisor(divisor)?;
+        Ok(Self { output_divisor: divisor, ..self.clone() })
+    }
+
+    /// The same network with its pictures brought to its shape in another way.
+    pub fn with_fit(&self, fit: Fit) -> Self {
+        let mut model = self.clone();
+        model.input.fit = fit;
+        model
+    }
+
     /// What the training script noted (accuracy, ranges, date); free form.
     pub fn training(&self) -> &serde_json::Value {
         &self.training
@@ -367,6 +395,9 @@ impl Model {
             if !given.is_empty() {
                 *own = given.to_vec();
             }
+        }
+        if !mean.is_empty() || !std.is_empty() {
+            model.input.normalisation = Normalisation::Given;
         }
         let usable = |s: &f64| s.is_finite() && *s > 0.0 && (1.0 / s).is_finite();
         let input = &model.input;

@@ -16,6 +16,7 @@ mod expression;
 mod folding;
 mod graph;
 mod layers;
+mod normalisation;
 mod operators;
 mod scan;
 pub mod schema;

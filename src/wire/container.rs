@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// First bytes of every file.
 pub const MAGIC: [u8; 8] = *b"CIPHLENS";
-/// Version written and read.
-pub const VERSION: u16 = 1;
+/// Version written and read. Version 1 did not say which network keys and ciphertexts belong to.
+pub const VERSION: u16 = 2;
 /// Largest header, bytes.
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
 /// Largest chunk, words.
@@ -458,7 +458,7 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         bytes[8] = 9;
         fs::write(&path, &bytes).unwrap();
-        assert!(matches!(kind_of(&path), Err(WireError::Version { found: 9, supported: 1 })));
+        assert!(matches!(kind_of(&path), Err(WireError::Version { found: 9, supported: VERSION })));
         fs::write(&path, b"{}").unwrap();
         assert!(matches!(kind_of(&path), Err(WireError::Magic)));
     }

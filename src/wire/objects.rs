@@ -1,9 +1,11 @@
 //! Parameters, keys and ciphertexts as files.
 //!
 //! Every file but a parameter set names, in its [`Origin`], the parameter set (by fingerprint, and by preset name for people) and the
-//! secret key (by a random id that says nothing about it). Readers are given the parameter set and refuse anything else.
+//! secret key (by a random id that says nothing about it). Readers are given the parameter set and refuse anything else. Evaluation
+//! keys and ciphertexts also name their network, which [`Origin::check_network`] compares; a secret key serves any number of networks.
 
 use super::container::{MAX_CHUNK_WORDS, Reader, Writer};
+use super::network::NetworkDigest;
 use super::{Kind, WireError};
 use crate::backend::{Backend, Shape};
 use crate::ckks::{
@@ -31,11 +33,22 @@ pub struct Origin {
     pub key_id: KeyId,
     /// Whether the parameter set makes no security claim.
     pub insecure: bool,
+    /// The network that evaluation keys or a ciphertext were made for; none for what serves any.
+    pub network: Option<NetworkDigest>,
 }
 
 impl Origin {
-    fn new(params: &Params, tag: &Tag) -> Self {
-        Self { preset: params.name().into(), fingerprint: tag.fingerprint, key_id: tag.key_id, insecure: tag.insecure }
+    fn new(params: &Params, tag: &Tag, network: Option<NetworkDigest>) -> Self {
+        let preset = params.name().into();
+        Self { preset, fingerprint: tag.fingerprint, key_id: tag.key_id, insecure: tag.insecure, network }
+    }
+
+    /// Errors unless the object was made for this network; `what` begins the sentence, as in `answer was`.
+    pub fn check_network(&self, what: &'static str, network: NetworkDigest) -> Result<(), WireError> {
+        if self.network == Some(network) {
+            return Ok(());
+        }
+        Err(WireError::Network { what, expected: network, found: self.network })
     }
 
     /// As the scheme knows it; errors unless the parameter set is this one.
@@ -49,7 +62,7 @@ impl Origin {
     }
 }
 
-fn short(fingerprint: &[u8; 32]) -> String {
+pub(super) fn short(fingerprint: &[u8; 32]) -> String {
     fingerprint[..8].iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -150,7 +163,7 @@ pub fn read_params(path: &Path) -> Result<Arc<Params>, WireError> {
 
 /// Writes a secret key, readable by this user alone.
 pub fn write_secret_key(path: &Path, params: &Params, key: &SecretKey) -> Result<(), WireError> {
-    let metadata = Metadata { origin: Origin::new(params, &key.tag()), body: () };
+    let metadata = Metadata { origin: Origin::new(params, &key.tag(), None), body: () };
     let words: Zeroizing<Vec<u32>> = Zeroizing::new(key.expose_coefficients().iter().map(|&c| i32::from(c) as u32).collect());
     super::container::write(path, Kind::SecretKey, &metadata, &[words.as_slice()], true)
 }
@@ -174,7 +187,7 @@ pub fn read_secret_key(path: &Path, params: &Arc<Params>) -> Result<SecretKey, W
 /// Writes a public (encryption) key; its uniform half as a seed.
 pub fn write_public_key(path: &Path, params: &Params, key: &PublicKey) -> Result<(), WireError> {
     let (seed, words) = key.parts();
-    let metadata = Metadata { origin: Origin::new(params, &key.tag()), body: *seed };
+    let metadata = Metadata { origin: Origin::new(params, &key.tag(), None), body: *seed };
     let sizes = chunk_sizes(words.len() / params.degree(), params.degree());
     let mut writer = Writer::create(path, Kind::PublicKey, metadata, &sizes, false)?;
     write_words(&mut writer, words, params.degree())?;
@@ -192,13 +205,19 @@ pub fn read_public_key(path: &Path, params: &Params) -> Result<PublicKey, WireEr
     Ok(PublicKey::from_parts(params, tag, reader.metadata.body, words)?)
 }
 
-/// Writes evaluation keys: of each the half that is not uniform, and a seed for the other.
-pub fn write_evaluation_keys(path: &Path, params: &Params, backend: &dyn Backend, keys: &KeySet) -> Result<(), WireError> {
+/// Writes evaluation keys, made for a network: of each the half that is not uniform, and a seed for the other.
+pub fn write_evaluation_keys(
+    path: &Path,
+    params: &Params,
+    backend: &dyn Backend,
+    keys: &KeySet,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
     let body: Vec<KeyBody> =
         keys.iter().map(|k| KeyBody { request: KeyRequest { kind: k.kind(), gadget: k.gadget() }, seed: *k.seed() }).collect();
     let degree = params.degree();
     let sizes: Vec<usize> = keys.iter().flat_map(|k| chunk_sizes(k.gadget().digits() * k.gadget().key_limbs(), degree)).collect();
-    let metadata = Metadata { origin: Origin::new(params, &keys.tag()), body };
+    let metadata = Metadata { origin: Origin::new(params, &keys.tag(), network), body };
     let mut writer = Writer::create(path, Kind::EvaluationKeys, metadata, &sizes, false)?;
     for key in keys.iter() {
         write_words(&mut writer, &key.masked_half(backend)?, degree)?;
@@ -222,27 +241,44 @@ pub fn read_evaluation_keys(path: &Path, params: &Params, backend: &dyn Backend)
     Ok(keys)
 }
 
-/// Writes a fresh ciphertext; the uniform halves travel as a seed.
-pub fn write_seeded_ciphertext(path: &Path, params: &Params, ciphertext: &SeededCiphertext) -> Result<(), WireError> {
+/// Writes a fresh ciphertext, made for a network; the uniform halves travel as a seed.
+pub fn write_seeded_ciphertext(
+    path: &Path,
+    params: &Params,
+    ciphertext: &SeededCiphertext,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
     let body = CiphertextBody {
         level: ciphertext.level.0 as u32,
         scale: ciphertext.scale.0,
         shards: ciphertext.shards(params) as u32,
         seed: Some(ciphertext.seed),
     };
-    write_ciphertext_words(path, params, &ciphertext.tag, body, &ciphertext.words)
+    write_ciphertext_words(path, Origin::new(params, &ciphertext.tag, network), params.degree(), body, &ciphertext.words)
 }
 
-/// Writes a ciphertext.
-pub fn write_ciphertext(path: &Path, params: &Params, backend: &dyn Backend, ciphertext: &Ciphertext) -> Result<(), WireError> {
+/// Writes a ciphertext, made for or by a network.
+pub fn write_ciphertext(
+    path: &Path,
+    params: &Params,
+    backend: &dyn Backend,
+    ciphertext: &Ciphertext,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
     let (level, scale, shards) = (ciphertext.level().0 as u32, ciphertext.scale().0, ciphertext.shards() as u32);
     let words = backend.download(ciphertext.buffer()).map_err(CkksError::from)?;
-    write_ciphertext_words(path, params, &ciphertext.tag(), CiphertextBody { level, scale, shards, seed: None }, &words)
+    let body = CiphertextBody { level, scale, shards, seed: None };
+    write_ciphertext_words(path, Origin::new(params, &ciphertext.tag(), network), params.degree(), body, &words)
 }
 
-fn write_ciphertext_words(path: &Path, params: &Params, tag: &Tag, body: CiphertextBody, words: &[u32]) -> Result<(), WireError> {
-    let degree = params.degree();
-    let metadata = Metadata { origin: Origin::new(params, tag), body };
+fn write_ciphertext_words(
+    path: &Path,
+    origin: Origin,
+    degree: usize,
+    body: CiphertextBody,
+    words: &[u32],
+) -> Result<(), WireError> {
+    let metadata = Metadata { origin, body };
     let sizes = chunk_sizes(words.len() / degree, degree);
     let mut writer = Writer::create(path, Kind::Ciphertext, metadata, &sizes, false)?;
     write_words(&mut writer, words, degree)?;

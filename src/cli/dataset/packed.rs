@@ -250,7 +250,7 @@ mod tests {
         write_packed(dir.path(), &[jpeg(1), jpeg(2)], Some(&[2, 0]));
         let items = open(&spec(""), &classes()).unwrap();
         assert_eq!((items[0].label, items[1].label), (Some(2), Some(0)));
-        items[1].open().unwrap();
+        items[1].picture().unwrap();
     }
 
     #[test]
@@ -263,14 +263,14 @@ mod tests {
         let offsets = [0, whole.len() as u32 - 100].map(u32::to_le_bytes).concat();
         fs::write(dir.path().join("train.offsets.u32"), offsets).unwrap();
         let items = open(&spec, &classes()).unwrap();
-        assert_eq!((items.len(), items[0].open().unwrap().size()), (1, (8, 8)));
+        assert_eq!((items.len(), items[0].picture().unwrap().size()), (1, (8, 8)));
 
         // Two pictures of two rows and four columns; found before the JPEGs.
         fs::write(dir.path().join("test_lossless.nhwc.u8"), (0..48).collect::<Vec<u8>>()).unwrap();
         fs::write(dir.path().join("test_lossless.labels.u8"), [1, 2]).unwrap();
         let items = open(&spec, &classes()).unwrap();
-        assert_eq!((items.len(), items[1].label, items[1].open().unwrap().size()), (2, Some(2), (4, 2)));
-        let fitted = items[1].open().unwrap().fit(3, 2, 4, crate::cli::picture::Fit::Crop).unwrap();
+        assert_eq!((items.len(), items[1].label, items[1].picture().unwrap().size()), (2, Some(2), (4, 2)));
+        let fitted = items[1].picture().unwrap().fit(3, 2, 4, cipherlens::nn::model::Fit::Crop).unwrap();
         assert_eq!(fitted.planes[..2], [24.0 / 255.0, 27.0 / 255.0]);
         assert_eq!(fitted.planes[8], 25.0 / 255.0);
         fs::write(dir.path().join("test_lossless.nhwc.u8"), [0; 47]).unwrap();
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(items.len(), 5);
         assert!(items.iter().all(|i| i.label.is_none()));
         for (k, item) in items.iter().enumerate() {
-            let picture = item.open().unwrap();
+            let picture = item.picture().unwrap();
             assert_eq!(picture.size(), (4, 2));
             let expected: Vec<u8> = (0..24).map(|i| (24 * k + i) as u8).collect();
             assert_eq!(picture.into_pixels(), expected, "picture {k}");
@@ -336,7 +336,7 @@ mod tests {
         let spec = |tail: &str| format!("packed:{}{tail}", dir.path().display());
         let size = |tail: &str, purpose| {
             let found = find(&spec(tail), &classes(), purpose).unwrap();
-            (found.items[0].open().unwrap().size(), found.note.unwrap())
+            (found.items[0].picture().unwrap().size(), found.note.unwrap())
         };
         write_packed(dir.path(), &[jpeg(1)], None);
         fs::copy(dir.path().join("val.jpgs"), dir.path().join("train.jpgs")).unwrap();

@@ -1,17 +1,18 @@
 //! `cipherlens eval --encrypted`: whole encrypted runs on many pictures, against the clear evaluation.
 
+use crate::cli::answer;
 use crate::cli::client::Client;
 use crate::cli::dataset::Item;
 use crate::cli::device::Compute;
 use crate::cli::failure::{Outcome, explain};
-use crate::cli::model::{input, likeliest};
+use crate::cli::model::likeliest;
 use crate::cli::output::{say, seconds};
-use crate::cli::picture::Fit;
 use crate::cli::plan::{Wishes, check_memory, prepare_any};
 use crate::cli::progress::{CountBar, Mode, Progress};
 use crate::cli::server::Server;
 use cipherlens::nn::Model;
 use cipherlens::nn::clear::Network;
+use cipherlens::nn::model::Fit;
 use std::time::Instant;
 
 /// How the encrypted runs compare with the clear ones.
@@ -51,7 +52,7 @@ pub fn run(
     wishes: Wishes,
     compute: &Compute,
     items: &[Item],
-    fit: Fit,
+    fit: Option<Fit>,
     mode: Mode,
 ) -> Outcome<Agreement> {
     let started = Instant::now();
@@ -76,8 +77,11 @@ pub fn run(
     let mut progress = Progress::new(mode, vec![prepared.plan.seconds(); items.len().div_ceil(together)]);
     let name = if together > 1 { "pictures" } else { "picture" };
     for items in items.chunks(together) {
-        let open = |item: &Item| Ok(input(network, &item.open()?, fit)?.0);
+        let open = |item: &Item| Ok(item.open()?.input(network, fit)?.0);
         let pictures = items.iter().map(open).collect::<Outcome<Vec<_>>>()?;
+        for picture in &pictures {
+            answer::check_input(&prepared, network, picture, "a picture")?;
+        }
         let encrypted = client.encrypt(&prepared, &pictures, None)?;
         let clock = Instant::now();
         progress.begin(name);

@@ -20,8 +20,10 @@ use search::Search;
 const HELD_OUT: usize = 4;
 /// Fewest pictures that a choice can be made on.
 pub const LEAST_PICTURES: usize = 2 * HELD_OUT;
-/// Most pictures that a fit is judged by. More would only make the count of kept answers finer, which decides little.
+/// Most pictures that a fit is judged by, unless the target needs more. More would only make the count of kept answers finer, which decides little.
 const JUDGED: usize = 512;
+/// Most pictures that a target may need to be shown.
+const MOST_NEEDED: usize = 1 << 14;
 /// The part of the answers that may be lost which may be foreseen to be lost. Foreseen is a mean: half of it leaves room for sets of
 /// some hundreds of pictures on which chance loses more (at 0.5 % foreseen, one such set in 25 loses more than 1 % of 500), and
 /// for networks that are less sure of unseen pictures than foreseen.
@@ -80,17 +82,41 @@ impl ChooseOptions {
         OUTSIDE * (1.0 - self.target)
     }
 
+    /// The least number of pictures that can show a target reached, if all of them keep their answers; none for a target that no
+    /// number can show.
+    pub fn pictures_needed(&self) -> Option<usize> {
+        let shows = |count: usize| 1.0 - spare(count, count) >= self.target;
+        if !shows(MOST_NEEDED) {
+            return None;
+        }
+        // More pictures show more.
+        let (mut too_few, mut enough) = (LEAST_PICTURES - 1, MOST_NEEDED);
+        while enough - too_few > 1 {
+            let middle = (too_few + enough) / 2;
+            if shows(middle) { enough = middle } else { too_few = middle }
+        }
+        Some(enough)
+    }
+
+    /// The highest target that so many pictures can show, if all of them keep their answers; rounded down to a tenth of a percent.
+    pub fn highest_target(pictures: usize) -> f64 {
+        (1000.0 * (1.0 - spare(pictures, pictures))).floor() / 1000.0
+    }
+
     /// Whether a simulation on pictures like those that the network was trained on lets expect that unseen pictures keep their
     /// answers: nothing diverged or left an interval, nor should more unseen pictures than [`Self::most_outside`]; agreement
     /// reaches the target less one standard error, so that few pictures prove little; and [`Simulation::expected_agreement`]
     /// reaches [`Self::needed`].
     fn keeps(&self, s: &Simulation) -> bool {
-        let count = s.pictures as f64;
-        // Laplace's estimate, so that a few pictures that all agree prove little.
-        let likely = (s.agree as f64 + 1.0) / (count + 2.0);
-        let spare = (likely * (1.0 - likely) / count).sqrt();
-        s.diverged == 0 && s.agreement() - spare >= self.target && s.expected_agreement >= self.needed()
+        s.diverged == 0 && s.agreement() - spare(s.agree, s.pictures) >= self.target && s.expected_agreement >= self.needed()
     }
+}
+
+/// One standard error of an agreement of so many pictures. By Laplace's estimate, so that a few pictures that all agree prove little.
+fn spare(agree: usize, pictures: usize) -> f64 {
+    let count = pictures as f64;
+    let likely = (agree as f64 + 1.0) / (count + 2.0);
+    (likely * (1.0 - likely) / count).sqrt()
 }
 
 /// Why nothing was chosen.
@@ -113,6 +139,29 @@ pub enum ChooseError {
         found: usize,
         /// How many are needed.
         least: usize,
+    },
+    /// Too few pictures to show the target reached, whatever is fitted.
+    #[error(
+        "{found} pictures cannot show that {:.2} % of the answers stay, even if all of theirs do: {needed} are needed for that, and {found} \
+         can show {:.1} % at most", 100.0 * .target, 100.0 * .highest
+    )]
+    TooFewForTarget {
+        /// How many came.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+        /// What was asked for.
+        target: f64,
+        /// What so many can show.
+        highest: f64,
+    },
+    /// A target that no number of pictures shows.
+    #[error("a target of {:.4} % cannot be shown by any number of pictures that is tried; {:.2} % can", 100.0 * .target, 100.0 * .highest)]
+    TargetTooHigh {
+        /// What was asked for.
+        target: f64,
+        /// What can be asked for.
+        highest: f64,
     },
     /// A target that is no part of a whole.
     #[error("the target {found} is not between 0 and 1")]
@@ -237,9 +286,16 @@ pub fn choose(
     if pictures.len() < LEAST_PICTURES {
         return Err(ChooseError::TooFewPictures { found: pictures.len(), least: LEAST_PICTURES });
     }
+    // Before anything is tried, which takes minutes: what these pictures cannot show they will not show then.
+    let (found, target) = (pictures.len(), options.target);
+    let needed = options.pictures_needed();
+    let needed = needed.ok_or(ChooseError::TargetTooHigh { target, highest: ChooseOptions::highest_target(MOST_NEEDED) })?;
+    if found < needed {
+        return Err(ChooseError::TooFewForTarget { found, needed, target, highest: ChooseOptions::highest_target(found) });
+    }
     let part = |held_out: bool| pictures.iter().enumerate().filter(move |(i, _)| (i % HELD_OUT == 0) == held_out).map(|(_, p)| p);
     let for_fit: Vec<Tensor<f32>> = part(false).map(|p| p.x.clone()).collect();
-    let judged: Vec<Labelled> = part(true).chain(part(false)).take(JUDGED).cloned().collect();
+    let judged: Vec<Labelled> = part(true).chain(part(false)).take(JUDGED.max(needed)).cloned().collect();
     let (equal, ranges) = equalize_with_ranges(model, &channel_ranges(model, &for_fit)?);
     let calibration = Calibration::within(&equal, ranges, &for_fit)?;
     let equal = if options.bounded { equal.with_magnitudes(&calibration.magnitudes) } else { equal };
@@ -259,4 +315,21 @@ pub fn choose(
     let fitted = fit(&equal, &calibration, &specs)?;
     let simulation = simulate_against(&exact, &fitted, &judged, options.noise, options.seed)?;
     Ok(Choice { model: fitted, specs, simulation, cost, tried, calibration })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_needed_are_the_fewest_that_can_show_a_target() {
+        for (target, needed) in [(0.0, 8), (0.5, 8), (0.9, 9), (0.95, 19), (0.99, 99), (0.995, 199), (0.999, 999)] {
+            let options = ChooseOptions { target, ..ChooseOptions::default() };
+            assert_eq!(options.pictures_needed(), Some(needed), "{target}");
+            assert!(ChooseOptions::highest_target(needed) >= target);
+            assert!(needed == LEAST_PICTURES || 1.0 - spare(needed - 1, needed - 1) < target, "{target}: one fewer will do");
+        }
+        assert_eq!(ChooseOptions { target: 1.0, ..ChooseOptions::default() }.pictures_needed(), None);
+        assert_eq!(ChooseOptions::highest_target(60), 0.983);
+    }
 }

@@ -138,7 +138,11 @@ pub(super) fn steps(model: &Model, ranges: &HashMap<String, f64>) -> Result<(Vec
     }
     let last = algebra.stored[model.output().0].clone();
     let name = model.value_name(model.output()).to_owned();
-    let last = algebra.plain(&name, last);
+    let n = last.scale.len();
+    let last = match model.output_divisor() {
+        1.0 => algebra.plain(&name, last),
+        divisor => algebra.transform(&name, last, &vec![1.0 / divisor; n], &vec![0.0; n]),
+    };
     Ok((algebra.steps, last.value))
 }
 

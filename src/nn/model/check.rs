@@ -36,7 +36,9 @@ pub(super) fn build(spec: GraphSpec, tensors: Tensors<'_, '_>) -> Result<Model, 
         values.insert(node.output.clone(), Value(nodes.len()));
     }
     let output = values[&spec.output];
-    let model = Model { name: spec.name, input, classes: spec.classes, nodes, output, training: spec.training };
+    let output_divisor = spec.output_divisor.unwrap_or(1.0);
+    self::output_divisor(output_divisor)?;
+    let model = Model { name: spec.name, input, classes: spec.classes, nodes, output, output_divisor, training: spec.training };
     let outputs = model.shape(output).len();
     if !model.classes.is_empty() && model.classes.len() != outputs {
         return Err(ModelError::Shapes {
@@ -90,7 +92,17 @@ fn input(spec: InputSpec) -> Result<Input, ModelError> {
     if let Some(s) = spec.std.iter().find(|s| !(s.is_finite() && **s > 0.0 && (1.0 / **s).is_finite())) {
         return bad(format!("standard deviation {s} is not positive and finite"));
     }
-    Ok(Input { name: spec.name, shape, mean: spec.mean, std: spec.std })
+    let InputSpec { name, mean, std, normalisation, fit, .. } = spec;
+    Ok(Input { name, shape, mean, std, normalisation, fit })
+}
+
+/// Errors unless it is a power of two within bounds.
+pub(super) fn output_divisor(divisor: f64) -> Result<(), ModelError> {
+    if (1.0..=MAX_OUTPUT_DIVISOR).contains(&divisor) && divisor.log2().fract() == 0.0 {
+        return Ok(());
+    }
+    let reason = format!("the divisor {divisor} of the result is not a power of two from 1 to {MAX_OUTPUT_DIVISOR}");
+    Err(ModelError::BadNode { node: "the graph's output".into(), reason })
 }
 
 /// Indices of the nodes that the output depends on, each after its operands.

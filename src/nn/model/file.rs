@@ -1,6 +1,8 @@
 //! From bytes to a parsed, unchecked graph.
 
-use super::{ActivationFunction, MAX_FILE_BYTES, MAX_NODES, Model, ModelError, TensorData, UnsupportedOperator, check};
+use super::{
+    ActivationFunction, Fit, MAX_FILE_BYTES, MAX_NODES, Model, ModelError, Normalisation, TensorData, UnsupportedOperator, check,
+};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -18,6 +20,9 @@ pub(in crate::nn) struct GraphSpec<N = NodeSpec> {
     pub classes: Vec<String>,
     pub nodes: Vec<N>,
     pub output: String,
+    /// A power of two; without one, 1.
+    #[serde(default)]
+    pub output_divisor: Option<f64>,
     #[serde(default)]
     pub training: serde_json::Value,
 }
@@ -30,6 +35,10 @@ pub(in crate::nn) struct InputSpec {
     pub width: usize,
     pub mean: Vec<f64>,
     pub std: Vec<f64>,
+    #[serde(default)]
+    pub normalisation: Normalisation,
+    #[serde(default)]
+    pub fit: Fit,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +186,7 @@ pub(super) fn parse_graph(json: &str) -> Result<GraphSpec, ModelError> {
         classes: spec.classes,
         nodes: spec.nodes.into_iter().enumerate().map(parse).collect::<Result<_, _>>()?,
         output: spec.output,
+        output_divisor: spec.output_divisor,
         training: spec.training,
     })
 }

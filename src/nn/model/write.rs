@@ -1,10 +1,16 @@
 //! A model as the file it can be read from.
 
 use super::{ActivationForm, Model, Node, Operator, Value};
+use crate::wire::network::NetworkDigest;
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 
 impl Model {
+    /// What keys and ciphertexts of a model that is run without being compiled are known by.
+    pub fn digest(&self) -> NetworkDigest {
+        NetworkDigest::of(&[b"model", &self.to_bytes()])
+    }
+
     /// The model as a file: safetensors with all numbers in f64, so that what is read is what was written, bit for bit.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut file = Writer { tensors: Vec::new() };
@@ -26,11 +32,12 @@ impl Model {
             "name": self.name,
             "input": {
                 "name": "v0", "channels": input.shape.channels, "height": input.shape.height, "width": input.shape.width,
-                "mean": input.mean, "std": input.std,
+                "mean": input.mean, "std": input.std, "normalisation": input.normalisation, "fit": input.fit,
             },
             "classes": self.classes,
             "nodes": nodes,
             "output": name(&self.output),
+            "output_divisor": self.output_divisor,
             "training": self.training,
         });
         let metadata = HashMap::from([

@@ -7,7 +7,8 @@ use super::folding::fold;
 use super::schema::{GraphProto, ModelProto, NodeProto};
 use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, OnnxError, OnnxOptions};
 use crate::nn::model::{
-    GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, OperatorSpec, TensorData, UnsupportedOperator,
+    Fit, GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation, OperatorSpec, TensorData,
+    UnsupportedOperator,
 };
 use crate::nn::tensor::Shape;
 use std::borrow::Cow;
@@ -107,6 +108,8 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
         return Err(OnnxError::Ends { what: "outputs", found: graph.output.len() }.into());
     };
     let shape = input_shape(input)?;
+    let kind = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type);
+    super::normalisation::check_type(&input.name, kind)?;
     let traced = Traced::of(0, vec![1, shape.channels, shape.height, shape.width]);
     let mut importer = Importer {
         file: graph,
@@ -158,7 +161,10 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
     if result == 0 {
         return Err(OnnxError::NotOnnx("the output is the input".into()).into());
     }
-    importer.finish(result, shape, options)
+    let own = super::normalisation::own(&importer);
+    let mut model = importer.finish(result, shape, options)?;
+    super::normalisation::settle(&mut model, kind, own, options);
+    Ok(model)
 }
 
 /// The shape of the picture: one of any number, three fixed extents.
@@ -315,6 +321,19 @@ impl<'f> Importer<'f> {
         Some((&node.operator, node.inputs.first()?.strip_prefix('v')?.parse().ok()?))
     }
 
+    /// The one node that reads a value, with its result; none if there are several.
+    pub fn only_reader(&self, value: usize) -> Option<(usize, &OperatorSpec)> {
+        let name = format!("v{value}");
+        let mut readers = self.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&name));
+        let (i, node) = readers.next().filter(|_| readers.next().is_none())?;
+        Some((i + 1, &node.operator))
+    }
+
+    /// The values of a tensor that was kept.
+    pub fn kept(&self, name: &str) -> Option<Vec<f64>> {
+        self.tensors.get(name).map(|constant| constant.real())
+    }
+
     /// Adds a node to the model; its value.
     pub fn emit(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, shape: Shape) -> Result<usize, Refusal> {
         if self.nodes.len() >= MAX_NODES {
@@ -360,10 +379,13 @@ impl<'f> Importer<'f> {
                 width: shape.width,
                 mean: or(&options.mean, &IMAGENET_MEAN, 0.0),
                 std: or(&options.std, &IMAGENET_STD, 1.0),
+                normalisation: Normalisation::default(),
+                fit: Fit::default(),
             },
             classes: options.classes.clone(),
             nodes: self.nodes,
             output: format!("v{result}"),
+            output_divisor: None,
             training: serde_json::Value::Null,
         };
         // In the machine's own memory, numbers are as little-endian as files only on little-endian machines.

@@ -29,7 +29,11 @@ impl Algebra<'_> {
     pub(super) fn wanted_forms(&self) -> Vec<Option<Rc<Gauge>>> {
         let nodes = self.model.nodes();
         let mut wanted: Vec<Option<Rc<Gauge>>> = vec![None; nodes.len() + 1];
+        self.want_divided(&mut wanted);
         for value in (0..=nodes.len()).rev().filter(|v| self.model.output() != Value(*v)) {
+            if wanted[value].is_some() {
+                continue;
+            }
             let channels = self.model.shape(Value(value)).channels;
             wanted[value] = self.readers[value].iter().find_map(|&reader| {
                 let behind = &wanted[reader + 1];
@@ -69,6 +73,25 @@ impl Algebra<'_> {
         let fits = !activation && self.scale_is_free(value - 1);
         let alpha = NEARLY_ONE / (MAGNITUDE_MARGIN * seen);
         fits.then(|| Rc::new(Gauge { alpha: vec![alpha; channels], beta: vec![0.0; channels] }))
+    }
+
+    /// The result is wanted divided, where it is, and so is what it is a view of.
+    fn want_divided(&self, wanted: &mut [Option<Rc<Gauge>>]) {
+        let divisor = self.model.output_divisor();
+        if divisor == 1.0 {
+            return;
+        }
+        let mut value = self.model.output();
+        loop {
+            let channels = self.model.shape(value).channels;
+            wanted[value.0] = Some(Rc::new(Gauge { alpha: vec![1.0 / divisor; channels], beta: vec![0.0; channels] }));
+            let Some(node) = value.0.checked_sub(1).map(|i| &self.model.nodes()[i]) else { break };
+            let operand = node.inputs[0];
+            if !matches!(node.operator, Operator::Flatten) || self.readers[operand.0].len() != 1 {
+                break;
+            }
+            value = operand;
+        }
     }
 
     /// The operand of a sum that can be stored with any constant added.
