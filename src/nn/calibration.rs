@@ -38,6 +38,21 @@ pub enum CalibrationError {
         /// What.
         value: f32,
     },
+    /// A function that has no value where it was asked for one.
+    #[error(
+        "picture {picture} feeds {value} to {layer:?}, where {function} has no finite value; put a bound before it that keeps what comes to \
+         it where it is defined (a clip, or adding a constant)"
+    )]
+    Undefined {
+        /// Its index, from 0.
+        picture: usize,
+        /// Where.
+        layer: String,
+        /// The function.
+        function: Box<ActivationFunction>,
+        /// What came to it.
+        value: f32,
+    },
     /// An activation that sees one value only.
     #[error("all {pictures} pictures feed {layer:?} the same value {value}: they are all alike, or the layer is dead")]
     NoSpread {
@@ -156,7 +171,7 @@ impl Calibration {
         }
         let empty = || whole.iter().map(|r| Histogram::new(*r)).collect::<Vec<_>>();
         let count = |mut histograms: Vec<Histogram>, x: &Tensor<f32>| {
-            exact.watch(x, |k, operand| histograms[k].add(operand.values()))?;
+            exact.watch(x, |k, operand, _| histograms[k].add(operand.values()))?;
             Ok(histograms)
         };
         let merge = |mut a: Vec<Histogram>, b: Vec<Histogram>| {
@@ -190,6 +205,7 @@ struct Exact {
     /// For each node of the network, which activation it is.
     activation: Vec<Option<usize>>,
     names: Vec<String>,
+    functions: Vec<ActivationFunction>,
     channels: Vec<usize>,
 }
 
@@ -199,22 +215,23 @@ impl Exact {
         // The network counts nodes after folding; folding keeps the order of the activations.
         let folded = model.fold_batch_norms();
         let mut activation = vec![None; folded.nodes().len()];
-        let (mut names, mut channels) = (Vec::new(), Vec::new());
-        for (k, (node, found, _)) in folded.activations().enumerate() {
+        let (mut names, mut functions, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+        for (k, (node, found, function)) in folded.activations().enumerate() {
             activation[node] = Some(k);
             names.push(found.name.clone());
+            functions.push(function);
             channels.push(found.shape.channels);
         }
         if names.is_empty() {
             return Err(CalibrationError::NoActivations);
         }
-        Ok(Self { network: Network::new(&model), activation, names, channels })
+        Ok(Self { network: Network::new(&model), activation, names, functions, channels })
     }
 
-    fn watch(&self, x: &Tensor<f32>, mut see: impl FnMut(usize, &Tensor<f32>)) -> Result<(), ShapeMismatch> {
-        let watch = |node: usize, operand: &Tensor<f32>, _: &Tensor<f32>| {
+    fn watch(&self, x: &Tensor<f32>, mut see: impl FnMut(usize, &Tensor<f32>, &Tensor<f32>)) -> Result<(), ShapeMismatch> {
+        let watch = |node: usize, operand: &Tensor<f32>, result: &Tensor<f32>| {
             if let Some(k) = self.activation[node] {
-                see(k, operand);
+                see(k, operand, result);
             }
         };
         self.network.evaluate_with(x, watch).map(drop)
@@ -227,7 +244,7 @@ impl Exact {
         let empty = || self.channels.iter().map(|n| vec![Range::EMPTY; *n]).collect::<ChannelRanges>();
         let widen = |mut ranges: ChannelRanges, (picture, x): (usize, &Tensor<f32>)| {
             let mut bad = None;
-            let see = |k: usize, operand: &Tensor<f32>| {
+            let see = |k: usize, operand: &Tensor<f32>, result: &Tensor<f32>| {
                 for (range, values) in ranges[k].iter_mut().zip(operand.values().chunks_exact(operand.shape().plane())) {
                     let (mut min, mut max, mut sum) = (f32::INFINITY, f32::NEG_INFINITY, 0.0f32);
                     for v in values {
@@ -239,6 +256,14 @@ impl Exact {
                         bad = Some(CalibrationError::NotFinite { picture, layer: self.names[k].clone(), value });
                     }
                     *range = range.union(Range { min: min.into(), max: max.into() });
+                }
+                // Only a formula may have no value, and it is better named than the layers behind it that see what it made.
+                if let function @ ActivationFunction::Formula { .. } = &self.functions[k]
+                    && bad.is_none()
+                    && let Some(at) = result.values().iter().position(|v| !v.is_finite())
+                {
+                    let (layer, value) = (self.names[k].clone(), operand.values()[at]);
+                    bad = Some(CalibrationError::Undefined { picture, layer, function: Box::new(function.clone()), value });
                 }
             };
             let wrong = |source| CalibrationError::WrongKind { picture, pictures: pictures.len(), source };

@@ -2,12 +2,11 @@
 
 use super::attributes::Attributes;
 use super::constant::{Budget, Constant, product};
-use super::expression::Expression;
 use super::folding::fold;
 use super::schema::{GraphProto, ModelProto, NodeProto};
 use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, OnnxError, OnnxOptions};
 use crate::nn::model::{
-    GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, OperatorSpec, TensorData, UnsupportedOperator,
+    Formula, GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, OperatorSpec, TensorData, UnsupportedOperator,
 };
 use crate::nn::tensor::Shape;
 use std::borrow::Cow;
@@ -33,7 +32,7 @@ pub(super) struct Traced {
     /// Extents; the elements are in the order of the base's.
     pub dims: Vec<usize>,
     /// What is done to each element.
-    pub expression: Rc<Expression>,
+    pub expression: Formula,
     /// The node of the file that did it last; empty if none did.
     pub name: Rc<str>,
 }
@@ -41,7 +40,7 @@ pub(super) struct Traced {
 impl Traced {
     /// A value as it is.
     pub fn of(base: usize, dims: Vec<usize>) -> Self {
-        Self { base, dims, expression: Rc::new(Expression::X), name: Rc::from("") }
+        Self { base, dims, expression: Formula::x(), name: Rc::from("") }
     }
 }
 
@@ -86,8 +85,8 @@ pub(super) struct Importer<'f> {
     /// Shape of each value of the model.
     shapes: Vec<Shape>,
     names: HashSet<String>,
-    /// Expressions that have become values, by their base. The expression is kept so that its address stays its own.
-    pub settled: HashMap<(usize, *const Expression), (Rc<Expression>, usize)>,
+    /// Expressions that have become values, by their base.
+    pub settled: HashMap<(usize, Formula), usize>,
     /// Names of the graph's outputs.
     pub output: &'f str,
 }
