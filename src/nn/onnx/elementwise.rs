@@ -32,6 +32,9 @@ impl<'f> Importer<'f> {
 
     /// One of two operands, element by element, as a third says. All of them are functions of one tensor, or numbers.
     pub fn select(&mut self, operands: [&Known; 3], name: &str) -> Result<Traced, Refusal> {
+        if let Some(made) = self.prelu_by_choice(operands, name)? {
+            return Ok(made);
+        }
         let mut x: Option<Traced> = None;
         for operand in operands {
             match (operand, &x) {
@@ -50,6 +53,29 @@ impl<'f> Importer<'f> {
         };
         let [which, a, b] = operands.map(formula);
         Ok(Traced { expression: Formula::select(&which?, &a?, &b?), name: name.into(), ..x })
+    }
+
+    /// The choice between x and x times a number for each channel that is a PRelu, as it is written where that operator is not known.
+    fn prelu_by_choice(&mut self, [which, a, b]: [&Known; 3], name: &str) -> Result<Option<Traced>, Refusal> {
+        let (Known::Traced(which), Known::Traced(a), Known::Traced(b)) = (which, a, b) else { return Ok(None) };
+        let (x, scaled) = if a.base == which.base { (a, b) } else { (b, a) };
+        if x.base != which.base || scaled.base == which.base || scaled.expression != Formula::x() {
+            return Ok(None);
+        }
+        let Some((slopes, of)) = self.channel_factors(scaled.base) else { return Ok(None) };
+        let alike = [x, scaled].iter().all(|t| t.dims == which.dims) && of == which.base && is_small(&which.expression);
+        // With one slope it would be a leaky ReLU, whatever the slope.
+        let is_leaky = |alpha: f64| {
+            let line = Formula::line(alpha, 0.0);
+            let [first, second] = [a, b].map(|t| if t.base == which.base { &t.expression } else { &line });
+            let whole = Formula::select(&which.expression, first, second);
+            recognise(&whole) == Recognised::Activation(ActivationFunction::LeakyRelu { alpha })
+        };
+        if !alike || !is_small(&x.expression) || ![0.5, -0.25].into_iter().all(is_leaky) {
+            return Ok(None);
+        }
+        let slopes = Constant { dims: [vec![slopes.len()], vec![1; x.dims.len().saturating_sub(2)]].concat(), data: slopes.data.clone() };
+        self.prelu(&Traced::of(which.base, which.dims.clone()), &slopes, name).map(Some)
     }
 
     /// `max(x, 0) + slope min(x, 0)`, with one slope for all or one a channel: then as `slope x + (1 - slope) relu(x)`, so that all

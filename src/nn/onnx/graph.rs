@@ -330,6 +330,14 @@ impl<'f> Importer<'f> {
         Ok(value)
     }
 
+    /// The factors of a value that is another one times a number for each channel, as [`Self::affine`] makes it; and the other one.
+    pub fn channel_factors(&self, value: usize) -> Option<(Rc<Constant>, usize)> {
+        let (OperatorSpec::BatchNorm { scale, bias, mean, var, epsilon: 0.0 }, operand) = self.maker(value)? else { return None };
+        let all = |name: &String, value: f64| self.tensors.get(name).is_some_and(|c| c.uniform() == Some(value));
+        let plain = all(bias, 0.0) && all(mean, 0.0) && all(var, 1.0);
+        Some((self.tensors.get(scale).filter(|_| plain)?.clone(), operand))
+    }
+
     /// Keeps a tensor for a node; the name to find it by. What is used twice is held once.
     pub fn keep(&mut self, constant: &Rc<Constant>) -> String {
         let name = format!("{:p}", Rc::as_ptr(constant));

@@ -394,10 +394,13 @@ impl<'f> Importer<'f> {
             // x + bias below -lambd, x - bias above lambd, 0 between.
             "Shrink" => {
                 let (x, lambda, bias) = (operand(0)?, a.float("lambd", 0.5), a.float("bias", 0.0));
+                let moved = |importer: &mut Self, by: f64| match (x, by == 0.0) {
+                    (Known::Traced(x), true) => Ok(x.clone()),
+                    _ => importer.binary(Binary::Add, x, &number(by), name),
+                };
                 let above = self.binary(Binary::Above, x, &number(lambda), name)?;
                 let below = self.binary(Binary::Above, &number(-lambda), x, name)?;
-                let (less, more) =
-                    (self.binary(Binary::Subtract, x, &number(bias), name)?, self.binary(Binary::Add, x, &number(bias), name)?);
+                let (less, more) = (moved(self, -bias)?, moved(self, bias)?);
                 let inner = self.select([&Known::Traced(above), &Known::Traced(less), &number(0.0)], name)?;
                 self.select([&Known::Traced(below), &Known::Traced(more), &Known::Traced(inner)], name)?
             }
