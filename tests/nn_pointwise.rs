@@ -116,7 +116,8 @@ fn any_function_is_fitted_and_lowered() {
     let below_one = |f: File| f.constant("k", &[], Data::Real(vec![1.0])).node(node("Clip", &["c", "", "k"], "f"));
     let squared = |f: File| f.node(node("Relu", &["c"], "r")).node(node("Mul", &["r", "r"], "f"));
     // One channel nearly straight, one that is; one that goes to 0.
-    let prelu = |values: [f32; 4]| move |f: File| f.constant("k", &[4, 1, 1], slopes(values)).node(node("PRelu", &["c", "k"], "f"));
+    let prelu =
+        |values: [f32; 4]| move |f: File| f.constant("k", &[4, 1, 1], slopes(values)).node(node("PRelu", &["c", "k"], "f"));
     let models = [
         ("x * sigmoid(x * 1.702)", between_convolutions(quick_gelu)),
         ("relu", between_convolutions(below_one)),
@@ -181,7 +182,8 @@ fn functions_are_refused_where_they_have_no_value() {
     }
     // A choice leaves such margins out.
     let labelled: Vec<Labelled> = seen.into_iter().map(|x| Labelled { x, label: None }).collect();
-    let options = ChooseOptions { target: 0.5, forms: vec![Form::Series(31)], margins: vec![2.0, 1.002], ..ChooseOptions::default() };
+    let options =
+        ChooseOptions { target: 0.5, forms: vec![Form::Series(31)], margins: vec![2.0, 1.002], ..ChooseOptions::default() };
     let chosen = choose(&model, &labelled, &options, &levels, &|_| {});
     assert!(!matches!(&chosen, Err(e) if e.to_string().contains("no finite value")), "{chosen:?}");
 }
@@ -190,9 +192,11 @@ fn functions_are_refused_where_they_have_no_value() {
 fn what_is_no_function_of_one_tensor_is_refused_with_the_reason() {
     let refused = |file: File| read(&file.bytes(), 2).expect_err("refused").to_string();
     let file = || File::new(&[1, 2, 3, 3], "y");
-    let per_element = file()
-        .constant("k", &[2, 3, 3], Data::Real((0..18).map(|i| i as f32 / 18.0).collect()))
-        .node(node("PRelu", &["x", "k"], "y"));
+    let per_element = file().constant("k", &[2, 3, 3], Data::Real((0..18).map(|i| i as f32 / 18.0).collect())).node(node(
+        "PRelu",
+        &["x", "k"],
+        "y",
+    ));
     let text = refused(per_element);
     assert!(text.contains("[2, 3, 3]") && text.contains("one for each channel"), "{text}");
     // Three slopes along the columns are none of the channels.

@@ -10,7 +10,8 @@ use super::picture::Fit;
 use super::plan::{Costs, Wishes, prepare};
 use super::progress::Mode;
 use super::{Global, dataset, model, params, plan};
-use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, Form, choose};
+use cipherlens::nn::calibration::CalibrationError;
+use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, FitError, Form, choose};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
 use cipherlens::nn::{Compiled, Model};
 use rayon::prelude::*;
@@ -167,6 +168,9 @@ impl Compile {
             let (class, advice) = match &e {
                 ChooseError::TargetNotReached { .. } => {
                     (Class::Numeric, "lower --target, calibrate on more pictures (--limit), or train the network longer")
+                }
+                ChooseError::Fit(FitError::Undefined { .. }) | ChooseError::Calibration(CalibrationError::Undefined { .. }) => {
+                    (Class::BadInput, "bound what comes to that layer (a clip, adding a constant) and export the network again")
                 }
                 ChooseError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib"),
                 ChooseError::Target { .. } => (Class::Usage, "give --target a number from 0 to 1"),

@@ -1,7 +1,7 @@
 //! Activations: exact ones, as a network was trained with them, and the polynomials that stand for them when it runs
 //! encrypted.
 
-use super::formula::Formula;
+use super::formula::{Formula, number};
 use crate::circuits::polynomial::Chebyshev;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
@@ -171,9 +171,11 @@ impl ActivationFunction {
 impl fmt::Display for ActivationFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeakyRelu { alpha } | Self::Elu { alpha } | Self::Celu { alpha } => write!(f, "{}({alpha})", self.name()),
+            Self::LeakyRelu { alpha } | Self::Elu { alpha } | Self::Celu { alpha } => {
+                write!(f, "{}({})", self.name(), number(*alpha))
+            }
             Self::Selu { alpha: a, gamma: b } | Self::HardSigmoid { alpha: a, beta: b } | Self::Clip { min: a, max: b } => {
-                write!(f, "{}({a}, {b})", self.name())
+                write!(f, "{}({}, {})", self.name(), number(*a), number(*b))
             }
             Self::Formula { steps } => steps.fmt(f),
             _ => f.write_str(self.name()),

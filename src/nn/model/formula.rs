@@ -361,6 +361,11 @@ impl Hash for Formula {
     }
 }
 
+/// A number in the fewest digits that are it: of f32, in which most are written, where it is one.
+pub(super) fn number(c: f64) -> String {
+    if f64::from(c as f32) == c { (c as f32).to_string() } else { c.to_string() }
+}
+
 /// In one line, as one would write it.
 impl fmt::Display for Formula {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -373,14 +378,15 @@ impl fmt::Display for Formula {
                 (text, _) => format!("({text})"),
             };
             let between = |a: u16, sign: &str, b: u16, strength: u8| {
-                (format!("{} {sign} {}", within(a, strength), within(b, strength + u8::from(sign == "-" || sign == "/"))), strength)
+                (
+                    format!("{} {sign} {}", within(a, strength), within(b, strength + u8::from(sign == "-" || sign == "/"))),
+                    strength,
+                )
             };
             let call = |name: &str, a: u16, b: u16| (format!("{name}({}, {})", plain(a), plain(b)), 4);
             let (text, strength) = match step {
                 Step::X => ("x".to_owned(), 4),
-                // The number as f32, in which most are written, unless that says less.
-                Step::Constant(c) if f64::from(*c as f32) == *c => ((*c as f32).to_string(), if *c < 0.0 { 1 } else { 4 }),
-                Step::Constant(c) => (c.to_string(), if *c < 0.0 { 1 } else { 4 }),
+                Step::Constant(c) => (number(*c), if *c < 0.0 { 1 } else { 4 }),
                 Step::Unary(Unary::Negative, a) => (format!("-{}", within(*a, 3)), 2),
                 Step::Unary(op, a) => (format!("{}({})", op.name(), plain(*a)), 4),
                 Step::Apply(function, a) => match function.to_string().strip_suffix(')') {
@@ -451,7 +457,10 @@ mod tests {
     fn files_hold_formulas_within_bounds() {
         let f = quick_gelu(1.5);
         let json = serde_json::to_string(&f).expect("it is written");
-        assert_eq!(json, r#"["x",{"constant":1.5},{"binary":["multiply",0,1]},{"apply":[{"name":"sigmoid"},2]},{"binary":["multiply",0,3]}]"#);
+        assert_eq!(
+            json,
+            r#"["x",{"constant":1.5},{"binary":["multiply",0,1]},{"apply":[{"name":"sigmoid"},2]},{"binary":["multiply",0,3]}]"#
+        );
         assert_eq!(serde_json::from_str::<Formula>(&json).expect("it is read"), f);
         let nested = format!("{{\"apply\":[{{\"name\":\"formula\",\"steps\":{json}}},0]}}");
         let deep = r#"["x",{"apply":[{"name":"formula","steps":"#.repeat(10_000);

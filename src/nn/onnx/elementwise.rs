@@ -9,7 +9,10 @@ use crate::nn::model::{ActivationFunction, Formula, OperatorSpec};
 const PRODUCT: &str =
     "products of two tensors (gates, attention, squeeze-and-excitation) are not supported: use a network without them";
 
-const CHOICE: &str = "it chooses between tensors by comparing, which takes both to be functions of the one that is compared with a number";
+const COMPARED: &str =
+    "two tensors are compared, which no polynomial of low degree does: compare a tensor with a number, or leave it out";
+const CHOICE: &str =
+    "it chooses between tensors by comparing, which takes both to be functions of the one that is compared with a number";
 
 /// A constant that is the same number for all elements of a tensor.
 fn scalar(c: &Constant, dims: &[usize]) -> Option<Formula> {
@@ -74,7 +77,8 @@ impl<'f> Importer<'f> {
         if !alike || !is_small(&x.expression) || ![0.5, -0.25].into_iter().all(is_leaky) {
             return Ok(None);
         }
-        let slopes = Constant { dims: [vec![slopes.len()], vec![1; x.dims.len().saturating_sub(2)]].concat(), data: slopes.data.clone() };
+        let slopes =
+            Constant { dims: [vec![slopes.len()], vec![1; x.dims.len().saturating_sub(2)]].concat(), data: slopes.data.clone() };
         self.prelu(&Traced::of(which.base, which.dims.clone()), &slopes, name).map(Some)
     }
 
@@ -119,7 +123,7 @@ impl<'f> Importer<'f> {
     fn both(&mut self, op: Binary, a: &Traced, b: &Traced, name: &str) -> Result<Traced, Refusal> {
         if a.dims != b.dims {
             return Err(match op {
-                Binary::Multiply | Binary::Divide => Refusal::Unsupported(PRODUCT.into()),
+                Binary::Multiply | Binary::Divide | Binary::Power => Refusal::Unsupported(PRODUCT.into()),
                 _ => Refusal::Unsupported(
                     format!("tensors of shapes {:?} and {:?} are combined; only equal ones can be", a.dims, b.dims).into(),
                 ),
@@ -132,8 +136,10 @@ impl<'f> Importer<'f> {
         if a.base == b.base {
             return Ok(Traced { expression: Formula::binary(op, &a.expression, &b.expression), name: name.into(), ..a });
         }
-        if !matches!(op, Binary::Add | Binary::Subtract) {
-            return Err(Refusal::Unsupported(PRODUCT.into()));
+        match op {
+            Binary::Add | Binary::Subtract => {}
+            Binary::Multiply | Binary::Divide | Binary::Power => return Err(Refusal::Unsupported(PRODUCT.into())),
+            _ => return Err(Refusal::Unsupported(COMPARED.into())),
         }
         if op == Binary::Subtract {
             b = self.unary(&b, Unary::Negative, name)?;
@@ -216,7 +222,9 @@ impl<'f> Importer<'f> {
         let shape = self.shape(base);
         let uniform = |value: f64| vec![value; shape.channels];
         if expression.steps().iter().any(|s| matches!(s, Step::Constant(c) if !c.is_finite())) {
-            return Err(Refusal::Unsupported("with the elementwise operators before it, it computes with a number that is not finite".into()));
+            return Err(Refusal::Unsupported(
+                "with the elementwise operators before it, it computes with a number that is not finite".into(),
+            ));
         }
         let value = match recognise(expression) {
             Recognised::Identity => base,

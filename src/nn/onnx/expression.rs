@@ -287,7 +287,9 @@ mod tests {
 
     #[test]
     fn spellings_of_activations() {
-        use ActivationFunction::{Erf, Gelu, GeluTanh, HardSigmoid, HardSwish, LeakyRelu, Mish, Relu, Sigmoid, Silu, Softplus, Softsign, Tanh};
+        use ActivationFunction::{
+            Erf, Gelu, GeluTanh, HardSigmoid, HardSwish, LeakyRelu, Mish, Relu, Sigmoid, Silu, Softplus, Softsign, Tanh,
+        };
         use Binary::*;
         let erf = apply(Erf, &op(Divide, &x(), &c(std::f32::consts::SQRT_2)));
         let erf_by_product = apply(Erf, &op(Multiply, &c(std::f32::consts::FRAC_1_SQRT_2), &x()));
@@ -392,10 +394,7 @@ mod tests {
         assert_eq!(recognise(&silu), Recognised::OfLine(ActivationFunction::Silu, two_x_one));
         let falling = Formula::select(&op(Above, &x(), &c(2.0)), &c(-1.0), &op(Greatest, &op(Subtract, &c(1.0), &x()), &c(-1.0)));
         let falling = op(Least, &falling, &c(3.0));
-        assert_eq!(
-            recognise(&falling),
-            Recognised::OfLine(ActivationFunction::Clip { min: -1.0, max: 3.0 }, line(-1.0, 1.0))
-        );
+        assert_eq!(recognise(&falling), Recognised::OfLine(ActivationFunction::Clip { min: -1.0, max: 3.0 }, line(-1.0, 1.0)));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use super::folding::fold;
 use super::schema::{GraphProto, ModelProto, NodeProto};
 use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, OnnxError, OnnxOptions};
 use crate::nn::model::{
-    Formula, GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, OperatorSpec, TensorData, UnsupportedOperator,
+    Formula, GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, OperatorSpec, TensorData,
+    UnsupportedOperator,
 };
 use crate::nn::tensor::Shape;
 use std::borrow::Cow;

@@ -127,7 +127,8 @@ impl Piecewise {
         if crossings {
             let mut met = Vec::new();
             for i in 0..=at.len() {
-                let (low, high) = (i.checked_sub(1).map_or(f64::NEG_INFINITY, |i| at[i]), at.get(i).copied().unwrap_or(f64::INFINITY));
+                let (low, high) =
+                    (i.checked_sub(1).map_or(f64::NEG_INFINITY, |i| at[i]), at.get(i).copied().unwrap_or(f64::INFINITY));
                 let inside = between(low, high);
                 let (a, b) = (self.over(inside), other.over(inside));
                 let x = (b.offset - a.offset) / (a.slope - b.slope);
@@ -143,7 +144,8 @@ impl Piecewise {
         }
         let mut made = Self { knots: Vec::with_capacity(at.len()), lines: Vec::with_capacity(at.len() + 1) };
         for i in 0..=at.len() {
-            let (low, high) = (i.checked_sub(1).map_or(f64::NEG_INFINITY, |i| at[i]), at.get(i).copied().unwrap_or(f64::INFINITY));
+            let (low, high) =
+                (i.checked_sub(1).map_or(f64::NEG_INFINITY, |i| at[i]), at.get(i).copied().unwrap_or(f64::INFINITY));
             let inside = between(low, high);
             made.lines.push(line(self.over(inside), other.over(inside), inside)?);
             if high.is_finite() {
@@ -238,9 +240,7 @@ impl Piecewise {
         let greatest = |f: &Self, c: f64| f.binary(Binary::Greatest, &Self::line(0.0, c));
         match *function {
             ActivationFunction::Relu => greatest(self, 0.0),
-            ActivationFunction::LeakyRelu { alpha } => {
-                greatest(self, 0.0)?.binary(Binary::Add, &least(self, 0.0)?.scaled(alpha))
-            }
+            ActivationFunction::LeakyRelu { alpha } => greatest(self, 0.0)?.binary(Binary::Add, &least(self, 0.0)?.scaled(alpha)),
             ActivationFunction::Clip { min, max } => least(&greatest(self, min)?, max),
             ActivationFunction::HardSigmoid { alpha, beta } => {
                 let line = self.scaled(alpha).binary(Binary::Add, &Self::line(0.0, beta))?;

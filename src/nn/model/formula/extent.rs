@@ -163,10 +163,15 @@ mod tests {
             ("sqrt relu", sqrt(&relu), [-50.0, 50.0], false),
             ("sqrt x", sqrt(&x), [-0.001, 50.0], true),
             ("sqrt (x^2 + 1)", sqrt(&op(Binary::Add, &square, &c(1.0))), [-9.0, 9.0], false),
-            ("1 / (x^2 - x + 0.26)", {
-                let d = op(Binary::Add, &op(Binary::Subtract, &square, &x), &c(0.26));
-                op(Binary::Divide, &c(1.0), &d)
-            }, [-9.0, 9.0], false),
+            (
+                "1 / (x^2 - x + 0.26)",
+                {
+                    let d = op(Binary::Add, &op(Binary::Subtract, &square, &x), &c(0.26));
+                    op(Binary::Divide, &c(1.0), &d)
+                },
+                [-9.0, 9.0],
+                false,
+            ),
             ("where(x > 0, sqrt x, 0)", Formula::select(&positive, &sqrt(&x), &c(0.0)), [-3.0, 7.1], false),
             ("where(x > 0, 0, sqrt x)", Formula::select(&positive, &c(0.0), &sqrt(&x)), [-3.0, 7.1], true),
             ("x^0.5", op(Binary::Power, &x, &c(0.5)), [-1.0, 2.0], true),
