@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub const MAX_STEPS: usize = 256;
 /// Formulas of no more steps are evaluated in less room.
 const FEW_STEPS: usize = 16;
-/// A text of more characters is cut.
+/// A longer text of a part is left out of the whole.
 const MAX_TEXT: usize = 80;
 /// No number of a network comes near: a bound beyond it bounds nothing.
 const UNREACHED: f64 = 1e30;
@@ -483,6 +483,7 @@ mod tests {
         for _ in 0..30 {
             long = Formula::unary(Unary::Exp, &Formula::binary(Binary::Multiply, &long, &long));
         }
-        assert_eq!(long.to_string(), "formula of 61 steps");
+        // 2^30 times x, in one line.
+        assert_eq!(long.to_string(), "exp(exp(exp(...) * exp(...)) * exp(exp(...) * exp(...)))");
     }
 }
