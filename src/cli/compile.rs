@@ -10,8 +10,9 @@ use super::picture::fits;
 use super::plan::{Costs, Wishes, prepare};
 use super::progress::Mode;
 use super::{Global, answer, dataset, model, params, plan};
+use cipherlens::nn::calibration::CalibrationError;
 use cipherlens::nn::clear::Network;
-use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, Form, choose};
+use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, FitError, Form, choose};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
 use cipherlens::nn::{Compiled, Model};
@@ -207,6 +208,9 @@ impl Compile {
             let (class, advice) = match &e {
                 ChooseError::TargetNotReached { .. } => {
                     (Class::Numeric, "lower --target, calibrate on more pictures (--limit), or train the network longer")
+                }
+                ChooseError::Fit(FitError::Undefined { .. }) | ChooseError::Calibration(CalibrationError::Undefined { .. }) => {
+                    (Class::BadInput, "bound what comes to that layer (a clip, adding a constant) and export the network again")
                 }
                 ChooseError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib"),
                 ChooseError::TooFewForTarget { needed, highest, .. } => {

@@ -39,6 +39,21 @@ pub enum CalibrationError {
         /// What.
         value: f32,
     },
+    /// A function that has no value where it was asked for one.
+    #[error(
+        "picture {picture} feeds {value} to {layer:?}, where {function} has no finite value; put a bound before it that keeps what comes to \
+         it where it is defined (a clip, or adding a constant)"
+    )]
+    Undefined {
+        /// Its index, from 0.
+        picture: usize,
+        /// Where.
+        layer: String,
+        /// The function.
+        function: Box<ActivationFunction>,
+        /// What came to it.
+        value: f32,
+    },
     /// An activation that sees one value only.
     #[error("all {pictures} pictures feed {layer:?} the same value {value}: they are all alike, or the layer is dead")]
     NoSpread {
@@ -161,7 +176,7 @@ impl Calibration {
         let nothing = || (empty(), vec![0.0; exact.nodes.len()]);
         let count = |(mut histograms, mut largest): (Vec<Histogram>, Vec<f64>), x: &Tensor<f32>| {
             let largest_of = |node: usize, result: &Tensor<f32>| largest[node] = f64::max(largest[node], magnitude(result));
-            exact.watch_all(x, |k, operand| histograms[k].add(operand.values()), largest_of)?;
+            exact.watch_all(x, |k, operand, _| histograms[k].add(operand.values()), largest_of)?;
             Ok((histograms, largest))
         };
         let merge = |mut a: (Vec<Histogram>, Vec<f64>), b: (Vec<Histogram>, Vec<f64>)| {
@@ -198,7 +213,7 @@ pub fn magnitudes(model: &Model, pictures: &[Tensor<f32>]) -> Result<BTreeMap<St
         let mut largest = vec![0.0; exact.nodes.len()];
         let see = |node: usize, result: &Tensor<f32>| largest[node] = magnitude(result);
         let wrong = |source| CalibrationError::WrongKind { picture, pictures: pictures.len(), source };
-        exact.watch_all(x, |_, _| (), see).map_err(wrong)?;
+        exact.watch_all(x, |_, _, _| (), see).map_err(wrong)?;
         Ok(largest)
     };
     let all = pictures.par_iter().enumerate().map(largest).collect::<Result<Vec<_>, _>>()?;
@@ -217,6 +232,7 @@ struct Exact {
     /// For each node of the network, which activation it is.
     activation: Vec<Option<usize>>,
     names: Vec<String>,
+    functions: Vec<ActivationFunction>,
     channels: Vec<usize>,
     /// Names of all nodes.
     nodes: Vec<String>,
@@ -233,17 +249,18 @@ impl Exact {
         // The network counts nodes after folding; folding keeps the order of the activations.
         let folded = model.fold_batch_norms();
         let mut activation = vec![None; folded.nodes().len()];
-        let (mut names, mut channels) = (Vec::new(), Vec::new());
-        for (k, (node, found, _)) in folded.activations().enumerate() {
+        let (mut names, mut functions, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+        for (k, (node, found, function)) in folded.activations().enumerate() {
             activation[node] = Some(k);
             names.push(found.name.clone());
+            functions.push(function);
             channels.push(found.shape.channels);
         }
         let nodes = folded.nodes().iter().map(|node| node.name.clone()).collect();
-        Self { network: Network::new(&model), activation, names, channels, nodes }
+        Self { network: Network::new(&model), activation, names, functions, channels, nodes }
     }
 
-    fn watch(&self, x: &Tensor<f32>, see: impl FnMut(usize, &Tensor<f32>)) -> Result<(), ShapeMismatch> {
+    fn watch(&self, x: &Tensor<f32>, see: impl FnMut(usize, &Tensor<f32>, &Tensor<f32>)) -> Result<(), ShapeMismatch> {
         self.watch_all(x, see, |_, _| ())
     }
 
@@ -251,12 +268,12 @@ impl Exact {
     fn watch_all(
         &self,
         x: &Tensor<f32>,
-        mut fed: impl FnMut(usize, &Tensor<f32>),
+        mut fed: impl FnMut(usize, &Tensor<f32>, &Tensor<f32>),
         mut made: impl FnMut(usize, &Tensor<f32>),
     ) -> Result<(), ShapeMismatch> {
         let watch = |node: usize, operand: &Tensor<f32>, result: &Tensor<f32>| {
             if let Some(k) = self.activation[node] {
-                fed(k, operand);
+                fed(k, operand, result);
             }
             made(node, result);
         };
@@ -270,7 +287,7 @@ impl Exact {
         let empty = || self.channels.iter().map(|n| vec![Range::EMPTY; *n]).collect::<ChannelRanges>();
         let widen = |mut ranges: ChannelRanges, (picture, x): (usize, &Tensor<f32>)| {
             let mut bad = None;
-            let see = |k: usize, operand: &Tensor<f32>| {
+            let see = |k: usize, operand: &Tensor<f32>, result: &Tensor<f32>| {
                 for (range, values) in ranges[k].iter_mut().zip(operand.values().chunks_exact(operand.shape().plane())) {
                     let (mut min, mut max, mut sum) = (f32::INFINITY, f32::NEG_INFINITY, 0.0f32);
                     for v in values {
@@ -282,6 +299,14 @@ impl Exact {
                         bad = Some(CalibrationError::NotFinite { picture, layer: self.names[k].clone(), value });
                     }
                     *range = range.union(Range { min: min.into(), max: max.into() });
+                }
+                // Only a formula may have no value, and it is better named than the layers behind it that see what it made.
+                if let function @ ActivationFunction::Formula { .. } = &self.functions[k]
+                    && bad.is_none()
+                    && let Some(at) = result.values().iter().position(|v| !v.is_finite())
+                {
+                    let (layer, value) = (self.names[k].clone(), operand.values()[at]);
+                    bad = Some(CalibrationError::Undefined { picture, layer, function: Box::new(function.clone()), value });
                 }
             };
             let wrong = |source| CalibrationError::WrongKind { picture, pictures: pictures.len(), source };

@@ -111,7 +111,7 @@ fn prepare<T: Element>(operator: &Operator, input: Shape) -> Prepared<T> {
             let rows = (0..rows).map(|c| cast(Polynomial::of_channel(p, c))).collect();
             Prepared::Pointwise(Pointwise::Polynomial { rows })
         }
-        Operator::Activation(function) => Prepared::Pointwise(Pointwise::Exact(*function)),
+        Operator::Activation(function) => Prepared::Pointwise(Pointwise::Exact(function.clone())),
         Operator::Fitted(fitted) => Prepared::Pointwise(Pointwise::fitted(fitted)),
         Operator::BatchNorm { factor, offset } => {
             Prepared::Pointwise(Pointwise::Affine { factor: cast(factor), offset: cast(offset) })

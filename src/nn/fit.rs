@@ -31,6 +31,24 @@ pub enum FitError {
         /// Its function.
         function: ActivationFunction,
     },
+    /// A function that is not defined where it is to be fitted.
+    #[error(
+        "layer {layer:?}: {function} is to be fitted on [{:.4}, {:.4}] ({margin} times the range seen, and 0), and has no finite value at or \
+         near {at:.6}; put a bound before it that keeps what comes to it where it is defined (a clip, or adding a constant)",
+        .interval[0], .interval[1]
+    )]
+    Undefined {
+        /// Which layer.
+        layer: String,
+        /// Its function.
+        function: ActivationFunction,
+        /// Where it is to be fitted.
+        interval: [f64; 2],
+        /// How many times as long as the range seen that is.
+        margin: f64,
+        /// A point of the interval at or near which there is no value.
+        at: f64,
+    },
     /// A margin or floor that cannot be used.
     #[error("the {what} is {found}, {expected}")]
     Setting {
@@ -133,7 +151,11 @@ pub fn fit_layer(layer: &LayerInputs, spec: &FitSpec) -> Result<FittedActivation
     }
     let refuse = |source| FitError::Approximation { layer: layer.name.clone(), source };
     let [a, b] = interval(layer.range(), spec.margin);
-    let function = layer.function;
+    let function = layer.function.clone();
+    if let Some(at) = function.undefined_in([a, b]) {
+        let (layer, margin) = (layer.name.clone(), spec.margin);
+        return Err(FitError::Undefined { layer, function, interval: [a, b], margin, at });
+    }
     let form = match &spec.form {
         Form::Series(degree) => {
             let count = SAMPLES_PER_DEGREE * (degree + 1).max(32);

@@ -9,6 +9,7 @@ mod check;
 mod error;
 mod file;
 mod fold;
+pub mod formula;
 mod input;
 mod rearrange;
 mod write;
@@ -20,6 +21,7 @@ pub use input::{Fit, Normalisation};
 pub use rearrange::Rearrange;
 
 pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
+pub use formula::Formula;
 
 use super::onnx::OnnxOptions;
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
@@ -348,8 +350,8 @@ impl Model {
     /// The activations that are no polynomials by themselves, fitted or not: index among [`Self::nodes`], and what is exact.
     pub fn activations(&self) -> impl Iterator<Item = (usize, &Node, ActivationFunction)> {
         self.nodes.iter().enumerate().filter_map(|(i, node)| match &node.operator {
-            Operator::Activation(function) => Some((i, node, *function)),
-            Operator::Fitted(fitted) => Some((i, node, fitted.function)),
+            Operator::Activation(function) => Some((i, node, function.clone())),
+            Operator::Fitted(fitted) => Some((i, node, fitted.function.clone())),
             _ => None,
         })
     }
@@ -379,7 +381,7 @@ impl Model {
         let mut model = self.clone();
         for node in &mut model.nodes {
             if let Operator::Fitted(fitted) = &node.operator {
-                node.operator = Operator::Activation(fitted.function);
+                node.operator = Operator::Activation(fitted.function.clone());
             }
         }
         model

@@ -2,7 +2,7 @@
 //!
 //! 1. `scan` bounds what decoding may take, `schema` is decoded;
 //! 2. `graph` walks the nodes the output depends on, each after its operands. What is known in the file is computed
-//!    (`constant`, `folding`): shapes, paddings, weights. Elementwise functions gather in expressions (`expression`) until something
+//!    (`constant`, `folding`): shapes, paddings, weights. Elementwise functions gather in formulas, which are recognised (`expression`) when something
 //!    else reads them. Everything else becomes a node of a [`Model`] (`operators`, `layers`, `shapes`);
 //! 3. the model is checked as one from any other file, and batch normalisation is folded into convolutions.
 //!
@@ -16,8 +16,10 @@ mod expression;
 mod folding;
 mod graph;
 mod layers;
+mod normal;
 mod normalisation;
 mod operators;
+mod piecewise;
 mod scan;
 pub mod schema;
 mod shapes;

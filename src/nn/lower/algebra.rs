@@ -25,6 +25,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// A side of a sum is not stored in a scale in which it is larger by more than this: precision and room for magnitude are bounded.
+const MOST_GROWTH: f64 = 64.0;
+
 /// One step on tensors. Values are numbered as in a program: 0 is the input, i + 1 the result of step i.
 pub(super) struct LogicalStep {
     pub layer: String,
@@ -409,14 +412,17 @@ impl Algebra<'_> {
             if a.depth > b.depth {
                 std::mem::swap(&mut a, &mut b);
             }
-            let nonzero = |s: &Stored| s.scale.iter().all(|s| *s != 0.0);
-            if nonzero(&b) {
+            let takes = |to: &Stored, from: &Stored| {
+                to.scale.iter().zip(&from.scale).all(|(to, from)| *to != 0.0 && from.abs() <= MOST_GROWTH * to.abs())
+            };
+            if takes(&b, &a) {
                 a = self.rescale(layer, a, &b.scale);
-            } else if nonzero(&a) {
+            } else if takes(&a, &b) {
                 b = self.rescale(layer, b, &a.scale);
             } else {
-                let ones = vec![1.0; a.scale.len()];
-                (a, b) = (self.rescale(layer, a, &ones), self.rescale(layer, b, &ones));
+                let larger = |(a, b): (&f64, &f64)| if *a == 0.0 && *b == 0.0 { 1.0 } else { a.abs().max(b.abs()) };
+                let both: Vec<f64> = a.scale.iter().zip(&b.scale).map(larger).collect();
+                (a, b) = (self.rescale(layer, a, &both), self.rescale(layer, b, &both));
             }
         }
         let shift = a.shift.iter().zip(&b.shift).map(|(a, b)| a + b).collect();

@@ -1,13 +1,14 @@
 //! Activations: exact ones, as a network was trained with them, and the polynomials that stand for them when it runs
 //! encrypted.
 
+use super::formula::{Formula, number};
 use crate::circuits::polynomial::Chebyshev;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 use std::fmt;
 
 /// A function of one number, applied to every element. Definitions follow ONNX.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ActivationFunction {
@@ -69,6 +70,11 @@ pub enum ActivationFunction {
         /// Largest value.
         max: f64,
     },
+    /// Any other function of x.
+    Formula {
+        /// How it is computed.
+        steps: Formula,
+    },
 }
 
 impl ActivationFunction {
@@ -105,6 +111,15 @@ impl ActivationFunction {
             Self::Mish => x * softplus(x).tanh(),
             Self::Erf => erf(x),
             Self::Clip { min, max } => x.max(min).min(max),
+            Self::Formula { ref steps } => steps.value(x),
+        }
+    }
+
+    /// A point of an interval at or near which its value is no finite number; none if it is defined in all of it.
+    pub fn undefined_in(&self, interval: [f64; 2]) -> Option<f64> {
+        match self {
+            Self::Formula { steps } => steps.undefined_in(interval),
+            _ => None,
         }
     }
 
@@ -128,11 +143,12 @@ impl ActivationFunction {
             Self::Mish => "mish",
             Self::Erf => "erf",
             Self::Clip { .. } => "clip",
+            Self::Formula { .. } => "formula",
         }
     }
 
     /// What makes it unusable, if anything does: a parameter that is not finite, or out of order.
-    pub(super) fn problem(&self) -> Option<String> {
+    pub(in crate::nn) fn problem(&self) -> Option<String> {
         let parameters: &[f64] = match self {
             Self::LeakyRelu { alpha } | Self::Elu { alpha } | Self::Celu { alpha } => &[*alpha],
             Self::Selu { alpha: a, gamma: b } | Self::HardSigmoid { alpha: a, beta: b } | Self::Clip { min: a, max: b } => {
@@ -143,7 +159,8 @@ impl ActivationFunction {
         if let Some(p) = parameters.iter().find(|p| !p.is_finite()) {
             return Some(format!("{} has the parameter {p}; parameters must be finite", self.name()));
         }
-        match *self {
+        match self {
+            Self::Formula { steps } => steps.problem(),
             Self::Celu { alpha: 0.0 } => Some("celu divides by its alpha, which is 0".into()),
             Self::Clip { min, max } if min > max => Some(format!("clip has a least value {min} above its largest, {max}")),
             _ => None,
@@ -154,10 +171,13 @@ impl ActivationFunction {
 impl fmt::Display for ActivationFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeakyRelu { alpha } | Self::Elu { alpha } | Self::Celu { alpha } => write!(f, "{}({alpha})", self.name()),
-            Self::Selu { alpha: a, gamma: b } | Self::HardSigmoid { alpha: a, beta: b } | Self::Clip { min: a, max: b } => {
-                write!(f, "{}({a}, {b})", self.name())
+            Self::LeakyRelu { alpha } | Self::Elu { alpha } | Self::Celu { alpha } => {
+                write!(f, "{}({})", self.name(), number(*alpha))
             }
+            Self::Selu { alpha: a, gamma: b } | Self::HardSigmoid { alpha: a, beta: b } | Self::Clip { min: a, max: b } => {
+                write!(f, "{}({}, {})", self.name(), number(*a), number(*b))
+            }
+            Self::Formula { steps } => steps.fmt(f),
             _ => f.write_str(self.name()),
         }
     }

@@ -179,10 +179,10 @@ impl NodeCheck<'_, '_, '_> {
                 if let Some(problem) = function.problem() {
                     return Err(self.bad(problem));
                 }
-                (Operator::Activation(*function), x)
+                (Operator::Activation(function.clone()), x)
             }
             OperatorSpec::Fitted { function, coefficients, interval, composite } => {
-                (self.fitted(*function, coefficients, *interval, *composite)?, x)
+                (self.fitted(function.clone(), coefficients, *interval, *composite)?, x)
             }
             OperatorSpec::BatchNorm { scale, bias, mean, var, epsilon } => {
                 (self.batch_norm(x, [scale, bias, mean, var], *epsilon)?, x)

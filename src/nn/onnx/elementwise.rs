@@ -1,19 +1,113 @@
 //! Elementwise operators: gathered into expressions, and made nodes of when something else reads them.
 
-use super::constant::Constant;
-use super::expression::{Binary, Expression, Recognised, Unary};
+use super::constant::{Constant, common};
+use super::expression::{Recognised, is_small, recognise};
 use super::graph::{Importer, Known, Refusal, Traced};
-use crate::nn::model::{ActivationFunction, OperatorSpec};
-use std::rc::Rc;
+use crate::nn::model::formula::{Binary, Step, Unary};
+use crate::nn::model::{ActivationFunction, Formula, OperatorSpec};
 
 const PRODUCT: &str =
     "products of two tensors (gates, attention, squeeze-and-excitation) are not supported: use a network without them";
+
+const COMPARED: &str =
+    "two tensors are compared, which no polynomial of low degree does: compare a tensor with a number, or leave it out";
+const CHOICE: &str =
+    "it chooses between tensors by comparing, which takes both to be functions of the one that is compared with a number";
+
+/// A constant that is the same number for all elements of a tensor.
+fn scalar(c: &Constant, dims: &[usize]) -> Option<Formula> {
+    let fits = common(&c.dims, dims).is_ok_and(|both| both == dims);
+    c.uniform().filter(|_| fits).map(Formula::constant)
+}
 
 impl<'f> Importer<'f> {
     /// A function of every element.
     pub fn unary(&mut self, x: &Traced, op: Unary, name: &str) -> Result<Traced, Refusal> {
         let x = self.growing(x, name)?;
-        Ok(Traced { expression: Expression::unary(op, &x.expression), name: name.into(), ..x })
+        Ok(Traced { expression: Formula::unary(op, &x.expression), name: name.into(), ..x })
+    }
+
+    /// A function with a name, of every element.
+    pub fn apply(&mut self, x: &Traced, function: &ActivationFunction, name: &str) -> Result<Traced, Refusal> {
+        let x = self.growing(x, name)?;
+        Ok(Traced { expression: Formula::apply(function, &x.expression), name: name.into(), ..x })
+    }
+
+    /// One of two operands, element by element, as a third says. All of them are functions of one tensor, or numbers.
+    pub fn select(&mut self, operands: [&Known; 3], name: &str) -> Result<Traced, Refusal> {
+        if let Some(made) = self.prelu_by_choice(operands, name)? {
+            return Ok(made);
+        }
+        let mut x: Option<Traced> = None;
+        for operand in operands {
+            match (operand, &x) {
+                (Known::Traced(t), None) => x = Some(t.clone()),
+                (Known::Traced(t), Some(x)) if t.dims == x.dims && t.base == x.base => {}
+                (Known::Traced(_), Some(_)) => return Err(Refusal::Unsupported(CHOICE.into())),
+                (Known::Constant(_), _) => {}
+                (Known::Lost, _) => return Err(Refusal::Lost),
+            }
+        }
+        let x = x.ok_or(Refusal::Lost)?;
+        let formula = |operand: &Known| match operand {
+            Known::Traced(t) if is_small(&t.expression) => Ok(t.expression.clone()),
+            Known::Constant(c) => scalar(c, &x.dims).ok_or(Refusal::Unsupported(CHOICE.into())),
+            _ => Err(Refusal::Unsupported("the function that it is part of has too many operators".into())),
+        };
+        let [which, a, b] = operands.map(formula);
+        Ok(Traced { expression: Formula::select(&which?, &a?, &b?), name: name.into(), ..x })
+    }
+
+    /// The choice between x and x times a number for each channel that is a PRelu, as it is written where that operator is not known.
+    fn prelu_by_choice(&mut self, [which, a, b]: [&Known; 3], name: &str) -> Result<Option<Traced>, Refusal> {
+        let (Known::Traced(which), Known::Traced(a), Known::Traced(b)) = (which, a, b) else { return Ok(None) };
+        let (x, scaled) = if a.base == which.base { (a, b) } else { (b, a) };
+        if x.base != which.base || scaled.base == which.base || scaled.expression != Formula::x() {
+            return Ok(None);
+        }
+        let Some((slopes, of)) = self.channel_factors(scaled.base) else { return Ok(None) };
+        let alike = [x, scaled].iter().all(|t| t.dims == which.dims) && of == which.base && is_small(&which.expression);
+        // With one slope it would be a leaky ReLU, whatever the slope.
+        let is_leaky = |alpha: f64| {
+            let line = Formula::line(alpha, 0.0);
+            let [first, second] = [a, b].map(|t| if t.base == which.base { &t.expression } else { &line });
+            let whole = Formula::select(&which.expression, first, second);
+            recognise(&whole) == Recognised::Activation(ActivationFunction::LeakyRelu { alpha })
+        };
+        if !alike || !is_small(&x.expression) || ![0.5, -0.25].into_iter().all(is_leaky) {
+            return Ok(None);
+        }
+        let slopes =
+            Constant { dims: [vec![slopes.len()], vec![1; x.dims.len().saturating_sub(2)]].concat(), data: slopes.data.clone() };
+        self.prelu(&Traced::of(which.base, which.dims.clone()), &slopes, name).map(Some)
+    }
+
+    /// `max(x, 0) + slope min(x, 0)`, with one slope for all or one a channel: then as `slope x + (1 - slope) relu(x)`, so that all
+    /// channels share one ReLU.
+    pub fn prelu(&mut self, x: &Traced, slope: &Constant, name: &str) -> Result<Traced, Refusal> {
+        if let Some(alpha) = scalar(slope, &x.dims).and_then(|c| c.as_constant()) {
+            return self.apply(x, &ActivationFunction::LeakyRelu { alpha }, name);
+        }
+        if !is_per_channel(&slope.dims, &x.dims) {
+            let why = format!(
+                "its slopes have shape {:?} for a tensor of shape {:?}; one slope for all, or one for each channel, is supported",
+                slope.dims, x.dims
+            );
+            return Err(Refusal::Unsupported(why.into()));
+        }
+        let slopes = slope.real();
+        let value = self.settle(x, name)?;
+        let shape = self.shape(value);
+        if shape.channels != slopes.len() {
+            return Err(Refusal::Unsupported("channels that were reshaped have a slope each".into()));
+        }
+        let relu = self.settle_expression(value, &Formula::apply(&ActivationFunction::Relu, &Formula::x()), name)?;
+        let none = vec![0.0; slopes.len()];
+        let rest: Vec<f64> = slopes.iter().map(|a| 1.0 - a).collect();
+        let relu = self.affine(relu, rest, none.clone(), name)?;
+        let line = self.affine(value, slopes, none, name)?;
+        let base = self.emit(name, &[relu, line], OperatorSpec::Add, shape)?;
+        Ok(Traced::of(base, x.dims.clone()))
     }
 
     /// A function of two operands of which one at least depends on the picture.
@@ -29,7 +123,7 @@ impl<'f> Importer<'f> {
     fn both(&mut self, op: Binary, a: &Traced, b: &Traced, name: &str) -> Result<Traced, Refusal> {
         if a.dims != b.dims {
             return Err(match op {
-                Binary::Multiply | Binary::Divide => Refusal::Unsupported(PRODUCT.into()),
+                Binary::Multiply | Binary::Divide | Binary::Power => Refusal::Unsupported(PRODUCT.into()),
                 _ => Refusal::Unsupported(
                     format!("tensors of shapes {:?} and {:?} are combined; only equal ones can be", a.dims, b.dims).into(),
                 ),
@@ -40,10 +134,12 @@ impl<'f> Importer<'f> {
             (a, b) = (self.growing(&a, name)?, self.growing(&b, name)?);
         }
         if a.base == b.base {
-            return Ok(Traced { expression: Expression::binary(op, &a.expression, &b.expression), name: name.into(), ..a });
+            return Ok(Traced { expression: Formula::binary(op, &a.expression, &b.expression), name: name.into(), ..a });
         }
-        if !matches!(op, Binary::Add | Binary::Subtract) {
-            return Err(Refusal::Unsupported(PRODUCT.into()));
+        match op {
+            Binary::Add | Binary::Subtract => {}
+            Binary::Multiply | Binary::Divide | Binary::Power => return Err(Refusal::Unsupported(PRODUCT.into())),
+            _ => return Err(Refusal::Unsupported(COMPARED.into())),
         }
         if op == Binary::Subtract {
             b = self.unary(&b, Unary::Negative, name)?;
@@ -59,18 +155,13 @@ impl<'f> Importer<'f> {
 
     /// `swapped`: the constant is the first operand.
     fn with_constant(&mut self, op: Binary, x: &Traced, c: &Constant, swapped: bool, name: &str) -> Result<Traced, Refusal> {
-        if let Some(value) = c.uniform().filter(|_| c.dims.len() <= x.dims.len()) {
+        if let Some(c) = scalar(c, &x.dims) {
             let x = self.growing(x, name)?;
-            let c = Rc::new(Expression::Constant(value));
             let expression =
-                if swapped { Expression::binary(op, &c, &x.expression) } else { Expression::binary(op, &x.expression, &c) };
+                if swapped { Formula::binary(op, &c, &x.expression) } else { Formula::binary(op, &x.expression, &c) };
             return Ok(Traced { expression, name: name.into(), ..x });
         }
-        // One number a channel: the second axis, with everything else 1.
-        let from_right = x.dims.len().saturating_sub(2);
-        let per_channel = c.dims.len() <= x.dims.len()
-            && x.dims.len() >= 2
-            && c.dims.iter().rev().enumerate().all(|(i, d)| if i == from_right { *d == x.dims[1] } else { *d == 1 });
+        let per_channel = is_per_channel(&c.dims, &x.dims);
         let values = c.real();
         let (factor, offset): (Vec<f64>, Vec<f64>) = match (op, swapped) {
             _ if !per_channel => {
@@ -97,7 +188,7 @@ impl<'f> Importer<'f> {
 
     /// x, made a value first if its expression has grown enough.
     fn growing(&mut self, x: &Traced, name: &str) -> Result<Traced, Refusal> {
-        if x.expression.is_small() {
+        if is_small(&x.expression) {
             return Ok(x.clone());
         }
         Ok(Traced::of(self.settle(x, name)?, x.dims.clone()))
@@ -123,87 +214,46 @@ impl<'f> Importer<'f> {
         self.settle_expression(x.base, &x.expression, name)
     }
 
-    fn settle_expression(&mut self, base: usize, expression: &Rc<Expression>, name: &str) -> Result<usize, Refusal> {
-        let key = (base, Rc::as_ptr(expression));
-        if let Some((_, value)) = self.settled.get(&key) {
+    fn settle_expression(&mut self, base: usize, expression: &Formula, name: &str) -> Result<usize, Refusal> {
+        let key = (base, expression.clone());
+        if let Some(value) = self.settled.get(&key) {
             return Ok(*value);
         }
         let shape = self.shape(base);
         let uniform = |value: f64| vec![value; shape.channels];
-        let value = match expression.recognise() {
-            Some(Recognised::Identity) => base,
-            Some(Recognised::Polynomial(p)) if p.len() <= 2 => {
+        if expression.steps().iter().any(|s| matches!(s, Step::Constant(c) if !c.is_finite())) {
+            return Err(Refusal::Unsupported(
+                "with the elementwise operators before it, it computes with a number that is not finite".into(),
+            ));
+        }
+        let value = match recognise(expression) {
+            Recognised::Identity => base,
+            Recognised::Polynomial(p) if p.len() <= 2 => {
                 let factor = p.get(1).copied().unwrap_or(0.0);
                 self.affine(base, uniform(factor), uniform(p[0]), name)?
             }
-            Some(Recognised::Polynomial(p)) => {
+            Recognised::Polynomial(p) => {
                 let coefficients = self.keep_values(vec![p.len()], p)?;
                 self.emit(name, &[base], OperatorSpec::Polynomial { coefficients }, shape)?
             }
-            Some(Recognised::Activation(function)) => self.emit(name, &[base], OperatorSpec::Activation { function }, shape)?,
-            None => self.taken_apart(base, expression, name)?,
+            Recognised::Activation(function) => self.emit(name, &[base], OperatorSpec::Activation { function }, shape)?,
+            Recognised::OfLine(function, line) => {
+                let line = self.settle_expression(base, &line, name)?;
+                self.settle_expression(line, &Formula::apply(&function, &Formula::x()), name)?
+            }
+            Recognised::Scaled { core, factor, offset } => {
+                let core = self.settle_expression(base, &core, name)?;
+                self.affine(core, uniform(factor), uniform(offset), name)?
+            }
         };
-        self.settled.insert(key, (expression.clone(), value));
+        self.settled.insert(key, value);
         Ok(value)
-    }
-
-    /// An expression that is no known function: its parts, one by one.
-    fn taken_apart(&mut self, base: usize, expression: &Rc<Expression>, name: &str) -> Result<usize, Refusal> {
-        let shape = self.shape(base);
-        let uniform = |value: f64| vec![value; shape.channels];
-        match &**expression {
-            Expression::Unary(Unary::Activation(function), x) => {
-                let x = self.settle_expression(base, x, name)?;
-                self.emit(name, &[x], OperatorSpec::Activation { function: *function }, shape)
-            }
-            Expression::Unary(Unary::Negative, x) => {
-                let x = self.settle_expression(base, x, name)?;
-                self.affine(x, uniform(-1.0), uniform(0.0), name)
-            }
-            Expression::Binary(op, a, b) => match (op, &**a, &**b) {
-                (Binary::Greatest, _, Expression::Constant(0.0)) => {
-                    let x = self.settle_expression(base, a, name)?;
-                    self.emit(name, &[x], OperatorSpec::Activation { function: ActivationFunction::Relu }, shape)
-                }
-                (Binary::Multiply, _, Expression::Constant(c)) | (Binary::Multiply, Expression::Constant(c), _) => {
-                    let x = if matches!(**a, Expression::Constant(_)) { b } else { a };
-                    let x = self.settle_expression(base, x, name)?;
-                    self.affine(x, uniform(*c), uniform(0.0), name)
-                }
-                (Binary::Divide, _, Expression::Constant(c)) => {
-                    let x = self.settle_expression(base, a, name)?;
-                    self.affine(x, uniform(1.0 / c), uniform(0.0), name)
-                }
-                (Binary::Add, _, Expression::Constant(c)) | (Binary::Add, Expression::Constant(c), _) => {
-                    let x = if matches!(**a, Expression::Constant(_)) { b } else { a };
-                    let x = self.settle_expression(base, x, name)?;
-                    self.affine(x, uniform(1.0), uniform(*c), name)
-                }
-                (Binary::Subtract, _, Expression::Constant(c)) => {
-                    let x = self.settle_expression(base, a, name)?;
-                    self.affine(x, uniform(1.0), uniform(-c), name)
-                }
-                (Binary::Subtract, Expression::Constant(c), _) => {
-                    let x = self.settle_expression(base, b, name)?;
-                    self.affine(x, uniform(-1.0), uniform(*c), name)
-                }
-                (Binary::Add, ..) => {
-                    let operands = [self.settle_expression(base, a, name)?, self.settle_expression(base, b, name)?];
-                    self.emit(name, &operands, OperatorSpec::Add, shape)
-                }
-                (Binary::Subtract, ..) => {
-                    let (a, b) = (self.settle_expression(base, a, name)?, self.settle_expression(base, b, name)?);
-                    let b = self.affine(b, uniform(-1.0), uniform(0.0), name)?;
-                    self.emit(name, &[a, b], OperatorSpec::Add, shape)
-                }
-                _ => Err(unknown()),
-            },
-            _ => Err(unknown()),
-        }
     }
 }
 
-fn unknown() -> Refusal {
-    let known = "relu, leaky relu, elu, selu, celu, gelu, sigmoid, silu, hard swish, hard sigmoid, tanh, softplus, mish, clip";
-    Refusal::Unsupported(format!("with the elementwise operators before it, it is no known activation; known are {known}").into())
+/// Whether a tensor has one number for each channel, the second axis of another.
+fn is_per_channel(c: &[usize], x: &[usize]) -> bool {
+    let from_right = x.len().saturating_sub(2);
+    let one_each = c.iter().rev().enumerate().all(|(i, d)| if i == from_right { *d == x[1] } else { *d == 1 });
+    x.len() >= 2 && c.len() <= x.len() && c.len() > from_right && one_each
 }

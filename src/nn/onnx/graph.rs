@@ -2,13 +2,12 @@
 
 use super::attributes::Attributes;
 use super::constant::{Budget, Constant, product};
-use super::expression::Expression;
 use super::folding::fold;
 use super::schema::{GraphProto, ModelProto, NodeProto};
 use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, OnnxError, OnnxOptions};
 use crate::nn::model::{
-    Fit, GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation, OperatorSpec, TensorData,
-    UnsupportedOperator,
+    Fit, Formula, GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation, OperatorSpec,
+    TensorData, UnsupportedOperator,
 };
 use crate::nn::tensor::Shape;
 use std::borrow::Cow;
@@ -34,7 +33,7 @@ pub(super) struct Traced {
     /// Extents; the elements are in the order of the base's.
     pub dims: Vec<usize>,
     /// What is done to each element.
-    pub expression: Rc<Expression>,
+    pub expression: Formula,
     /// The node of the file that did it last; empty if none did.
     pub name: Rc<str>,
 }
@@ -42,7 +41,7 @@ pub(super) struct Traced {
 impl Traced {
     /// A value as it is.
     pub fn of(base: usize, dims: Vec<usize>) -> Self {
-        Self { base, dims, expression: Rc::new(Expression::X), name: Rc::from("") }
+        Self { base, dims, expression: Formula::x(), name: Rc::from("") }
     }
 }
 
@@ -87,8 +86,8 @@ pub(super) struct Importer<'f> {
     /// Shape of each value of the model.
     shapes: Vec<Shape>,
     names: HashSet<String>,
-    /// Expressions that have become values, by their base. The expression is kept so that its address stays its own.
-    pub settled: HashMap<(usize, *const Expression), (Rc<Expression>, usize)>,
+    /// Expressions that have become values, by their base.
+    pub settled: HashMap<(usize, Formula), usize>,
     /// Names of the graph's outputs.
     pub output: &'f str,
 }
@@ -348,6 +347,14 @@ impl<'f> Importer<'f> {
         let value = self.nodes.len() + 1;
         self.nodes.push(NodeSpec { name: unique, inputs, output: format!("v{value}"), operator });
         Ok(value)
+    }
+
+    /// The factors of a value that is another one times a number for each channel, as [`Self::affine`] makes it; and the other one.
+    pub fn channel_factors(&self, value: usize) -> Option<(Rc<Constant>, usize)> {
+        let (OperatorSpec::BatchNorm { scale, bias, mean, var, epsilon: 0.0 }, operand) = self.maker(value)? else { return None };
+        let all = |name: &String, value: f64| self.tensors.get(name).is_some_and(|c| c.uniform() == Some(value));
+        let plain = all(bias, 0.0) && all(mean, 0.0) && all(var, 1.0);
+        Some((self.tensors.get(scale).filter(|_| plain)?.clone(), operand))
     }
 
     /// Keeps a tensor for a node; the name to find it by. What is used twice is held once.

@@ -2,17 +2,20 @@
 
 use super::attributes::Attributes;
 use super::constant::{Constant, Data};
-use super::expression::{Binary, Unary};
 use super::graph::{Importer, Known, Refusal, Traced, holds, readable};
 use super::schema::NodeProto;
+use crate::nn::model::formula::{Binary, Unary};
 use crate::nn::model::{ActivationFunction, OperatorSpec};
 use crate::nn::tensor::Shape;
 use std::rc::Rc;
 
 /// Operators that are read where an operand depends on the picture.
-const KNOWN: [&str; 57] = [
+const KNOWN: [&str; 77] = [
     "Abs",
     "Add",
+    "And",
+    "Asinh",
+    "Atan",
     "AveragePool",
     "BatchNormalization",
     "Cast",
@@ -20,9 +23,12 @@ const KNOWN: [&str; 57] = [
     "Clip",
     "Concat",
     "Conv",
+    "Cos",
+    "Cosh",
     "Div",
     "Dropout",
     "Elu",
+    "Equal",
     "Erf",
     "Exp",
     "Flatten",
@@ -30,10 +36,15 @@ const KNOWN: [&str; 57] = [
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "Greater",
+    "GreaterOrEqual",
     "HardSigmoid",
     "HardSwish",
     "Identity",
     "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
     "LogSoftmax",
     "MatMul",
     "Max",
@@ -42,6 +53,8 @@ const KNOWN: [&str; 57] = [
     "Mish",
     "Mul",
     "Neg",
+    "Not",
+    "Or",
     "PRelu",
     "Pad",
     "Pow",
@@ -52,7 +65,11 @@ const KNOWN: [&str; 57] = [
     "Resize",
     "Selu",
     "Shape",
+    "Shrink",
     "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
     "Size",
     "Slice",
     "Softmax",
@@ -64,10 +81,13 @@ const KNOWN: [&str; 57] = [
     "Sub",
     "Sum",
     "Swish",
+    "Tan",
     "Tanh",
+    "ThresholdedRelu",
     "Transpose",
     "Unsqueeze",
     "Upsample",
+    "Where",
 ];
 
 /// Whether an operator could have been read, had its operands been.
@@ -92,7 +112,7 @@ fn advice(op: &str) -> &'static str {
         "LSTM" | "GRU" | "RNN" | "Attention" | "MultiHeadAttention" => "networks for pictures made of convolutions are run",
         "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" | "ConvInteger" => "export the network before quantisation",
         _ => {
-            "supported: Conv, BatchNormalization, activations, Add, Sub, Mul and Div by constants, AveragePool, GlobalAveragePool, \
+            "supported: Conv, BatchNormalization, functions of single elements, Add, Sub, Mul and Div by constants, AveragePool, GlobalAveragePool, \
              ReduceMean, Gemm, MatMul, Flatten, Reshape, Slice, Pad, Concat, Split, Resize (nearest)"
         }
     }
@@ -165,11 +185,10 @@ impl<'f> Importer<'f> {
                 }
             }
             op => {
-                if let Some(op) = binary(op) {
-                    let [Some(a), Some(b)] = operands else { return Err(Refusal::Bad("it has no two operands".into())) };
-                    self.binary(op, a, b, name)?
-                } else if let Some(op) = unary(&attributes, operands)? {
-                    self.unary(&x()?, op, name)?
+                if let Some(made) = self.pointwise(op, operands, &attributes, name)? {
+                    made
+                } else if let Some(function) = activation(&attributes) {
+                    self.apply(&x()?, &function, name)?
                 } else {
                     return Err(unsupported());
                 }
@@ -236,33 +255,172 @@ pub(super) fn constant(operands: &[Option<Known>], i: usize) -> Result<Option<Rc
     }
 }
 
-fn binary(op: &str) -> Option<Binary> {
+fn unary(op: &str) -> Option<Unary> {
     Some(match op {
-        "Add" => Binary::Add,
-        "Sub" => Binary::Subtract,
-        "Mul" => Binary::Multiply,
-        "Div" => Binary::Divide,
-        "Pow" => Binary::Power,
-        "Min" => Binary::Least,
-        "Max" => Binary::Greatest,
+        "Neg" => Unary::Negative,
+        "Abs" => Unary::Absolute,
+        "Sqrt" => Unary::Sqrt,
+        "Exp" => Unary::Exp,
+        "Log" => Unary::Log,
+        "Sin" => Unary::Sin,
+        "Cos" => Unary::Cos,
+        "Atan" => Unary::Atan,
+        "Sinh" => Unary::Sinh,
+        "Cosh" => Unary::Cosh,
+        "Asinh" => Unary::Asinh,
         _ => return None,
     })
 }
 
-fn unary(a: &Attributes<'_>, operands: &[Option<Known>]) -> Result<Option<Unary>, Refusal> {
+/// A function of two operands, and whether they change places.
+fn binary(op: &str) -> Option<(Binary, bool)> {
+    Some(match op {
+        "Add" => (Binary::Add, false),
+        "Sub" => (Binary::Subtract, false),
+        "Mul" => (Binary::Multiply, false),
+        "Div" => (Binary::Divide, false),
+        "Pow" => (Binary::Power, false),
+        "Min" | "And" => (Binary::Least, false),
+        "Max" | "Or" => (Binary::Greatest, false),
+        "Greater" => (Binary::Above, false),
+        "GreaterOrEqual" => (Binary::AtLeast, false),
+        "Less" => (Binary::Above, true),
+        "LessOrEqual" => (Binary::AtLeast, true),
+        "Equal" => (Binary::Equal, false),
+        _ => return None,
+    })
+}
+
+/// A number as an operand.
+fn number(value: f64) -> Known {
+    Known::Constant(Rc::new(Constant { dims: Vec::new(), data: Data::Real(vec![value]) }))
+}
+
+impl<'f> Importer<'f> {
+    /// An operator that makes every element of its result from one element of each operand; none if it is another.
+    fn pointwise(
+        &mut self,
+        op: &str,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Option<Traced>, Refusal> {
+        let operand = |i: usize| operands.get(i).and_then(Option::as_ref).ok_or_else(|| format!("operand {i} is missing"));
+        if let Some((op, swapped)) = binary(op) {
+            let mut all: Vec<&Known> = (0..operands.len()).map(operand).collect::<Result<_, _>>()?;
+            if matches!(op, Binary::Least | Binary::Greatest) {
+                // Of any number of operands, in any order: the constants last.
+                all.sort_by_key(|o| matches!(o, Known::Constant(_)));
+            } else if all.len() != 2 {
+                return Err(Refusal::Bad(format!("it has {} operands, not two", all.len())));
+            }
+            let (first, rest) = all.split_first().ok_or("it has no operands")?;
+            let mut made = Known::clone(first);
+            for next in rest {
+                let (a, b) = if swapped { (*next, &made) } else { (&made, *next) };
+                made = Known::Traced(self.binary(op, a, b, name)?);
+            }
+            return match made {
+                Known::Traced(made) => Ok(Some(made)),
+                _ => Err(Refusal::Lost),
+            };
+        }
+        let traced = |i: usize| match operand(i)? {
+            Known::Traced(x) => Ok(x.clone()),
+            Known::Constant(_) => Err(Refusal::Unsupported("its parameters depend on the picture".into())),
+            Known::Lost => Err(Refusal::Lost),
+        };
+        if let Some(op) = unary(op) {
+            return self.unary(&traced(0)?, op, name).map(Some);
+        }
+        let bound = |i: usize| -> Result<Option<f64>, Refusal> {
+            let Some(bound) = constant(operands, i)? else { return Ok(None) };
+            let bound = bound.uniform().ok_or("a bound is not one number")?;
+            // Some exporters write the largest number where there is no bound.
+            Ok((bound.abs() < UNBOUNDED).then_some(bound))
+        };
+        let made = match op {
+            "Where" => self.select([operand(0)?, operand(1)?, operand(2)?], name)?,
+            "Not" => self.binary(Binary::Subtract, &number(1.0), operand(0)?, name)?,
+            "Reciprocal" => self.binary(Binary::Divide, &number(1.0), operand(0)?, name)?,
+            "Sign" => {
+                let x = operand(0)?;
+                let above = self.binary(Binary::Above, x, &number(0.0), name)?;
+                let below = self.binary(Binary::Above, &number(0.0), x, name)?;
+                self.binary(Binary::Subtract, &Known::Traced(above), &Known::Traced(below), name)?
+            }
+            "Tan" => {
+                let x = traced(0)?;
+                let (sine, cosine) = (self.unary(&x, Unary::Sin, name)?, self.unary(&x, Unary::Cos, name)?);
+                self.binary(Binary::Divide, &Known::Traced(sine), &Known::Traced(cosine), name)?
+            }
+            // Any number that is not 0 is true.
+            "Cast" if a.int("to", 1) == BOOL => {
+                let zero = self.binary(Binary::Equal, operand(0)?, &number(0.0), name)?;
+                self.binary(Binary::Subtract, &number(1.0), &Known::Traced(zero), name)?
+            }
+            "PRelu" => {
+                let slope = constant(operands, 1)?.ok_or("it has no slope")?;
+                self.prelu(&traced(0)?, &slope, name)?
+            }
+            "Clip" => {
+                let x = traced(0)?;
+                match (bound(1)?, bound(2)?) {
+                    (None, None) => x,
+                    (Some(0.0), None) => self.apply(&x, &ActivationFunction::Relu, name)?,
+                    (Some(min), Some(max)) if min <= max => self.apply(&x, &ActivationFunction::Clip { min, max }, name)?,
+                    (min, max) => {
+                        let mut x = Known::Traced(x);
+                        for (op, bound) in [(Binary::Greatest, min), (Binary::Least, max)] {
+                            if let Some(bound) = bound {
+                                x = Known::Traced(self.binary(op, &x, &number(bound), name)?);
+                            }
+                        }
+                        let Known::Traced(x) = x else { return Err(Refusal::Lost) };
+                        x
+                    }
+                }
+            }
+            "Swish" if a.float("alpha", 1.0) != 1.0 => {
+                let x = traced(0)?;
+                let scaled = self.binary(Binary::Multiply, operand(0)?, &number(a.float("alpha", 1.0)), name)?;
+                let sigmoid = self.apply(&scaled, &ActivationFunction::Sigmoid, name)?;
+                self.binary(Binary::Multiply, &Known::Traced(x), &Known::Traced(sigmoid), name)?
+            }
+            "ThresholdedRelu" => {
+                let above = self.binary(Binary::Above, operand(0)?, &number(a.float("alpha", 1.0)), name)?;
+                self.select([&Known::Traced(above), operand(0)?, &number(0.0)], name)?
+            }
+            // x + bias below -lambd, x - bias above lambd, 0 between.
+            "Shrink" => {
+                let (x, lambda, bias) = (operand(0)?, a.float("lambd", 0.5), a.float("bias", 0.0));
+                let moved = |importer: &mut Self, by: f64| match (x, by == 0.0) {
+                    (Known::Traced(x), true) => Ok(x.clone()),
+                    _ => importer.binary(Binary::Add, x, &number(by), name),
+                };
+                let above = self.binary(Binary::Above, x, &number(lambda), name)?;
+                let below = self.binary(Binary::Above, &number(-lambda), x, name)?;
+                let (less, more) = (moved(self, -bias)?, moved(self, bias)?);
+                let inner = self.select([&Known::Traced(above), &Known::Traced(less), &number(0.0)], name)?;
+                self.select([&Known::Traced(below), &Known::Traced(more), &Known::Traced(inner)], name)?
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(made))
+    }
+}
+
+/// No number of a network comes near: a bound beyond it is none.
+const UNBOUNDED: f64 = 1e30;
+/// The number type of truth values.
+const BOOL: i64 = 9;
+
+/// An activation with a name.
+fn activation(a: &Attributes<'_>) -> Option<ActivationFunction> {
     use ActivationFunction::*;
-    let function = match a.0.op_type.as_str() {
-        "Neg" => return Ok(Some(Unary::Negative)),
-        "Abs" => return Ok(Some(Unary::Absolute)),
-        "Sqrt" => return Ok(Some(Unary::Root)),
-        "Exp" => return Ok(Some(Unary::Exponential)),
-        "Reciprocal" => return Ok(Some(Unary::Reciprocal)),
+    Some(match a.0.op_type.as_str() {
         "Relu" => Relu,
         "LeakyRelu" => LeakyRelu { alpha: a.float("alpha", 0.01) },
-        "PRelu" => match constant(operands, 1)?.and_then(|slope| slope.uniform()) {
-            Some(alpha) => LeakyRelu { alpha },
-            None => return Err(Refusal::Unsupported("a PRelu with one slope for all channels is supported".into())),
-        },
         "Elu" => Elu { alpha: a.float("alpha", 1.0) },
         "Selu" => Selu { alpha: a.float("alpha", 1.67326), gamma: a.float("gamma", 1.0507) },
         "Celu" => Celu { alpha: a.float("alpha", 1.0) },
@@ -271,22 +429,12 @@ fn unary(a: &Attributes<'_>, operands: &[Option<Known>]) -> Result<Option<Unary>
         "Sigmoid" => Sigmoid,
         "HardSigmoid" => HardSigmoid { alpha: a.float("alpha", 0.2), beta: a.float("beta", 0.5) },
         "HardSwish" => HardSwish,
-        "Swish" if a.float("alpha", 1.0) == 1.0 => Silu,
+        "Swish" => Silu,
         "Tanh" => Tanh,
         "Softplus" => Softplus,
         "Softsign" => Softsign,
         "Mish" => Mish,
         "Erf" => Erf,
-        "Clip" => {
-            let bound = |i| Ok::<_, Refusal>(constant(operands, i)?.and_then(|b| b.uniform()));
-            match (bound(1)?, bound(2)?) {
-                (Some(0.0), None) => Relu,
-                (Some(0.0), Some(max)) if max >= 1e30 => Relu,
-                (Some(min), Some(max)) => Clip { min, max },
-                _ => return Err(Refusal::Unsupported("a Clip with both bounds is supported, or one at 0 from below".into())),
-            }
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(Unary::Activation(function)))
+        _ => return None,
+    })
 }

@@ -92,7 +92,14 @@ impl Search<'_> {
     fn forms_by_cost(&self) -> Result<Vec<(Form, f64)>, ChooseError> {
         let one = |form: &Form| {
             let spec = FitSpec { form: form.clone(), ..FitSpec::series(1) };
-            match fit(self.model, self.calibration, &[spec]) {
+            let narrow = self.options.margins.iter().copied().fold(spec.margin, f64::min);
+            let fitted = fit(self.model, self.calibration, std::slice::from_ref(&spec)).or_else(|e| match e {
+                FitError::Undefined { .. } if narrow < spec.margin => {
+                    fit(self.model, self.calibration, &[FitSpec { margin: narrow, ..spec }])
+                }
+                e => Err(e),
+            });
+            match fitted {
                 Ok(fitted) => Ok((self.cost)(&fitted).map(|cost| (form.clone(), cost))),
                 Err(e @ (FitError::NotRelu { .. } | FitError::Approximation { .. })) => Ok(Err(e.to_string())),
                 Err(e) => Err(e),
@@ -109,13 +116,23 @@ impl Search<'_> {
     }
 
     /// Tries the margins of a form, the widest first, until one keeps the answers: the index of that one, else of the one that
-    /// loses least among those that stay in their intervals; none if there is no hope.
+    /// loses least among those that stay in their intervals; none if there is no hope. A margin that reaches where a function is not
+    /// defined is left out, unless all do.
     fn best_of(&mut self, form: &Form, cost: f64) -> Result<Option<usize>, ChooseError> {
         let mut margins = self.options.margins.clone();
         margins.sort_by(|a, b| b.total_cmp(a));
         let mut best: Option<usize> = None;
+        let mut undefined = None;
+        let mut defined = false;
         for margin in margins {
-            let at = self.best_floor(form, margin, cost)?;
+            let at = match self.best_floor(form, margin, cost) {
+                Err(ChooseError::Fit(e @ FitError::Undefined { .. })) => {
+                    undefined = Some(e);
+                    continue;
+                }
+                at => at?,
+            };
+            defined = true;
             let found = &self.tried[at];
             if found.keeps {
                 return Ok(Some(at));
@@ -127,7 +144,10 @@ impl Search<'_> {
                 best = Some(at);
             }
         }
-        Ok(best)
+        match undefined {
+            Some(e) if !defined => Err(e.into()),
+            _ => Ok(best),
+        }
     }
 
     /// Whether no picture left an interval, and hardly any unseen one should.
