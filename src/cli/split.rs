@@ -140,7 +140,7 @@ fn size(path: &Path) -> String {
 impl Keygen {
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
-        let (network, _) = model::open(self.model.as_deref())?;
+        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), None)?;
         let wishes = Wishes { max_key_bytes: terms.max_key_bytes, ..Wishes::new(Costs::Typical) };
         let prepared = prepare_any(&network, terms.preset.as_deref(), wishes, &Compute::default())?;
@@ -177,7 +177,7 @@ impl Encrypt {
     /// Encrypts.
     pub fn run(&self, global: &Global) -> Outcome {
         let picture = Picture::open(&self.picture)?;
-        let (network, _) = model::open(self.model.as_deref())?;
+        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let (input, notes) = model::encryptable(&network, &picture, self.fit, &self.picture.display().to_string())?;
         let prepared = prepare_for(&network, self.model.as_deref(), &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
@@ -196,7 +196,7 @@ impl Encrypt {
 impl Run {
     /// Runs the network.
     pub fn run(&self, global: &Global) -> Outcome {
-        let (network, _) = model::open(self.model.as_deref())?;
+        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let prepared = prepare_for(&network, self.model.as_deref(), &self.keys, &self.compute)?;
         check_memory(&prepared.plan)?;
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
@@ -216,7 +216,7 @@ impl Run {
 impl Decrypt {
     /// Decrypts.
     pub fn run(&self, global: &Global) -> Outcome {
-        let (network, _) = model::open(self.model.as_deref())?;
+        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let prepared = prepare_for(&network, self.model.as_deref(), &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
