@@ -188,6 +188,7 @@ impl Constant {
         let extent = std::mem::replace(dims.get_mut(axis).ok_or("there is no such axis")?, picks.len());
         let inner: usize = self.dims[axis + 1..].iter().product();
         let outer: usize = self.dims[..axis].iter().product();
+        product(&dims).ok_or("a shape overflows")?;
         budget.take(outer.saturating_mul(inner).saturating_mul(picks.len()))?;
         let indices = (0..outer)
             .flat_map(|o| picks.iter().flat_map(move |p| (0..inner).map(move |i| p.map(|p| (o * extent + p) * inner + i))));
@@ -260,9 +261,11 @@ fn nibbles(bytes: impl Iterator<Item = u8>, count: usize, signed: bool) -> Vec<i
     bytes.flat_map(|b| [value(b & 15), value(b >> 4)]).take(count).collect()
 }
 
-/// The number of elements of a shape, none if it overflows.
+/// The number of elements of a shape, none if it overflows, or would without the axes of no elements: a part of a shape must
+/// have a product too.
 pub(super) fn product(dims: &[usize]) -> Option<usize> {
-    dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+    let most = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
+    Some(if dims.contains(&0) { 0 } else { most })
 }
 
 pub(super) fn strides(dims: &[usize]) -> Vec<usize> {

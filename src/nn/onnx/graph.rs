@@ -1,7 +1,7 @@
 //! The walk over a graph.
 
 use super::attributes::Attributes;
-use super::constant::{Budget, Constant, product};
+use super::constant::{Budget, Constant, MAX_RANK, product};
 use super::expression::Expression;
 use super::external::Folder;
 use super::folding::{fold, split};
@@ -192,7 +192,11 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
     if result == 0 {
         return Err(OnnxError::NotOnnx("the output is the input".into()).into());
     }
-    importer.finish(result, shape, options)
+    let mut model = importer.finish(result, shape, options)?;
+    if !input.name.is_empty() {
+        model.input.name.clone_from(&input.name);
+    }
+    Ok(model)
 }
 
 /// A size that a tensor may have.
@@ -288,6 +292,7 @@ impl<'f> Importer<'f> {
                 ));
             };
             for (i, (made, name)) in made.into_iter().zip(&node.output).enumerate() {
+                product(&made.dims).filter(|_| made.dims.len() <= MAX_RANK).ok_or("its shape overflows")?;
                 let made = Rc::new(made);
                 self.called.insert(Rc::as_ptr(&made), name);
                 self.make(node, i, Known::Constant(made));
