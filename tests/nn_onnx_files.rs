@@ -169,6 +169,24 @@ fn one_tensor_taken_many_times_is_bounded() {
     assert!(text.contains("the number of weights is") && text.contains(&limit.to_string()), "{text}");
 }
 
+/// Axes without elements let the others be as long as they like; no operator may count them all.
+#[test]
+fn empty_tensors_with_long_axes_are_refused() {
+    let long = 1 << 24;
+    for op in ["Transpose", "Identity", "ReduceSum", "Neg"] {
+        for dims in [&[0, 1 << 40, 1 << 40][..], &[long, 0, long], &[long, long, 0]] {
+            let file = File::new(&[1, 1, 4, 4], "y")
+                .constant("none", dims, Data::Real(Vec::new()))
+                .constant("times", &[3], Data::Whole(vec![1 << 8, 1 << 8, 1 << 8]))
+                .node(node("Tile", &["none", "times"], "more"))
+                .node(node(op, &["more"], "a"))
+                .node(node("Concat", &["a", "a"], "b").int("axis", 1))
+                .node(node("Add", &["x", "b"], "y"));
+            assert!(Model::from_onnx(&file.bytes(), &plain(1)).is_err(), "{op} {dims:?}");
+        }
+    }
+}
+
 #[test]
 fn tensors_are_called_as_in_the_file() {
     let refused = |file: &File| Model::from_onnx(&file.bytes(), &plain(1)).expect_err("refused").to_string();

@@ -83,6 +83,9 @@ pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u6
 fn refuse(name: &str, error: &ModelError) -> Failure {
     let advice = match error {
         ModelError::Onnx(OnnxError::ExternalData { .. }) => "keep a model and its data files together, as told above",
+        ModelError::Onnx(OnnxError::InputShape { .. }) => {
+            "give the size where it is open, or export the network again, as told above"
+        }
         ModelError::Onnx(_) => "export the network again as told above",
         ModelError::OtherFile { .. } => {
             "name a model: ONNX, safetensors with a graph in its metadata, or what `cipherlens compile` wrote"
