@@ -52,6 +52,9 @@ pub struct Global {
     #[arg(long, short = 't', global = true, value_name = "T", value_delimiter = ',',
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Vec<u16>,
+    /// Height and width of the pictures, as in 224x224, for an ONNX file that leaves them open; every command on it needs it
+    #[arg(long, global = true, value_name = "HxW")]
+    pub input_size: Option<cipherlens::nn::onnx::InputSize>,
     /// How progress is shown, on standard error
     #[arg(long, global = true, value_enum, default_value_t)]
     pub progress: progress::Mode,

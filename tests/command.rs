@@ -311,7 +311,7 @@ fn inspect_names_what_a_file_is() {
     assert!(run(&["inspect", &picture.to_string_lossy()]).stdout.contains("9x7"));
     let text = path(dir.path(), "notes.txt");
     std::fs::write(&text, "hello").expect("a file can be written");
-    run(&["inspect", &text]).refused(3, &["no file that this program knows"]);
+    run(&["inspect", &text]).refused(3, &["it is a text"]);
     run(&["inspect", &path(dir.path(), "missing")]).refused(3, &["No such file"]);
 }
 

@@ -180,3 +180,21 @@ fn bad_input_is_explained() {
     std::fs::write(&lens, b"CIPHLENS and no more").expect("a file");
     run(&["classify", &lens, &path("green.png")]).refused(3, &[]);
 }
+
+/// A file that leaves height and width open is read with a size given, and another network is not changed by one.
+#[test]
+fn open_height_and_width_are_given() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let mut open = colours();
+    open.graph().input[0] = common::onnx::value("x", &[1, 3, -1, -1]);
+    std::fs::write(path("open.onnx"), open.bytes()).expect("a file");
+    std::fs::write(path("fixed.onnx"), colours().bytes()).expect("a file");
+    run(&["inspect", &path("open.onnx")]).refused(3, &["height, width are open", "--input-size"]);
+    let read = run(&["inspect", &path("open.onnx"), "--input-size", "12x8"]);
+    assert!(read.stdout.contains("input x 3x12x8"), "{}{}", read.stdout, read.stderr);
+    run(&["plan", &path("open.onnx"), "--input-size", "8x8"]).refused(3, &["activation"]);
+    run(&["inspect", &path("fixed.onnx"), "--input-size", "12x8"]).refused(3, &["height 8, and 12 was given"]);
+    run(&["plan", "--input-size", "12x8"]).refused(2, &["--input-size 12x8 does not fit"]);
+    run(&["inspect", &path("open.onnx"), "--input-size", "12"]).not_understood(&["224x224"]);
+}

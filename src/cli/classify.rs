@@ -93,7 +93,7 @@ impl Task<'_> {
     /// picture is returned; the others are classified all the same.
     pub fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
-        let (network, model_file) = model::open(self.model)?;
+        let (network, model_file) = model::open(self.model, global.input_size)?;
         let terms = model::terms(self.model, self.how.preset.as_deref(), self.how.max_key_bytes)?;
         let mut inputs = Vec::with_capacity(self.pictures.len());
         for (picture, image) in &self.pictures {

@@ -27,7 +27,7 @@ impl Doctor {
         let features = system::cpu_features();
         let threads = rayon::current_num_threads();
         // The demo's plan, priced with kernels timed here: what a first run will take.
-        let (network, _) = model::open(None)?;
+        let (network, _) = model::open(None, None)?;
         let prepared =
             plan::prepare(&network, params::DEFAULT_PRESET, plan::Wishes::new(plan::Costs::Measured), &Compute::default())?;
         let gpus = Adapters::find(&self.compute.devices_or(Choice::Auto)?, &prepared.plan);

@@ -63,7 +63,7 @@ impl Eval {
     /// Evaluates and prints.
     pub fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
-        let (network, name) = model::open(self.model.as_deref())?;
+        let (network, name) = model::open(self.model.as_deref(), global.input_size)?;
         let mut items = Vec::new();
         for spec in &self.images {
             let found = dataset::open(spec, &dataset::Expected::by(&network))?;

@@ -22,7 +22,7 @@ pub struct Inspect {
 
 impl Inspect {
     /// Prints it.
-    pub fn run(&self, _global: &Global) -> Outcome {
+    pub fn run(&self, global: &Global) -> Outcome {
         let path = &self.file;
         let mut start = Vec::new();
         let read = File::open(path).and_then(|f| f.take(4096).read_to_end(&mut start));
@@ -42,18 +42,10 @@ impl Inspect {
             say!("array, {} inputs of {channels} channels of {rows} x {columns}, {}", array.count, array.treatment());
             return Ok(());
         }
-        // Safetensors: the length of a JSON header, then the header. ONNX has no magic.
-        if start.get(8) == Some(&b'{') || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-            return inspect_model(path);
-        }
         match image::guess_format(&start) {
             Ok(format) => inspect_picture(path, format),
-            Err(_) => Err(Failure::new(
-                Class::BadInput,
-                format!("{} is no file that this program knows", path.display()),
-                "it begins neither like a model, nor like a picture, nor like a file of this program",
-                "name a model (safetensors, ONNX), a picture, or a file that cipherlens wrote",
-            )),
+            // What is no model says what it is instead: ONNX has no mark of its own.
+            Err(_) => inspect_model(path, global),
         }
     }
 }
@@ -89,8 +81,8 @@ fn inspect_compiled(path: &Path) -> Outcome {
     Ok(())
 }
 
-fn inspect_model(path: &Path) -> Outcome {
-    let (network, file) = model::open(Some(path))?;
+fn inspect_model(path: &Path, global: &Global) -> Outcome {
+    let (network, file) = model::open(Some(path), global.input_size)?;
     say!("network {}", network.digest());
     inspect_network(&network, &file);
     Ok(())

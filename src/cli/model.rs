@@ -4,6 +4,7 @@ use super::failure::{Class, Failure, Outcome};
 use super::sample::Sample;
 use cipherlens::nn::compiled::{Compiled, CompiledError, KeptPlan};
 use cipherlens::nn::model::{Fit, Model, ModelError};
+use cipherlens::nn::onnx::{InputSize, OnnxError, OnnxOptions};
 use cipherlens::nn::simulate::check_picture;
 use cipherlens::nn::tensor::Tensor;
 use cipherlens::wire::WireError;
@@ -15,12 +16,28 @@ static EMBEDDED: &[u8] = include_bytes!("../../models/imagenette11.safetensors")
 /// Its place in the repository, as reports name it.
 pub const EMBEDDED_NAME: &str = "models/imagenette11.safetensors (embedded)";
 
-/// The model in a file (safetensors, ONNX, or compiled), or the embedded one, and what to call it.
-pub fn open(path: Option<&Path>) -> Outcome<(Model, String)> {
+/// The model in a file (safetensors, ONNX, or compiled), or the embedded one, and what to call it. `size`: of the pictures, for
+/// ONNX that leaves it open.
+pub fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<(Model, String)> {
+    let (model, name) = open_any(path, size)?;
+    let shape = model.input().shape;
+    match size {
+        Some(size) if (size.height, size.width) != (shape.height, shape.width) => Err(Failure::new(
+            Class::Usage,
+            format!("--input-size {size} does not fit {name}"),
+            format!("the network is for pictures of {}x{}", shape.height, shape.width),
+            "leave the option out: it is for ONNX files that leave height and width open",
+        )),
+        _ => Ok((model, name)),
+    }
+}
+
+fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<(Model, String)> {
     match path {
         Some(path) if Compiled::is_one(path) => Ok((open_compiled(path)?.model, path.display().to_string())),
         Some(path) => {
-            let model = Model::from_file(path).map_err(|e| refuse(&path.display().to_string(), &e))?;
+            let options = OnnxOptions { input_size: size, ..OnnxOptions::default() };
+            let model = Model::from_file_with(path, &options).map_err(|e| refuse(&path.display().to_string(), &e))?;
             Ok((model, path.display().to_string()))
         }
         None => {
@@ -82,7 +99,14 @@ pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u6
 
 fn refuse(name: &str, error: &ModelError) -> Failure {
     let advice = match error {
+        ModelError::Onnx(OnnxError::ExternalData { .. }) => "keep a model and its data files together, as told above",
+        ModelError::Onnx(OnnxError::InputShape { .. }) => {
+            "give the size where it is open, or export the network again, as told above"
+        }
         ModelError::Onnx(_) => "export the network again as told above",
+        ModelError::OtherFile { .. } => {
+            "name a model: ONNX, safetensors with a graph in its metadata, or what `cipherlens compile` wrote"
+        }
         ModelError::Read { .. } => "name a model file that you may read",
         ModelError::NotSafetensors(_) | ModelError::NotAModel { .. } => {
             "a model is a safetensors file with a graph in its metadata: README.md, \"Your own model\""

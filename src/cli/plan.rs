@@ -52,8 +52,8 @@ pub struct PlanCommand {
 
 impl PlanCommand {
     /// Plans and prints.
-    pub fn run(&self, _global: &Global) -> Outcome {
-        let (network, file) = model::open(self.model.as_deref())?;
+    pub fn run(&self, global: &Global) -> Outcome {
+        let (network, file) = model::open(self.model.as_deref(), global.input_size)?;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
         let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
         let wishes = Wishes { pictures: self.pictures as usize, ..Wishes::on_terms(&terms, costs) };

@@ -43,8 +43,8 @@ pub struct Simulate {
 
 impl Simulate {
     /// Simulates and prints. An activation that leaves its interval is a failure, after the figures.
-    pub fn run(&self, _global: &Global) -> Outcome {
-        let (network, file) = model::open(Some(&self.model))?;
+    pub fn run(&self, global: &Global) -> Outcome {
+        let (network, file) = model::open(Some(&self.model), global.input_size)?;
         let (pictures, notes) = pictures(&network, &self.images, Purpose::Measure, self.limit, self.fit)?;
         let failed = |e: &dyn std::error::Error| {
             let advice = "compile again with pictures like these, or with a wider --margin";

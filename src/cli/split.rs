@@ -165,7 +165,7 @@ fn size(path: &Path) -> String {
 impl Keygen {
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
-        let (network, _) = model::open(self.model.as_deref())?;
+        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let (secret_path, keys_path) = (self.output.join("secret.key"), self.output.join("evaluation.keys"));
         let overwritten = if self.key.is_some() { &keys_path } else { &secret_path };
         if overwritten.exists() {
@@ -226,7 +226,7 @@ impl Encrypt {
     /// Encrypts.
     pub fn run(&self, global: &Global) -> Outcome {
         let (picture, name) = Sample::open(&self.picture)?;
-        let (network, _) = model::open(self.model.as_deref())?;
+        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let (input, notes) = model::encryptable(&network, &picture, self.fit, &name)?;
         let prepared = prepare_for(&network, self.model.as_deref(), &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;
@@ -250,7 +250,7 @@ impl Run {
     pub fn run(&self, global: &Global) -> Outcome {
         check_kind(&self.keys, Kind::EvaluationKeys)?;
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
-        let (network, _) = model::open(self.model.as_deref())?;
+        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let digest = model::digest(self.model.as_deref(), &network)?;
         check_network(&self.keys, "evaluation keys were", digest)?;
         check_network(&self.ciphertext, "ciphertext was", digest)?;
@@ -275,7 +275,7 @@ impl Decrypt {
     /// Decrypts.
     pub fn run(&self, global: &Global) -> Outcome {
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
-        let (network, _) = model::open(self.model.as_deref())?;
+        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         check_network(&self.ciphertext, "answer was", model::digest(self.model.as_deref(), &network)?)?;
         let prepared = prepare_for(&network, self.model.as_deref(), &self.key, &Compute::default())?;
         self.insecure.check(&prepared)?;

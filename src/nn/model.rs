@@ -6,6 +6,7 @@
 
 pub mod activation;
 mod check;
+mod content;
 mod error;
 mod file;
 mod fold;
@@ -15,6 +16,7 @@ mod rearrange;
 mod write;
 
 pub(in crate::nn) use check::half_to_f64;
+pub(in crate::nn) use content::Content;
 pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
 pub use input::{Fit, Normalisation};
@@ -28,8 +30,10 @@ use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Largest model file, bytes.
-pub const MAX_FILE_BYTES: u64 = 256 << 20;
+/// Most weights of a model; in memory each is an f64.
+pub const MAX_WEIGHTS: usize = 1 << 28;
+/// Largest model file, bytes: that many weights in f64, and what else there is.
+pub const MAX_FILE_BYTES: u64 = 8 * MAX_WEIGHTS as u64 + (64 << 20);
 /// Most nodes in a graph.
 pub const MAX_NODES: usize = 4096;
 /// Largest channel count, height, width, kernel, stride, dilation or padding.
@@ -229,19 +233,26 @@ impl Polynomial {
 }
 
 impl Model {
-    /// Reads a model file, of this program or, by its ending `.onnx`, of ONNX.
+    /// Reads a model file, of this program or of ONNX: what it is, its content says and not its name.
     pub fn from_file(path: &Path) -> Result<Self, ModelError> {
+        Self::from_file_with(path, &OnnxOptions::default())
+    }
+
+    /// As [`Self::from_file`], with what an ONNX file does not say.
+    pub fn from_file_with(path: &Path, options: &OnnxOptions) -> Result<Self, ModelError> {
         let read = |source| ModelError::Read { path: path.to_path_buf(), source };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
-        if bytes > MAX_FILE_BYTES {
-            return Err(ModelError::FileTooLarge { bytes, limit: MAX_FILE_BYTES });
+        let content = Content::of_file(path).map_err(read)?;
+        if content == Content::Binary {
+            let mut options = options.clone();
+            if options.name.is_empty() {
+                options.name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            }
+            return Self::from_onnx_file(path, &options);
         }
-        let content = std::fs::read(path).map_err(read)?;
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            return Self::from_onnx(&content, &OnnxOptions { name, ..OnnxOptions::default() });
+        match content {
+            Content::Other { what, advice } => Err(ModelError::OtherFile { what, advice }),
+            _ => Self::from_bytes(&read_file(path)?),
         }
-        Self::from_bytes(&content)
     }
 
     /// Reads a model file held in memory.
@@ -430,6 +441,16 @@ impl Model {
         };
         self.nodes.iter().map(of).sum()
     }
+}
+
+/// The content of a file of at most [`MAX_FILE_BYTES`].
+pub(in crate::nn) fn read_file(path: &Path) -> Result<Vec<u8>, ModelError> {
+    let read = |source| ModelError::Read { path: path.to_path_buf(), source };
+    let bytes = std::fs::metadata(path).map_err(read)?.len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(ModelError::FileTooLarge { bytes, limit: MAX_FILE_BYTES });
+    }
+    std::fs::read(path).map_err(read)
 }
 
 /// A tensor of a file: shape and values. The values are converted and checked when a node uses them.

@@ -1,31 +1,43 @@
-//! Networks from ONNX files, as `torch.onnx.export` writes them: opset 11 and later, weights within the file.
+//! Networks from ONNX files, as `torch.onnx.export` writes them: opset 11 and later, weights within the file or beside it.
 //!
-//! 1. `scan` bounds what decoding may take, `schema` is decoded;
+//! 1. `scan` bounds what decoding may take, `schema` is decoded; `external` reads what is in files beside it;
 //! 2. `graph` walks the nodes the output depends on, each after its operands. What is known in the file is computed
-//!    (`constant`, `folding`): shapes, paddings, weights. Elementwise functions gather in formulas, which are recognised (`expression`) when something
+//!    (`constant`, `folding` and what it calls): shapes, paddings, weights. Elementwise functions gather in formulas, which are recognised
+//!    (`expression`) when something
 //!    else reads them. Everything else becomes a node of a [`Model`] (`operators`, `layers`, `shapes`);
 //! 3. the model is checked as one from any other file, and batch normalisation is folded into convolutions.
 //!
 //! Every operator that is not supported is named at once. Nothing in a file makes the reader panic, and it takes no more
 //! memory than a small multiple of the file.
 
+mod arithmetic;
 mod attributes;
 mod constant;
 mod elementwise;
 mod expression;
+mod external;
 mod folding;
 mod graph;
+mod infer;
+mod input;
 mod layers;
 mod normal;
 mod normalisation;
 mod operators;
 mod piecewise;
+mod products;
+mod quantised;
+mod reduce;
 mod scan;
 pub mod schema;
 mod shapes;
 
-use super::model::{MAX_FILE_BYTES, Model, ModelError};
+use super::model::{Content, MAX_FILE_BYTES, Model, ModelError};
+use bytes::Bytes;
+use external::Folder;
+pub use input::{InputSize, InputSizeError};
 use prost::Message;
+use std::path::Path;
 
 /// Mean of each channel of the pictures of ImageNet, whose networks are normalised with it by convention.
 pub const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
@@ -45,6 +57,8 @@ pub struct OnnxOptions {
     pub std: Vec<f64>,
     /// Names of the classes, in the order of the logits; may be empty.
     pub classes: Vec<String>,
+    /// The size of the pictures, where the file leaves it open.
+    pub input_size: Option<InputSize>,
 }
 
 /// Why an ONNX file is refused.
@@ -70,21 +84,25 @@ pub enum OnnxError {
         /// How many.
         found: usize,
     },
-    /// A shape that is not fixed, or not that of a picture.
-    #[error(
-        "the input {input:?} has shape [{shape}]; a fixed [1, channels, height, width] is needed: export without dynamic_axes for them"
-    )]
+    /// A shape that is not that of a picture, or open.
+    #[error("the input {input:?} has {}: {reason}", if .shape.is_empty() { "no shape".into() } else { format!("shape [{shape}]") })]
     InputShape {
         /// Which input.
         input: String,
         /// Its shape.
         shape: String,
+        /// What is wrong, and what to do.
+        reason: String,
     },
-    /// Weights in another file.
-    #[error("the values of {tensor:?} are in another file, which is not read: save the model with its weights inside")]
+    /// Weights in another file, which cannot be used.
+    #[error("the values of {tensor:?} are in another file, {file:?}: {reason}")]
     ExternalData {
         /// Which tensor.
         tensor: String,
+        /// Which file, as the model calls it.
+        file: String,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// A constant that cannot be used.
     #[error("tensor {tensor:?}: {reason}")]
@@ -110,13 +128,33 @@ pub enum OnnxError {
 }
 
 impl Model {
-    /// Reads an ONNX file held in memory. Cost: one evaluation of what is constant, and a copy of the weights in f64.
+    /// Reads an ONNX file held in memory, with its weights inside ([`Self::from_onnx_file`] reads those beside it too). Cost:
+    /// one evaluation of what is constant, a copy of the file, and the weights in f64.
     pub fn from_onnx(bytes: &[u8], options: &OnnxOptions) -> Result<Self, ModelError> {
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(ModelError::FileTooLarge { bytes: bytes.len() as u64, limit: MAX_FILE_BYTES });
-        }
-        scan::check(bytes)?;
-        let file = schema::ModelProto::decode(bytes).map_err(|e| OnnxError::NotOnnx(e.to_string()))?;
-        Ok(graph::import(&file, options)?.fold_batch_norms())
+        read(Bytes::copy_from_slice(bytes), &Folder::new(None), options)
     }
+
+    /// Reads an ONNX file, whatever it is called, and what it refers to in its folder.
+    pub fn from_onnx_file(path: &Path, options: &OnnxOptions) -> Result<Self, ModelError> {
+        let bytes = super::model::read_file(path)?.into();
+        read(bytes, &Folder::new(Some(path.parent().unwrap_or(Path::new("")))), options)
+    }
+}
+
+/// The tensors of a decoded file are slices of its bytes, not copies.
+fn read(bytes: Bytes, folder: &Folder<'_>, options: &OnnxOptions) -> Result<Model, ModelError> {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ModelError::FileTooLarge { bytes: bytes.len() as u64, limit: MAX_FILE_BYTES });
+    }
+    match Content::of(&bytes) {
+        Content::Other { what, advice } => return Err(ModelError::OtherFile { what, advice }),
+        Content::Safetensors => {
+            let advice = "read it as one: Model::from_bytes, or from_file, which looks at the content".into();
+            return Err(ModelError::OtherFile { what: "a safetensors file", advice });
+        }
+        Content::Binary => {}
+    }
+    scan::check(&bytes)?;
+    let file = schema::ModelProto::decode(bytes).map_err(|e| OnnxError::NotOnnx(e.to_string()))?;
+    Ok(graph::import(&file, folder, options)?.into_folded())
 }

@@ -3,8 +3,11 @@
 use super::file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
 use super::*;
 use crate::circuits::polynomial::Chebyshev;
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+
+/// Weights that the nodes of any file may take, and how many more for each that is in the file.
+const MAX_REPEATED: (usize, usize) = (1 << 24, 8);
 
 type Tensors<'a, 'f> = &'f dyn Fn(&str) -> Option<TensorData<'a>>;
 
@@ -18,7 +21,7 @@ pub(super) fn build(spec: GraphSpec, tensors: Tensors<'_, '_>) -> Result<Model, 
     let mut values = HashMap::from([(input.name.clone(), Value(0))]);
     let mut nodes: Vec<Node> = Vec::new();
     let (mut work, mut elements) = (0u128, input.shape.len());
-    let weights = Cell::new(0);
+    let weights = Weights::default();
     for node in order.into_iter().map(|i| &spec.nodes[i]) {
         let inputs: Vec<Value> = node.inputs.iter().filter_map(|name| values.get(name).copied()).collect();
         let shapes: Vec<Shape> = inputs.iter().map(|v| v.0.checked_sub(1).map_or(input.shape, |i| nodes[i].shape)).collect();
@@ -159,8 +162,34 @@ struct NodeCheck<'s, 'a, 'f> {
     node: &'s NodeSpec,
     shapes: &'s [Shape],
     tensors: Tensors<'a, 'f>,
-    /// Bytes of weights taken so far, by all nodes.
-    weights: &'s Cell<usize>,
+    /// What all nodes have taken so far.
+    weights: &'s Weights,
+}
+
+/// Weights taken from a file.
+#[derive(Default)]
+struct Weights {
+    /// How many, as often as they were taken.
+    taken: Cell<usize>,
+    /// How many are in the file, and the tensors counted.
+    held: Cell<usize>,
+    names: RefCell<HashSet<String>>,
+}
+
+impl Weights {
+    /// Counts what a node takes. Many nodes may name one tensor, so that a small file would become a large model: of it, some
+    /// times as many may be taken as there are.
+    fn take(&self, name: &str, count: usize) -> Result<(), ModelError> {
+        if self.names.borrow_mut().insert(name.to_owned()) {
+            self.held.set(self.held.get().saturating_add(count));
+        }
+        self.taken.set(self.taken.get().saturating_add(count));
+        let limit = MAX_REPEATED.0.saturating_add(self.held.get().saturating_mul(MAX_REPEATED.1)).min(MAX_WEIGHTS);
+        if self.taken.get() > limit {
+            return Err(too_large("the number of weights", self.taken.get() as u128, limit as u128));
+        }
+        Ok(())
+    }
 }
 
 impl NodeCheck<'_, '_, '_> {
@@ -211,7 +240,7 @@ impl NodeCheck<'_, '_, '_> {
             }
             OperatorSpec::Linear { weight, bias } => self.linear(x, weight, bias.as_deref())?,
         };
-        Ok((operator, bounded_shape(&self.node.output, shape)?))
+        Ok((operator, bounded_shape(&self.node.name, shape)?))
     }
 
     fn bad(&self, reason: String) -> ModelError {
@@ -389,12 +418,7 @@ impl NodeCheck<'_, '_, '_> {
     }
 
     fn finite(&self, name: &str, data: &TensorData<'_>) -> Result<Vec<f64>, ModelError> {
-        // Many nodes may name one tensor: the sum is bounded, not the file alone.
-        let total = self.weights.get().saturating_add(data.bytes.len());
-        if total > MAX_FILE_BYTES as usize {
-            return Err(too_large("the size of all weights in bytes", total as u128, MAX_FILE_BYTES.into()));
-        }
-        self.weights.set(total);
+        self.weights.take(name, data.shape.iter().fold(1usize, |n, d| n.saturating_mul(*d)))?;
         let values = decode(name, data)?;
         match values.iter().position(|v| !v.is_finite()) {
             Some(index) => Err(ModelError::NotFinite { tensor: name.to_owned(), index, value: values[index] }),

@@ -23,6 +23,14 @@ pub enum ModelError {
         /// The limit.
         limit: u64,
     },
+    /// A file of another kind.
+    #[error("it is {what}: {advice}")]
+    OtherFile {
+        /// With an article.
+        what: &'static str,
+        /// What to do.
+        advice: Cow<'static, str>,
+    },
     /// Not safetensors.
     #[error("not a safetensors file: {0}")]
     NotSafetensors(String),
@@ -153,5 +161,18 @@ pub struct UnsupportedOperator {
 }
 
 fn list(operators: &[UnsupportedOperator]) -> String {
-    operators.iter().map(|o| format!("\n  {} ({}): {}", o.node, o.operator, o.advice)).collect()
+    // What was said once is not said again: a network may have many operators of one kind.
+    let mut said: Vec<&UnsupportedOperator> = Vec::new();
+    let line = |o: &'_ UnsupportedOperator, advice: &dyn std::fmt::Display| format!("\n  {} ({}): {advice}", o.node, o.operator);
+    let mut text = String::new();
+    for o in operators {
+        match said.iter().find(|s| s.operator == o.operator && s.advice == o.advice) {
+            Some(first) => text += &line(o, &format_args!("as {}", first.node)),
+            None => {
+                text += &line(o, &o.advice);
+                said.push(o);
+            }
+        }
+    }
+    text
 }

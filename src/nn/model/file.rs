@@ -1,7 +1,8 @@
 //! From bytes to a parsed, unchecked graph.
 
 use super::{
-    ActivationFunction, Fit, MAX_FILE_BYTES, MAX_NODES, Model, ModelError, Normalisation, TensorData, UnsupportedOperator, check,
+    ActivationFunction, Content, Fit, MAX_FILE_BYTES, MAX_NODES, Model, ModelError, Normalisation, TensorData,
+    UnsupportedOperator, check,
 };
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -195,6 +196,9 @@ pub(super) fn parse_graph(json: &str) -> Result<GraphSpec, ModelError> {
 pub(super) fn read(bytes: &[u8]) -> Result<Model, ModelError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(ModelError::FileTooLarge { bytes: bytes.len() as u64, limit: MAX_FILE_BYTES });
+    }
+    if let Content::Other { what, advice } = Content::of(bytes) {
+        return Err(ModelError::OtherFile { what, advice });
     }
     let not_safetensors = |e: safetensors::SafeTensorError| ModelError::NotSafetensors(e.to_string());
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;

@@ -6,13 +6,18 @@ impl Model {
     /// The same function with every batch normalisation that follows a convolution or linear layer, and is its only
     /// reader, folded into it. Exact up to the rounding of f64.
     pub fn fold_batch_norms(&self) -> Self {
+        self.clone().into_folded()
+    }
+
+    /// As [`Self::fold_batch_norms`], without a copy of the weights.
+    pub(in crate::nn) fn into_folded(mut self) -> Self {
         let mut readers = vec![0usize; self.nodes.len() + 1];
         readers[self.output.0] += 1;
         self.nodes.iter().flat_map(|n| &n.inputs).for_each(|v| readers[v.0] += 1);
 
         let mut nodes: Vec<Node> = Vec::new();
         let mut renamed = vec![Value(0)];
-        for node in &self.nodes {
+        for node in std::mem::take(&mut self.nodes) {
             let operand = node.inputs[0];
             let inputs: Vec<Value> = node.inputs.iter().map(|v| renamed[v.0]).collect();
             if let Operator::BatchNorm { factor, offset } = &node.operator
@@ -23,10 +28,10 @@ impl Model {
                 renamed.push(inputs[0]);
                 continue;
             }
-            nodes.push(Node { inputs, ..node.clone() });
+            nodes.push(Node { inputs, ..node });
             renamed.push(Value(nodes.len()));
         }
-        Self { nodes, output: renamed[self.output.0], ..self.clone() }
+        Self { nodes, output: renamed[self.output.0], ..self }
     }
 }
 

@@ -1,11 +1,15 @@
 //! Tensors that are known when a file is read.
 
 use super::OnnxError;
+use super::external::Folder;
 use super::schema::TensorProto;
-use crate::nn::model::{MAX_ELEMENTS, half_to_f64};
+use crate::nn::model::{MAX_WEIGHTS, half_to_f64};
+use safetensors::Dtype;
+use std::borrow::Cow;
 
-/// Most elements of all tensors that folding makes.
-const MAX_FOLDED: usize = 1 << 24;
+/// Elements that folding may make in any file, and how many more for each element of a tensor of the file: a small file
+/// makes little, and the weights of a large one may be computed in several steps.
+const MAX_FOLDED: (usize, usize) = (1 << 24, 8);
 /// Most dimensions of a tensor.
 pub(super) const MAX_RANK: usize = 8;
 
@@ -18,7 +22,9 @@ pub(super) struct Constant {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Data {
-    /// Any floating-point type.
+    /// f32 and the narrower floating-point types. What is computed from it is rounded to f32, as by other programs.
+    Single(Vec<f32>),
+    /// f64.
     Real(Vec<f64>),
     /// Any integer type, and truth values.
     Whole(Vec<i64>),
@@ -32,17 +38,49 @@ impl Constant {
         Self { dims: vec![values.len()], data: Data::Whole(values) }
     }
 
+    /// Floating-point values, rounded to f32 if `single`.
+    pub fn floating(dims: Vec<usize>, values: impl Iterator<Item = f64>, single: bool) -> Self {
+        let data = if single { Data::Single(values.map(|v| v as f32).collect()) } else { Data::Real(values.collect()) };
+        Self { dims, data }
+    }
+
     pub fn len(&self) -> usize {
         match &self.data {
+            Data::Single(v) => v.len(),
             Data::Real(v) => v.len(),
             Data::Whole(v) => v.len(),
         }
     }
 
+    pub fn is_single(&self) -> bool {
+        matches!(self.data, Data::Single(_))
+    }
+
+    /// One element; 0 where there is none.
+    pub fn at(&self, i: usize) -> f64 {
+        match &self.data {
+            Data::Single(v) => v.get(i).map_or(0.0, |v| f64::from(*v)),
+            Data::Real(v) => v.get(i).copied().unwrap_or(0.0),
+            Data::Whole(v) => v.get(i).map_or(0.0, |v| *v as f64),
+        }
+    }
+
     pub fn real(&self) -> Vec<f64> {
         match &self.data {
+            Data::Single(v) => v.iter().map(|v| f64::from(*v)).collect(),
             Data::Real(v) => v.clone(),
             Data::Whole(v) => v.iter().map(|v| *v as f64).collect(),
+        }
+    }
+
+    /// The values as files have them, and their number type. In the machine's own memory they are so only on little-endian
+    /// machines.
+    pub fn little_endian(&self) -> (Dtype, Cow<'_, [u8]>) {
+        match &self.data {
+            Data::Single(v) if cfg!(target_endian = "little") => (Dtype::F32, Cow::Borrowed(bytemuck::cast_slice(v))),
+            Data::Single(v) => (Dtype::F32, Cow::Owned(v.iter().flat_map(|v| v.to_le_bytes()).collect())),
+            Data::Real(v) if cfg!(target_endian = "little") => (Dtype::F64, Cow::Borrowed(bytemuck::cast_slice(v))),
+            _ => (Dtype::F64, Cow::Owned(self.real().iter().flat_map(|v| v.to_le_bytes()).collect())),
         }
     }
 
@@ -50,59 +88,71 @@ impl Constant {
     pub fn integers(&self) -> Option<&[i64]> {
         match &self.data {
             Data::Whole(v) => Some(v),
-            Data::Real(_) => None,
+            Data::Single(_) | Data::Real(_) => None,
         }
     }
 
     /// The one value, if all are equal.
     pub fn uniform(&self) -> Option<f64> {
-        let same = |v: &[f64]| v.first().copied().filter(|first| v.iter().all(|x| x == first));
+        fn same<T: Copy + PartialEq>(v: &[T]) -> Option<T> {
+            v.first().copied().filter(|first| v.iter().all(|x| x == first))
+        }
         match &self.data {
+            Data::Single(v) => same(v).map(f64::from),
             Data::Real(v) => same(v),
-            Data::Whole(v) => v.first().filter(|first| v.iter().all(|x| x == *first)).map(|v| *v as f64),
+            Data::Whole(v) => same(v).map(|v| v as f64),
         }
     }
 
-    /// A tensor of a file.
-    pub fn decode(tensor: &TensorProto) -> Result<Self, OnnxError> {
-        let bad = |reason: String| OnnxError::Tensor { tensor: tensor.name.clone(), reason };
-        if tensor.data_location == 1 {
-            return Err(OnnxError::ExternalData { tensor: tensor.name.clone() });
-        }
+    /// A tensor of a file, called `name` there. Values that are in another file are read from the folder.
+    pub fn decode(tensor: &TensorProto, name: &str, folder: &Folder<'_>) -> Result<Self, OnnxError> {
+        let bad = |reason: String| OnnxError::Tensor { tensor: name.to_owned(), reason };
         let dims: Option<Vec<usize>> = tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
         let dims = dims.filter(|d| d.len() <= MAX_RANK).ok_or_else(|| bad(format!("its shape is {:?}", tensor.dims)))?;
-        let size = product(&dims).filter(|n| *n <= MAX_ELEMENTS);
-        let size = size.ok_or_else(|| bad(format!("its shape {dims:?} has more than {MAX_ELEMENTS} elements")))?;
-        let raw = tensor.raw_data.as_deref();
-        let width = match tensor.data_type {
-            7 | 11 => 8,
-            1 | 6 => 4,
-            10 | 16 | 4 | 5 => 2,
-            2 | 3 | 9 => 1,
+        let size = product(&dims).filter(|n| *n <= MAX_WEIGHTS);
+        let size = size.ok_or_else(|| bad(format!("its shape {dims:?} has more than {MAX_WEIGHTS} elements")))?;
+        let bits = match tensor.data_type {
+            7 | 11 | 13 => 64,
+            1 | 6 | 12 => 32,
+            10 | 16 | 4 | 5 => 16,
+            2 | 3 | 9 => 8,
+            21 | 22 => 4,
             other => return Err(bad(format!("its number type {other} is not read; F64, F32, F16, BF16 and integers are"))),
         };
-        if let Some(raw) = raw
-            && raw.len() != size * width
+        let bytes = (size * bits).div_ceil(8);
+        let raw = match tensor.data_location {
+            1 => Some(Cow::Owned(folder.read(name, &tensor.external_data, bytes)?)),
+            _ => tensor.raw_data.as_deref().map(Cow::Borrowed),
+        };
+        if let Some(raw) = &raw
+            && raw.len() != bytes
         {
-            return Err(bad(format!("it has {} bytes, its shape {dims:?} takes {}", raw.len(), size * width)));
+            return Err(bad(format!("it has {} bytes, its shape {dims:?} takes {bytes}", raw.len())));
         }
-        let data = match (tensor.data_type, raw) {
-            (1, Some(raw)) => Data::Real(each(raw, |b| f32::from_le_bytes(b).into())),
-            (1, None) => Data::Real(tensor.float_data.iter().map(|v| f64::from(*v)).collect()),
+        let (floats, ints) = (&tensor.float_data, &tensor.int32_data);
+        let data = match (tensor.data_type, raw.as_deref()) {
+            (1, Some(raw)) => Data::Single(each(raw, f32::from_le_bytes)),
+            (1, None) => Data::Single(floats.clone()),
             (11, Some(raw)) => Data::Real(each(raw, f64::from_le_bytes)),
             (11, None) => Data::Real(tensor.double_data.clone()),
-            (10, Some(raw)) => Data::Real(each(raw, |b| half_to_f64(u16::from_le_bytes(b)))),
-            (10, None) => Data::Real(tensor.int32_data.iter().map(|v| half_to_f64(*v as u16)).collect()),
-            (16, Some(raw)) => Data::Real(each(raw, |b| bfloat(u16::from_le_bytes(b)))),
-            (16, None) => Data::Real(tensor.int32_data.iter().map(|v| bfloat(*v as u16)).collect()),
+            // Every half is an f32.
+            (10, Some(raw)) => Data::Single(each(raw, |b| half_to_f64(u16::from_le_bytes(b)) as f32)),
+            (10, None) => Data::Single(ints.iter().map(|v| half_to_f64(*v as u16) as f32).collect()),
+            (16, Some(raw)) => Data::Single(each(raw, |b| bfloat(u16::from_le_bytes(b)))),
+            (16, None) => Data::Single(ints.iter().map(|v| bfloat(*v as u16)).collect()),
             (7, Some(raw)) => Data::Whole(each(raw, i64::from_le_bytes)),
             (7, None) => Data::Whole(tensor.int64_data.clone()),
+            (13, Some(raw)) => Data::Whole(each(raw, |b| i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX))),
+            (12, Some(raw)) => Data::Whole(each(raw, |b| u32::from_le_bytes(b).into())),
+            (12 | 13, None) => Data::Whole(tensor.uint64_data.iter().map(|v| i64::try_from(*v).unwrap_or(i64::MAX)).collect()),
             (6, Some(raw)) => Data::Whole(each(raw, |b| i32::from_le_bytes(b).into())),
             (4, Some(raw)) => Data::Whole(each(raw, |b| u16::from_le_bytes(b).into())),
             (5, Some(raw)) => Data::Whole(each(raw, |b| i16::from_le_bytes(b).into())),
             (3, Some(raw)) => Data::Whole(each(raw, |b| i8::from_le_bytes(b).into())),
+            (kind @ (21 | 22), Some(raw)) => Data::Whole(nibbles(raw.iter().copied(), size, kind == 22)),
+            (kind @ (21 | 22), None) => Data::Whole(nibbles(ints.iter().map(|v| *v as u8), size, kind == 22)),
             (_, Some(raw)) => Data::Whole(raw.iter().map(|b| i64::from(*b)).collect()),
-            (_, None) => Data::Whole(tensor.int32_data.iter().map(|v| i64::from(*v)).collect()),
+            (_, None) => Data::Whole(ints.iter().map(|v| i64::from(*v)).collect()),
         };
         let constant = Self { dims, data };
         if constant.len() != size {
@@ -121,9 +171,13 @@ impl Constant {
 
     /// Elements by flat index, 0 where there is none.
     fn gathered(&self, dims: Vec<usize>, indices: impl Iterator<Item = Option<usize>>) -> Self {
+        fn pick<T: Copy + Default>(v: &[T], indices: impl Iterator<Item = Option<usize>>) -> Vec<T> {
+            indices.map(|i| i.and_then(|i| v.get(i).copied()).unwrap_or_default()).collect()
+        }
         let data = match &self.data {
-            Data::Real(v) => Data::Real(indices.map(|i| i.and_then(|i| v.get(i).copied()).unwrap_or(0.0)).collect()),
-            Data::Whole(v) => Data::Whole(indices.map(|i| i.and_then(|i| v.get(i).copied()).unwrap_or(0)).collect()),
+            Data::Single(v) => Data::Single(pick(v, indices)),
+            Data::Real(v) => Data::Real(pick(v, indices)),
+            Data::Whole(v) => Data::Whole(pick(v, indices)),
         };
         Self { dims, data }
     }
@@ -134,6 +188,7 @@ impl Constant {
         let extent = std::mem::replace(dims.get_mut(axis).ok_or("there is no such axis")?, picks.len());
         let inner: usize = self.dims[axis + 1..].iter().product();
         let outer: usize = self.dims[..axis].iter().product();
+        product(&dims).ok_or("a shape overflows")?;
         budget.take(outer.saturating_mul(inner).saturating_mul(picks.len()))?;
         let indices = (0..outer)
             .flat_map(|o| picks.iter().flat_map(move |p| (0..inner).map(move |i| p.map(|p| (o * extent + p) * inner + i))));
@@ -153,40 +208,41 @@ impl Constant {
         let dims: Vec<usize> = permutation.iter().map(|p| self.dims[*p]).collect();
         let from = strides(&self.dims);
         let steps: Vec<usize> = permutation.iter().map(|p| from[*p]).collect();
-        Ok(self.gathered(dims.clone(), positions(&dims, &steps).map(Some)))
+        Ok(self.gathered(dims.clone(), positions(&dims, steps).map(Some)))
     }
 
     /// Repeated along extents of 1 and new leading axes.
     pub fn broadcast(&self, dims: &[usize], budget: &mut Budget) -> Result<Self, Reason> {
+        budget.take(product(dims).ok_or("a shape overflows")?)?;
         if self.dims == dims {
             return Ok(self.clone());
         }
-        let wrong = || format!("{:?} cannot be repeated to {dims:?}", self.dims);
-        let lead = dims.len().checked_sub(self.dims.len()).ok_or_else(wrong)?;
-        budget.take(product(dims).ok_or_else(wrong)?)?;
-        let own = strides(&self.dims);
-        let mut steps = vec![0; lead];
-        for ((have, want), step) in self.dims.iter().zip(&dims[lead..]).zip(own) {
-            steps.push(match (have, want) {
-                (have, want) if have == want => step,
-                (1, _) => 0,
-                _ => return Err(wrong()),
-            });
-        }
-        Ok(self.gathered(dims.to_vec(), positions(dims, &steps).map(Some)))
+        let steps = repeating(&self.dims, dims)?;
+        Ok(self.gathered(dims.to_vec(), positions(dims, steps).map(Some)))
     }
 }
 
-/// How much folding may still make.
-pub(super) struct Budget(usize);
+/// How much folding may still make, and of how much in all.
+pub(super) struct Budget {
+    left: usize,
+    all: usize,
+}
 
 impl Budget {
     pub fn new() -> Self {
-        Self(MAX_FOLDED)
+        Self { left: MAX_FOLDED.0, all: MAX_FOLDED.0 }
+    }
+
+    /// Allows for what is computed from a tensor of the file.
+    pub fn grant(&mut self, elements: usize) {
+        let more = elements.saturating_mul(MAX_FOLDED.1);
+        self.left = self.left.saturating_add(more);
+        self.all = self.all.saturating_add(more);
     }
 
     pub fn take(&mut self, elements: usize) -> Result<(), Reason> {
-        self.0 = self.0.checked_sub(elements).ok_or_else(|| format!("constants take more than {MAX_FOLDED} elements"))?;
+        let wrong = || format!("constants take more than {} elements: compute them before the export", self.all);
+        self.left = self.left.checked_sub(elements).ok_or_else(wrong)?;
         Ok(())
     }
 }
@@ -195,24 +251,59 @@ fn each<T, const N: usize>(bytes: &[u8], to: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks::<N>().0.iter().map(|b| to(*b)).collect()
 }
 
-fn bfloat(bits: u16) -> f64 {
-    f32::from_bits(u32::from(bits) << 16).into()
+fn bfloat(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
 }
 
-/// The number of elements of a shape, none if it overflows.
+/// Integers of four bits, two in a byte, the lower first.
+fn nibbles(bytes: impl Iterator<Item = u8>, count: usize, signed: bool) -> Vec<i64> {
+    let value = |nibble: u8| if signed && nibble > 7 { i64::from(nibble) - 16 } else { i64::from(nibble) };
+    bytes.flat_map(|b| [value(b & 15), value(b >> 4)]).take(count).collect()
+}
+
+/// The number of elements of a shape, none if it overflows, or would without the axes of no elements: a part of a shape must
+/// have a product too.
 pub(super) fn product(dims: &[usize]) -> Option<usize> {
-    dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+    let most = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
+    Some(if dims.contains(&0) { 0 } else { most })
 }
 
-fn strides(dims: &[usize]) -> Vec<usize> {
+pub(super) fn strides(dims: &[usize]) -> Vec<usize> {
     (0..dims.len()).map(|i| dims[i + 1..].iter().product()).collect()
 }
 
 /// The flat positions of all coordinates of `dims`, in order, with a distance for each axis.
-fn positions<'d>(dims: &'d [usize], steps: &'d [usize]) -> impl Iterator<Item = usize> + 'd {
-    let own = strides(dims);
-    (0..dims.iter().product())
-        .map(move |flat: usize| own.iter().zip(dims).zip(steps).map(|((own, extent), step)| flat / own % extent * step).sum())
+pub(super) fn positions(dims: &[usize], steps: Vec<usize>) -> impl Iterator<Item = usize> + use<> {
+    let (dims, mut at) = (dims.to_vec(), vec![0; dims.len()]);
+    let mut next = 0;
+    (0..dims.iter().product::<usize>()).map(move |_| {
+        let here = next;
+        for axis in (0..dims.len()).rev() {
+            at[axis] += 1;
+            next += steps[axis];
+            if at[axis] < dims[axis] {
+                break;
+            }
+            next -= at[axis] * steps[axis];
+            at[axis] = 0;
+        }
+        here
+    })
+}
+
+/// The distance along each axis of `to` in a tensor of shape `from` that is repeated along extents of 1 and new leading axes.
+pub(super) fn repeating(from: &[usize], to: &[usize]) -> Result<Vec<usize>, Reason> {
+    let wrong = || format!("{from:?} cannot be repeated to {to:?}");
+    let lead = to.len().checked_sub(from.len()).ok_or_else(wrong)?;
+    let mut steps = vec![0; lead];
+    for ((have, want), step) in from.iter().zip(&to[lead..]).zip(strides(from)) {
+        steps.push(match (have, want) {
+            (have, want) if have == want => step,
+            (1, _) => 0,
+            _ => return Err(wrong()),
+        });
+    }
+    Ok(steps)
 }
 
 /// The shape that two are repeated to.

@@ -1,122 +1,71 @@
-//! The operators that torch.onnx.export leaves to be computed on constants: shapes, paddings, indices.
+//! The operators that are computed when a file is read, since all their operands are known: what exporters leave of shapes,
+//! paddings and indices, and weights that are made of others (normalised, standardised, quantised).
 
 use super::attributes::Attributes;
 use super::constant::{Budget, Constant, Data, MAX_RANK, Reason, axis, common, product, reshape, slice, squeeze, unsqueeze};
+use super::external::Folder;
+use super::{arithmetic, products, quantised, reduce};
 
-fn elementwise(op: &str, a: &Constant, b: &Constant, budget: &mut Budget) -> Result<Constant, Reason> {
-    let dims = common(&a.dims, &b.dims)?;
-    let (a, b) = (a.broadcast(&dims, budget)?, b.broadcast(&dims, budget)?);
-    budget.take(a.len())?;
-    let data = match (&a.data, &b.data) {
-        (Data::Whole(x), Data::Whole(y)) => {
-            let f = |x: i64, y: i64| match op {
-                "Add" => x.checked_add(y),
-                "Sub" => x.checked_sub(y),
-                "Mul" => x.checked_mul(y),
-                "Div" => x.checked_div(y),
-                "Mod" => x.checked_rem_euclid(y),
-                "Min" => Some(x.min(y)),
-                "Max" => Some(x.max(y)),
-                "Pow" => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
-                "Equal" => Some((x == y).into()),
-                "Less" => Some((x < y).into()),
-                _ => Some((x > y).into()),
-            };
-            let values = x.iter().zip(y).map(|(x, y)| f(*x, *y).ok_or_else(|| format!("{op} of {x} and {y} is no integer")));
-            Data::Whole(values.collect::<Result<_, _>>()?)
-        }
-        _ => {
-            let (x, y) = (a.real(), b.real());
-            let pairs = x.iter().zip(&y);
-            match op {
-                "Add" => Data::Real(pairs.map(|(x, y)| x + y).collect()),
-                "Sub" => Data::Real(pairs.map(|(x, y)| x - y).collect()),
-                "Mul" => Data::Real(pairs.map(|(x, y)| x * y).collect()),
-                "Div" => Data::Real(pairs.map(|(x, y)| x / y).collect()),
-                "Mod" => Data::Real(pairs.map(|(x, y)| x % y).collect()),
-                "Min" => Data::Real(pairs.map(|(x, y)| x.min(*y)).collect()),
-                "Max" => Data::Real(pairs.map(|(x, y)| x.max(*y)).collect()),
-                "Pow" => Data::Real(pairs.map(|(x, y)| x.powf(*y)).collect()),
-                "Equal" => Data::Whole(pairs.map(|(x, y)| (x == y).into()).collect()),
-                "Less" => Data::Whole(pairs.map(|(x, y)| (x < y).into()).collect()),
-                _ => Data::Whole(pairs.map(|(x, y)| (x > y).into()).collect()),
-            }
-        }
-    };
-    Ok(Constant { dims, data })
-}
-
-fn unary(x: &Constant, f: impl Fn(f64) -> f64) -> Constant {
-    Constant { dims: x.dims.clone(), data: Data::Real(x.real().into_iter().map(f).collect()) }
-}
-
-/// The result of an operator all of whose operands are known; none if it is not one of those folded.
+/// The first result of an operator all of whose operands are known; none if it is not one of those folded. `quantised_to`: the
+/// number type that QuantizeLinear is to make, as ONNX counts them.
 pub(super) fn fold(
     op: &str,
     attributes: &Attributes<'_>,
     operands: &[Option<&Constant>],
+    quantised_to: Option<i32>,
     budget: &mut Budget,
 ) -> Result<Option<Constant>, Reason> {
-    let operand = |i: usize| operands.get(i).copied().flatten().ok_or_else(|| format!("operand {i} is missing"));
+    let given = |i: usize| operands.get(i).copied().flatten();
+    let operand = |i: usize| given(i).ok_or_else(|| format!("operand {i} is missing"));
     let integers = |i: usize| operand(i)?.integers().ok_or_else(|| format!("operand {i} is not made of integers"));
-    // Since opset 13 the axes are an operand.
-    let axes = || match operands.get(1).copied().flatten() {
+    // Since opset 13 (18 for most reductions) the axes are an operand.
+    let axes = || match given(1) {
         Some(axes) => axes.integers().map(<[i64]>::to_vec),
         None => attributes.ints("axes").map(<[i64]>::to_vec),
     };
     Ok(Some(match op {
         "Identity" | "Dropout" => operand(0)?.clone(),
-        "Cast" => {
-            let x = operand(0)?;
-            budget.take(x.len())?;
-            let data = match attributes.int("to", 1) {
-                1 | 10 | 11 | 16 => Data::Real(x.real()),
-                9 => Data::Whole(x.real().into_iter().map(|v| i64::from(v != 0.0)).collect()),
-                _ => Data::Whole(match &x.data {
-                    Data::Whole(v) => v.clone(),
-                    Data::Real(v) => v.iter().map(|v| *v as i64).collect(),
-                }),
+        "Cast" => return arithmetic::cast(operand(0)?, attributes.int("to", 1), budget),
+        "CastLike" => {
+            let to = match operand(1)?.data {
+                Data::Single(_) => 1,
+                Data::Real(_) => 11,
+                Data::Whole(_) => 7,
             };
-            Constant { dims: x.dims.clone(), data }
+            return arithmetic::cast(operand(0)?, to, budget);
         }
-        "Shape" => Constant::whole(operand(0)?.dims.iter().map(|d| *d as i64).collect()),
-        "Size" => Constant { dims: Vec::new(), data: Data::Whole(vec![operand(0)?.len() as i64]) },
-        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Min" | "Max" | "Pow" | "Equal" | "Less" | "Greater" => {
-            elementwise(op, operand(0)?, operand(1)?, budget)?
-        }
-        "Neg" | "Abs" | "Sqrt" | "Exp" | "Floor" | "Ceil" | "Reciprocal" => {
-            let x = operand(0)?;
-            budget.take(x.len())?;
-            match (op, &x.data) {
-                ("Neg" | "Abs", Data::Whole(v)) => {
-                    let f = |v: &i64| if op == "Neg" { v.wrapping_neg() } else { v.wrapping_abs() };
-                    Constant { dims: x.dims.clone(), data: Data::Whole(v.iter().map(f).collect()) }
-                }
-                ("Neg", _) => unary(x, |v| -v),
-                ("Abs", _) => unary(x, f64::abs),
-                ("Sqrt", _) => unary(x, f64::sqrt),
-                ("Exp", _) => unary(x, f64::exp),
-                ("Floor", _) => unary(x, f64::floor),
-                ("Ceil", _) => unary(x, f64::ceil),
-                _ => unary(x, |v| 1.0 / v),
+        // Of as many operands as there are.
+        "Sum" | "Mean" | "Min" | "Max" => {
+            let step = if matches!(op, "Sum" | "Mean") { "Add" } else { op };
+            let mut result = operand(0)?.clone();
+            for i in 1..operands.len() {
+                let Some(next) = arithmetic::binary(step, &result, operand(i)?, attributes, budget)? else { return Ok(None) };
+                result = next;
             }
+            if op == "Mean" {
+                let count = Constant::floating(Vec::new(), std::iter::once(operands.len() as f64), result.is_single());
+                return arithmetic::binary("Div", &result, &count, attributes, budget);
+            }
+            result
         }
-        "Where" => {
-            let dims = common(&common(&operand(0)?.dims, &operand(1)?.dims)?, &operand(2)?.dims)?;
-            let [which, a, b] = [operand(0)?, operand(1)?, operand(2)?];
-            let (which, a, b) = (which.broadcast(&dims, budget)?, a.broadcast(&dims, budget)?, b.broadcast(&dims, budget)?);
-            let which = which.real();
-            let data = match (&a.data, &b.data) {
-                (Data::Whole(a), Data::Whole(b)) => {
-                    Data::Whole(which.iter().zip(a.iter().zip(b)).map(|(w, (a, b))| if *w != 0.0 { *a } else { *b }).collect())
-                }
-                _ => {
-                    let (a, b) = (a.real(), b.real());
-                    Data::Real(which.iter().zip(a.iter().zip(&b)).map(|(w, (a, b))| if *w != 0.0 { *a } else { *b }).collect())
-                }
-            };
-            Constant { dims, data }
+        "Clip" => arithmetic::clip(operand(0)?, given(1), given(2), budget)?,
+        "Where" => arithmetic::choose(operand(0)?, operand(1)?, operand(2)?, budget)?,
+        "DequantizeLinear" => quantised::dequantise(operands, attributes, budget)?,
+        "QuantizeLinear" => return quantised::quantise(operands, quantised_to, attributes, budget),
+        "MatMul" => products::matmul(operand(0)?, operand(1)?, budget)?,
+        "Gemm" => products::gemm(operand(0)?, operand(1)?, given(2), attributes, budget)?,
+        "Einsum" => {
+            let all = (0..operands.len()).map(operand).collect::<Result<Vec<_>, _>>()?;
+            return products::einsum(attributes.text("equation"), &all, budget);
         }
+        "Shape" => {
+            let dims: Vec<i64> = operand(0)?.dims.iter().map(|d| *d as i64).collect();
+            let n = dims.len() as i64;
+            let bound = |at: i64| (if at < 0 { at.saturating_add(n) } else { at }).clamp(0, n) as usize;
+            let (start, end) = (bound(attributes.int("start", 0)), bound(attributes.int("end", n)));
+            Constant::whole(dims.get(start..end).unwrap_or(&[]).to_vec())
+        }
+        "Size" => Constant { dims: Vec::new(), data: Data::Whole(vec![operand(0)?.len() as i64]) },
         "Concat" => {
             let first = operand(0)?;
             let axis = axis(attributes.int("axis", 0), first.dims.len())?;
@@ -140,7 +89,7 @@ pub(super) fn fold(
         "Slice" => {
             let mut x = operand(0)?.clone();
             let (starts, ends) = (integers(1)?, integers(2)?);
-            let given = |i: usize| operands.get(i).copied().flatten().and_then(Constant::integers);
+            let given = |i: usize| given(i).and_then(Constant::integers);
             for (k, (start, end)) in starts.iter().zip(ends).enumerate() {
                 let at = given(3).map_or(Some(k as i64), |axes| axes.get(k).copied()).ok_or("an axis is missing")?;
                 let step = given(4).map_or(Some(1), |steps| steps.get(k).copied()).ok_or("a step is missing")?;
@@ -155,6 +104,32 @@ pub(super) fn fold(
         }
         "Squeeze" => operand(0)?.reshaped(squeeze(&operand(0)?.dims, axes().as_deref())?)?,
         "Unsqueeze" => operand(0)?.reshaped(unsqueeze(&operand(0)?.dims, &axes().ok_or("it has no axes")?)?)?,
+        "Flatten" => {
+            let x = operand(0)?;
+            let at = attributes.int("axis", 1);
+            let at = if at == x.dims.len() as i64 { x.dims.len() } else { axis(at, x.dims.len())? };
+            let whole = |dims: &[usize]| product(dims).ok_or("its shape overflows");
+            x.reshaped(vec![whole(&x.dims[..at])?, whole(&x.dims[at..])?])?
+        }
+        "Tile" => {
+            let mut x = operand(0)?.clone();
+            let times = integers(1)?;
+            if times.len() != x.dims.len() {
+                return Err(format!("{} repeats for {} axes", times.len(), x.dims.len()));
+            }
+            for (at, times) in times.iter().enumerate().filter(|(_, times)| **times != 1) {
+                let n = x.dims[at];
+                let times = usize::try_from(*times).map_err(|_| format!("{times} repeats"))?;
+                let long = n.checked_mul(times).ok_or("a shape overflows")?;
+                budget.take(long)?;
+                x = x.along(at, &(0..long).map(|i| Some(i % n)).collect::<Vec<_>>(), budget)?;
+            }
+            x
+        }
+        "Pad" => match pad(operand(0)?, given(1), given(2), given(3), attributes, budget)? {
+            Some(padded) => padded,
+            None => return Ok(None),
+        },
         "Transpose" => {
             let x = operand(0)?;
             let permutation = match attributes.ints("perm") {
@@ -173,13 +148,24 @@ pub(super) fn fold(
             let dims = dims.filter(|d| d.len() <= MAX_RANK).ok_or("it asks for an impossible shape")?;
             let size = product(&dims).ok_or("it asks for an impossible shape")?;
             budget.take(size)?;
-            let value = attributes.tensor("value").map(Constant::decode).transpose().map_err(|e| e.to_string())?;
-            let data = match value.map(|v| v.data) {
+            let decode = |t| Constant::decode(t, "value", &Folder::new(None)).map_err(|e| e.to_string());
+            let data = match attributes.tensor("value").map(decode).transpose()?.map(|v| v.data) {
                 Some(Data::Whole(v)) => Data::Whole(vec![v.first().copied().unwrap_or(0); size]),
                 Some(Data::Real(v)) => Data::Real(vec![v.first().copied().unwrap_or(0.0); size]),
-                None => Data::Real(vec![0.0; size]),
+                Some(Data::Single(v)) => Data::Single(vec![v.first().copied().unwrap_or(0.0); size]),
+                None => Data::Single(vec![0.0; size]),
             };
             Constant { dims, data }
+        }
+        "Range" if operand(0)?.integers().is_none() => {
+            let [start, end, step] = [operand(0)?, operand(1)?, operand(2)?].map(|c| c.at(0));
+            let count = ((end - start) / step).ceil();
+            if !count.is_finite() {
+                return Err(format!("from {start} to {end} in steps of {step} is no range"));
+            }
+            let count = count.max(0.0) as usize;
+            budget.take(count)?;
+            Constant::floating(vec![count], (0..count).map(|i| start + i as f64 * step), operand(0)?.is_single())
         }
         "Range" => {
             let one = |i: usize| integers(i)?.first().copied().ok_or_else(|| format!("operand {i} is empty"));
@@ -191,16 +177,82 @@ pub(super) fn fold(
                 std::iter::successors(Some(start), |v| v.checked_add(step)).take(count as usize).take_while(before).collect(),
             )
         }
-        "ReduceProd" => {
-            let product = integers(0)?.iter().try_fold(1i64, |n, v| n.checked_mul(*v)).ok_or("the product overflows")?;
-            let dims = if attributes.int("keepdims", 1) != 0 { vec![1; operand(0)?.dims.len()] } else { Vec::new() };
-            if axes().is_some_and(|a| a.len() != operand(0).map_or(0, |x| x.dims.len())) {
-                return Ok(None);
-            }
-            Constant { dims, data: Data::Whole(vec![product]) }
+        "BatchNormalization" | "InstanceNormalization" | "LayerNormalization" | "LpNormalization" | "Softmax" => {
+            return reduce::normalise(op, operands, attributes, budget);
         }
+        op if op.starts_with("Reduce") => {
+            return reduce::reduce(op, operand(0)?, axes().as_deref(), attributes, budget);
+        }
+        op if operands.len() == 1 => return arithmetic::unary(op, operand(0)?, attributes, budget),
+        op if operands.len() == 2 => return arithmetic::binary(op, operand(0)?, operand(1)?, attributes, budget),
         _ => return Ok(None),
     }))
+}
+
+/// The parts that Split makes.
+pub(super) fn split(
+    operands: &[Option<&Constant>],
+    outputs: usize,
+    a: &Attributes<'_>,
+    budget: &mut Budget,
+) -> Result<Vec<Constant>, Reason> {
+    let x = operands.first().copied().flatten().ok_or("operand 0 is missing")?;
+    let at = axis(a.int("axis", 0), x.dims.len())?;
+    let n = x.dims[at];
+    let sizes: Vec<usize> = match operands.get(1).copied().flatten().and_then(Constant::integers).or(a.ints("split")) {
+        Some(sizes) => sizes.iter().map(|s| usize::try_from(*s).unwrap_or(usize::MAX)).collect(),
+        None => {
+            let one = n.div_ceil(outputs.max(1));
+            (0..outputs).map(|i| one.min(n.saturating_sub(i * one))).collect()
+        }
+    };
+    if sizes.iter().try_fold(0usize, |sum, s| sum.checked_add(*s)) != Some(n) || sizes.len() != outputs {
+        return Err(format!("{n} elements are split into {outputs} parts of {sizes:?}"));
+    }
+    let mut first = 0;
+    sizes
+        .into_iter()
+        .map(|size| {
+            let picks: Vec<Option<usize>> = (first..first + size).map(Some).collect();
+            first += size;
+            x.along(at, &picks, budget)
+        })
+        .collect()
+}
+
+/// Zeros around a tensor, or pieces of it cut off; none for other modes and values.
+fn pad(
+    x: &Constant,
+    pads: Option<&Constant>,
+    value: Option<&Constant>,
+    axes: Option<&Constant>,
+    a: &Attributes<'_>,
+    budget: &mut Budget,
+) -> Result<Option<Constant>, Reason> {
+    if !matches!(a.text("mode"), "" | "constant") || value.is_some_and(|v| v.uniform() != Some(0.0)) {
+        return Ok(None);
+    }
+    let pads = pads.and_then(Constant::integers).ok_or("its pads are no integers")?;
+    let axes: Vec<i64> = match axes {
+        Some(axes) => axes.integers().ok_or("its axes are no integers")?.to_vec(),
+        None => (0..x.dims.len() as i64).collect(),
+    };
+    if pads.len() != 2 * axes.len() {
+        return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
+    }
+    let mut x = x.clone();
+    for (k, at) in axes.iter().enumerate() {
+        let at = axis(*at, x.dims.len())?;
+        let (before, after, n) = (pads[k], pads[k + axes.len()], x.dims[at] as i64);
+        let wrong = || format!("axis {at} of {n} is padded by {before} and {after}");
+        let long = n.checked_add(before).and_then(|n| n.checked_add(after)).and_then(|n| usize::try_from(n).ok());
+        budget.take(long.ok_or_else(wrong)?)?;
+        let first = before.checked_neg().ok_or_else(wrong)?;
+        let picks: Vec<_> =
+            (first..n.saturating_add(after)).map(|i| usize::try_from(i).ok().filter(|i| *i < x.dims[at])).collect();
+        x = x.along(at, &picks, budget)?;
+    }
+    Ok(Some(x))
 }
 
 /// Tensors one after the other along an axis.
@@ -215,17 +267,15 @@ fn concatenate(parts: &[&Constant], axis: usize) -> Result<Constant, Reason> {
         dims[axis] += part.dims[axis];
     }
     let outer: usize = dims[..axis].iter().product();
-    let whole = parts.iter().all(|p| p.integers().is_some());
     let chunk = |part: &Constant, o: usize| {
         let n = part.len() / outer.max(1);
         o * n..(o + 1) * n
     };
-    let data = if whole {
-        let values = (0..outer).flat_map(|o| parts.iter().flat_map(move |p| p.integers().unwrap_or(&[])[chunk(p, o)].to_vec()));
-        Data::Whole(values.collect())
-    } else {
-        let parts: Vec<(&Constant, Vec<f64>)> = parts.iter().map(|p| (*p, p.real())).collect();
-        Data::Real((0..outer).flat_map(|o| parts.iter().flat_map(move |(p, v)| v[chunk(p, o)].to_vec())).collect())
-    };
-    Ok(Constant { dims, data })
+    let order = (0..outer).flat_map(|o| parts.iter().flat_map(move |p| chunk(p, o).map(move |i| (*p, i))));
+    if parts.iter().all(|p| p.integers().is_some()) {
+        let data = Data::Whole(order.map(|(p, i)| p.integers().map_or(0, |v| v[i])).collect());
+        return Ok(Constant { dims, data });
+    }
+    let single = !parts.iter().any(|p| matches!(p.data, Data::Real(_)));
+    Ok(Constant::floating(dims, order.map(|(p, i)| p.at(i)), single))
 }

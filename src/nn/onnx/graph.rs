@@ -1,18 +1,25 @@
 //! The walk over a graph.
 
 use super::attributes::Attributes;
-use super::constant::{Budget, Constant, product};
-use super::folding::fold;
-use super::schema::{GraphProto, ModelProto, NodeProto};
+use super::constant::{Budget, Constant, MAX_RANK, product};
+use super::external::Folder;
+use super::folding::{fold, split};
+use super::infer::{self, Operand};
+use super::input;
+use super::schema::{DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, OnnxError, OnnxOptions};
 use crate::nn::model::{
-    Fit, Formula, GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation, OperatorSpec,
-    TensorData, UnsupportedOperator,
+    Fit, Formula, GraphSpec, InputSpec, MAX_ELEMENTS, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation,
+    OperatorSpec, TensorData, UnsupportedOperator,
 };
 use crate::nn::tensor::Shape;
+use prost::Message;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+
+/// Longest description of a value that is decoded.
+const MAX_NOTE_BYTES: usize = 1 << 12;
 
 /// What is known of a value while the graph is walked.
 #[derive(Clone)]
@@ -81,8 +88,23 @@ pub(super) struct Importer<'f> {
     initializers: HashMap<&'f str, usize>,
     known: HashMap<&'f str, Known>,
     pub budget: Budget,
+    /// Where the files beside the model are.
+    folder: &'f Folder<'f>,
     nodes: Vec<NodeSpec>,
+    /// Weights by name: the file's where it has one.
     tensors: HashMap<String, Rc<Constant>>,
+    /// What the file calls a constant; all of them are held by `known`, so that addresses stay theirs.
+    called: HashMap<*const Constant, &'f str>,
+    /// Pictures of the batch that the file was written for; one of them is read.
+    batch: usize,
+    /// Shapes that the file notes, decoded when one is asked for.
+    noted: Option<HashMap<String, Vec<usize>>>,
+    /// Constants that could not be computed.
+    lost_constants: HashSet<&'f str>,
+    /// Number types of constants of integers.
+    number_types: HashMap<&'f str, i32>,
+    /// The node that is read, for what is computed for it.
+    reading: String,
     /// Shape of each value of the model.
     shapes: Vec<Shape>,
     names: HashSet<String>,
@@ -93,8 +115,9 @@ pub(super) struct Importer<'f> {
 }
 
 /// The model of a file.
-pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, ModelError> {
-    let graph = file.graph.as_ref().ok_or_else(|| OnnxError::NotOnnx("it has no graph".into()))?;
+pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptions) -> Result<Model, ModelError> {
+    let no_graph = "it has no graph; if it is a model of TensorFlow (.pb) or of Core ML (.mlmodel), convert it to ONNX";
+    let graph = file.graph.as_ref().ok_or_else(|| OnnxError::NotOnnx(no_graph.into()))?;
     let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let opset = file.opset_import.iter().filter(|o| own(&o.domain)).map(|o| o.version).max().unwrap_or(0);
     if opset < LEAST_OPSET {
@@ -106,7 +129,7 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
     let [output] = &graph.output[..] else {
         return Err(OnnxError::Ends { what: "outputs", found: graph.output.len() }.into());
     };
-    let shape = input_shape(input)?;
+    let (shape, batch) = input::shape(graph, input, &initializers, options.input_size)?;
     let kind = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type);
     super::normalisation::check_type(&input.name, kind)?;
     let traced = Traced::of(0, vec![1, shape.channels, shape.height, shape.width]);
@@ -115,8 +138,15 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
         initializers,
         known: HashMap::from([(input.name.as_str(), Known::Traced(traced))]),
         budget: Budget::new(),
+        folder,
         nodes: Vec::new(),
         tensors: HashMap::new(),
+        called: HashMap::new(),
+        batch,
+        noted: None,
+        lost_constants: HashSet::new(),
+        number_types: HashMap::new(),
+        reading: String::new(),
         shapes: vec![shape],
         names: HashSet::new(),
         settled: HashMap::new(),
@@ -125,6 +155,7 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
     let mut unsupported = Vec::new();
     for i in order(graph, &input.name, &importer.initializers, &output.name)? {
         let node = &graph.node[i];
+        importer.reading = called(node, i);
         match importer.node(node) {
             Ok(()) => {}
             Err(Refusal::Lost) => importer.lose(node),
@@ -136,6 +167,8 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
                 unsupported.push(UnsupportedOperator { node: called(node, i), operator, advice });
                 importer.lose(node);
             }
+            // Behind what is not supported, it may be for this reason that a node does not fit.
+            Err(_) if !unsupported.is_empty() => importer.lose(node),
             Err(Refusal::Bad(reason)) => return Err(ModelError::BadNode { node: called(node, i), reason }),
             Err(Refusal::Failed(error)) => return Err(error),
         }
@@ -163,31 +196,10 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
     let own = super::normalisation::own(&importer);
     let mut model = importer.finish(result, shape, options)?;
     super::normalisation::settle(&mut model, kind, own, options);
+    if !input.name.is_empty() {
+        model.input.name.clone_from(&input.name);
+    }
     Ok(model)
-}
-
-/// The shape of the picture: one of any number, three fixed extents.
-fn input_shape(input: &super::schema::ValueInfoProto) -> Result<Shape, OnnxError> {
-    let shape = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
-    let dims = shape.map_or(&[][..], |s| &s.dim);
-    let shown = || {
-        let dim = |d: &super::schema::DimensionProto| match (d.dim_value, &d.dim_param) {
-            (Some(v), _) => v.to_string(),
-            (None, Some(name)) => name.chars().take(40).collect(),
-            (None, None) => "?".to_owned(),
-        };
-        OnnxError::InputShape { input: input.name.clone(), shape: dims.iter().take(9).map(dim).collect::<Vec<_>>().join(", ") }
-    };
-    let [batch, rest @ ..] = dims else { return Err(shown()) };
-    // A batch of any size may be one.
-    if batch.dim_value.is_some_and(|n| n > 1) {
-        return Err(shown());
-    }
-    let extents: Option<Vec<usize>> = rest.iter().map(|d| extent(d.dim_value?)).collect();
-    match extents.as_deref() {
-        Some(&[channels, height, width]) => Ok(Shape::new(channels, height, width)),
-        _ => Err(shown()),
-    }
 }
 
 /// A size that a tensor may have.
@@ -257,6 +269,9 @@ impl<'f> Importer<'f> {
         for name in &node.input {
             operands.push(if name.is_empty() { None } else { Some(self.value(name)?) });
         }
+        if node.op_type == "Reshape" {
+            self.one_of_batch(&mut operands)?;
+        }
         let constants: Option<Vec<Option<&Constant>>> = operands
             .iter()
             .map(|o| match o {
@@ -267,22 +282,75 @@ impl<'f> Importer<'f> {
             .collect();
         let attributes = Attributes(node);
         if let Some(constants) = constants {
-            let folded = match node.op_type.as_str() {
-                "Constant" => Some(constant(&attributes)?),
-                op => fold(op, &attributes, &constants, &mut self.budget)?,
+            let made = match node.op_type.as_str() {
+                "Constant" => Some(vec![constant(&attributes, self.folder)?]),
+                "Split" => Some(split(&constants, node.output.len(), &attributes, &mut self.budget)?),
+                op => fold(op, &attributes, &constants, self.number_type(node), &mut self.budget)?.map(|made| vec![made]),
             };
-            let Some(folded) = folded else {
+            let Some(made) = made else {
                 return Err(Refusal::Unsupported(
-                    "it is computed from constants, and only shapes and paddings are: simplify the file (onnxsim)".into(),
+                    "it computes a constant and is not one of the operators that are computed when the file is read: simplify the \
+                     file (onnxsim)"
+                        .into(),
                 ));
             };
-            self.make(node, 0, Known::Constant(Rc::new(folded)));
+            for (i, (made, name)) in made.into_iter().zip(&node.output).enumerate() {
+                product(&made.dims).filter(|_| made.dims.len() <= MAX_RANK).ok_or("its shape overflows")?;
+                let made = Rc::new(made);
+                self.called.insert(Rc::as_ptr(&made), name);
+                self.make(node, i, Known::Constant(made));
+            }
+            if let (Some(kind), Some(name)) = (self.number_type(node), node.output.first()) {
+                self.number_types.insert(name, kind);
+            }
             return Ok(());
         }
         if operands.iter().flatten().any(|o| matches!(o, Known::Lost)) && super::operators::is_known(&node.op_type) {
             return Err(Refusal::Lost);
         }
         self.operator(node, &operands)
+    }
+
+    /// Makes a reshape of a batch one of a single picture. A target that does not begin with the batch would mix pictures.
+    fn one_of_batch(&self, operands: &mut [Option<Known>]) -> Result<(), Refusal> {
+        let [Some(Known::Traced(x)), Some(Known::Constant(target))] = operands else { return Ok(()) };
+        let Some([first, rest @ ..]) = target.integers().filter(|_| self.batch > 1) else { return Ok(()) };
+        if x.dims.first() != Some(&1) {
+            return Ok(());
+        }
+        if *first == self.batch as i64 {
+            *target = Rc::new(Constant::whole([&[1], rest].concat()));
+            return Ok(());
+        }
+        match *first {
+            -1 | 0 => Ok(()),
+            _ => Err(Refusal::Unsupported(
+                format!(
+                    "the file is for batches of {} pictures, and here a reshape to {:?} may mix them: export with a batch of 1",
+                    self.batch,
+                    target.integers().unwrap_or(&[])
+                )
+                .into(),
+            )),
+        }
+    }
+
+    /// The number type of the integers that a node makes, as ONNX counts them, where it is known: constants are held as i64.
+    fn number_type(&self, node: &NodeProto) -> Option<i32> {
+        let attributes = Attributes(node);
+        let of = |i: usize| self.number_types.get(node.input.get(i)?.as_str()).copied();
+        match node.op_type.as_str() {
+            "Constant" | "ConstantOfShape" => Some(attributes.tensor("value")?.data_type),
+            "Cast" => i32::try_from(attributes.int("to", 1)).ok(),
+            "QuantizeLinear" => match attributes.int("output_dtype", 0) {
+                0 => of(2),
+                kind => i32::try_from(kind).ok(),
+            },
+            "DequantizeLinear" => None,
+            "CastLike" => of(1),
+            "Where" => of(1),
+            _ => of(0),
+        }
     }
 
     /// A value by name; tensors of the file are decoded when they are first asked for.
@@ -293,7 +361,10 @@ impl<'f> Importer<'f> {
         let Some(&at) = self.initializers.get(name) else {
             return Err(Refusal::Bad(format!("it needs the value {name:?}, which nothing makes")));
         };
-        let constant = Rc::new(Constant::decode(&self.file.initializer[at])?);
+        let constant = Rc::new(Constant::decode(&self.file.initializer[at], name, self.folder)?);
+        self.budget.grant(constant.len());
+        self.number_types.insert(name, self.file.initializer[at].data_type);
+        self.called.insert(Rc::as_ptr(&constant), name);
         self.known.insert(name, Known::Constant(constant.clone()));
         Ok(Known::Constant(constant))
     }
@@ -305,8 +376,71 @@ impl<'f> Importer<'f> {
         }
     }
 
+    /// Goes on behind a node that did not become part of the model: with unknown values of the shape that its results have, so
+    /// that what reads them is looked at too.
     fn lose(&mut self, node: &'f NodeProto) {
-        (0..node.output.len()).for_each(|i| self.make(node, i, Known::Lost));
+        let operand = |name: &'f String| match self.value(name).ok()? {
+            Known::Constant(c) => Some(Operand { dims: c.dims.clone(), constant: Some(c) }),
+            Known::Traced(x) => Some(Operand { dims: x.dims, constant: None }),
+            Known::Lost => None,
+        };
+        let operands: Vec<Option<Operand>> = node.input.iter().map(operand).collect();
+        // A constant that is lost must not be taken for something that depends on the picture.
+        let constant = operands.iter().zip(&node.input).all(|(o, name)| {
+            name.is_empty() || o.as_ref().is_some_and(|o| o.constant.is_some()) || self.lost_constants.contains(name.as_str())
+        });
+        let shapes = infer::shapes(&Attributes(node), &operands);
+        for (i, name) in node.output.iter().enumerate() {
+            if constant {
+                self.lost_constants.insert(name);
+                self.make(node, i, Known::Lost);
+                continue;
+            }
+            let dims = shapes.get(i).cloned().flatten().or_else(|| self.described(name));
+            let usable = |dims: &Vec<usize>| !dims.contains(&0) && product(dims).is_some_and(|n| n <= MAX_ELEMENTS);
+            let value = match dims.filter(usable) {
+                Some(dims) => Known::Traced(self.placeholder(dims)),
+                None => Known::Lost,
+            };
+            self.make(node, i, value);
+        }
+    }
+
+    /// An unknown value of a shape. The model that has one is never finished.
+    fn placeholder(&mut self, dims: Vec<usize>) -> Traced {
+        let shape = match dims[..] {
+            [1, channels, height, width] => Shape::new(channels, height, width),
+            _ => Shape::new(dims.iter().product(), 1, 1),
+        };
+        self.shapes.push(shape);
+        let value = self.nodes.len() + 1;
+        let operator = OperatorSpec::Flatten;
+        self.nodes.push(NodeSpec { name: String::new(), inputs: Vec::new(), output: format!("v{value}"), operator });
+        Traced::of(value, dims)
+    }
+
+    /// The shape that the file notes for a value; an open batch is one picture.
+    fn described(&mut self, name: &str) -> Option<Vec<usize>> {
+        let file = self.file;
+        let shapes = self.noted.get_or_insert_with(|| {
+            let small = file.value_info.iter().filter(|info| info.len() <= MAX_NOTE_BYTES);
+            let noted = |info: &bytes::Bytes| {
+                let info = ValueInfoProto::decode(info.clone()).ok()?;
+                let dims = info.r#type?.tensor_type?.shape?.dim;
+                let extent = |(i, d): (usize, &DimensionProto)| match d.dim_value {
+                    Some(v) => extent(v),
+                    None => (i == 0).then_some(1),
+                };
+                Some((info.name, dims.iter().enumerate().map(extent).collect::<Option<Vec<usize>>>()?))
+            };
+            small.filter_map(noted).collect()
+        });
+        let mut dims = shapes.get(name)?.clone();
+        match dims.first_mut() {
+            Some(first) if *first == self.batch => *first = 1,
+            _ => {}
+        }
+        Some(dims)
     }
 
     /// Shape of a value of the model.
@@ -359,15 +493,39 @@ impl<'f> Importer<'f> {
 
     /// Keeps a tensor for a node; the name to find it by. What is used twice is held once.
     pub fn keep(&mut self, constant: &Rc<Constant>) -> String {
-        let name = format!("{:p}", Rc::as_ptr(constant));
-        self.tensors.entry(name.clone()).or_insert_with(|| constant.clone());
-        name
+        let Some(name) = self.called.get(&Rc::as_ptr(constant)) else {
+            return self.keep_computed(constant.clone());
+        };
+        let name = (*name).to_owned();
+        match self.tensors.get(&name) {
+            Some(kept) if !Rc::ptr_eq(kept, constant) => self.keep_computed(constant.clone()),
+            _ => {
+                self.tensors.insert(name.clone(), constant.clone());
+                name
+            }
+        }
     }
 
     /// As [`Self::keep`], of new values.
     pub fn keep_values(&mut self, dims: Vec<usize>, values: Vec<f64>) -> Result<String, Refusal> {
         self.budget.take(values.len())?;
-        Ok(self.keep(&Rc::new(Constant { dims, data: super::constant::Data::Real(values) })))
+        Ok(self.keep_computed(Rc::new(Constant { dims, data: super::constant::Data::Real(values) })))
+    }
+
+    /// As [`Self::keep`], of a matrix with rows and columns exchanged.
+    pub fn keep_turned(&mut self, matrix: &Constant) -> Result<String, Refusal> {
+        let turned = matrix.transposed(&[1, 0], &mut self.budget)?;
+        Ok(self.keep_computed(Rc::new(turned)))
+    }
+
+    /// What the file has no name for is called by the node that it is computed for.
+    fn keep_computed(&mut self, constant: Rc<Constant>) -> String {
+        let mut name = format!("{} (computed)", self.reading);
+        while self.tensors.contains_key(&name) {
+            name = format!("{} (computed, {})", self.reading, self.tensors.len());
+        }
+        self.tensors.insert(name.clone(), constant);
+        name
     }
 
     fn finish(self, result: usize, shape: Shape, options: &OnnxOptions) -> Result<Model, ModelError> {
@@ -395,44 +553,39 @@ impl<'f> Importer<'f> {
             output_divisor: None,
             training: serde_json::Value::Null,
         };
-        // In the machine's own memory, numbers are as little-endian as files only on little-endian machines.
-        let bytes: HashMap<&str, (&[usize], Cow<'_, [u8]>)> = self
+        // What was computed on the way takes memory, and is not needed any more.
+        drop(self.known);
+        let bytes: HashMap<&str, (&[usize], safetensors::Dtype, Cow<'_, [u8]>)> = self
             .tensors
             .iter()
             .map(|(name, c)| {
-                let values: Cow<'_, [f64]> = match &c.data {
-                    super::constant::Data::Real(v) => Cow::Borrowed(v),
-                    super::constant::Data::Whole(_) => Cow::Owned(c.real()),
-                };
-                let bytes = match values {
-                    Cow::Borrowed(v) if cfg!(target_endian = "little") => Cow::Borrowed(bytemuck::cast_slice(v)),
-                    v => Cow::Owned(v.iter().flat_map(|v| v.to_le_bytes()).collect()),
-                };
-                (name.as_str(), (c.dims.as_slice(), bytes))
+                let (dtype, bytes) = c.little_endian();
+                (name.as_str(), (c.dims.as_slice(), dtype, bytes))
             })
             .collect();
         Model::from_spec(spec, |name| {
-            let (dims, bytes) = bytes.get(name)?;
-            Some(TensorData { shape: dims.to_vec(), dtype: safetensors::Dtype::F64, bytes })
+            let (dims, dtype, bytes) = bytes.get(name)?;
+            Some(TensorData { shape: dims.to_vec(), dtype: *dtype, bytes })
         })
     }
 }
 
 /// The value of a Constant node.
-fn constant(attributes: &Attributes<'_>) -> Result<Constant, Refusal> {
+fn constant(attributes: &Attributes<'_>, folder: &Folder<'_>) -> Result<Constant, Refusal> {
     let node = attributes.0;
     let scalar = |data| Constant { dims: Vec::new(), data };
-    use super::constant::Data::{Real, Whole};
+    use super::constant::Data::{Single, Whole};
     for attribute in &node.attribute {
         return Ok(match attribute.name.as_str() {
-            "value" => Constant::decode(attribute.t.as_ref().ok_or("it has no value")?)?,
-            "value_float" => scalar(Real(vec![attribute.f.into()])),
-            "value_int" => scalar(Whole(vec![attribute.i])),
-            "value_floats" => {
-                let values: Vec<f64> = attribute.floats.iter().map(|v| f64::from(*v)).collect();
-                Constant { dims: vec![values.len()], data: Real(values) }
+            "value" => {
+                let name = node.output.first().map_or("", String::as_str);
+                Constant::decode(attribute.t.as_ref().ok_or("it has no value")?, name, folder)?
             }
+            "value_float" => scalar(Single(vec![attribute.f])),
+            "value_int" => scalar(Whole(vec![attribute.i])),
+            "value_floats" => Constant { dims: vec![attribute.floats.len()], data: Single(attribute.floats.clone()) },
             "value_ints" => Constant::whole(attribute.ints.clone()),
+            "sparse_value" => return Err(Refusal::Unsupported("a sparse tensor: write it as a dense one".into())),
             _ => continue,
         });
     }

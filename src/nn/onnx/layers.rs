@@ -165,9 +165,10 @@ impl Importer<'_> {
         let transposed = a.int("transB", 0) != 0;
         let (alpha, beta) = (a.float("alpha", 1.0), a.float("beta", 1.0));
         let (outputs, inputs) = if transposed { (rows, columns) } else { (columns, rows) };
-        let weight = match transposed && alpha == 1.0 {
-            true => self.keep(&weight),
-            false => {
+        let weight = match (transposed, alpha == 1.0) {
+            (true, true) => self.keep(&weight),
+            (false, true) => self.keep_turned(&weight)?,
+            _ => {
                 let values = weight.real();
                 let at = |o: usize, i: usize| if transposed { values[o * inputs + i] } else { values[i * outputs + o] };
                 let scaled = (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i))).map(|(o, i)| alpha * at(o, i)).collect();
@@ -193,9 +194,7 @@ impl Importer<'_> {
         let [inputs, outputs] = weight.dims[..] else {
             return Err(Refusal::Unsupported("a product with other than a matrix is not supported".into()));
         };
-        let values = weight.real();
-        let turned = (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i))).map(|(o, i)| values[i * outputs + o]).collect();
-        let weight = self.keep_values(vec![outputs, inputs], turned)?;
+        let weight = self.keep_turned(&weight)?;
         self.linear(x, inputs, outputs, weight, None, name)
     }
 

@@ -5,8 +5,11 @@ use super::OnnxError;
 
 /// Most fields in the messages of a file that are read (nodes, names, attributes, dimensions, ...).
 const MAX_FIELDS: usize = 1 << 18;
-/// Most bytes of numbers written one by one, packed or not. Weights come as one block of bytes and do not count.
+/// Most bytes of extents, axes and the like, each of which takes eight bytes in memory and may be one in the file.
 const MAX_NUMBER_BYTES: usize = 1 << 24;
+/// Most bytes of integer weights written one by one. Weights that come as one block of bytes, and floating-point numbers, take
+/// as much memory as in the file and do not count.
+const MAX_INTEGER_BYTES: usize = 1 << 27;
 
 /// The messages of [`super::schema`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,17 +35,19 @@ impl Kind {
             (Self::Graph, 5) | (Self::Attribute, 5) => Some(Self::Tensor),
             (Self::Graph, 11 | 12) => Some(Self::ValueInfo),
             (Self::Node, 5) => Some(Self::Attribute),
+            (Self::Tensor, 13) => Some(Self::Flat),
             _ => None,
         }
     }
 
-    /// Whether a field holds numbers one after the other.
+    /// Whether a field holds the extents of a tensor or a list of an attribute.
     fn numbers(self, field: u64) -> bool {
-        match self {
-            Self::Tensor => matches!(field, 1 | 4 | 5 | 7 | 10),
-            Self::Attribute => matches!(field, 7 | 8),
-            _ => false,
-        }
+        matches!((self, field), (Self::Tensor, 1) | (Self::Attribute, 7 | 8))
+    }
+
+    /// Whether a field holds integer weights one after the other.
+    fn integers(self, field: u64) -> bool {
+        matches!((self, field), (Self::Tensor, 5 | 7 | 11))
     }
 }
 
@@ -51,6 +56,7 @@ impl Kind {
 struct Tally {
     fields: usize,
     number_bytes: usize,
+    integer_bytes: usize,
 }
 
 /// Refuses a file that is damaged at this level, or whose decoding would take too much memory.
@@ -59,7 +65,11 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), OnnxError> {
 }
 
 fn walk(mut rest: &[u8], kind: Kind, tally: &mut Tally) -> Result<(), OnnxError> {
-    let damaged = || OnnxError::NotOnnx("a field is cut off or has no valid type".into());
+    let damaged = || {
+        OnnxError::NotOnnx(
+            "a field is cut off or has no valid type; the file is of another kind, or was not copied to its end".into(),
+        )
+    };
     while !rest.is_empty() {
         let key = varint(&mut rest).ok_or_else(damaged)?;
         let field = key >> 3;
@@ -82,12 +92,20 @@ fn walk(mut rest: &[u8], kind: Kind, tally: &mut Tally) -> Result<(), OnnxError>
         if kind.numbers(field) {
             tally.number_bytes += length;
         }
+        if kind.integers(field) {
+            tally.integer_bytes += length;
+        }
         if tally.fields > MAX_FIELDS {
             return Err(OnnxError::TooLarge { what: "the number of fields", found: tally.fields, limit: MAX_FIELDS });
         }
         if tally.number_bytes > MAX_NUMBER_BYTES {
             let (found, limit) = (tally.number_bytes, MAX_NUMBER_BYTES);
-            return Err(OnnxError::TooLarge { what: "the size of numbers written one by one, in bytes,", found, limit });
+            return Err(OnnxError::TooLarge { what: "the size of all extents and lists in bytes", found, limit });
+        }
+        if tally.integer_bytes > MAX_INTEGER_BYTES {
+            let (found, limit) = (tally.integer_bytes, MAX_INTEGER_BYTES);
+            let what = "the size in bytes of integers written one by one, not as raw data,";
+            return Err(OnnxError::TooLarge { what, found, limit });
         }
         if key & 7 == 2
             && let Some(content) = content

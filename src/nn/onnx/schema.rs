@@ -51,6 +51,9 @@ pub struct GraphProto {
     pub input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+    /// Descriptions of values in between ([`ValueInfoProto`]), decoded only where one is asked for.
+    #[prost(bytes = "bytes", repeated, tag = "13")]
+    pub value_info: Vec<Bytes>,
 }
 
 /// An operator with its operands.
@@ -108,6 +111,11 @@ pub struct TensorProto {
     pub raw_data: Option<Bytes>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    #[prost(uint64, repeated, tag = "11")]
+    pub uint64_data: Vec<u64>,
+    /// Where in which other file the values are.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
     /// 1: the values are in another file.
     #[prost(int32, tag = "14")]
     pub data_location: i32,
