@@ -9,12 +9,14 @@ mod check;
 mod error;
 mod file;
 mod fold;
+mod gather;
 mod rearrange;
 mod write;
 
 pub(in crate::nn) use check::half_to_f64;
 pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
+pub use gather::Gather;
 pub use rearrange::Rearrange;
 
 pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
@@ -123,6 +125,8 @@ pub enum Operator {
     Flatten,
     /// Elements moved, repeated, left out, and zeros between them.
     Rearrange(Rearrange),
+    /// Elements moved one by one, and constants between them.
+    Gather(Gather),
     /// Sum of two operands.
     Add,
     /// `weight x + bias`.
@@ -147,6 +151,7 @@ impl Operator {
             Self::GlobalAvgPool => "global_avg_pool",
             Self::Flatten => "flatten",
             Self::Rearrange(_) => "rearrange",
+            Self::Gather(_) => "gather",
             Self::Add => "add",
             Self::Linear { .. } => "linear",
         }

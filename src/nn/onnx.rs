@@ -17,9 +17,12 @@ mod folding;
 mod graph;
 mod layers;
 mod operators;
+mod resize;
 mod scan;
 pub mod schema;
 mod shapes;
+mod values;
+mod view;
 
 use super::model::{MAX_FILE_BYTES, Model, ModelError};
 use prost::Message;

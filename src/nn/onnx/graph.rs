@@ -5,6 +5,8 @@ use super::constant::{Budget, Constant, product};
 use super::expression::Expression;
 use super::folding::fold;
 use super::schema::{GraphProto, ModelProto, NodeProto};
+use super::values::Named;
+use super::view::Room;
 use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, OnnxError, OnnxOptions};
 use crate::nn::model::{
     GraphSpec, InputSpec, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, OperatorSpec, TensorData, UnsupportedOperator,
@@ -28,7 +30,7 @@ pub(super) enum Known {
 /// A function of a value of the model, in a shape of the file.
 #[derive(Clone)]
 pub(super) struct Traced {
-    /// The value: 0 is the picture.
+    /// The value: 0 is the picture. It may be a view that no node makes yet.
     pub base: usize,
     /// Extents; the elements are in the order of the base's.
     pub dims: Vec<usize>,
@@ -83,8 +85,15 @@ pub(super) struct Importer<'f> {
     pub budget: Budget,
     nodes: Vec<NodeSpec>,
     tensors: HashMap<String, Rc<Constant>>,
-    /// Shape of each value of the model.
-    shapes: Vec<Shape>,
+    /// Shape of each value.
+    pub shapes: Vec<Shape>,
+    /// The node that makes a value; none of the picture's, and of views that nothing has computed with.
+    pub makers: HashMap<usize, usize>,
+    /// What values are that are views.
+    pub views: HashMap<usize, Rc<Named>>,
+    /// The same elements in another shape.
+    pub reshaped: HashMap<(usize, Shape), usize>,
+    pub room: Room,
     names: HashSet<String>,
     /// Expressions that have become values, by their base. The expression is kept so that its address stays its own.
     pub settled: HashMap<(usize, *const Expression), (Rc<Expression>, usize)>,
@@ -106,20 +115,29 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
     let [output] = &graph.output[..] else {
         return Err(OnnxError::Ends { what: "outputs", found: graph.output.len() }.into());
     };
-    let shape = input_shape(input)?;
-    let traced = Traced::of(0, vec![1, shape.channels, shape.height, shape.width]);
+    let mut shape = input_shape(input)?;
+    let turned = channels_last(graph, &input.name, shape);
+    if turned {
+        shape = Shape::new(shape.width, shape.channels, shape.height);
+    }
     let mut importer = Importer {
         file: graph,
         initializers,
-        known: HashMap::from([(input.name.as_str(), Known::Traced(traced))]),
+        known: HashMap::new(),
         budget: Budget::new(),
         nodes: Vec::new(),
         tensors: HashMap::new(),
         shapes: vec![shape],
+        makers: HashMap::new(),
+        views: HashMap::new(),
+        reshaped: HashMap::new(),
+        room: Room::new(),
         names: HashSet::new(),
         settled: HashMap::new(),
         output: &output.name,
     };
+    let picture = importer.input(shape, turned).map_err(|_| OnnxError::NotOnnx("its input cannot be transposed".into()))?;
+    importer.known.insert(&input.name, Known::Traced(picture));
     let mut unsupported = Vec::new();
     for i in order(graph, &input.name, &importer.initializers, &output.name)? {
         let node = &graph.node[i];
@@ -139,7 +157,7 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
         }
     }
     let result = match importer.value(&output.name) {
-        Ok(Known::Traced(traced)) => importer.settle(&traced, "output"),
+        Ok(Known::Traced(traced)) => importer.result(&traced),
         Ok(Known::Constant(_)) => return Err(OnnxError::ConstantOutput(output.name.clone()).into()),
         Ok(Known::Lost) => Err(Refusal::Lost),
         Err(refusal) => Err(refusal),
@@ -158,7 +176,7 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
     if result == 0 {
         return Err(OnnxError::NotOnnx("the output is the input".into()).into());
     }
-    importer.finish(result, shape, options)
+    importer.finish(result, shape, turned, options)
 }
 
 /// The shape of the picture: one of any number, three fixed extents.
@@ -183,6 +201,27 @@ fn input_shape(input: &super::schema::ValueInfoProto) -> Result<Shape, OnnxError
         Some(&[channels, height, width]) => Ok(Shape::new(channels, height, width)),
         _ => Err(shown()),
     }
+}
+
+/// Whether a file takes pictures with their channels last, as TensorFlow does: all that it does to them is to bring the channels
+/// to the front, but for sums and products before.
+fn channels_last(graph: &GraphProto, input: &str, shape: Shape) -> bool {
+    if shape.width > 4 {
+        return false;
+    }
+    let mut names = HashSet::from([input]);
+    let mut found = false;
+    for node in graph.node.iter().filter(|node| node.op_type != "Shape") {
+        if !node.input.iter().any(|name| names.contains(name.as_str())) {
+            continue;
+        }
+        match node.op_type.as_str() {
+            "Identity" | "Cast" | "Add" | "Sub" | "Mul" | "Div" => names.extend(node.output.iter().map(String::as_str)),
+            "Transpose" if Attributes(node).ints("perm") == Some(&[0, 3, 1, 2]) => found = true,
+            _ => return false,
+        }
+    }
+    found
 }
 
 /// A size that a tensor may have.
@@ -311,12 +350,23 @@ impl<'f> Importer<'f> {
 
     /// The operator that made a value, with its operand.
     pub fn maker(&self, value: usize) -> Option<(&OperatorSpec, usize)> {
-        let node = self.nodes.get(value.checked_sub(1)?)?;
+        let node = self.nodes.get(*self.makers.get(&value)?)?;
         Some((&node.operator, node.inputs.first()?.strip_prefix('v')?.parse().ok()?))
     }
 
     /// Adds a node to the model; its value.
     pub fn emit(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, shape: Shape) -> Result<usize, Refusal> {
+        for value in inputs {
+            self.realise(*value)?;
+        }
+        self.shapes.push(shape);
+        let value = self.shapes.len() - 1;
+        self.push(name, inputs, operator, value)?;
+        Ok(value)
+    }
+
+    /// Adds the node that makes a value.
+    pub fn push(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, value: usize) -> Result<(), Refusal> {
         if self.nodes.len() >= MAX_NODES {
             return Err(Refusal::Failed(ModelError::TooManyNodes { found: self.nodes.len() + 1, limit: MAX_NODES }));
         }
@@ -325,10 +375,9 @@ impl<'f> Importer<'f> {
             unique = format!("{name}_{}", self.nodes.len());
         }
         let inputs = inputs.iter().map(|v| format!("v{v}")).collect();
-        self.shapes.push(shape);
-        let value = self.nodes.len() + 1;
+        self.makers.insert(value, self.nodes.len());
         self.nodes.push(NodeSpec { name: unique, inputs, output: format!("v{value}"), operator });
-        Ok(value)
+        Ok(())
     }
 
     /// Keeps a tensor for a node; the name to find it by. What is used twice is held once.
@@ -338,13 +387,18 @@ impl<'f> Importer<'f> {
         name
     }
 
+    /// A tensor that is kept.
+    pub fn kept(&self, name: &str) -> Option<Rc<Constant>> {
+        self.tensors.get(name).cloned()
+    }
+
     /// As [`Self::keep`], of new values.
     pub fn keep_values(&mut self, dims: Vec<usize>, values: Vec<f64>) -> Result<String, Refusal> {
         self.budget.take(values.len())?;
         Ok(self.keep(&Rc::new(Constant { dims, data: super::constant::Data::Real(values) })))
     }
 
-    fn finish(self, result: usize, shape: Shape, options: &OnnxOptions) -> Result<Model, ModelError> {
+    fn finish(self, result: usize, shape: Shape, turned: bool, options: &OnnxOptions) -> Result<Model, ModelError> {
         let colour = shape.channels == IMAGENET_MEAN.len();
         let or = |given: &[f64], imagenet: &[f64], plain: f64| match (given.is_empty(), colour) {
             (false, _) => given.to_vec(),
@@ -364,7 +418,10 @@ impl<'f> Importer<'f> {
             classes: options.classes.clone(),
             nodes: self.nodes,
             output: format!("v{result}"),
-            training: serde_json::Value::Null,
+            training: match turned {
+                true => serde_json::json!({ "input": "the ONNX file takes [1, height, width, channels]; read as channels first" }),
+                false => serde_json::Value::Null,
+            },
         };
         // In the machine's own memory, numbers are as little-endian as files only on little-endian machines.
         let bytes: HashMap<&str, (&[usize], Cow<'_, [u8]>)> = self
