@@ -157,11 +157,12 @@ impl Algebra<'_> {
         let name = node.name.as_str();
         let x = self.stored[node.inputs[0].0].clone();
         match &node.operator {
-            Operator::Conv2d(conv) if x.flat => {
-                let (weight, bias) = self.conv_of_vector(name, conv, x.scale.len(), node.shape)?;
+            Operator::Conv2d(conv) if x.flat && node.shape.plane() == 1 => {
+                let (weight, bias) = self.conv_of_vector(conv, x.scale.len(), node.shape);
                 Ok(self.linear(i, x, &weight, &bias))
             }
             Operator::Conv2d(conv) => {
+                let x = self.unflattened(name, x);
                 let weights = ConvWeights {
                     weight: conv.weight.clone(),
                     per_group: x.shape.channels / conv.groups,
@@ -171,10 +172,10 @@ impl Algebra<'_> {
                 };
                 Ok(self.conv(i, x, weights, &conv.bias))
             }
-            Operator::AvgPool2d { .. } if x.flat => {
-                Err(LowerError::Unsupported { node: name.to_owned(), what: "pooling over a flattened tensor".to_owned() })
+            Operator::AvgPool2d { window, count_include_pad } => {
+                let x = self.unflattened(name, x);
+                Ok(self.pool(i, x, *window, *count_include_pad))
             }
-            Operator::AvgPool2d { window, count_include_pad } => Ok(self.pool(i, x, *window, *count_include_pad)),
             Operator::GlobalAvgPool => {
                 if x.flat || x.shape.plane() == 1 {
                     return Ok(x);
@@ -340,13 +341,9 @@ impl Algebra<'_> {
     }
 
     /// A convolution whose input is a vector is a linear layer, if its result is one too.
-    fn conv_of_vector(&self, name: &str, conv: &Conv2d, inputs: usize, out: Shape) -> Result<(Vec<f64>, Vec<f64>), LowerError> {
+    fn conv_of_vector(&self, conv: &Conv2d, inputs: usize, out: Shape) -> (Vec<f64>, Vec<f64>) {
         let w = &conv.window;
         let centre = [0, 1].map(|i| (w.padding[i] / w.dilation[i], w.padding[i] % w.dilation[i]));
-        if out.plane() != 1 {
-            let what = "a convolution that widens a flattened tensor".to_owned();
-            return Err(LowerError::Unsupported { node: name.to_owned(), what });
-        }
         let taps = w.kernel[0] * w.kernel[1];
         let mut weight = vec![0.0; out.channels * inputs];
         let (ci, co) = (inputs / conv.groups, out.channels / conv.groups);
@@ -359,7 +356,20 @@ impl Algebra<'_> {
                 }
             }
         }
-        Ok((weight, conv.bias.clone()))
+        (weight, conv.bias.clone())
+    }
+
+    /// A flattened tensor with one channel for each element. One level, if it is one.
+    fn unflattened(&mut self, layer: &str, x: Stored) -> Stored {
+        if !x.flat {
+            return x;
+        }
+        let shape = Shape::new(x.shape.len(), 1, 1);
+        let sources = x.scale.iter().enumerate().map(|(e, scale)| Some((e as u32, *scale))).collect();
+        let operation =
+            Logical::Move { input: x.value, moves: Arc::new(Moves { sources, stride: [1, 1] }), bias: x.shift.clone() };
+        let value = self.emit(layer, operation, shape);
+        made(value, shape, None, x.depth + 1)
     }
 
     fn linear(&mut self, i: usize, x: Stored, weight: &[f64], bias: &[f64]) -> Stored {

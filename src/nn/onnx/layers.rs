@@ -289,15 +289,21 @@ fn padding(a: &Attributes<'_>, window: &Window, shape: Shape) -> Result<[usize; 
     let same = |at_end: bool| {
         let along = |size: usize, axis: usize| {
             let reach = (window.kernel[axis] - 1) * window.dilation[axis] + 1;
-            let whole = ((size.div_ceil(window.stride[axis]) - 1) * window.stride[axis] + reach).saturating_sub(size);
-            if at_end { (whole / 2, whole.div_ceil(2)) } else { (whole.div_ceil(2), whole / 2) }
+            let reached = (size.div_ceil(window.stride[axis]) - 1) * window.stride[axis] + reach;
+            let whole = reached.saturating_sub(size);
+            // Pixels that no window reaches would be cut off on both sides, and runtimes do not agree on how many on which.
+            if reached + 1 < size {
+                let why = format!("auto_pad={} with steps beyond the kernel leaves {} pixels out", a.text("auto_pad"), size - reached);
+                return Err(Refusal::Unsupported(format!("{why}: give its pads as numbers").into()));
+            }
+            Ok(if at_end { (whole / 2, whole.div_ceil(2)) } else { (whole.div_ceil(2), whole / 2) })
         };
-        let ((top, bottom), (left, right)) = (along(shape.height, 0), along(shape.width, 1));
-        [top, left, bottom, right]
+        let ((top, bottom), (left, right)) = (along(shape.height, 0)?, along(shape.width, 1)?);
+        Ok([top, left, bottom, right])
     };
     match a.text("auto_pad") {
-        "SAME_UPPER" => return Ok(same(true)),
-        "SAME_LOWER" => return Ok(same(false)),
+        "SAME_UPPER" => return same(true),
+        "SAME_LOWER" => return same(false),
         "VALID" => return Ok([0; 4]),
         _ => {}
     }

@@ -154,6 +154,10 @@ impl Importer<'_> {
         let outside = a.float("extrapolation_value", 0.0);
         let mut x = x.clone();
         for (at, along) in axes.into_iter().zip(resized) {
+            // An axis of scale 1 is kept whole, whatever part of it the file names.
+            if along.scale == 1.0 {
+                continue;
+            }
             let pick = |i: usize| {
                 let at = placement.coordinate(i, &along);
                 let last = (along.n - 1) as f32;
