@@ -30,6 +30,9 @@ class Graph:
         self.input = rng.normal(size=shape).astype(np.float32)
         self.values = {"x": self.input}
         self.last = "x"
+        # Pictures with their channels last are kept as the network takes them here: channels first.
+        self.channels_last = False
+        self.count = 0
 
     def constant(self, values, dtype=np.float32):
         name = f"c{len(self.constants)}"
@@ -44,7 +47,8 @@ class Graph:
 
     def node(self, op, inputs, outputs=1, **attributes):
         """Adds an operator; its results' names, or none."""
-        names = [f"v{len(self.values) + k}" for k in range(outputs)]
+        names = [f"v{self.count + k}" for k in range(outputs)]
+        self.count += outputs
         self.nodes.append(helper.make_node(op, inputs, names, name=names[0], **attributes))
         try:
             for name in names:
@@ -255,7 +259,22 @@ def picture_again(g, x, shape):
 
 
 def transpose(g, x, shape):
-    g.node("Transpose", [x], perm=g.rng.permutation(len(shape)).tolist())
+    perm = g.rng.permutation(len(shape)).tolist()
+    # What begins with it takes pictures with their channels last.
+    if x != "x" or perm != [0, 3, 1, 2]:
+        g.node("Transpose", [x], perm=perm)
+
+
+def channels_last_input(g, x, shape):
+    """As TensorFlow's converter writes it; must come first."""
+    if len(g.values) > 1 or shape[3] > 4:
+        return
+    g.channels_last = True
+    names = g.node("Mul", [x, g.constant(0.5)]) if g.rng.random() < 0.4 else [x]
+    g.node("Transpose", names, perm=[0, 3, 1, 2])
+    # Nothing else is to read it.
+    for name in {"x", *names}:
+        del g.values[name]
 
 
 def shuffle(g, x, shape):
@@ -388,21 +407,22 @@ def added(g, x, shape):
 OPERATORS = [
     conv, average_pool, global_average_pool, batch_norm, pad, resize, slices, gather, gather_nd, reverse_channels_by_gather_nd,
     split, concat, reshape, picture_again, transpose, shuffle, depth_to_space, space_to_depth, expand, tile, roll, flip, squeeze,
-    unsqueeze, flatten, reduce_mean, linear, flat_linear, channels_last_tail, pointwise, scaled, added,
+    unsqueeze, flatten, reduce_mean, channels_last_input, linear, flat_linear, channels_last_tail, pointwise, scaled, added,
 ]  # fmt: skip
 WEIGHTS = {conv: 3, average_pool: 2, pad: 2, resize: 2, concat: 2, pointwise: 2, picture_again: 2, transpose: 2, flatten: 0.3}
-WEIGHTS |= {gather_nd: 0.5, reduce_mean: 0.6, linear: 0.5, flat_linear: 0.3, channels_last_tail: 0.2, global_average_pool: 0.3}
+WEIGHTS |= {channels_last_input: 0, gather_nd: 0.5, reduce_mean: 0.6, linear: 0.5, flat_linear: 0.3, channels_last_tail: 0.2, global_average_pool: 0.3}
 
 
 def random_graph(seed, only=None):
     rng = np.random.default_rng(seed)
     shape = [1, integer(rng, 1, 6), integer(rng, 1, 12), integer(rng, 1, 12)]
     if only in (depth_to_space, space_to_depth):
-        shape = [1, 36, 6, 6]
+        shape = [1, 36, 3, 2] if only == depth_to_space else [1, 2, 6, 12]
     g = Graph(rng, int(rng.choice([11, 12, 13, 17, 18, 19, 21])), shape)
     weights = np.array([WEIGHTS.get(f, 1) for f in OPERATORS], float)
     for _ in range(integer(rng, 1, 12) if only is None else 1):
-        f = only or OPERATORS[rng.choice(len(OPERATORS), p=weights / weights.sum())]
+        first = not g.nodes and rng.random() < 0.1
+        f = only or (channels_last_input if first else OPERATORS[rng.choice(len(OPERATORS), p=weights / weights.sum())])
         # Mostly one after the other; sometimes a branch.
         x = g.last if rng.random() < 0.85 else str(rng.choice(list(g.values)))
         f(g, x, g.values[x].shape)
@@ -440,7 +460,7 @@ def save(path, cases):
         model = g.model(g.last).SerializeToString()
         for part, dtype, values in [
             ("onnx", "U8", np.frombuffer(model + bytes(-len(model) % 4), np.uint8)),
-            ("input", "F32", g.input),
+            ("input", "F32", np.ascontiguousarray(g.input.transpose(0, 3, 1, 2)) if g.channels_last else g.input),
             ("output", "F32", g.values[g.last]),
         ]:
             add(f"{name}.{part}", dtype, values.shape, values.tobytes())

@@ -419,7 +419,9 @@ impl<'f> Importer<'f> {
             nodes: self.nodes,
             output: format!("v{result}"),
             training: match turned {
-                true => serde_json::json!({ "input": "the ONNX file takes [1, height, width, channels]; read as channels first" }),
+                true => {
+                    serde_json::json!({ "input": "the ONNX file takes [1, height, width, channels]; read as channels first" })
+                }
                 false => serde_json::Value::Null,
             },
         };

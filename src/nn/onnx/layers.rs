@@ -87,6 +87,10 @@ impl Importer<'_> {
         if a.int("ceil_mode", 0) != 0 {
             // Rounding up is a further padding, whose zeros never count.
             let more = |size: usize, k: usize, s: usize, before: usize, after: usize| {
+                // A single window may reach over the end.
+                if let Some(missing) = k.checked_sub(size + before + after).filter(|missing| (1..s).contains(missing)) {
+                    return missing;
+                }
                 let rest = (size + before + after).saturating_sub(k) % s;
                 // A window that would begin in the padding is left out.
                 let last = (size + before + after).saturating_sub(k).div_ceil(s) * s;
@@ -293,7 +297,8 @@ fn padding(a: &Attributes<'_>, window: &Window, shape: Shape) -> Result<[usize; 
             let whole = reached.saturating_sub(size);
             // Pixels that no window reaches would be cut off on both sides, and runtimes do not agree on how many on which.
             if reached + 1 < size {
-                let why = format!("auto_pad={} with steps beyond the kernel leaves {} pixels out", a.text("auto_pad"), size - reached);
+                let why =
+                    format!("auto_pad={} with steps beyond the kernel leaves {} pixels out", a.text("auto_pad"), size - reached);
                 return Err(Refusal::Unsupported(format!("{why}: give its pads as numbers").into()));
             }
             Ok(if at_end { (whole / 2, whole.div_ceil(2)) } else { (whole.div_ceil(2), whole / 2) })

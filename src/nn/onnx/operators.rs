@@ -144,7 +144,9 @@ impl<'f> Importer<'f> {
                 self.make(node, 0, Known::Constant(Rc::new(known)));
                 return Ok(());
             }
-            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshape(&x()?, node, operands, &attributes, name)?,
+            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => {
+                self.reshape(&x()?, node, operands, &attributes, name)?
+            }
             "Slice" => self.slice(&x()?, operands, name)?,
             "Gather" => self.gather(&x()?, operands, &attributes, name)?,
             "GatherND" => self.gather_nd(&x()?, operands, &attributes, name)?,

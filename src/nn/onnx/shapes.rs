@@ -43,14 +43,7 @@ impl<'f> Importer<'f> {
     }
 
     /// The slices of x along one axis that `picks` say, with `fill` where it says none.
-    pub fn along(
-        &mut self,
-        x: &Traced,
-        at: usize,
-        picks: Vec<Option<usize>>,
-        fill: f64,
-        name: &str,
-    ) -> Result<Traced, Refusal> {
+    pub fn along(&mut self, x: &Traced, at: usize, picks: Vec<Option<usize>>, fill: f64, name: &str) -> Result<Traced, Refusal> {
         if picks.is_empty() || picks.len() > MAX_EXTENT {
             return Err(Refusal::Bad(format!("it makes an axis of {} elements, 1 to {MAX_EXTENT} can be", picks.len())));
         }
@@ -94,6 +87,7 @@ impl<'f> Importer<'f> {
             let at = axes.as_ref().map_or(Some(k as i64), |axes| axes.get(k).copied()).ok_or("an axis is missing")?;
             let step = steps.as_ref().map_or(Some(1), |steps| steps.get(k).copied()).ok_or("a step is missing")?;
             let at = axis(at, x.dims.len())?;
+            listed(x.dims[at])?;
             let picks = slice(x.dims[at], *start, *end, step)?;
             x = self.along(&x, at, picks, 0.0, name)?;
         }
@@ -113,7 +107,13 @@ impl<'f> Importer<'f> {
     }
 
     /// Slices by their leading coordinates, as torch's dynamo exporter writes `x[:, [2, 1, 0]]`.
-    pub fn gather_nd(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub fn gather_nd(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
         let indices = constant(operands, 1)?.ok_or("it has no indices")?;
         let values = indices.integers().ok_or("its indices are no integers")?;
         let batch = usize::try_from(a.int("batch_dims", 0)).map_err(|_| "its batch_dims are negative")?;
@@ -204,6 +204,7 @@ impl<'f> Importer<'f> {
         let mut x = Traced { dims: own, ..x.clone() };
         for (at, extent) in dims.into_iter().enumerate().filter(|(_, extent)| *extent > 1) {
             if x.dims[at] == 1 {
+                listed(extent)?;
                 x = self.along(&x, at, vec![Some(0); extent], 0.0, name)?;
             }
         }
@@ -297,6 +298,7 @@ impl<'f> Importer<'f> {
     ) -> Result<(), Refusal> {
         let at = axis(a.int("axis", 0), x.dims.len())?;
         let n = x.dims[at];
+        listed(n)?;
         let given = constant(operands, 1)?;
         let outputs = node.output.len();
         let sizes: Vec<usize> = match given.as_ref().and_then(|c| c.integers()).or(a.ints("split")) {
@@ -323,6 +325,14 @@ impl<'f> Importer<'f> {
 fn counted(i: i64, extent: usize) -> Result<usize, String> {
     let at = if i < 0 { i.saturating_add(extent as i64) } else { i };
     usize::try_from(at).ok().filter(|at| *at < extent).ok_or_else(|| format!("there is no index {i} of {extent}"))
+}
+
+/// An axis that is moved is written out as a list.
+fn listed(extent: usize) -> Result<(), Refusal> {
+    if extent > MAX_EXTENT {
+        return Err(Refusal::Unsupported(format!("an axis of {extent} elements is moved, the limit is {MAX_EXTENT}").into()));
+    }
+    Ok(())
 }
 
 fn ranked(dims: &[usize]) -> Result<(), Refusal> {

@@ -36,6 +36,8 @@ impl Room {
 /// Where elements come from in one value.
 #[derive(Clone, PartialEq)]
 pub(super) enum Map {
+    /// All elements in their order.
+    Whole,
     /// Along each axis on its own.
     Axes(Rearrange),
     /// For each element its index in the value, or [`Gather::NONE`].
@@ -57,6 +59,7 @@ impl Part {
     pub fn elements(&self, len: usize, room: &mut Room) -> Result<Vec<u32>, OnnxError> {
         room.take(len)?;
         Ok(match &self.map {
+            Map::Whole => (0..len as u32).collect(),
             Map::Elements(sources) => sources.clone(),
             Map::Axes(map) => {
                 let mut sources = vec![Gather::NONE; len];
@@ -69,6 +72,7 @@ impl Part {
     fn is_identity(&self, len: usize) -> bool {
         len == self.from.len()
             && match &self.map {
+                Map::Whole => true,
                 Map::Axes(map) => map.is_identity(self.from),
                 Map::Elements(sources) => sources.iter().enumerate().all(|(to, from)| to == *from as usize),
             }
@@ -77,6 +81,7 @@ impl Part {
     /// Whether every element has a source.
     fn is_total(&self) -> bool {
         match &self.map {
+            Map::Whole => true,
             Map::Axes(map) => [&map.channels, &map.rows, &map.columns].into_iter().flatten().all(Option::is_some),
             Map::Elements(sources) => !sources.contains(&Gather::NONE),
         }
@@ -96,8 +101,7 @@ pub(super) struct View {
 impl View {
     /// All of a value.
     pub fn whole(source: usize, shape: Shape) -> Self {
-        let parts = vec![Part { source, from: shape, map: Map::Axes(Rearrange::identity(shape)) }];
-        Self { shape, parts, constants: Vec::new() }
+        Self { shape, parts: vec![Part { source, from: shape, map: Map::Whole }], constants: Vec::new() }
     }
 
     /// A tensor of constants, in a shape of the file.
@@ -142,7 +146,7 @@ impl View {
             let written;
             let sources = match &part.map {
                 Map::Elements(sources) => sources,
-                Map::Axes(_) => {
+                Map::Whole | Map::Axes(_) => {
                     written = part.elements(own, room)?;
                     &written
                 }
@@ -170,14 +174,7 @@ impl View {
     }
 
     /// Along one axis of a tensor of the file, of extents `dims`: which slices, none for `fill`.
-    pub fn along(
-        &self,
-        dims: &[usize],
-        at: usize,
-        picks: &[Option<usize>],
-        fill: f64,
-        room: &mut Room,
-    ) -> Result<Self, Refusal> {
+    pub fn along(&self, dims: &[usize], at: usize, picks: &[Option<usize>], fill: f64, room: &mut Room) -> Result<Self, Refusal> {
         let mut wanted = dims.to_vec();
         wanted[at] = picks.len();
         bounded(&wanted)?;
@@ -186,7 +183,7 @@ impl View {
             let (outer, k, i) = (e / (inner * picks.len()), e / inner % picks.len(), e % inner);
             Some((outer * dims[at] + picks[k]?) * inner + i)
         };
-        let axis = self.axis_of(dims, at).filter(|_| self.parts.iter().all(|p| matches!(p.map, Map::Axes(_))));
+        let axis = self.axis_of(dims, at).filter(|_| self.parts.iter().all(|p| !matches!(p.map, Map::Elements(_))));
         let Some(axis) = axis else {
             return self.gathered(natural(&wanted)?, fill, room, pick);
         };
@@ -203,6 +200,7 @@ impl View {
             _ => step.columns = picks.to_vec(),
         }
         let then = |part: &Part| match &part.map {
+            Map::Whole => Part { map: Map::Axes(step.clone()), ..*part },
             Map::Axes(map) => Part { map: Map::Axes(map.then(&step)), ..*part },
             Map::Elements(_) => part.clone(),
         };
@@ -263,7 +261,12 @@ impl View {
 
     fn add(&mut self, mut part: Part, room: &mut Room) -> Result<(), OnnxError> {
         let len = self.shape.len();
-        if matches!(&part.map, Map::Axes(map) if map.shape() != self.shape) {
+        let fits = match &part.map {
+            Map::Whole => part.from == self.shape,
+            Map::Axes(map) => map.shape() == self.shape,
+            Map::Elements(_) => true,
+        };
+        if !fits {
             part.map = Map::Elements(part.elements(len, room)?);
         }
         // Of one value, one map is better than two.
@@ -279,6 +282,8 @@ impl View {
         }
         let mut sources = own.elements(len, room)?;
         match &part.map {
+            // Nothing is left for another part.
+            Map::Whole => {}
             Map::Axes(map) => map.for_each(part.from, |to, from| sources[to] = from as u32),
             Map::Elements(more) => {
                 sources.iter_mut().zip(more).filter(|(_, from)| **from != Gather::NONE).for_each(|(to, from)| *to = *from);
@@ -308,6 +313,7 @@ impl Part {
     /// As an operator: lists for the axes where they say it all.
     pub fn factored(&self, shape: Shape) -> Result<Rearrange, &[u32]> {
         match &self.map {
+            Map::Whole => Ok(Rearrange::identity(self.from)),
             Map::Axes(map) => Ok(map.clone()),
             Map::Elements(sources) => Rearrange::of_elements(shape, sources, self.from).ok_or(sources),
         }
