@@ -240,6 +240,75 @@ fn layers_are_computed() {
     evaluates(&file, &x, &want);
 }
 
+/// What moves elements one after the other is one node for each value that it takes from, and none where nothing moves.
+#[test]
+fn moves_become_one() {
+    let x = counted(Shape::new(2, 4, 4));
+    let kinds = |model: &Model| model.nodes().iter().map(|n| n.operator.name()).collect::<Vec<_>>();
+    let whole = |v: &[i64]| Data::Whole(v.to_vec());
+
+    // Two tensors joined, their channels shuffled, and half of them taken: channels 0 and 1 of 0, 2, 1, 3.
+    let file = File::new(&[1, 2, 4, 4], "y")
+        .constant("apart", &[5], whole(&[1, 2, 2, 4, 4]))
+        .constant("back", &[4], whole(&[1, -1, 4, 4]))
+        .node(node("Relu", &["x"], "r"))
+        .node(node("Concat", &["x", "r"], "j").int("axis", 1))
+        .node(node("Reshape", &["j", "apart"], "a"))
+        .node(node("Transpose", &["a"], "t").ints("perm", &[0, 2, 1, 3, 4]))
+        .node(node("Reshape", &["t", "back"], "s"));
+    let mut split = node("Split", &["s"], "y").int("axis", 1);
+    split.output.push("rest".into());
+    let relu = |v: &f64| v.max(0.0);
+    let want: Vec<f64> = x.channel(0).iter().copied().chain(x.channel(0).iter().map(relu)).collect();
+    let model = evaluates(&file.node(split), &x, &want);
+    assert_eq!(kinds(&model), ["rearrange", "activation", "rearrange", "add"]);
+
+    // There and back is nothing.
+    let file = File::new(&[1, 2, 4, 4], "y")
+        .node(node("Transpose", &["x"], "t").ints("perm", &[0, 2, 3, 1]))
+        .node(node("Relu", &["t"], "r"))
+        .node(node("Transpose", &["r"], "y").ints("perm", &[0, 3, 1, 2]));
+    let want: Vec<f64> = x.values().iter().map(relu).collect();
+    assert_eq!(kinds(&evaluates(&file, &x, &want)), ["activation"]);
+
+    // Rows and columns exchanged are written out one by one, and survive the model's own file.
+    let file = File::new(&[1, 2, 4, 4], "y")
+        .constant("pads", &[8], whole(&[0, 0, 1, 0, 0, 0, 0, 0]))
+        .constant("value", &[], Data::Real(vec![2.5]))
+        .node(node("Transpose", &["x"], "t").ints("perm", &[0, 1, 3, 2]))
+        .node(node("Pad", &["t", "pads", "value"], "y"));
+    let want: Vec<f64> = (0..2)
+        .flat_map(|c| (0..5usize).flat_map(move |y| (0..4).map(move |col| (c, y, col))))
+        .map(|(c, y, col)| y.checked_sub(1).map_or(2.5, |y| x.at(c, col, y)))
+        .collect();
+    let model = evaluates(&file, &x, &want);
+    assert_eq!(kinds(&model), ["gather"]);
+    let again = Model::from_bytes(&model.to_bytes()).expect("it is read back");
+    assert_eq!(Network::<f64>::new(&again).evaluate(&x).expect("the shape fits").values(), want);
+}
+
+/// As TensorFlow writes them: pictures with their channels last, and a linear layer on the pixels one after the other.
+#[test]
+fn channels_may_come_last() {
+    let shape = Shape::new(3, 4, 5);
+    let x = counted(shape);
+    let weights: Vec<f32> = (0..120).map(|i| (i % 11) as f32 - 5.0).collect();
+    let file = File::new(&[1, 4, 5, 3], "y")
+        .constant("flat", &[2], Data::Whole(vec![1, -1]))
+        .constant("w", &[60, 2], Data::Real(weights.clone()))
+        .node(node("Transpose", &["x"], "first").ints("perm", &[0, 3, 1, 2]))
+        .node(node("Relu", &["first"], "r"))
+        .node(node("Transpose", &["r"], "last").ints("perm", &[0, 2, 3, 1]))
+        .node(node("Reshape", &["last", "flat"], "f"))
+        .node(node("MatMul", &["f", "w"], "y"));
+    let pixel = |i: usize| x.at(i % 3, i / 15, i / 3 % 5).max(0.0);
+    let want: Vec<f64> = (0..2).map(|o| (0..60).map(|i| pixel(i) * f64::from(weights[2 * i + o])).sum::<f64>()).collect();
+    let model = evaluates(&file, &x, &want);
+    let kinds: Vec<_> = model.nodes().iter().map(|n| n.operator.name()).collect();
+    assert_eq!(kinds, ["activation", "flatten", "linear"], "the weights are moved, not the pixels");
+    assert!(model.training()["input"].as_str().is_some_and(|note| note.contains("[1, height, width, channels]")));
+}
+
 /// A network of everything that moves elements, lowered to slot matrices.
 #[test]
 fn moves_are_lowered() {
@@ -266,7 +335,12 @@ fn moves_are_lowered() {
             .node(node("Pad", &["s", "pads"], "p"))
             .node(node("Resize", &["p", "", "scales"], "r").text("mode", "nearest"))
             .node(node("Add", &["r", "r"], "d"))
-            .node(node("Concat", &["d", "r"], "y").int("axis", 1));
+            .node(node("Concat", &["d", "r"], "j").int("axis", 1))
+            .constant("ones", &[8], Data::Whole(vec![0, 1, 0, 1, 0, 0, 1, 0]))
+            .constant("half", &[], Data::Real(vec![0.5]))
+            .node(node("Transpose", &["j"], "t").ints("perm", &[0, 1, 3, 2]))
+            .node(node("Pad", &["t", "ones", "half"], "o"))
+            .node(node("Mul", &["o", "o"], "y"));
         println!("case {case}: {c}x{h}x{w}, {channels} channels, {pads:?}, step {step}");
         let model = Model::from_onnx(&file.bytes(), &plain(c as usize)).expect("the file is read");
         let x = picture(model.input().shape, &mut rng);

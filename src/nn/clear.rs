@@ -4,7 +4,7 @@
 mod conv;
 mod pointwise;
 
-use super::model::{Model, Operator, Polynomial, Rearrange, Value, Window};
+use super::model::{Gather, Model, Operator, Polynomial, Rearrange, Value, Window};
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
 use conv::PackedConv;
 use pointwise::Pointwise;
@@ -34,6 +34,7 @@ enum Prepared<T> {
     GlobalAvgPool,
     Flatten,
     Rearrange(Rearrange),
+    Gather(Gather),
     Add,
     Linear { weight: Vec<T>, bias: Vec<T> },
 }
@@ -122,6 +123,7 @@ fn prepare<T: Element>(operator: &Operator, input: Shape) -> Prepared<T> {
         Operator::GlobalAvgPool => Prepared::GlobalAvgPool,
         Operator::Flatten => Prepared::Flatten,
         Operator::Rearrange(map) => Prepared::Rearrange(map.clone()),
+        Operator::Gather(map) => Prepared::Gather(map.clone()),
         Operator::Add => Prepared::Add,
         Operator::Linear { weight, bias } => Prepared::Linear { weight: cast(weight), bias: cast(bias) },
     }
@@ -145,6 +147,12 @@ impl<T: Element> PreparedNode<T> {
             Prepared::Rearrange(map) => {
                 let mut out = Tensor::zeros(self.shape);
                 map.for_each(x.shape(), |to, from| out.values_mut()[to] = x.values()[from]);
+                out
+            }
+            Prepared::Gather(map) => {
+                let mut out = Tensor::zeros(self.shape);
+                out.values_mut().iter_mut().zip(&map.constants).for_each(|(to, c)| *to = T::from_f64(*c));
+                map.for_each(|to, from| out.values_mut()[to] += x.values()[from]);
                 out
             }
             Prepared::Add => {

@@ -62,6 +62,10 @@ fn scaled_by(model: &Model, scales: &Scales) -> Model {
                     *o /= output[c];
                 }
             }
+            Operator::Gather(map) => {
+                let plane = map.shape.plane();
+                map.constants.iter_mut().enumerate().for_each(|(e, constant)| *constant /= output[e / plane]);
+            }
             _ => {}
         }
     }
@@ -145,6 +149,16 @@ impl Classes {
                 Operator::Rearrange(moved) => {
                     let from = moved.channels.iter().enumerate().filter_map(|(c, from)| Some(((*from)?, c)));
                     from.for_each(|(from, c)| classes.join((input, from), (result, c)));
+                }
+                Operator::Gather(map) => {
+                    let (plane, own) = (model.shape(input).plane(), map.shape.plane());
+                    let mut last = None;
+                    map.for_each(|to, from| {
+                        let pair = (from / plane, to / own);
+                        if last.replace(pair) != Some(pair) {
+                            classes.join((input, pair.0), (result, pair.1));
+                        }
+                    });
                 }
                 Operator::Flatten => {
                     let plane = model.shape(input).plane();

@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod fold;
 pub mod formula;
+mod gather;
 mod input;
 mod rearrange;
 mod write;
@@ -19,6 +20,7 @@ pub(in crate::nn) use check::half_to_f64;
 pub(in crate::nn) use content::Content;
 pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
+pub use gather::Gather;
 pub use input::{Fit, Normalisation};
 pub use rearrange::Rearrange;
 
@@ -143,6 +145,8 @@ pub enum Operator {
     Flatten,
     /// Elements moved, repeated, left out, and zeros between them.
     Rearrange(Rearrange),
+    /// Elements moved one by one, and constants between them.
+    Gather(Gather),
     /// Sum of two operands.
     Add,
     /// `weight x + bias`.
@@ -167,6 +171,7 @@ impl Operator {
             Self::GlobalAvgPool => "global_avg_pool",
             Self::Flatten => "flatten",
             Self::Rearrange(_) => "rearrange",
+            Self::Gather(_) => "gather",
             Self::Add => "add",
             Self::Linear { .. } => "linear",
         }

@@ -28,9 +28,12 @@ mod piecewise;
 mod products;
 mod quantised;
 mod reduce;
+mod resize;
 mod scan;
 pub mod schema;
 mod shapes;
+mod values;
+mod view;
 
 use super::model::{Content, MAX_FILE_BYTES, Model, ModelError};
 use bytes::Bytes;

@@ -19,7 +19,7 @@ use super::conv_matrix::ConvWeights;
 use super::dense::{DenseWeights, Moves};
 use super::rotations::Along;
 use crate::circuits::polynomial::Chebyshev;
-use crate::nn::model::{Conv2d, MAGNITUDE_MARGIN, Model, Operator, Rearrange, Value, Window};
+use crate::nn::model::{Conv2d, MAGNITUDE_MARGIN, Model, Operator, Value, Window};
 use crate::nn::tensor::Shape;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -185,11 +185,12 @@ impl Algebra<'_> {
         let name = node.name.as_str();
         let x = self.stored[node.inputs[0].0].clone();
         match &node.operator {
-            Operator::Conv2d(conv) if x.flat => {
-                let (weight, bias) = self.conv_of_vector(name, conv, x.scale.len(), node.shape)?;
+            Operator::Conv2d(conv) if x.flat && node.shape.plane() == 1 => {
+                let (weight, bias) = self.conv_of_vector(conv, x.scale.len(), node.shape);
                 Ok(self.linear(i, x, &weight, &bias))
             }
             Operator::Conv2d(conv) => {
+                let x = self.unflattened(name, x);
                 let weights = ConvWeights {
                     weight: conv.weight.clone(),
                     per_group: x.shape.channels / conv.groups,
@@ -199,10 +200,10 @@ impl Algebra<'_> {
                 };
                 Ok(self.conv(i, x, weights, &conv.bias))
             }
-            Operator::AvgPool2d { .. } if x.flat => {
-                Err(LowerError::Unsupported { node: name.to_owned(), what: "pooling over a flattened tensor".to_owned() })
+            Operator::AvgPool2d { window, count_include_pad } => {
+                let x = self.unflattened(name, x);
+                Ok(self.pool(i, x, *window, *count_include_pad))
             }
-            Operator::AvgPool2d { window, count_include_pad } => Ok(self.pool(i, x, *window, *count_include_pad)),
             Operator::GlobalAvgPool => {
                 if x.flat || x.shape.plane() == 1 {
                     return Ok(x);
@@ -221,11 +222,17 @@ impl Algebra<'_> {
                 let (scale, shift) = (x.elements(|c| x.scale[c]), x.elements(|c| x.shift[c]));
                 Ok(Stored { flat: true, scale, shift, ..x })
             }
-            Operator::Rearrange(_) if x.flat => Err(LowerError::Unsupported {
-                node: name.to_owned(),
-                what: "moving the elements of a flattened tensor".to_owned(),
-            }),
-            Operator::Rearrange(map) => Ok(self.rearrange(i, x, map)),
+            Operator::Rearrange(map) => {
+                let mut sources = vec![None; node.shape.len()];
+                map.for_each(self.model.shape(node.inputs[0]), |to, from| sources[to] = Some(from));
+                let stride = [stride(&map.rows), stride(&map.columns)];
+                Ok(self.moved(i, x, &sources, stride, |_| 0.0))
+            }
+            Operator::Gather(map) => {
+                let mut sources = vec![None; node.shape.len()];
+                map.for_each(|to, from| sources[to] = Some(from));
+                Ok(self.moved(i, x, &sources, [1, 1], |e| map.constant(e)))
+            }
             Operator::Linear { weight, bias } => Ok(self.linear(i, x, weight, bias)),
             Operator::BatchNorm { factor, offset } => {
                 let scale = x.scale.iter().zip(factor).map(|(s, f)| s * f).collect();
@@ -315,23 +322,29 @@ impl Algebra<'_> {
         made(value, shape, gauge.as_deref(), x.depth + 1)
     }
 
-    fn rearrange(&mut self, i: usize, x: Stored, map: &Rearrange) -> Stored {
+    /// Every element is one of x's or none, and a constant.
+    fn moved(
+        &mut self,
+        i: usize,
+        x: Stored,
+        sources: &[Option<usize>],
+        stride: [usize; 2],
+        constant: impl Fn(usize) -> f64,
+    ) -> Stored {
         let node = &self.model.nodes()[i];
         let (shape, gauge) = (node.shape, self.gauge(i));
-        let alpha = |c: usize| gauge.as_ref().map_or(1.0, |g| g.alpha[c]);
-        let mut bias = vec![0.0; shape.len()];
-        if let Some(gauge) = &gauge {
-            bias.iter_mut().enumerate().for_each(|(e, b)| *b = gauge.beta[e / shape.plane()]);
-        }
-        let mut sources = vec![None; shape.len()];
-        map.for_each(x.shape, |to, from| {
-            sources[to] = Some(from as u32);
-            bias[to] += alpha(to / shape.plane()) * x.shift[from / x.shape.plane()];
+        let (alpha, beta) = match &gauge {
+            Some(gauge) => (&gauge.alpha[..], &gauge.beta[..]),
+            None => (&vec![1.0; shape.channels][..], &vec![0.0; shape.channels][..]),
+        };
+        let taken = |e: usize| sources[e].map(|from| (from, x.index(from)));
+        let bias = (0..shape.len()).map(|e| {
+            let c = e / shape.plane();
+            alpha[c] * (constant(e) + taken(e).map_or(0.0, |(_, at)| x.shift[at])) + beta[c]
         });
-        let factors =
-            map.channels.iter().enumerate().map(|(c, from)| alpha(c) * from.map_or(0.0, |from| x.scale[from])).collect();
-        let stride = [stride(&map.rows), stride(&map.columns)];
-        let moves = Arc::new(Moves { sources, factors, stride });
+        let bias = bias.collect();
+        let source = |e: usize| taken(e).map(|(from, at)| (from as u32, alpha[e / shape.plane()] * x.scale[at]));
+        let moves = Arc::new(Moves { sources: (0..shape.len()).map(source).collect(), stride });
         let value = self.emit(&node.name, Logical::Move { input: x.value, moves, bias }, shape);
         made(value, shape, gauge.as_deref(), x.depth + 1)
     }
@@ -356,13 +369,9 @@ impl Algebra<'_> {
     }
 
     /// A convolution whose input is a vector is a linear layer, if its result is one too.
-    fn conv_of_vector(&self, name: &str, conv: &Conv2d, inputs: usize, out: Shape) -> Result<(Vec<f64>, Vec<f64>), LowerError> {
+    fn conv_of_vector(&self, conv: &Conv2d, inputs: usize, out: Shape) -> (Vec<f64>, Vec<f64>) {
         let w = &conv.window;
         let centre = [0, 1].map(|i| (w.padding[i] / w.dilation[i], w.padding[i] % w.dilation[i]));
-        if out.plane() != 1 {
-            let what = "a convolution that widens a flattened tensor".to_owned();
-            return Err(LowerError::Unsupported { node: name.to_owned(), what });
-        }
         let taps = w.kernel[0] * w.kernel[1];
         let mut weight = vec![0.0; out.channels * inputs];
         let (ci, co) = (inputs / conv.groups, out.channels / conv.groups);
@@ -375,7 +384,20 @@ impl Algebra<'_> {
                 }
             }
         }
-        Ok((weight, conv.bias.clone()))
+        (weight, conv.bias.clone())
+    }
+
+    /// A flattened tensor with one channel for each element. One level, if it is one.
+    fn unflattened(&mut self, layer: &str, x: Stored) -> Stored {
+        if !x.flat {
+            return x;
+        }
+        let shape = Shape::new(x.shape.len(), 1, 1);
+        let sources = x.scale.iter().enumerate().map(|(e, scale)| Some((e as u32, *scale))).collect();
+        let operation =
+            Logical::Move { input: x.value, moves: Arc::new(Moves { sources, stride: [1, 1] }), bias: x.shift.clone() };
+        let value = self.emit(layer, operation, shape);
+        made(value, shape, None, x.depth + 1)
     }
 
     fn linear(&mut self, i: usize, x: Stored, weight: &[f64], bias: &[f64]) -> Stored {

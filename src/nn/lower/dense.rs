@@ -140,10 +140,8 @@ fn nonzero_rotations(matrix: &dyn SlotMatrix) -> Vec<Vec<u32>> {
 
 /// Where the elements of a tensor come from.
 pub(super) struct Moves {
-    /// For each element, the operand's, both `[channel][row][column]`; none for zero.
-    pub sources: Vec<Option<u32>>,
-    /// What each channel is multiplied by.
-    pub factors: Vec<f64>,
+    /// For each element, the operand's, both `[channel][row][column]`, and what it is multiplied by; none for zero.
+    pub sources: Vec<Option<(u32, f64)>>,
     /// How far apart the rows and columns are that are taken.
     pub stride: [usize; 2],
 }
@@ -173,8 +171,7 @@ impl MoveMatrix {
 
     /// A tensor in layout `output` from one in layout `input`.
     pub fn rearranged(moves: &Moves, input: &Layout, output: &Layout) -> Self {
-        let plane = output.shape().plane();
-        Self::of(input, output, |e| moves.sources[e as usize].map(|from| (from, moves.factors[e as usize / plane])))
+        Self::of(input, output, |e| moves.sources[e as usize])
     }
 
     fn of(input: &Layout, output: &Layout, source: impl Fn(u32) -> Option<(u32, f64)>) -> Self {

@@ -232,6 +232,7 @@ impl NodeCheck<'_, '_, '_> {
                 let [channels, rows, columns] = [channels, rows, columns].map(Clone::clone);
                 self.rearrange(x, Rearrange { channels, rows, columns })?
             }
+            OperatorSpec::Gather { sources, constants } => self.gather(x, sources, constants.as_deref())?,
             OperatorSpec::Add => {
                 if self.shapes[1] != x {
                     return Err(self.shapes_error(format!("cannot add {x} and {}", self.shapes[1])));
@@ -310,6 +311,31 @@ impl NodeCheck<'_, '_, '_> {
         }
         let shape = map.shape();
         Ok((Operator::Rearrange(map), shape))
+    }
+
+    fn gather(&self, x: Shape, sources: &str, constants: Option<&str>) -> Result<(Operator, Shape), ModelError> {
+        let data = self.find(sources)?;
+        let [channels, height, width] = data.shape[..] else {
+            return Err(self.wrong_shape(sources, &data.shape, "[channels, rows, columns] of the result".into()));
+        };
+        let shape = bounded_shape(&self.node.output, Shape::new(channels, height, width))?;
+        let index = |at: f64| match at {
+            -1.0 => Ok(Gather::NONE),
+            at if at.fract() == 0.0 && (0.0..x.len() as f64).contains(&at) => Ok(at as u32),
+            at => Err(self.bad(format!("it reads element {at} of a tensor of {}", x.len()))),
+        };
+        let sources = self.finite(sources, &data)?.into_iter().map(index).collect::<Result<_, _>>()?;
+        let constants = match constants {
+            Some(name) => {
+                let data = self.find(name)?;
+                if data.shape != [channels, height, width] {
+                    return Err(self.wrong_shape(name, &data.shape, format!("[{channels}, {height}, {width}]")));
+                }
+                self.finite(name, &data)?
+            }
+            None => Vec::new(),
+        };
+        Ok((Operator::Gather(Gather { shape, sources, constants }), shape))
     }
 
     fn linear(&self, x: Shape, weight: &str, bias: Option<&str>) -> Result<(Operator, Shape), ModelError> {

@@ -115,6 +115,12 @@ pub(in crate::nn) enum OperatorSpec {
         rows: Vec<Option<usize>>,
         columns: Vec<Option<usize>>,
     },
+    Gather {
+        /// In the shape of the result: the index of the operand's element, -1 for none.
+        sources: String,
+        /// In the same shape.
+        constants: Option<String>,
+    },
     Add,
     Linear {
         weight: String,
@@ -123,7 +129,7 @@ pub(in crate::nn) enum OperatorSpec {
 }
 
 /// The operators that are read, as the file names them.
-const SUPPORTED: [&str; 11] = [
+const SUPPORTED: [&str; 12] = [
     "conv2d",
     "polynomial",
     "activation",
@@ -133,6 +139,7 @@ const SUPPORTED: [&str; 11] = [
     "global_avg_pool",
     "flatten",
     "rearrange",
+    "gather",
     "add",
     "linear",
 ];
@@ -153,8 +160,8 @@ fn advice(operator: &str) -> &'static str {
         "dropout" | "identity" => "it does nothing after training: leave it out of the exported graph",
         "layer_norm" | "group_norm" | "instance_norm" => "it divides by a value of the picture: use batch_norm, which folds",
         _ => {
-            "supported: conv2d, polynomial, activation, batch_norm, avg_pool2d, global_avg_pool, flatten, rearrange, add, linear; \
-             rewrite it with these"
+            "supported: conv2d, polynomial, activation, batch_norm, avg_pool2d, global_avg_pool, flatten, rearrange, gather, \
+             add, linear; rewrite it with these"
         }
     }
 }

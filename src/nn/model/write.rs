@@ -1,6 +1,6 @@
 //! A model as the file it can be read from.
 
-use super::{ActivationForm, Model, Node, Operator, Value};
+use super::{ActivationForm, Gather, Model, Node, Operator, Value};
 use crate::wire::network::NetworkDigest;
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
@@ -113,6 +113,13 @@ impl Writer {
             Operator::GlobalAvgPool | Operator::Flatten | Operator::Add => json!({ "op": op }),
             Operator::Rearrange(map) => {
                 json!({ "op": op, "channels": map.channels, "rows": map.rows, "columns": map.columns })
+            }
+            Operator::Gather(map) => {
+                let shape = [map.shape.channels, map.shape.height, map.shape.width];
+                let index = |from: &u32| if *from == Gather::NONE { -1.0 } else { f64::from(*from) };
+                let sources: Vec<f64> = map.sources.iter().map(index).collect();
+                let constants = (!map.constants.is_empty()).then(|| self.tensor(i, "constants", &shape, &map.constants));
+                json!({ "op": op, "sources": self.tensor(i, "sources", &shape, &sources), "constants": constants })
             }
             Operator::Linear { weight, bias } => {
                 let shape = [bias.len(), weight.len() / bias.len().max(1)];

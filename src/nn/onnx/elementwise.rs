@@ -3,6 +3,7 @@
 use super::constant::{Constant, common};
 use super::expression::{Recognised, is_small, recognise};
 use super::graph::{Importer, Known, Refusal, Traced};
+use super::view::natural;
 use crate::nn::model::formula::{Binary, Step, Unary};
 use crate::nn::model::{ActivationFunction, Formula, OperatorSpec};
 
@@ -144,12 +145,17 @@ impl<'f> Importer<'f> {
         if op == Binary::Subtract {
             b = self.unary(&b, Unary::Negative, name)?;
         }
-        let operands = [self.settle(&a, name)?, self.settle(&b, name)?];
-        let [left, right] = operands.map(|v| self.shape(v));
-        if left != right {
-            return Err(Refusal::Unsupported("tensors that were reshaped in different ways are added".into()));
+        let mut operands = [self.settle(&a, name)?, self.settle(&b, name)?];
+        if self.shape(operands[0]) != self.shape(operands[1]) {
+            // Reshaped in different ways.
+            operands = [self.channelled(&a, name)?, self.channelled(&b, name)?];
         }
-        let base = self.emit(name, &operands, OperatorSpec::Add, left)?;
+        if self.shape(operands[0]) != self.shape(operands[1]) {
+            let shape = natural(&a.dims)?;
+            operands = [self.placed(&a, shape, name)?, self.placed(&b, shape, name)?];
+        }
+        let shape = self.shape(operands[0]);
+        let base = self.emit(name, &operands, OperatorSpec::Add, shape)?;
         Ok(Traced::of(base, a.dims))
     }
 
@@ -178,7 +184,7 @@ impl<'f> Importer<'f> {
                 ));
             }
         };
-        let value = self.settle(x, name)?;
+        let value = self.channelled(x, name)?;
         if self.shape(value).channels != factor.len() {
             return Err(Refusal::Unsupported("channels that were reshaped are scaled".into()));
         }

@@ -7,6 +7,8 @@ use super::folding::{fold, split};
 use super::infer::{self, Operand};
 use super::input;
 use super::schema::{DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::values::Named;
+use super::view::Room;
 use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, OnnxError, OnnxOptions};
 use crate::nn::model::{
     Fit, Formula, GraphSpec, InputSpec, MAX_ELEMENTS, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation,
@@ -35,7 +37,7 @@ pub(super) enum Known {
 /// A function of a value of the model, in a shape of the file.
 #[derive(Clone)]
 pub(super) struct Traced {
-    /// The value: 0 is the picture.
+    /// The value: 0 is the picture. It may be a view that no node makes yet.
     pub base: usize,
     /// Extents; the elements are in the order of the base's.
     pub dims: Vec<usize>,
@@ -105,8 +107,15 @@ pub(super) struct Importer<'f> {
     number_types: HashMap<&'f str, i32>,
     /// The node that is read, for what is computed for it.
     reading: String,
-    /// Shape of each value of the model.
-    shapes: Vec<Shape>,
+    /// Shape of each value.
+    pub shapes: Vec<Shape>,
+    /// The node that makes a value; none of the picture's, and of views that nothing has computed with.
+    pub makers: HashMap<usize, usize>,
+    /// What values are that are views.
+    pub views: HashMap<usize, Rc<Named>>,
+    /// The same elements in another shape.
+    pub reshaped: HashMap<(usize, Shape), usize>,
+    pub room: Room,
     names: HashSet<String>,
     /// Expressions that have become values, by their base.
     pub settled: HashMap<(usize, Formula), usize>,
@@ -129,14 +138,17 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
     let [output] = &graph.output[..] else {
         return Err(OnnxError::Ends { what: "outputs", found: graph.output.len() }.into());
     };
-    let (shape, batch) = input::shape(graph, input, &initializers, options.input_size)?;
+    let (mut shape, batch) = input::shape(graph, input, &initializers, options.input_size)?;
     let kind = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type);
     super::normalisation::check_type(&input.name, kind)?;
-    let traced = Traced::of(0, vec![1, shape.channels, shape.height, shape.width]);
+    let turned = channels_last(graph, &input.name, shape);
+    if turned {
+        shape = Shape::new(shape.width, shape.channels, shape.height);
+    }
     let mut importer = Importer {
         file: graph,
         initializers,
-        known: HashMap::from([(input.name.as_str(), Known::Traced(traced))]),
+        known: HashMap::new(),
         budget: Budget::new(),
         folder,
         nodes: Vec::new(),
@@ -148,10 +160,16 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         number_types: HashMap::new(),
         reading: String::new(),
         shapes: vec![shape],
+        makers: HashMap::new(),
+        views: HashMap::new(),
+        reshaped: HashMap::new(),
+        room: Room::new(),
         names: HashSet::new(),
         settled: HashMap::new(),
         output: &output.name,
     };
+    let picture = importer.input(shape, turned).map_err(|_| OnnxError::NotOnnx("its input cannot be transposed".into()))?;
+    importer.known.insert(&input.name, Known::Traced(picture));
     let mut unsupported = Vec::new();
     for i in order(graph, &input.name, &importer.initializers, &output.name)? {
         let node = &graph.node[i];
@@ -174,7 +192,7 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         }
     }
     let result = match importer.value(&output.name) {
-        Ok(Known::Traced(traced)) => importer.settle(&traced, "output"),
+        Ok(Known::Traced(traced)) => importer.result(&traced),
         Ok(Known::Constant(_)) => return Err(OnnxError::ConstantOutput(output.name.clone()).into()),
         Ok(Known::Lost) => Err(Refusal::Lost),
         Err(refusal) => Err(refusal),
@@ -194,12 +212,33 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         return Err(OnnxError::NotOnnx("the output is the input".into()).into());
     }
     let own = super::normalisation::own(&importer);
-    let mut model = importer.finish(result, shape, options)?;
+    let mut model = importer.finish(result, shape, turned, options)?;
     super::normalisation::settle(&mut model, kind, own, options);
     if !input.name.is_empty() {
         model.input.name.clone_from(&input.name);
     }
     Ok(model)
+}
+
+/// Whether a file takes pictures with their channels last, as TensorFlow does: all that it does to them is to bring the channels
+/// to the front, but for sums and products before.
+fn channels_last(graph: &GraphProto, input: &str, shape: Shape) -> bool {
+    if shape.width > 4 {
+        return false;
+    }
+    let mut names = HashSet::from([input]);
+    let mut found = false;
+    for node in graph.node.iter().filter(|node| node.op_type != "Shape") {
+        if !node.input.iter().any(|name| names.contains(name.as_str())) {
+            continue;
+        }
+        match node.op_type.as_str() {
+            "Identity" | "Cast" | "Add" | "Sub" | "Mul" | "Div" => names.extend(node.output.iter().map(String::as_str)),
+            "Transpose" if Attributes(node).ints("perm") == Some(&[0, 3, 1, 2]) => found = true,
+            _ => return false,
+        }
+    }
+    found
 }
 
 /// A size that a tensor may have.
@@ -450,7 +489,7 @@ impl<'f> Importer<'f> {
 
     /// The operator that made a value, with its operand.
     pub fn maker(&self, value: usize) -> Option<(&OperatorSpec, usize)> {
-        let node = self.nodes.get(value.checked_sub(1)?)?;
+        let node = self.nodes.get(*self.makers.get(&value)?)?;
         Some((&node.operator, node.inputs.first()?.strip_prefix('v')?.parse().ok()?))
     }
 
@@ -459,16 +498,27 @@ impl<'f> Importer<'f> {
         let name = format!("v{value}");
         let mut readers = self.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&name));
         let (i, node) = readers.next().filter(|_| readers.next().is_none())?;
-        Some((i + 1, &node.operator))
+        Some((node.output.strip_prefix('v')?.parse().ok().filter(|_| i < self.nodes.len())?, &node.operator))
     }
 
     /// The values of a tensor that was kept.
-    pub fn kept(&self, name: &str) -> Option<Vec<f64>> {
+    pub fn kept_values(&self, name: &str) -> Option<Vec<f64>> {
         self.tensors.get(name).map(|constant| constant.real())
     }
 
     /// Adds a node to the model; its value.
     pub fn emit(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, shape: Shape) -> Result<usize, Refusal> {
+        for value in inputs {
+            self.realise(*value)?;
+        }
+        self.shapes.push(shape);
+        let value = self.shapes.len() - 1;
+        self.push(name, inputs, operator, value)?;
+        Ok(value)
+    }
+
+    /// Adds the node that makes a value.
+    pub fn push(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, value: usize) -> Result<(), Refusal> {
         if self.nodes.len() >= MAX_NODES {
             return Err(Refusal::Failed(ModelError::TooManyNodes { found: self.nodes.len() + 1, limit: MAX_NODES }));
         }
@@ -477,10 +527,9 @@ impl<'f> Importer<'f> {
             unique = format!("{name}_{}", self.nodes.len());
         }
         let inputs = inputs.iter().map(|v| format!("v{v}")).collect();
-        self.shapes.push(shape);
-        let value = self.nodes.len() + 1;
+        self.makers.insert(value, self.nodes.len());
         self.nodes.push(NodeSpec { name: unique, inputs, output: format!("v{value}"), operator });
-        Ok(value)
+        Ok(())
     }
 
     /// The factors of a value that is another one times a number for each channel, as [`Self::affine`] makes it; and the other one.
@@ -506,6 +555,11 @@ impl<'f> Importer<'f> {
         }
     }
 
+    /// A tensor that is kept.
+    pub fn kept(&self, name: &str) -> Option<Rc<Constant>> {
+        self.tensors.get(name).cloned()
+    }
+
     /// As [`Self::keep`], of new values.
     pub fn keep_values(&mut self, dims: Vec<usize>, values: Vec<f64>) -> Result<String, Refusal> {
         self.budget.take(values.len())?;
@@ -528,7 +582,7 @@ impl<'f> Importer<'f> {
         name
     }
 
-    fn finish(self, result: usize, shape: Shape, options: &OnnxOptions) -> Result<Model, ModelError> {
+    fn finish(self, result: usize, shape: Shape, turned: bool, options: &OnnxOptions) -> Result<Model, ModelError> {
         let colour = shape.channels == IMAGENET_MEAN.len();
         let or = |given: &[f64], imagenet: &[f64], plain: f64| match (given.is_empty(), colour) {
             (false, _) => given.to_vec(),
@@ -551,7 +605,12 @@ impl<'f> Importer<'f> {
             nodes: self.nodes,
             output: format!("v{result}"),
             output_divisor: None,
-            training: serde_json::Value::Null,
+            training: match turned {
+                true => {
+                    serde_json::json!({ "input": "the ONNX file takes [1, height, width, channels]; read as channels first" })
+                }
+                false => serde_json::Value::Null,
+            },
         };
         // What was computed on the way takes memory, and is not needed any more.
         drop(self.known);

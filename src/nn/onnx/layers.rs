@@ -51,7 +51,7 @@ impl Importer<'_> {
         if a.int("training_mode", 0) != 0 {
             return Err(Refusal::Unsupported("it is in training mode: call model.eval() before the export".into()));
         }
-        let value = self.settle(x, name)?;
+        let value = self.channelled(x, name)?;
         let shape = self.shape(value);
         if x.dims.get(1) != Some(&shape.channels) {
             return Err(Refusal::Unsupported("channels that were reshaped are normalised".into()));
@@ -87,6 +87,10 @@ impl Importer<'_> {
         if a.int("ceil_mode", 0) != 0 {
             // Rounding up is a further padding, whose zeros never count.
             let more = |size: usize, k: usize, s: usize, before: usize, after: usize| {
+                // A single window may reach over the end.
+                if let Some(missing) = k.checked_sub(size + before + after).filter(|missing| (1..s).contains(missing)) {
+                    return missing;
+                }
                 let rest = (size + before + after).saturating_sub(k) % s;
                 // A window that would begin in the padding is left out.
                 let last = (size + before + after).saturating_sub(k).div_ceil(s) * s;
@@ -121,7 +125,7 @@ impl Importer<'_> {
     }
 
     pub fn global_average(&mut self, x: &Traced, keep: bool, name: &str) -> Result<Traced, Refusal> {
-        let value = self.settle(x, name)?;
+        let value = self.channelled(x, name)?;
         let shape = self.shape(value);
         // A picture, or one whose rows and columns were joined.
         let [1, channels, ref rest @ ..] = x.dims[..] else {
@@ -150,10 +154,25 @@ impl Importer<'_> {
         let rank = x.dims.len();
         let mut axes = axes.iter().map(|at| axis(*at, rank)).collect::<Result<Vec<_>, _>>()?;
         axes.sort_unstable();
-        if rank < 3 || axes != (2..rank).collect::<Vec<_>>() {
-            return Err(Refusal::Unsupported("an average over other axes than rows and columns".into()));
+        axes.dedup();
+        if axes.is_empty() && a.int("noop_with_empty_axes", 0) != 0 {
+            return Ok(x.clone());
         }
-        self.global_average(x, a.int("keepdims", 1) != 0, name)
+        if axes.is_empty() {
+            axes = (0..rank).collect();
+        }
+        let keep = a.int("keepdims", 1) != 0;
+        if rank >= 3 && axes == (2..rank).collect::<Vec<_>>() && x.dims[0] == 1 {
+            return self.global_average(x, keep, name);
+        }
+        // What is kept becomes the channels of a picture, and what is averaged its plane.
+        let kept: Vec<usize> = (0..rank).filter(|at| !axes.contains(at)).collect();
+        let turned = self.transposed(x, &[&kept[..], &axes].concat(), name)?;
+        let size = |axes: &[usize]| axes.iter().map(|at| x.dims[*at]).product::<usize>();
+        let picture = Traced { dims: vec![1, size(&kept), size(&axes), 1], ..turned };
+        let average = self.global_average(&picture, false, name)?;
+        let extent = |at: usize| if axes.contains(&at) { keep.then_some(1) } else { Some(x.dims[at]) };
+        Ok(Traced { dims: (0..rank).filter_map(extent).collect(), ..average })
     }
 
     pub fn gemm(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
@@ -207,16 +226,48 @@ impl Importer<'_> {
         bias: Option<String>,
         name: &str,
     ) -> Result<Traced, Refusal> {
-        if x.dims[..] != [1, inputs] {
+        if x.dims.last() != Some(&inputs) || x.dims.iter().product::<usize>() != inputs {
             let why =
                 format!("a linear layer of {inputs} inputs is used on a tensor of shape {:?}; put Flatten before it", x.dims);
             return Err(Refusal::Unsupported(why.into()));
         }
-        let value = self.settle(x, name)?;
-        let value = self.vector(value, inputs, name)?;
+        let (value, weight) = self.behind_moves(x, inputs, outputs, weight, name)?;
         let shape = Shape::new(bounded(outputs)?, 1, 1);
         let base = self.emit(name, &[value], OperatorSpec::Linear { weight, bias }, shape)?;
-        Ok(Traced::of(base, vec![1, outputs]))
+        Ok(Traced::of(base, [&x.dims[..x.dims.len() - 1], &[outputs]].concat()))
+    }
+
+    /// x as a vector, with the weights that read it. Where elements were moved before it, as Keras does to flatten a picture,
+    /// the weights are moved instead.
+    fn behind_moves(
+        &mut self,
+        x: &Traced,
+        inputs: usize,
+        outputs: usize,
+        weight: String,
+        name: &str,
+    ) -> Result<(usize, String), Refusal> {
+        let view = self.view(x, name)?;
+        let vector = |n: usize| Shape::new(n, 1, 1);
+        if let Some(source) = view.is_of() {
+            return Ok((self.placed(&Traced::of(source, Vec::new()), vector(inputs), name)?, weight));
+        }
+        // A larger source would make larger weights.
+        if let Some(part) = view.single().filter(|part| part.from.len() <= 2 * inputs)
+            && let Some(values) = self.kept(&weight).map(|w| w.real())
+        {
+            let n = part.from.len();
+            let sources = part.elements(inputs, &mut self.room)?;
+            let mut moved = vec![0.0; outputs * n];
+            for (row, own) in values.chunks_exact(inputs).zip(moved.chunks_exact_mut(n)) {
+                row.iter().zip(&sources).for_each(|(w, from)| own[*from as usize] += w);
+            }
+            // Weights too large to be written anew are left as they are.
+            if let Ok(weight) = self.keep_values(vec![outputs, n], moved) {
+                return Ok((self.placed(&Traced::of(part.source, Vec::new()), vector(n), name)?, weight));
+            }
+        }
+        Ok((self.placed(x, vector(inputs), name)?, weight))
     }
 }
 
@@ -241,15 +292,22 @@ fn padding(a: &Attributes<'_>, window: &Window, shape: Shape) -> Result<[usize; 
     let same = |at_end: bool| {
         let along = |size: usize, axis: usize| {
             let reach = (window.kernel[axis] - 1) * window.dilation[axis] + 1;
-            let whole = ((size.div_ceil(window.stride[axis]) - 1) * window.stride[axis] + reach).saturating_sub(size);
-            if at_end { (whole / 2, whole.div_ceil(2)) } else { (whole.div_ceil(2), whole / 2) }
+            let reached = (size.div_ceil(window.stride[axis]) - 1) * window.stride[axis] + reach;
+            let whole = reached.saturating_sub(size);
+            // Pixels that no window reaches would be cut off on both sides, and runtimes do not agree on how many on which.
+            if reached + 1 < size {
+                let why =
+                    format!("auto_pad={} with steps beyond the kernel leaves {} pixels out", a.text("auto_pad"), size - reached);
+                return Err(Refusal::Unsupported(format!("{why}: give its pads as numbers").into()));
+            }
+            Ok(if at_end { (whole / 2, whole.div_ceil(2)) } else { (whole.div_ceil(2), whole / 2) })
         };
-        let ((top, bottom), (left, right)) = (along(shape.height, 0), along(shape.width, 1));
-        [top, left, bottom, right]
+        let ((top, bottom), (left, right)) = (along(shape.height, 0)?, along(shape.width, 1)?);
+        Ok([top, left, bottom, right])
     };
     match a.text("auto_pad") {
-        "SAME_UPPER" => return Ok(same(true)),
-        "SAME_LOWER" => return Ok(same(false)),
+        "SAME_UPPER" => return same(true),
+        "SAME_LOWER" => return same(false),
         "VALID" => return Ok([0; 4]),
         _ => {}
     }

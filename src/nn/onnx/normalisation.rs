@@ -48,7 +48,8 @@ pub(super) fn own(importer: &Importer<'_>) -> Option<Normalisation> {
     let (mut factor, mut offset) = (vec![1.0; channels], vec![0.0; channels]);
     let mut value = 0;
     while let Some((made, OperatorSpec::BatchNorm { scale, bias, mean, var, epsilon })) = importer.only_reader(value) {
-        let [scale, bias, mean, var] = [scale, bias, mean, var].map(|name| importer.kept(name).filter(|v| v.len() == channels));
+        let [scale, bias, mean, var] =
+            [scale, bias, mean, var].map(|name| importer.kept_values(name).filter(|v| v.len() == channels));
         let (Some(scale), Some(bias), Some(mean), Some(var)) = (scale, bias, mean, var) else { return None };
         let plain = *epsilon == 0.0 && mean.iter().all(|m| *m == 0.0) && var.iter().all(|v| *v == 1.0);
         if !plain {

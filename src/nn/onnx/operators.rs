@@ -2,7 +2,7 @@
 
 use super::attributes::Attributes;
 use super::constant::{Constant, Data};
-use super::graph::{Importer, Known, Refusal, Traced, holds, readable};
+use super::graph::{Importer, Known, Refusal, Traced, readable};
 use super::schema::NodeProto;
 use crate::nn::model::formula::{Binary, Unary};
 use crate::nn::model::{ActivationFunction, OperatorSpec};
@@ -10,7 +10,7 @@ use crate::nn::tensor::Shape;
 use std::rc::Rc;
 
 /// Operators that are read where an operand depends on the picture.
-const KNOWN: [&str; 77] = [
+const KNOWN: [&str; 82] = [
     "Abs",
     "Add",
     "And",
@@ -25,14 +25,17 @@ const KNOWN: [&str; 77] = [
     "Conv",
     "Cos",
     "Cosh",
+    "DepthToSpace",
     "Div",
     "Dropout",
     "Elu",
     "Equal",
     "Erf",
     "Exp",
+    "Expand",
     "Flatten",
     "Gather",
+    "GatherND",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
@@ -75,6 +78,7 @@ const KNOWN: [&str; 77] = [
     "Softmax",
     "Softplus",
     "Softsign",
+    "SpaceToDepth",
     "Split",
     "Sqrt",
     "Squeeze",
@@ -84,6 +88,7 @@ const KNOWN: [&str; 77] = [
     "Tan",
     "Tanh",
     "ThresholdedRelu",
+    "Tile",
     "Transpose",
     "Unsqueeze",
     "Upsample",
@@ -106,14 +111,14 @@ fn advice(op: &str) -> &'static str {
             "it divides by a value of the picture: train with BatchNorm, which folds into convolutions"
         }
         "ConvTranspose" => "use Resize (nearest) and a convolution",
-        "DepthToSpace" | "SpaceToDepth" => "use Resize (nearest) or a strided convolution",
         "ArgMax" | "TopK" | "NonMaxSuppression" => "it selects by comparing: leave it out, the client does it after decryption",
         "If" | "Loop" | "Scan" => "control flow cannot depend on encrypted values: export by tracing",
         "LSTM" | "GRU" | "RNN" | "Attention" | "MultiHeadAttention" => "networks for pictures made of convolutions are run",
         "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" | "ConvInteger" => "export the network before quantisation",
         _ => {
             "supported: Conv, BatchNormalization, functions of single elements, Add, Sub, Mul and Div by constants, AveragePool, GlobalAveragePool, \
-             ReduceMean, Gemm, MatMul, Flatten, Reshape, Slice, Pad, Concat, Split, Resize (nearest)"
+             ReduceMean, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
+             DepthToSpace, SpaceToDepth, Resize (nearest)"
         }
     }
 }
@@ -159,9 +164,16 @@ impl<'f> Importer<'f> {
                 self.make(node, 0, Known::Constant(Rc::new(known)));
                 return Ok(());
             }
-            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshape(&x()?, node, operands, &attributes)?,
+            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => {
+                self.reshape(&x()?, node, operands, &attributes, name)?
+            }
             "Slice" => self.slice(&x()?, operands, name)?,
             "Gather" => self.gather(&x()?, operands, &attributes, name)?,
+            "GatherND" => self.gather_nd(&x()?, operands, &attributes, name)?,
+            "Expand" => self.expand(&x()?, operands, name)?,
+            "Tile" => self.tile(&x()?, operands, name)?,
+            "DepthToSpace" => self.depth_to_space(&x()?, false, &attributes, name)?,
+            "SpaceToDepth" => self.depth_to_space(&x()?, true, &attributes, name)?,
             "Pad" => self.pad(&x()?, operands, &attributes, name)?,
             "Resize" | "Upsample" => self.resize(&x()?, operands, &attributes, name)?,
             "Concat" => self.concat(operands, &attributes, name)?,
@@ -200,33 +212,15 @@ impl<'f> Importer<'f> {
 
     /// x as a value of the shape that its extents in the file say.
     pub fn picture(&mut self, x: &Traced, name: &str) -> Result<(usize, Shape), Refusal> {
-        let value = self.settle(x, name)?;
         let shape = match x.dims[..] {
             [1, channels, height, width] => Shape::new(channels, height, width),
-            [1, channels] => return Ok((self.vector(value, channels, name)?, Shape::new(channels, 1, 1))),
+            [1, channels] => Shape::new(channels, 1, 1),
             _ => {
                 let why = format!("it is used on a tensor of shape {:?}; pictures are [1, channels, height, width]", x.dims);
                 return Err(Refusal::Unsupported(why.into()));
             }
         };
-        if self.shape(value) == shape {
-            return Ok((value, shape));
-        }
-        match self.maker(value) {
-            Some((OperatorSpec::Flatten, operand)) if self.shape(operand) == shape => Ok((operand, shape)),
-            _ => Err(Refusal::Unsupported("a tensor is reshaped into a picture before it, which is not supported".into())),
-        }
-    }
-
-    /// A value as a vector.
-    pub fn vector(&mut self, value: usize, len: usize, name: &str) -> Result<usize, Refusal> {
-        if self.shape(value) == Shape::new(len, 1, 1) {
-            return Ok(value);
-        }
-        if !holds(&[len], self.shape(value)) {
-            return Err(Refusal::Bad(format!("a vector of {len} values is taken from {}", self.shape(value))));
-        }
-        self.emit(&format!("{name}.flatten"), &[value], OperatorSpec::Flatten, Shape::new(len, 1, 1))
+        Ok((self.placed(x, shape, name)?, shape))
     }
 
     /// A node whose result is a picture.

@@ -1,11 +1,12 @@
-//! Operators that move elements and compute nothing: reshaping, slices, padding, resizing, joining and splitting channels.
+//! Operators that move elements and compute nothing: reshaping, transposing, slices, padding, repeating, joining, splitting.
 
 use super::attributes::Attributes;
-use super::constant::{axis, product, reshape, slice, squeeze, unsqueeze};
+use super::constant::{MAX_RANK, axis, common, product, reshape, slice, squeeze, unsqueeze};
 use super::graph::{Importer, Known, Refusal, Traced, extent};
 use super::operators::constant;
 use super::schema::NodeProto;
-use crate::nn::model::{MAX_EXTENT, OperatorSpec, Rearrange};
+use super::view::{View, bounded, natural};
+use crate::nn::model::MAX_EXTENT;
 use std::rc::Rc;
 
 impl<'f> Importer<'f> {
@@ -16,6 +17,7 @@ impl<'f> Importer<'f> {
         node: &NodeProto,
         operands: &[Option<Known>],
         a: &Attributes<'_>,
+        name: &str,
     ) -> Result<Traced, Refusal> {
         let given = constant(operands, 1)?;
         let integers = given.as_ref().and_then(|c| c.integers());
@@ -34,53 +36,41 @@ impl<'f> Importer<'f> {
                     Some(p) => p.iter().map(|at| axis(*at, x.dims.len())).collect::<Result<Vec<_>, _>>()?,
                     None => (0..x.dims.len()).rev().collect(),
                 };
-                // Axes of 1 may go anywhere; the others must keep their order.
-                let kept: Vec<usize> = order.iter().copied().filter(|at| x.dims[*at] > 1).collect();
-                if !kept.is_sorted() {
-                    let why = format!("a tensor of shape {:?} is transposed by {order:?}, which moves its elements", x.dims);
-                    return Err(Refusal::Unsupported(why.into()));
-                }
-                let dims: Vec<usize> = order.iter().map(|at| x.dims[*at]).collect();
-                if product(&dims) != product(&x.dims) {
-                    return Err("its axes are given twice".into());
-                }
-                dims
+                return self.transposed(x, &order, name);
             }
         };
         Ok(Traced { dims, ..x.clone() })
     }
 
-    /// A map of one axis of the file (1: channels, 2: rows, 3: columns) applied to x.
-    fn along(&mut self, x: &Traced, at: usize, picks: Vec<Option<usize>>, name: &str) -> Result<Traced, Refusal> {
+    /// The slices of x along one axis that `picks` say, with `fill` where it says none.
+    pub fn along(&mut self, x: &Traced, at: usize, picks: Vec<Option<usize>>, fill: f64, name: &str) -> Result<Traced, Refusal> {
         if picks.is_empty() || picks.len() > MAX_EXTENT {
-            return Err(Refusal::Bad(format!("it makes an axis of {} elements", picks.len())));
+            return Err(Refusal::Bad(format!("it makes an axis of {} elements, 1 to {MAX_EXTENT} can be", picks.len())));
         }
         if picks.iter().copied().eq((0..x.dims[at]).map(Some)) {
             return Ok(x.clone());
         }
-        let (value, shape) = self.picture(x, name)?;
-        self.budget.take(2 * (shape.channels + shape.height + shape.width + picks.len()))?;
-        let mut map = Rearrange::identity(shape);
+        let view = self.view(x, name)?;
+        self.budget.take(2 * view.parts.len() * (view.shape.channels + view.shape.height + view.shape.width + picks.len()))?;
+        let moved = view.along(&x.dims, at, &picks, fill, &mut self.room)?;
         let mut dims = x.dims.clone();
         dims[at] = picks.len();
-        match at {
-            1 => map.channels = picks,
-            2 => map.rows = picks,
-            3 => map.columns = picks,
-            _ => return Err(Refusal::Unsupported("the batch axis is changed".into())),
+        Ok(self.viewed(moved, dims, name))
+    }
+
+    /// The axes of x in another order.
+    pub fn transposed(&mut self, x: &Traced, order: &[usize], name: &str) -> Result<Traced, Refusal> {
+        let dims: Vec<usize> = order.iter().map(|at| x.dims[*at]).collect();
+        if product(&dims) != product(&x.dims) || dims.len() != x.dims.len() {
+            return Err("its axes are given twice".into());
         }
-        // One after the other is one.
-        let (value, map) = match self.maker(value) {
-            Some((OperatorSpec::Rearrange { channels, rows, columns }, operand)) => {
-                let before = Rearrange { channels: channels.clone(), rows: rows.clone(), columns: columns.clone() };
-                (operand, before.then(&map))
-            }
-            _ => (value, map),
-        };
-        let shape = map.shape();
-        let Rearrange { channels, rows, columns } = map;
-        let base = self.emit(name, &[value], OperatorSpec::Rearrange { channels, rows, columns }, shape)?;
-        Ok(Traced::of(base, dims))
+        // Axes of 1 may go anywhere; where the others keep their order, nothing moves.
+        let kept: Vec<usize> = order.iter().copied().filter(|at| x.dims[*at] > 1).collect();
+        if kept.is_sorted() {
+            return Ok(Traced { dims, ..x.clone() });
+        }
+        let view = self.view(x, name)?.transposed(&x.dims, order, &mut self.room)?;
+        Ok(self.viewed(view, dims, name))
     }
 
     pub fn slice(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
@@ -97,8 +87,9 @@ impl<'f> Importer<'f> {
             let at = axes.as_ref().map_or(Some(k as i64), |axes| axes.get(k).copied()).ok_or("an axis is missing")?;
             let step = steps.as_ref().map_or(Some(1), |steps| steps.get(k).copied()).ok_or("a step is missing")?;
             let at = axis(at, x.dims.len())?;
+            listed(x.dims[at])?;
             let picks = slice(x.dims[at], *start, *end, step)?;
-            x = self.along(&x, at, picks, name)?;
+            x = self.along(&x, at, picks, 0.0, name)?;
         }
         Ok(x)
     }
@@ -106,16 +97,50 @@ impl<'f> Importer<'f> {
     pub fn gather(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
         let indices = constant(operands, 1)?.ok_or("it has no indices")?;
         let at = axis(a.int("axis", 0), x.dims.len())?;
-        if indices.dims.len() != 1 {
-            return Err(Refusal::Unsupported("a list of indices is supported, not one index or a table of them".into()));
-        }
         let extent = x.dims[at];
-        let picks = indices.integers().ok_or("its indices are no integers")?.iter().map(|i| {
-            let i = if *i < 0 { i.saturating_add(extent as i64) } else { *i };
-            usize::try_from(i).ok().filter(|i| *i < extent).map(Some).ok_or_else(|| format!("there is no index {i} of {extent}"))
-        });
+        let picks = indices.integers().ok_or("its indices are no integers")?.iter().map(|i| counted(*i, extent).map(Some));
         let picks = picks.collect::<Result<Vec<_>, _>>()?;
-        self.along(x, at, picks, name)
+        let taken = self.along(x, at, picks, 0.0, name)?;
+        let dims = [&x.dims[..at], &indices.dims, &x.dims[at + 1..]].concat();
+        ranked(&dims)?;
+        Ok(Traced { dims, ..taken })
+    }
+
+    /// Slices by their leading coordinates, as torch's dynamo exporter writes `x[:, [2, 1, 0]]`.
+    pub fn gather_nd(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
+        let indices = constant(operands, 1)?.ok_or("it has no indices")?;
+        let values = indices.integers().ok_or("its indices are no integers")?;
+        let batch = usize::try_from(a.int("batch_dims", 0)).map_err(|_| "its batch_dims are negative")?;
+        let (Some(&depth), count) = (indices.dims.last(), indices.dims.len().saturating_sub(1)) else {
+            return Err("its indices are a single number".into());
+        };
+        if batch > count || depth == 0 || batch + depth > x.dims.len() || indices.dims[..batch] != x.dims[..batch] {
+            let why = format!("indices of shape {:?} do not fit a tensor of {:?}, batch_dims {batch}", indices.dims, x.dims);
+            return Err(Refusal::Bad(why));
+        }
+        let inner = &x.dims[batch + depth..];
+        let dims = [&indices.dims[..count], inner].concat();
+        ranked(&dims)?;
+        let coordinates = |at: &[i64]| {
+            let steps = at.iter().zip(&x.dims[batch..]);
+            steps.fold(Ok(0), |flat, (i, extent)| Ok::<_, String>(flat? * extent + counted(*i, *extent)?))
+        };
+        let starts = values.chunks_exact(depth).map(coordinates).collect::<Result<Vec<usize>, _>>()?;
+        let (inner, own): (usize, usize) = (inner.iter().product(), x.dims[batch..].iter().product());
+        let per_batch = indices.dims[batch..count].iter().product::<usize>();
+        let shape = natural(&dims)?;
+        let pick = |e: usize| {
+            let (k, i) = (e / inner, e % inner);
+            Some(k / per_batch * own + starts[k] * inner + i)
+        };
+        let view = self.view(x, name)?.gathered(shape, 0.0, &mut self.room, pick)?;
+        Ok(self.viewed(view, dims, name))
     }
 
     pub fn pad(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
@@ -126,9 +151,7 @@ impl<'f> Importer<'f> {
             "" => "constant",
             mode => mode,
         };
-        if mode == "constant" && value.and_then(|v| v.uniform()).unwrap_or(0.0) != 0.0 {
-            return Err(Refusal::Unsupported("padding with another value than 0".into()));
-        }
+        let value = value.filter(|v| v.len() > 0).map_or(Some(0.0), |v| v.uniform()).ok_or("it pads with several values")?;
         let axes: Vec<usize> = match &axes {
             Some(axes) => {
                 let axes = axes.integers().ok_or("its axes are no integers")?;
@@ -143,143 +166,126 @@ impl<'f> Importer<'f> {
         for (k, &at) in axes.iter().enumerate() {
             let (before, after, n) = (pads[k], pads[k + axes.len()], x.dims[at] as i64);
             let limit = MAX_EXTENT as i64;
-            if before.abs().max(after.abs()) > limit || n + before + after < 1 {
+            if before.saturating_abs().max(after.saturating_abs()) > limit || n + before + after < 1 {
                 return Err(Refusal::Bad(format!("axis {at} of {n} is padded by {before} and {after}")));
             }
+            // What is cut off is cut first: it is not there to be reflected.
+            let (start, end) = ((-before).max(0), n - (-after).max(0));
+            let kept = end - start;
             let pick = |i: i64| match mode {
-                _ if (0..n).contains(&i) => Ok(Some(i as usize)),
+                _ if (0..kept).contains(&i) => Ok(Some((start + i) as usize)),
                 "constant" => Ok(None),
-                "edge" => Ok(Some(i.clamp(0, n - 1) as usize)),
-                "reflect" if i.abs() < n && 2 * (n - 1) - i >= 0 => Ok(Some(if i < 0 { -i } else { 2 * (n - 1) - i } as usize)),
-                mode => Err(Refusal::Unsupported(format!("padding in mode {mode:?} by {before} and {after}").into())),
+                _ if kept < 1 => Err(Refusal::Bad(format!("nothing of axis {at} of {n} is left to be repeated"))),
+                "edge" => Ok(Some((start + i.clamp(0, kept - 1)) as usize)),
+                "wrap" => Ok(Some((start + i.rem_euclid(kept)) as usize)),
+                "reflect" if i.abs() < kept && 2 * (kept - 1) - i >= 0 => {
+                    Ok(Some((start + if i < 0 { -i } else { 2 * (kept - 1) - i }) as usize))
+                }
+                "reflect" => Err(Refusal::Unsupported(
+                    format!("axis {at} of {kept} is reflected by {before} and {after}; at most {} can be", kept - 1).into(),
+                )),
+                mode => Err(Refusal::Unsupported(format!("padding in mode {mode:?} is not known").into())),
             };
-            let picks = (-before..n + after).map(pick).collect::<Result<Vec<_>, _>>()?;
-            x = self.along(&x, at, picks, name)?;
+            let picks = (-before.max(0)..kept + after.max(0)).map(pick).collect::<Result<Vec<_>, _>>()?;
+            x = self.along(&x, at, picks, value, name)?;
         }
         Ok(x)
     }
 
-    pub fn resize(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
-        if !matches!(a.text("mode"), "" | "nearest") {
-            let why = format!("{} interpolation is not supported: use mode=\"nearest\"", a.text("mode"));
-            return Err(Refusal::Unsupported(why.into()));
+    /// Repeated along axes of 1 and new leading ones.
+    pub fn expand(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
+        let wanted = constant(operands, 1)?.ok_or("it has no shape")?;
+        let wanted = wanted.integers().ok_or("its shape is not made of integers")?;
+        let wanted: Option<Vec<usize>> = wanted.iter().map(|d| usize::try_from(*d).ok()).collect();
+        let dims = common(&x.dims, &wanted.ok_or("a negative extent")?)?;
+        ranked(&dims)?;
+        bounded(&dims)?;
+        let own = [vec![1; dims.len() - x.dims.len()], x.dims.clone()].concat();
+        let mut x = Traced { dims: own, ..x.clone() };
+        for (at, extent) in dims.into_iter().enumerate().filter(|(_, extent)| *extent > 1) {
+            if x.dims[at] == 1 {
+                listed(extent)?;
+                x = self.along(&x, at, vec![Some(0); extent], 0.0, name)?;
+            }
         }
-        // Upsample has its scales second, Resize third and sizes fourth.
-        let upsample = a.0.op_type == "Upsample";
-        let scales = constant(operands, if upsample { 1 } else { 2 })?.filter(|s| s.len() > 0);
-        let sizes = if upsample { None } else { constant(operands, 3)?.filter(|s| s.len() > 0) };
-        let axes: Vec<usize> = match a.ints("axes") {
-            Some(axes) => axes.iter().map(|at| axis(*at, x.dims.len())).collect::<Result<_, _>>()?,
-            None => (0..x.dims.len()).collect(),
-        };
-        let count = scales.as_ref().or(sizes.as_ref()).map_or(0, |c| c.len());
-        if count != axes.len() {
-            return Err(Refusal::Bad(format!("{count} sizes for {} axes", axes.len())));
+        Ok(x)
+    }
+
+    /// Repeated whole along each axis.
+    pub fn tile(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
+        let repeats = constant(operands, 1)?.ok_or("it has no repeats")?;
+        let repeats = repeats.integers().ok_or("its repeats are no integers")?;
+        if repeats.len() != x.dims.len() {
+            return Err(Refusal::Bad(format!("{} repeats for {} axes", repeats.len(), x.dims.len())));
         }
-        let placement = match (upsample, a.text("coordinate_transformation_mode")) {
-            (true, _) => "asymmetric",
-            (_, "") => "half_pixel",
-            (_, mode) => mode,
-        };
-        let rounding = match (upsample, a.text("nearest_mode")) {
-            (true, _) => "floor",
-            (_, "") => "round_prefer_floor",
-            (_, mode) => mode,
-        };
         let mut x = x.clone();
-        for (k, &at) in axes.iter().enumerate() {
+        for (at, times) in repeats.iter().enumerate() {
             let n = x.dims[at];
-            let (scale, size) = match (&scales, &sizes) {
-                (Some(scales), _) => {
-                    let scale = scales.real()[k];
-                    (scale, (n as f64 * scale).floor())
-                }
-                (_, Some(sizes)) => {
-                    let size = sizes.real()[k];
-                    (size / n as f64, size)
-                }
-                _ => return Err("it has neither scales nor sizes".into()),
-            };
-            let size = Some(size).filter(|s| s.is_finite()).and_then(|s| extent(s as i64));
-            let size = size.ok_or_else(|| format!("axis {at} of {n} is resized by {scale}"))?;
-            let pick = |i: usize| {
-                let i = i as f64;
-                let at = match placement {
-                    "asymmetric" => i / scale,
-                    "half_pixel" => (i + 0.5) / scale - 0.5,
-                    "pytorch_half_pixel" => {
-                        if size > 1 {
-                            (i + 0.5) / scale - 0.5
-                        } else {
-                            0.0
-                        }
-                    }
-                    "align_corners" => {
-                        if size > 1 {
-                            i * (n as f64 - 1.0) / (size as f64 - 1.0)
-                        } else {
-                            0.0
-                        }
-                    }
-                    mode => return Err(Refusal::Unsupported(format!("placement {mode:?} of a resized picture").into())),
-                };
-                let at = match rounding {
-                    "round_prefer_floor" => (at - 0.5).ceil(),
-                    "round_prefer_ceil" => (at + 0.5).floor(),
-                    "floor" => at.floor(),
-                    "ceil" => at.ceil(),
-                    mode => return Err(Refusal::Unsupported(format!("rounding {mode:?} of a resized picture").into())),
-                };
-                Ok(Some(at.clamp(0.0, n as f64 - 1.0) as usize))
-            };
-            let picks = (0..size).map(pick).collect::<Result<Vec<_>, _>>()?;
-            x = self.along(&x, at, picks, name)?;
+            let times = extent(*times).filter(|t| t * n <= MAX_EXTENT).ok_or_else(|| format!("an axis of {n} {times} times"))?;
+            x = self.along(&x, at, (0..times * n).map(|i| Some(i % n)).collect(), 0.0, name)?;
         }
         Ok(x)
     }
 
-    /// Channels of several tensors one after the other: each with zeros in place of the others, and their sum.
+    /// Channels to pixels, or (`back`) pixels to channels: a reshape, a transposition and a reshape.
+    pub fn depth_to_space(&mut self, x: &Traced, back: bool, a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+        let block = extent(a.int("blocksize", 0)).ok_or("it has no blocksize")?;
+        let [n, c, h, w] = x.dims[..] else { return Err(Refusal::Bad(format!("it is used on a tensor of {:?}", x.dims))) };
+        let (apart, order, dims) = if back {
+            if !h.is_multiple_of(block) || !w.is_multiple_of(block) {
+                return Err(Refusal::Bad(format!("{h}x{w} is not made of blocks of {block}")));
+            }
+            let apart = vec![n, c, h / block, block, w / block, block];
+            (apart, [0, 3, 5, 1, 2, 4], vec![n, c * block * block, h / block, w / block])
+        } else {
+            if !c.is_multiple_of(block * block) {
+                return Err(Refusal::Bad(format!("{c} channels are not made of blocks of {block}x{block}")));
+            }
+            let each = c / (block * block);
+            let (apart, order) = match a.text("mode") {
+                "" | "DCR" => (vec![n, block, block, each, h, w], [0, 3, 4, 1, 5, 2]),
+                "CRD" => (vec![n, each, block, block, h, w], [0, 1, 4, 2, 5, 3]),
+                mode => return Err(Refusal::Unsupported(format!("mode={mode:?} is not known").into())),
+            };
+            (apart, order, vec![n, each, h * block, w * block])
+        };
+        let x = self.transposed(&Traced { dims: apart, ..x.clone() }, &order, name)?;
+        Ok(Traced { dims, ..x })
+    }
+
+    /// Tensors one after the other along an axis.
     pub fn concat(&mut self, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
         let mut parts = Vec::with_capacity(operands.len());
         for operand in operands.iter().flatten() {
-            match operand {
-                Known::Traced(x) => parts.push(x.clone()),
+            parts.push(match operand {
+                Known::Traced(x) => (self.view(x, name)?, x.dims.clone()),
+                // What has no elements adds none.
+                Known::Constant(c) if c.len() == 0 => continue,
+                Known::Constant(c) => (View::of_constants(&c.dims, c.real(), &mut self.room)?, c.dims.clone()),
                 Known::Lost => return Err(Refusal::Lost),
-                Known::Constant(_) => return Err(Refusal::Unsupported("constants are joined to a tensor".into())),
-            }
-        }
-        let first = parts.first().ok_or("it has no operands")?.clone();
-        let at = axis(a.int("axis", 1), first.dims.len())?;
-        let fits =
-            |x: &Traced| x.dims.len() == first.dims.len() && (0..x.dims.len()).all(|i| i == at || x.dims[i] == first.dims[i]);
-        if !parts.iter().all(fits) {
-            return Err(Refusal::Bad("its operands have different shapes".into()));
-        }
-        let total: usize = parts.iter().map(|x| x.dims[at]).sum();
-        if at != 1 || total > MAX_EXTENT {
-            let why = format!("tensors are joined along axis {at} to {total}; channels (axis 1) up to {MAX_EXTENT} can be");
-            return Err(Refusal::Unsupported(why.into()));
-        }
-        let mut sum: Option<Traced> = None;
-        let mut before = 0;
-        for x in parts {
-            let own = x.dims[at];
-            let picks = (0..total).map(|i| i.checked_sub(before).filter(|i| *i < own)).collect();
-            before += own;
-            let part = self.along(&x, at, picks, name)?;
-            sum = Some(match sum {
-                None => part,
-                Some(sum) => {
-                    let shape = self.shape(part.base);
-                    if shape != self.shape(sum.base) {
-                        return Err(Refusal::Unsupported("tensors that were reshaped in different ways are joined".into()));
-                    }
-                    let base = self.emit(name, &[sum.base, part.base], OperatorSpec::Add, shape)?;
-                    Traced { base, ..part }
-                }
             });
         }
-        sum.ok_or_else(|| "it has no operands".into())
+        let mut dims = parts.first().ok_or("it has no operands")?.1.clone();
+        let at = axis(a.int("axis", 1), dims.len())?;
+        let fits = |own: &[usize]| own.len() == dims.len() && (0..dims.len()).all(|i| i == at || own[i] == dims[i]);
+        if let Some((_, own)) = parts.iter().find(|(_, own)| !fits(own)) {
+            return Err(Refusal::Bad(format!("{dims:?} and {own:?} cannot be joined along axis {at}")));
+        }
+        dims[at] = parts.iter().map(|(_, own)| own[at]).sum();
+        bounded(&dims)?;
+        if dims[at] > MAX_EXTENT {
+            return Err(Refusal::Bad(format!("it makes an axis of {} elements, the limit is {MAX_EXTENT}", dims[at])));
+        }
+        let mut before = 0;
+        let mut views = Vec::with_capacity(parts.len());
+        for (view, own) in parts {
+            self.budget.take((view.parts.len() + 1) * (view.shape.channels + view.shape.height + view.shape.width + dims[at]))?;
+            let picks: Vec<Option<usize>> = (0..dims[at]).map(|i| i.checked_sub(before).filter(|i| *i < own[at])).collect();
+            views.push(view.along(&own, at, &picks, 0.0, &mut self.room)?);
+            before += own[at];
+        }
+        let view = View::merged(views, natural(&dims)?, &mut self.room)?;
+        Ok(self.viewed(view, dims, name))
     }
 
     pub fn split(
@@ -292,6 +298,7 @@ impl<'f> Importer<'f> {
     ) -> Result<(), Refusal> {
         let at = axis(a.int("axis", 0), x.dims.len())?;
         let n = x.dims[at];
+        listed(n)?;
         let given = constant(operands, 1)?;
         let outputs = node.output.len();
         let sizes: Vec<usize> = match given.as_ref().and_then(|c| c.integers()).or(a.ints("split")) {
@@ -306,10 +313,31 @@ impl<'f> Importer<'f> {
         }
         let mut first = 0;
         for (i, size) in sizes.into_iter().enumerate() {
-            let part = self.along(x, at, (first..first + size).map(Some).collect(), name)?;
+            let part = self.along(x, at, (first..first + size).map(Some).collect(), 0.0, name)?;
             self.make(node, i, Known::Traced(part));
             first += size;
         }
         Ok(())
     }
+}
+
+/// An index counted from the end if negative.
+fn counted(i: i64, extent: usize) -> Result<usize, String> {
+    let at = if i < 0 { i.saturating_add(extent as i64) } else { i };
+    usize::try_from(at).ok().filter(|at| *at < extent).ok_or_else(|| format!("there is no index {i} of {extent}"))
+}
+
+/// An axis that is moved is written out as a list.
+fn listed(extent: usize) -> Result<(), Refusal> {
+    if extent > MAX_EXTENT {
+        return Err(Refusal::Unsupported(format!("an axis of {extent} elements is moved, the limit is {MAX_EXTENT}").into()));
+    }
+    Ok(())
+}
+
+fn ranked(dims: &[usize]) -> Result<(), Refusal> {
+    if dims.len() > MAX_RANK {
+        return Err(Refusal::Bad(format!("it makes a tensor of {} axes, the limit is {MAX_RANK}", dims.len())));
+    }
+    Ok(())
 }
