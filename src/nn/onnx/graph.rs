@@ -136,7 +136,10 @@ pub(super) fn import(file: &ModelProto, options: &OnnxOptions) -> Result<Model, 
         settled: HashMap::new(),
         output: &output.name,
     };
-    let picture = importer.input(shape, turned).map_err(|_| OnnxError::NotOnnx("its input cannot be transposed".into()))?;
+    let picture = importer.input(shape, turned).map_err(|refusal| match refusal {
+        Refusal::Failed(error) => error,
+        _ => OnnxError::NotOnnx("its input cannot be transposed".into()).into(),
+    })?;
     importer.known.insert(&input.name, Known::Traced(picture));
     let mut unsupported = Vec::new();
     for i in order(graph, &input.name, &importer.initializers, &output.name)? {
