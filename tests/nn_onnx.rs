@@ -166,6 +166,16 @@ fn elements_are_moved() {
     (0..10).for_each(|y: usize| (0..12).for_each(|col: usize| want.push(at(0, y.saturating_sub(3).min(4), col.min(5)))));
     evaluates(&file, &x, &want);
 
+    // Reflected on all sides, as far as that goes.
+    let file = File::new(&[1, 3, 5, 6], "y")
+        .constant("pads", &[8], whole(&[0, 0, 1, 2, 0, 0, 4, 5]))
+        .node(node("Pad", &["x", "pads"], "y").text("mode", "reflect"));
+    let mirrored = |i: i64, n: i64| if i < n { i.abs() } else { 2 * (n - 1) - i } as usize;
+    let pixels = || (-1..9).flat_map(|y| (-2..11).map(move |col| (mirrored(y, 5), mirrored(col, 6))));
+    let want: Vec<f64> =
+        (0..3).flat_map(|c| pixels().map(move |(y, col)| (c, y, col))).map(|(c, y, col)| at(c, y, col)).collect();
+    evaluates(&file, &x, &want);
+
     // Split into channels of 1 and 2, and the parts in the other order.
     let mut split = node("Split", &["x"], "a").ints("split", &[1, 2]).int("axis", 1);
     split.output.push("b".into());

@@ -426,6 +426,9 @@ def random_graph(seed, only=None):
         # Mostly one after the other; sometimes a branch.
         x = g.last if rng.random() < 0.85 else str(rng.choice(list(g.values)))
         f(g, x, g.values[x].shape)
+        if only in (reshape, picture_again, squeeze, unsqueeze, flatten, channels_last_input):
+            # Alone they do nothing.
+            flip(g, g.last, g.values[g.last].shape)
     return g
 
 
@@ -443,6 +446,11 @@ def isolated(seed, only=None):
         content = pipe.read()
     _, status = os.waitpid(child, 0)
     return pickle.loads(content) if status == 0 else None
+
+
+def moves(g):
+    """Whether a graph does anything: its output as its input is no network."""
+    return bool(g.nodes) and not np.array_equal(g.values[g.last].ravel(), g.input.ravel())
 
 
 def save(path, cases):
@@ -485,12 +493,12 @@ def main():
             while f.__name__ not in cases:
                 seed += 1
                 g = isolated(seed, f)
-                if g and g.nodes and g.values[g.last].size < 500 and "linear" not in str(g.nodes):
+                if g and moves(g) and g.values[g.last].size < 500 and 's: "linear"' not in str(g.nodes):
                     cases[f.__name__] = g
     while len(cases) < args.count:
         seed += 1
         g = isolated(seed)
-        if g and g.nodes:
+        if g and moves(g):
             cases[f"graph{seed}"] = g
     save(args.out, cases)
     print(f"{len(cases)} graphs in {args.out}")

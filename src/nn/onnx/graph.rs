@@ -168,7 +168,10 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         settled: HashMap::new(),
         output: &output.name,
     };
-    let picture = importer.input(shape, turned).map_err(|_| OnnxError::NotOnnx("its input cannot be transposed".into()))?;
+    let picture = importer.input(shape, turned).map_err(|refusal| match refusal {
+        Refusal::Failed(error) => error,
+        _ => OnnxError::NotOnnx("its input cannot be transposed".into()).into(),
+    })?;
     importer.known.insert(&input.name, Known::Traced(picture));
     let mut unsupported = Vec::new();
     for i in order(graph, &input.name, &importer.initializers, &output.name)? {
@@ -614,17 +617,10 @@ impl<'f> Importer<'f> {
         };
         // What was computed on the way takes memory, and is not needed any more.
         drop(self.known);
-        let bytes: HashMap<&str, (&[usize], safetensors::Dtype, Cow<'_, [u8]>)> = self
-            .tensors
-            .iter()
-            .map(|(name, c)| {
-                let (dtype, bytes) = c.little_endian();
-                (name.as_str(), (c.dims.as_slice(), dtype, bytes))
-            })
-            .collect();
+        let tensors: HashMap<_, _> = self.tensors.iter().map(|(name, c)| (name.as_str(), (c, c.little_endian()))).collect();
         Model::from_spec(spec, |name| {
-            let (dims, dtype, bytes) = bytes.get(name)?;
-            Some(TensorData { shape: dims.to_vec(), dtype: *dtype, bytes })
+            let (constant, (dtype, bytes)) = tensors.get(name)?;
+            Some(TensorData { shape: constant.dims.clone(), dtype: *dtype, bytes })
         })
     }
 }

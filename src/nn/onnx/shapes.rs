@@ -178,7 +178,7 @@ impl<'f> Importer<'f> {
                 _ if kept < 1 => Err(Refusal::Bad(format!("nothing of axis {at} of {n} is left to be repeated"))),
                 "edge" => Ok(Some((start + i.clamp(0, kept - 1)) as usize)),
                 "wrap" => Ok(Some((start + i.rem_euclid(kept)) as usize)),
-                "reflect" if i.abs() < kept && 2 * (kept - 1) - i >= 0 => {
+                "reflect" if -kept < i && i <= 2 * (kept - 1) => {
                     Ok(Some((start + if i < 0 { -i } else { 2 * (kept - 1) - i }) as usize))
                 }
                 "reflect" => Err(Refusal::Unsupported(
