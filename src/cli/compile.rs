@@ -10,7 +10,7 @@ use super::picture::fits;
 use super::plan::{Costs, Wishes, prepare};
 use super::progress::Mode;
 use super::{Global, answer, dataset, model, params, plan};
-use cipherlens::nn::calibration::CalibrationError;
+use cipherlens::nn::calibration::{CalibrationError, magnitudes};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, FitError, Form, choose};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
@@ -114,7 +114,16 @@ impl Compile {
             Some(_) => Some(self.choose(&network, &pictures, &estimator, global)?),
             None => None,
         };
-        let fitted = choice.as_ref().map_or(&network, |c| &c.model);
+        // Without an activation, what calibration sees alone bounds what is to be bootstrapped.
+        let by_magnitude = match choice.is_none() && estimator.fastest(&network, self.max_key_bytes).is_err() {
+            true => {
+                let seen: Vec<_> = pictures.iter().map(|p| p.x.clone()).collect();
+                let seen = magnitudes(&network, &seen).map_err(|e| explain("the network cannot be calibrated", &e))?;
+                Some(network.with_magnitudes(&seen))
+            }
+            false => None,
+        };
+        let fitted = choice.as_ref().map_or(by_magnitude.as_ref().unwrap_or(&network), |c| &c.model);
         let (preset, _) = estimator.fastest(fitted, self.max_key_bytes).map_err(|why| {
             let advice = "use a shallower network, or name a preset with bootstrapping";
             Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
@@ -204,7 +213,14 @@ impl Compile {
                 eprintln!("  {}", in_words(tried));
             }
         };
-        choose(network, pictures, &options, &cost, &watch).map_err(|e| {
+        let chosen = match choose(network, pictures, &options, &cost, &watch) {
+            // Values that no activation bounds must be bootstrapped: by what calibration sees of them.
+            Err(ChooseError::NoPlan { .. }) => {
+                choose(network, pictures, &ChooseOptions { bounded: true, ..options }, &cost, &watch)
+            }
+            chosen => chosen,
+        };
+        chosen.map_err(|e| {
             let (class, advice) = match &e {
                 ChooseError::TargetNotReached { .. } => {
                     (Class::Numeric, "lower --target, calibrate on more pictures (--limit), or train the network longer")
