@@ -128,8 +128,8 @@ impl<'f> Importer<'f> {
         let dims = [&indices.dims[..count], inner].concat();
         ranked(&dims)?;
         let coordinates = |at: &[i64]| {
-            let steps = at.iter().zip(&x.dims[batch..]);
-            steps.fold(Ok(0), |flat, (i, extent)| Ok::<_, String>(flat? * extent + counted(*i, *extent)?))
+            let mut steps = at.iter().zip(&x.dims[batch..]);
+            steps.try_fold(0, |flat, (i, extent)| Ok::<_, String>(flat * extent + counted(*i, *extent)?))
         };
         let starts = values.chunks_exact(depth).map(coordinates).collect::<Result<Vec<usize>, _>>()?;
         let (inner, own): (usize, usize) = (inner.iter().product(), x.dims[batch..].iter().product());

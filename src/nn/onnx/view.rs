@@ -127,7 +127,7 @@ impl View {
         if shape == self.shape {
             return Ok(self.clone());
         }
-        self.gathered(shape, 0.0, room, |e| Some(e))
+        self.gathered(shape, 0.0, room, Some)
     }
 
     /// A tensor of these elements: `pick` says which one each element is, none for `fill`.
