@@ -20,7 +20,7 @@ pub mod tensor;
 
 pub use compiled::Compiled;
 pub use layout::Layout;
-pub use lower::{Layouts, LowerOptions, Lowered, fitting_slots, least_depth, lower};
+pub use lower::{Counted, Layouts, LowerOptions, Lowered, fitting_slots, least_depth, lower};
 pub use model::Model;
 pub use tensor::{Shape, Tensor};
 

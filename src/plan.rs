@@ -26,7 +26,7 @@ pub use execute::{Progress, execute};
 pub use fallback::{Checkpoints, Completed, Fallback, Fault};
 pub use planner::{LayerReport, Plan, PlanOptions};
 pub use program::{Operation, Program, Step, ValueId};
-pub use steps::{PlannedOperation, PlannedStep};
+pub use steps::{CutCounts, PlannedOperation, PlannedStep};
 
 use crate::{
     backend::BackendError,

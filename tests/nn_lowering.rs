@@ -26,7 +26,7 @@ fn agrees(model: &Model, x: &Tensor<f64>, n: usize, rng: &mut impl Rng) -> Lower
     let mut ranges = Ranges::new(model);
     let want = ranges.observe(&Network::<f64>::new(model), x).expect("the shape fits");
     let ranges = ranges.iter().map(|(node, range)| (node.to_owned(), range.magnitude().max(1e-3))).collect();
-    let lowered = lower(model, n, &LowerOptions { ranges, layouts }).expect("lowers");
+    let lowered = lower(model, n, &LowerOptions { ranges, layouts, ..LowerOptions::default() }).expect("lowers");
     let mut packed = lowered.input.pack(x).expect("packs");
     for (shard, elements) in packed.iter_mut().zip(lowered.input.elements()) {
         for (value, _) in shard.iter_mut().zip(&elements).filter(|(_, e)| e.is_none()) {

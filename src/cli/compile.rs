@@ -128,14 +128,17 @@ impl Compile {
             let advice = "use a shallower network, or name a preset with bootstrapping";
             Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
         })?;
-        let wishes = Wishes { max_key_bytes: self.max_key_bytes, ..Wishes::new(Costs::Typical) };
+        let (lowering, planning) = estimator.options();
+        let counted = (lowering.counted.clone(), planning.counted.clone());
+        let wishes = Wishes { max_key_bytes: self.max_key_bytes, counted, ..Wishes::new(Costs::Typical) };
         let divisor = answer::divisor(&*params::open(preset)?, largest_result(fitted, &pictures)?)?;
         let fitted = &fitted.with_output_divisor(divisor).map_err(|e| explain("the result cannot be scaled", &e))?;
         let prepared = prepare(fitted, preset, wishes.clone(), &Compute::default())?;
         let plans = plan::keep(fitted, preset, &wishes, &prepared.plan)?;
         let planned = plan::json(&prepared);
-        let some = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i));
-        let expected = some.map(|p| plan::expected_error(&prepared, fitted, &p.x.cast())).collect::<Outcome<Vec<_>>>()?;
+        let some: Vec<&Labelled> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).collect();
+        let expected =
+            some.par_iter().map(|p| plan::expected_error(&prepared, fitted, &p.x.cast())).collect::<Outcome<Vec<_>>>()?;
         let expected = expected.into_iter().fold(0.0, f64::max);
         let summary = json!({
             "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "calibration_files": notes, "target": self.target,

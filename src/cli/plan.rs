@@ -15,10 +15,10 @@ use cipherlens::nn::clear::Network;
 use cipherlens::nn::compiled::KeptPlan;
 use cipherlens::nn::lower::LowerError;
 use cipherlens::nn::model::Fit;
-use cipherlens::nn::{self, LowerOptions, Lowered, Model, Tensor};
+use cipherlens::nn::{self, Counted, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
 use cipherlens::plan::{Checkpoints, DeviceDemand};
-use cipherlens::plan::{CostModel, Plan, PlanError, PlanOptions, execute};
+use cipherlens::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, execute};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -123,12 +123,14 @@ pub struct Wishes {
     pub kept: Vec<KeptPlan>,
     /// Which unit costs its seconds are estimated from.
     pub costs: Costs,
+    /// What was counted before of layouts and of matrices.
+    pub counted: (Counted, CutCounts),
 }
 
 impl Wishes {
     /// One picture, and keys as fast as can be.
     pub fn new(costs: Costs) -> Self {
-        Self { pictures: 1, max_key_bytes: None, kept: Vec::new(), costs }
+        Self { pictures: 1, max_key_bytes: None, kept: Vec::new(), costs, counted: Default::default() }
     }
 
     /// One picture, on the terms that a network was compiled for or that were asked for.
@@ -217,7 +219,9 @@ pub fn prepare(network: &Model, preset: &str, wishes: Wishes, compute: &Compute)
     let what = || format!("cannot run `{}` with preset `{preset}`", network.name());
     let together = together(network, &params, wishes.pictures);
     let slots = if together > 1 { nn::fitting_slots(network, params.slots()) } else { slots_for(network, &params) };
-    let lowered = nn::lower(network, slots, &LowerOptions::default()).map_err(|e| {
+    let (layouts, cuts) = wishes.counted;
+    let lowering = LowerOptions { counted: layouts, ..LowerOptions::default() };
+    let lowered = nn::lower(network, slots, &lowering).map_err(|e| {
         let advice = match e {
             LowerError::NotFitted { .. } => "cipherlens compile MODEL --calib PICTURES -o net.lens, and use net.lens",
             _ => "change the network; README.md, \"Your own model\", lists what runs",
@@ -230,7 +234,7 @@ pub fn prepare(network: &Model, preset: &str, wishes: Wishes, compute: &Compute)
         Costs::Typical => None,
     };
     let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));
-    let options = PlanOptions { rotation_bytes, max_key_bytes: wishes.max_key_bytes, ..PlanOptions::default() };
+    let options = PlanOptions { rotation_bytes, max_key_bytes: wishes.max_key_bytes, counted: cuts, ..PlanOptions::default() };
     let plan = match wishes.kept.iter().find(|kept| kept.together == together) {
         Some(kept) => Plan::decided(&lowered.program, &params, &options, &kept.decisions),
         None => Plan::new(&lowered.program, &params, &options),

@@ -23,6 +23,7 @@ use crate::plan::program::{Operation, Program, SlotVectors, Step, ValueId};
 use algebra::Logical;
 use conv_matrix::ConvMatrix;
 use dense::{DenseMatrix, MoveMatrix};
+pub use search::Counted;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -86,6 +87,8 @@ pub struct LowerOptions {
     pub ranges: HashMap<String, f64>,
     /// Which layouts may be chosen.
     pub layouts: Layouts,
+    /// What was counted before, with these options or those they were cloned from.
+    pub counted: Counted,
 }
 
 /// Which layouts lowering may choose.
@@ -210,7 +213,7 @@ fn ranges(model: &Model, options: &LowerOptions) -> HashMap<String, f64> {
 /// Lowers a model for shards of `slots` slots.
 pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
     let (steps, output) = algebra::steps(model, &ranges(model, options))?;
-    let assignment = search::assign(model.input().shape, &steps, slots, options.layouts)?;
+    let assignment = search::assign(model.input().shape, &steps, slots, (options.layouts, &options.counted))?;
     let bounds = algebra::bounds(&steps);
     let mut emitter = Emitter { steps: Vec::new(), layouts: vec![assignment.layouts[0].clone()] };
     // Value of the program that holds each value of the logical steps.

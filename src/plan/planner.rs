@@ -7,7 +7,7 @@ use super::{
     execute::run_steps,
     memory::{Living, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
-    steps::{PlannedOperation, Workshop, depth},
+    steps::{CutCounts, PlannedOperation, Workshop, depth},
     thrift::{self, Thrift},
 };
 use crate::{
@@ -30,11 +30,13 @@ pub struct PlanOptions {
     pub max_key_bytes: Option<u64>,
     /// Bytes that the rotations of a layer may take: its inputs are taken in batches that fit, each reading the keys again.
     pub rotation_bytes: u64,
+    /// What was counted of matrices before, with these options or those they were cloned from.
+    pub counted: CutCounts,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { output_level: Level(0), cost: None, max_key_bytes: None, rotation_bytes: 2 << 30 }
+        Self { output_level: Level(0), cost: None, max_key_bytes: None, rotation_bytes: 2 << 30, counted: CutCounts::default() }
     }
 }
 

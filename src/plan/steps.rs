@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     circuits::{
-        Gadgets, LinearTransform, TraceEngine,
+        Gadgets, LinearTransform, SlotMatrix, TraceEngine,
         bootstrap::{BootstrapOptions, Bootstrapper},
         linear_transform::{Candidate, TransformCounts},
         polynomial::Chebyshev,
@@ -83,6 +83,31 @@ pub(super) fn depth(step: &Step) -> usize {
     }
 }
 
+/// What the ways to cut a matrix count, of matrices seen before: it depends on where a matrix is not zero, and costs a pass over that for
+/// every way. Shared by all plans that are made with clones of the same options.
+#[derive(Debug, Clone, Default)]
+pub struct CutCounts(Arc<Mutex<HashMap<[u8; 32], Arc<Vec<Candidate>>>>>);
+
+impl CutCounts {
+    fn of(&self, matrix: &dyn SlotMatrix) -> Arc<Vec<Candidate>> {
+        let mut hasher = blake3::Hasher::new();
+        let (inputs, outputs) = (matrix.inputs(), matrix.outputs());
+        for n in [inputs, outputs, matrix.slots()] {
+            hasher.update(&(n as u64).to_le_bytes());
+        }
+        for rotations in (0..outputs).flat_map(|o| (0..inputs).map(move |i| matrix.rotations(o, i))) {
+            hasher.update(&(rotations.len() as u64).to_le_bytes());
+            hasher.update(bytemuck::cast_slice(rotations));
+        }
+        let key = *hasher.finalize().as_bytes();
+        let known = lock(&self.0).get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let found = Arc::new(LinearTransform::candidates(matrix));
+            lock(&self.0).entry(key).or_insert(found).clone()
+        })
+    }
+}
+
 /// A program on a parameter set with nothing decided yet: makes steps for given levels, and prices them.
 pub(super) struct Workshop<'a> {
     program: &'a Program,
@@ -97,7 +122,7 @@ pub(super) struct Workshop<'a> {
     /// Bytes of a key at each level.
     key_bytes: Vec<u64>,
     /// The splits of each linear step.
-    candidates: Vec<Vec<Candidate>>,
+    candidates: Vec<Arc<Vec<Candidate>>>,
     /// Shards of each value.
     shards: Vec<usize>,
     depths: Vec<usize>,
@@ -145,11 +170,11 @@ impl<'a> Workshop<'a> {
             match &step.operation {
                 Operation::Linear { matrix, .. } => {
                     shards.push(matrix.outputs());
-                    candidates.push(LinearTransform::candidates(&**matrix));
+                    candidates.push(options.counted.of(&**matrix));
                 }
                 _ => {
                     shards.push(of_operand);
-                    candidates.push(Vec::new());
+                    candidates.push(Arc::default());
                 }
             }
         }

@@ -348,7 +348,7 @@ mod tests {
         let (path, chunks) = sample(dir.path());
         let bytes = fs::read(&path).unwrap();
         assert_eq!(&bytes[..8], b"CIPHLENS");
-        assert_eq!(bytes[8..12], [1, 0, 5, 0]);
+        assert_eq!(bytes[8..12], [2, 0, 5, 0]);
         let header = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
         let first = (48 + header).next_multiple_of(64);
         assert_eq!(bytes[first + 4..first + 8], [1, 0, 0, 0], "word 1 of chunk 0");
@@ -396,7 +396,7 @@ mod tests {
     fn forge(path: &Path, header: &[u8], claimed: u32) {
         let mut prelude = [0u8; PRELUDE];
         prelude[..8].copy_from_slice(&MAGIC);
-        prelude[8..12].copy_from_slice(&[1, 0, 5, 0]);
+        prelude[8..12].copy_from_slice(&[2, 0, 5, 0]);
         prelude[12..16].copy_from_slice(&claimed.to_le_bytes());
         let hash = header_hash(&prelude, header);
         prelude[16..].copy_from_slice(&hash);

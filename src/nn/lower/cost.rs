@@ -48,52 +48,78 @@ impl Units {
     }
 
     /// A convolution, at its best packing and split into baby and giant steps.
-    pub fn conv(self, rotations: &ConvRotations) -> usize {
-        let packed = |packing| {
-            let (down, across) = match packing {
-                Packing::Real | Packing::Halves => (1, 1),
-                Packing::Inputs => (1, 2),
-                Packing::Outputs => (2, 1),
-            };
-            let slots = rotations.sets.values().next()?.slots();
-            if !packing.suits(rotations.inputs, rotations.outputs, slots) {
-                return None;
-            }
-            let mut blocks: BTreeMap<(usize, usize), RotationSet> = BTreeMap::new();
-            for ((o, i), set) in &rotations.sets {
-                let set = &if packing == Packing::Halves { set.halved() } else { set.clone() };
-                match blocks.entry((o / down, i / across)) {
-                    Entry::Vacant(entry) => _ = entry.insert(set.clone()),
-                    Entry::Occupied(mut entry) => entry.get_mut().union(set),
-                }
-            }
-            let (inputs, outputs) = (rotations.inputs.div_ceil(across), rotations.outputs.div_ceil(down));
-            let products: usize = blocks.values().map(RotationSet::len).sum();
-            let conjugations = packing.conjugations(outputs);
-            let all = blocks.into_values().reduce(|mut all, set| {
-                all.union(&set);
-                all
-            })?;
-            let steps = self.steps(&all, inputs, outputs);
-            Some(products * self.product() + conjugations * self.rotation() + steps)
+    pub fn conv(self, counts: &ConvCounts) -> usize {
+        let steps = |&(babies, giants): &(usize, usize)| babies * self.hoisted() + giants * self.rotation();
+        let packed = |p: &PackedCounts| {
+            let steps = p.splits.iter().map(steps).min().unwrap_or(0);
+            p.products * self.product() + p.conjugations * self.rotation() + steps
         };
-        Packing::ALL.into_iter().filter_map(packed).min().unwrap_or(0)
+        counts.0.iter().map(packed).min().unwrap_or(0)
     }
+}
 
-    /// Baby and giant steps at the best split.
-    fn steps(self, all: &RotationSet, inputs: usize, outputs: usize) -> usize {
-        let slots = all.slots();
-        let all: Vec<usize> = all.iter().collect();
-        let cost = |log: u32| {
-            let split = Split { modulus: 1 << log };
-            let (mut giants, mut babies) = (RotationSet::new(slots), RotationSet::new(slots));
-            for r in &all {
-                let (g, b) = split.parts(*r, slots);
-                giants.insert(g);
-                babies.insert(b);
-            }
-            babies.len() * inputs * self.hoisted() + giants.len() * outputs * self.rotation()
-        };
-        (0..=slots.ilog2()).map(cost).min().unwrap_or(0)
+/// What a convolution between two layouts counts, whatever the number of limbs: by packing.
+#[derive(Debug, Clone)]
+pub(super) struct ConvCounts(Vec<PackedCounts>);
+
+#[derive(Debug, Clone)]
+struct PackedCounts {
+    products: usize,
+    conjugations: usize,
+    /// For each split, babies times input ciphertexts and giants times output ciphertexts.
+    splits: Vec<(usize, usize)>,
+}
+
+impl ConvCounts {
+    /// Counts them.
+    pub fn of(rotations: &ConvRotations) -> Self {
+        Self(Packing::ALL.into_iter().filter_map(|packing| PackedCounts::of(rotations, packing)).collect())
     }
+}
+
+impl PackedCounts {
+    fn of(rotations: &ConvRotations, packing: Packing) -> Option<Self> {
+        let (down, across) = match packing {
+            Packing::Real | Packing::Halves => (1, 1),
+            Packing::Inputs => (1, 2),
+            Packing::Outputs => (2, 1),
+        };
+        let slots = rotations.sets.values().next()?.slots();
+        if !packing.suits(rotations.inputs, rotations.outputs, slots) {
+            return None;
+        }
+        let mut blocks: BTreeMap<(usize, usize), RotationSet> = BTreeMap::new();
+        for ((o, i), set) in &rotations.sets {
+            let set = if packing == Packing::Halves { set.halved() } else { set.clone() };
+            match blocks.entry((o / down, i / across)) {
+                Entry::Vacant(entry) => _ = entry.insert(set),
+                Entry::Occupied(mut entry) => entry.get_mut().union(&set),
+            }
+        }
+        let (inputs, outputs) = (rotations.inputs.div_ceil(across), rotations.outputs.div_ceil(down));
+        let products = blocks.values().map(RotationSet::len).sum();
+        let all = blocks.into_values().reduce(|mut all, set| {
+            all.union(&set);
+            all
+        })?;
+        let splits = splits(&all).into_iter().map(|(babies, giants)| (babies * inputs, giants * outputs)).collect();
+        Some(Self { products, conjugations: packing.conjugations(outputs), splits })
+    }
+}
+
+/// Babies and giants at every split.
+fn splits(all: &RotationSet) -> Vec<(usize, usize)> {
+    let slots = all.slots();
+    let all: Vec<usize> = all.iter().collect();
+    let count = |log: u32| {
+        let split = Split { modulus: 1 << log };
+        let (mut giants, mut babies) = (RotationSet::new(slots), RotationSet::new(slots));
+        for r in &all {
+            let (g, b) = split.parts(*r, slots);
+            giants.insert(g);
+            babies.insert(b);
+        }
+        (babies.len(), giants.len())
+    };
+    (0..=slots.ilog2()).map(count).collect()
 }

@@ -95,6 +95,24 @@ impl Distances {
         Self(sets)
     }
 
+    /// From every place of a group of `co` outputs to every one of the same group of `ci` inputs.
+    fn between((to, co): (&[Place], usize), (from, ci): (&[Place], usize), slots: usize) -> Self {
+        let mut sets = BTreeMap::new();
+        for (to, from) in to.chunks_exact(co.max(1)).zip(from.chunks_exact(ci.max(1))) {
+            // Shard by shard: a dense layer has a million pairs and few shards.
+            let (to, from) = (by_shard(to), by_shard(from));
+            for (out, outs) in &to {
+                for (input, ins) in &from {
+                    let set: &mut RotationSet = sets.entry((*out, *input)).or_insert_with(|| RotationSet::new(slots));
+                    for o in outs {
+                        ins.iter().for_each(|i| set.insert(if i < o { i + slots - o } else { i - o }));
+                    }
+                }
+            }
+        }
+        Self(sets)
+    }
+
     /// Along rows or columns.
     fn window(slots: usize, out: (&Axis, usize), input: (&Axis, usize), along: Along) -> Self {
         let pairs = (0..out.1).flat_map(|o| {
@@ -103,6 +121,13 @@ impl Distances {
         });
         Self::collect(slots, pairs)
     }
+}
+
+/// The slots of places in each shard.
+fn by_shard(places: &[Place]) -> BTreeMap<usize, Vec<usize>> {
+    let mut shards: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    places.iter().for_each(|place| shards.entry(place.shard).or_default().push(place.slot));
+    shards
 }
 
 /// A window along one axis.
@@ -144,11 +169,7 @@ impl ConvRotations {
         let (ci, co) = (input.shape().channels / groups, output.shape().channels / groups);
         let places = |axis: &Axis, n: usize| (0..n).map(|c| axis.place(c)).collect::<Vec<_>>();
         let (from, to) = (places(input.channels(), ci * groups), places(output.channels(), co * groups));
-        let channels = (0..to.len()).flat_map(|o| {
-            let (from, place) = (&from, to[o]);
-            (o / co * ci..(o / co + 1) * ci).map(move |i| (place, from[i]))
-        });
-        let channels = Distances::collect(slots, channels);
+        let channels = Distances::between((&to, co), (&from, ci), slots);
         let (hi, ho) = (input.shape().height, output.shape().height);
         let (wi, wo) = (input.shape().width, output.shape().width);
         let rows = Distances::window(slots, (output.rows(), ho), (input.rows(), hi), Along::rows(window));

@@ -2,7 +2,7 @@
 
 use super::algebra::{Logical, LogicalStep};
 use super::conv_matrix::ConvWeights;
-use super::cost::Units;
+use super::cost::{ConvCounts, Units};
 use super::dense::{MoveMatrix, Moves};
 use super::rotations::ConvRotations;
 use super::{Layouts, LowerError, placement};
@@ -11,7 +11,7 @@ use crate::nn::model::Window;
 use crate::nn::tensor::Shape;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most shards of one value. A shard is megabytes of ciphertext, and a layer may have a block for any two.
 const MAX_SHARDS: usize = 1024;
@@ -32,9 +32,32 @@ pub(super) struct Assignment {
 
 /// What an estimate depends on: both layouts, the window, the groups and the limbs.
 type Key = (Arc<Layout>, Arc<Layout>, Window, usize, Units);
+/// What the counts behind it depend on.
+type Pair = (Arc<Layout>, Arc<Layout>, Window, usize);
+
+/// What lowering has counted of pairs of layouts. Networks that differ in their activations alone have the same pairs, and counting them
+/// is most of the search: shared by all that are lowered with clones of the same options.
+#[derive(Debug, Clone, Default)]
+pub struct Counted(Arc<Mutex<HashMap<Pair, Arc<ConvCounts>>>>);
+
+impl Counted {
+    fn of(&self, pair: &Pair) -> Arc<ConvCounts> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(pair).cloned();
+        known.unwrap_or_else(|| {
+            let counts = Arc::new(ConvCounts::of(&ConvRotations::new(&pair.0, &pair.1, &pair.2, pair.3)));
+            lock().entry(pair.clone()).or_insert(counts).clone()
+        })
+    }
+}
 
 /// Finds layouts for all values: `choice` says which may be tried.
-pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: Layouts) -> Result<Assignment, LowerError> {
+pub(super) fn assign(
+    shape: Shape,
+    steps: &[LogicalStep],
+    slots: usize,
+    (choice, known): (Layouts, &Counted),
+) -> Result<Assignment, LowerError> {
     let mut counted: HashMap<Key, usize> = HashMap::new();
     let units: Vec<Units> = levels_to_come(steps).into_iter().map(Units::with_levels).collect();
     let (last_reads, depths) = (last_reads(steps), depths(steps));
@@ -72,7 +95,7 @@ pub(super) fn assign(shape: Shape, steps: &[LogicalStep], slots: usize, choice: 
                     }
                 }
                 next.retain(|(_, layout)| layout.shards() <= MAX_SHARDS);
-                count(&mut counted, &next, *input, weights, units[*input]);
+                count((&mut counted, known), &next, *input, weights, units[*input]);
                 for (state, layout) in &mut next {
                     let key = (state.layouts[*input].clone(), layout.clone(), weights.window, weights.groups, units[*input]);
                     state.cost += counted.get(&key).copied().unwrap_or(0);
@@ -175,7 +198,7 @@ fn moved_to(state: &Assignment, input: usize, step: &LogicalStep, moves: &Moves,
 
 /// Estimates all new pairs of layouts, in parallel.
 fn count(
-    counted: &mut HashMap<Key, usize>,
+    (counted, known): (&mut HashMap<Key, usize>, &Counted),
     states: &[(Assignment, Arc<Layout>)],
     input: usize,
     weights: &ConvWeights,
@@ -189,9 +212,10 @@ fn count(
         }
     }
     let products = fresh.into_par_iter().map(|key| {
-        let rotations = ConvRotations::new(&key.0, &key.1, &key.2, key.3);
-        let cost = units.conv(&rotations);
-        (key, cost)
+        let (from, to, window, groups, units) = key;
+        let pair = (from, to, window, groups);
+        let cost = units.conv(&known.of(&pair));
+        ((pair.0, pair.1, window, groups, units), cost)
     });
     counted.extend(products.collect::<Vec<_>>());
 }

@@ -75,6 +75,14 @@ fn recognise(file: &Ends<'_>) -> Content {
     if start.iter().chain(file.end).all(|b| *b == 0) {
         return other("a file of zeros", "it was not written to its end: copy or download it again");
     }
+    // First: a header may have any length, so that the first bytes may be anything.
+    if let Some(length) = start.first_chunk::<8>().map(|b| u64::from_le_bytes(*b))
+        && start.get(8) == Some(&b'{')
+        && length > 1
+        && (length < file.bytes || length < 100 << 20)
+    {
+        return Content::Safetensors;
+    }
     if is(b"PK\x03\x04") || is(b"PK\x05\x06") {
         return zip(file);
     }
@@ -125,13 +133,6 @@ fn recognise(file: &Ends<'_>) -> Content {
     // Protocol 2 to 5 of pickle, as torch.save wrote before it wrote zip files.
     if matches!(start, [0x80, 2..=5, ..]) {
         return other("a pickle, as PyTorch wrote until version 1.6 (.pt, .pth)", EXPORT);
-    }
-    if let Some(length) = start.first_chunk::<8>().map(|b| u64::from_le_bytes(*b))
-        && start.get(8) == Some(&b'{')
-        && length > 1
-        && (length < file.bytes || length < 100 << 20)
-    {
-        return Content::Safetensors;
     }
     text(start).unwrap_or(Content::Binary)
 }
@@ -219,6 +220,12 @@ mod tests {
             assert!(what.contains(part), "{what} for {part}");
         }
         assert_eq!(Content::of(b"\x08\0\0\0\0\0\0\0{}      "), Content::Safetensors);
+        // A header of safetensors may have a length whose bytes are another format's mark.
+        for mark in [*b"\x80\x02", *b"\x1f\x8b", *b"MZ", *b"BM", *b"BZ"] {
+            let length = u64::from(u16::from_le_bytes(mark));
+            let file = [&length.to_le_bytes()[..], b"{}", &vec![b' '; length as usize + 8]].concat();
+            assert_eq!(Content::of(&file), Content::Safetensors, "{mark:?}");
+        }
         assert_eq!(Content::of(b"\x08\x0a\x12\x07pytorch\x1a\x052.9.1"), Content::Binary);
         assert_eq!(Content::of(b"\x12\x07pytorch:\x02\x0a\0"), Content::Binary);
     }
