@@ -201,7 +201,7 @@ fn models_that_cannot_be_used_are_refused() {
     for (name, words) in [
         ("missing.safetensors", "No such file"),
         ("empty.safetensors", "an empty file"),
-        ("text.safetensors", "not a safetensors file"),
+        ("text.safetensors", "it is a text"),
         ("lying.safetensors", "not a safetensors file"),
         ("picture.png", "a picture"),
         ("format.safetensors", "cipherlens-model"),

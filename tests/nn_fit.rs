@@ -286,7 +286,7 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
     let weak = ChooseOptions { forms: vec![Form::Series(2)], ..options(0.997) };
     assert!(matches!(
         choose(&model, &all, &weak, &levels, &|_| {}),
-        Err(ChooseError::TargetNotReached { tried: 1, pictures: 128, .. })
+        Err(ChooseError::TargetNotReached { tried: 1, pictures: 32, .. })
     ));
     assert!(matches!(
         choose(&model, &all[..5], &options(0.9), &levels, &|_| {}),

@@ -86,10 +86,15 @@ pub(super) fn depth(step: &Step) -> usize {
 /// What the ways to cut a matrix count, of matrices seen before: it depends on where a matrix is not zero, and costs a pass over that for
 /// every way. Shared by all plans that are made with clones of the same options.
 #[derive(Debug, Clone, Default)]
-pub struct CutCounts(Arc<Mutex<HashMap<[u8; 32], Arc<Vec<Candidate>>>>>);
+pub struct CutCounts(Arc<Mutex<HashMap<MatrixDigest, Cuts>>>);
+
+/// Of where a matrix is not zero.
+type MatrixDigest = [u8; 32];
+/// The ways to cut a matrix.
+type Cuts = Arc<Vec<Candidate>>;
 
 impl CutCounts {
-    fn of(&self, matrix: &dyn SlotMatrix) -> Arc<Vec<Candidate>> {
+    fn of(&self, matrix: &dyn SlotMatrix) -> Cuts {
         let mut hasher = blake3::Hasher::new();
         let (inputs, outputs) = (matrix.inputs(), matrix.outputs());
         for n in [inputs, outputs, matrix.slots()] {
@@ -122,7 +127,7 @@ pub(super) struct Workshop<'a> {
     /// Bytes of a key at each level.
     key_bytes: Vec<u64>,
     /// The splits of each linear step.
-    candidates: Vec<Arc<Vec<Candidate>>>,
+    candidates: Vec<Cuts>,
     /// Shards of each value.
     shards: Vec<usize>,
     depths: Vec<usize>,
