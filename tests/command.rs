@@ -202,7 +202,7 @@ fn models_that_cannot_be_used_are_refused() {
         ("missing.safetensors", "No such file"),
         ("empty.safetensors", "an empty file"),
         ("text.safetensors", "it is a text"),
-        ("lying.safetensors", "not a safetensors file"),
+        ("lying.safetensors", "of another kind"),
         ("picture.png", "a picture"),
         ("format.safetensors", "cipherlens-model"),
         ("nan.safetensors", "NaN"),
