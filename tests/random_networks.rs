@@ -1,7 +1,7 @@
 //! Random networks from pictures to decrypted answers, on small rings that have every mechanism of the large ones: what the plan says the
 //! run does, and what comes out is what the clear network gives, within the noise foreseen.
 //!
-//! CI runs a few seconds' worth; `CIPHERLENS_NETWORKS=2000 cargo test --release --test random_networks -- --ignored --nocapture` runs as
+//! CI runs forty; `CIPHERLENS_NETWORKS=2000 cargo test --release --test random_networks -- --ignored --nocapture` runs as
 //! many, from `CIPHERLENS_SEED` on; `CIPHERLENS_PRESET=n16-boot` at full size.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 

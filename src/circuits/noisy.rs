@@ -102,7 +102,7 @@ impl NoisyEngine {
 }
 
 /// Nearly a standard Gaussian: the number of ones among 96 random bits, less 48, and a uniform number to fill the steps; variance
-/// 24 + 1/12. A logarithm and a cosine for each slot of each operation took most of a noisy run.
+/// 24 + 1/12. A logarithm and a cosine for each number took a seventh of a whole compile.
 fn gaussian(random: &mut ChaCha8Rng) -> f64 {
     let (a, b) = (random.next_u64(), random.next_u64());
     let ones = f64::from(a.count_ones() + (b >> 32).count_ones()) - 48.0;

@@ -15,8 +15,8 @@ const FEW: usize = 128;
 const HOPELESS: f64 = 3.0;
 /// Pictures that show at once that a form is far too coarse.
 const GLANCE: usize = 32;
-/// A form that should lose so many times what is hopeless, by a glance at one floor, is not tried at the others: from floor to floor errors
-/// differ by two or three times.
+/// A form that should lose so many times what is hopeless, by a glance at one floor, is not tried at the others. It is
+/// set wide, since it was not measured how much floors change.
 const FAR: f64 = 10.0;
 /// Costs that differ by less than this factor count as alike.
 const ALIKE: f64 = 1.05;
