@@ -8,20 +8,21 @@
 // With the first stage of the full network being stage k of the transform, a network on the words p, p + stride, ... has
 // twiddle index t = 2^k + floor(p 2^k / N) at its first stage, and t 2^s + g for group g of its stage s.
 //
-// args: 0 log2 degree, 1 log2 of the tile, 2 log2 of the words of a row in the tile, 3 log2 of the words between rows in the limb,
-// 4 first word of the source, 5 and 6 words from one polynomial to the next in source and output, 7 rounds, then up to three
-// rounds in order, four words each: (log2 of the stride in the tile, first stage k of the network, stages of it that are
-// left out, -), 20 whether this is the end of the transform, 21 whether the source is the output (a tile is read whole before
-// it is written, by one workgroup alone), then from word 32 on eight words for each limb: (limb of the source, limb of the
-// output, global limb id, factor c, its Shoup companion, c w, its Shoup companion, -), where w is the inverse transform's last
-// twiddle.
+// A pipeline is made for one degree, one of its dispatches, and one direction: what is the same in all its workgroups are the
+// constants below, so that shifts and offsets are part of the instructions. The places of a thread's sixteen words are its
+// base plus a multiple of the stride, in bits that the base has not: in_limb(base + x) = in_limb(base) + in_limb(x), and the
+// same for `place` with exclusive or, where the second part is known in advance.
+//
+// args: 0 first word of the source, 1 and 2 words from one polynomial to the next in source and output, then from word 16 on
+// eight words for each limb: (limb of the source, limb of the output, global limb id, factor c, its Shoup companion, c w, its
+// Shoup companion, -), where w is the inverse transform's last twiddle.
 //
 // `forward_divide` ends a forward transform of u with the tail of a division with rounding, out = kept keep - u tail; for
 // rotations it also adds a first half and permutes the words (automorphism.wgsl). Its rows: (limb of the source, limb of the
 // output, global limb id, limb of `kept` plus one or 0 where there is none, keep, its companion, tail, its companion). More
-// args: 22 words from one polynomial of `kept` to the next, 23 polynomials of a rotation (0: no rotations), 24 where the
-// inverses of the rotations' Galois elements stand, 25 words from one shard of `added` to the next, 26 the first polynomial's
-// place among those of all rotations, 27 first word of the output, 28 first word of `added`.
+// args: 3 words from one polynomial of `kept` to the next, 4 polynomials of a rotation (0: no rotations), 5 where the
+// inverses of the rotations' Galois elements stand, 6 words from one shard of `added` to the next, 7 the first polynomial's
+// place among those of all rotations, 8 first word of the output, 9 first word of `added`.
 
 @group(0) @binding(2) var<storage, read> twiddles: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read> src: array<u32>;
@@ -29,8 +30,31 @@
 @group(0) @binding(5) var<storage, read> kept: array<u32>;
 @group(0) @binding(6) var<storage, read> added: array<u32>;
 
-const ROUNDS: u32 = 8u;
-const ROWS: u32 = 32u;
+/// log2 of the degree.
+override LOG_N: u32 = 16u;
+/// log2 of the tile.
+override LOG_TILE: u32 = 12u;
+/// log2 of the words of a row in the tile.
+override LOG_ROW: u32 = 12u;
+/// log2 of the words between rows in the limb.
+override LOG_BETWEEN: u32 = 0u;
+/// 1 where this is the end of the transform.
+override ENDS: u32 = 1u;
+/// 1 where the source is the output: a tile is read whole before it is written, by one workgroup alone.
+override IN_PLACE: u32 = 1u;
+/// Rounds, up to three; of each log2 of the stride in the tile, the first stage of its network, and the stages of it left out.
+override ROUNDS: u32 = 2u;
+override STRIDE_0: u32 = 4u;
+override STAGE_0: u32 = 8u;
+override SKIPPED_0: u32 = 0u;
+override STRIDE_1: u32 = 0u;
+override STAGE_1: u32 = 12u;
+override SKIPPED_1: u32 = 0u;
+override STRIDE_2: u32 = 0u;
+override STAGE_2: u32 = 12u;
+override SKIPPED_2: u32 = 0u;
+
+const ROWS: u32 = 16u;
 const TILE: u32 = 4096u;
 const THREADS: u32 = 256u;
 
@@ -208,111 +232,249 @@ fn inverse_network(v: ptr<function, Words>, first: u32, t: u32, last: Last, q: u
     }
 }
 
-/// A word of the tile in the limb.
-fn in_limb(i: u32, tile: u32) -> u32 {
-    let log_row = args[2];
-    return ((i >> log_row) << args[3]) + (tile << log_row) + (i & ((1u << log_row) - 1u));
+/// A word of the tile in the limb, but for the tile's own place.
+fn in_limb(i: u32) -> u32 {
+    return ((i >> LOG_ROW) << LOG_BETWEEN) + (i & ((1u << LOG_ROW) - 1u));
 }
 
-/// One limb's tile, transformed in workgroup memory. x = tile, y = limb, z = polynomial.
-fn transform(group: vec3<u32>, thread: u32, inverse: bool) {
-    let degree = 1u << args[0];
-    let tile = 1u << args[1];
+/// The first of a thread's words in a round.
+fn base_of(thread: u32, stride: u32) -> u32 {
+    return ((thread >> stride) << (stride + 4u)) + (thread & ((1u << stride) - 1u));
+}
+
+fn source(at: u32) -> u32 {
+    if (IN_PLACE != 0u) {
+        return out[at];
+    }
+    return src[at];
+}
+
+fn load(v: ptr<function, Words>, at: u32, stride: u32) {
+    (*v)[0] = source(at + in_limb(0u << stride));
+    (*v)[1] = source(at + in_limb(1u << stride));
+    (*v)[2] = source(at + in_limb(2u << stride));
+    (*v)[3] = source(at + in_limb(3u << stride));
+    (*v)[4] = source(at + in_limb(4u << stride));
+    (*v)[5] = source(at + in_limb(5u << stride));
+    (*v)[6] = source(at + in_limb(6u << stride));
+    (*v)[7] = source(at + in_limb(7u << stride));
+    (*v)[8] = source(at + in_limb(8u << stride));
+    (*v)[9] = source(at + in_limb(9u << stride));
+    (*v)[10] = source(at + in_limb(10u << stride));
+    (*v)[11] = source(at + in_limb(11u << stride));
+    (*v)[12] = source(at + in_limb(12u << stride));
+    (*v)[13] = source(at + in_limb(13u << stride));
+    (*v)[14] = source(at + in_limb(14u << stride));
+    (*v)[15] = source(at + in_limb(15u << stride));
+}
+
+fn store(v: ptr<function, Words>, at: u32, stride: u32) {
+    out[at + in_limb(0u << stride)] = (*v)[0];
+    out[at + in_limb(1u << stride)] = (*v)[1];
+    out[at + in_limb(2u << stride)] = (*v)[2];
+    out[at + in_limb(3u << stride)] = (*v)[3];
+    out[at + in_limb(4u << stride)] = (*v)[4];
+    out[at + in_limb(5u << stride)] = (*v)[5];
+    out[at + in_limb(6u << stride)] = (*v)[6];
+    out[at + in_limb(7u << stride)] = (*v)[7];
+    out[at + in_limb(8u << stride)] = (*v)[8];
+    out[at + in_limb(9u << stride)] = (*v)[9];
+    out[at + in_limb(10u << stride)] = (*v)[10];
+    out[at + in_limb(11u << stride)] = (*v)[11];
+    out[at + in_limb(12u << stride)] = (*v)[12];
+    out[at + in_limb(13u << stride)] = (*v)[13];
+    out[at + in_limb(14u << stride)] = (*v)[14];
+    out[at + in_limb(15u << stride)] = (*v)[15];
+}
+
+fn take(v: ptr<function, Words>, base: u32, stride: u32) {
+    let at = place(base);
+    (*v)[0] = words[at ^ place(0u << stride)];
+    (*v)[1] = words[at ^ place(1u << stride)];
+    (*v)[2] = words[at ^ place(2u << stride)];
+    (*v)[3] = words[at ^ place(3u << stride)];
+    (*v)[4] = words[at ^ place(4u << stride)];
+    (*v)[5] = words[at ^ place(5u << stride)];
+    (*v)[6] = words[at ^ place(6u << stride)];
+    (*v)[7] = words[at ^ place(7u << stride)];
+    (*v)[8] = words[at ^ place(8u << stride)];
+    (*v)[9] = words[at ^ place(9u << stride)];
+    (*v)[10] = words[at ^ place(10u << stride)];
+    (*v)[11] = words[at ^ place(11u << stride)];
+    (*v)[12] = words[at ^ place(12u << stride)];
+    (*v)[13] = words[at ^ place(13u << stride)];
+    (*v)[14] = words[at ^ place(14u << stride)];
+    (*v)[15] = words[at ^ place(15u << stride)];
+}
+
+fn put(v: ptr<function, Words>, base: u32, stride: u32) {
+    let at = place(base);
+    words[at ^ place(0u << stride)] = (*v)[0];
+    words[at ^ place(1u << stride)] = (*v)[1];
+    words[at ^ place(2u << stride)] = (*v)[2];
+    words[at ^ place(3u << stride)] = (*v)[3];
+    words[at ^ place(4u << stride)] = (*v)[4];
+    words[at ^ place(5u << stride)] = (*v)[5];
+    words[at ^ place(6u << stride)] = (*v)[6];
+    words[at ^ place(7u << stride)] = (*v)[7];
+    words[at ^ place(8u << stride)] = (*v)[8];
+    words[at ^ place(9u << stride)] = (*v)[9];
+    words[at ^ place(10u << stride)] = (*v)[10];
+    words[at ^ place(11u << stride)] = (*v)[11];
+    words[at ^ place(12u << stride)] = (*v)[12];
+    words[at ^ place(13u << stride)] = (*v)[13];
+    words[at ^ place(14u << stride)] = (*v)[14];
+    words[at ^ place(15u << stride)] = (*v)[15];
+}
+
+fn network(v: ptr<function, Words>, at: u32, stage: u32, skipped: u32, last: Last, inverse: bool, q: u32) {
+    let t = (1u << stage) + (at >> (LOG_N - stage));
+    if (inverse) {
+        inverse_network(v, skipped, t, Last(ENDS != 0u && stage == 0u, last.sum, last.difference), q);
+    } else {
+        forward_network(v, skipped, t, q);
+    }
+}
+
+/// The rounds of one limb's tile but for writing what the last leaves in `v`. x = tile, y = limb, z = polynomial.
+fn transform(v: ptr<function, Words>, group: vec3<u32>, thread: u32, inverse: bool) {
     let row = ROWS + 8u * group.y;
-    let in_place = args[21] != 0u;
-    var read = args[4] + group.z * args[5] + args[row] * degree;
-    if (in_place) {
-        read = group.z * args[6] + args[row + 1u] * degree;
+    var read = 0u;
+    if (IN_PLACE != 0u) {
+        read = group.z * args[2] + (args[row + 1u] << LOG_N);
+    } else {
+        read = args[0] + group.z * args[1] + (args[row] << LOG_N);
     }
     let q = moduli[args[row + 2u]].q;
-    table = args[row + 2u] * degree;
-    let rounds = args[7];
-    let working = thread < tile / 16u;
-    var v: Words;
-    for (var round = 0u; round < rounds; round += 1u) {
-        let log_stride = args[ROUNDS + 4u * round];
-        let stage = args[ROUNDS + 4u * round + 1u];
-        let first = args[ROUNDS + 4u * round + 2u];
-        let base = ((thread >> log_stride) << (log_stride + 4u)) + (thread & ((1u << log_stride) - 1u));
-        let t = (1u << stage) + (in_limb(base, group.x) >> (args[0] - stage));
+    table = args[row + 2u] << LOG_N;
+    var last: Last;
+    if (inverse) {
+        last.sum = vec2<u32>(args[row + 3u], args[row + 4u]);
+        last.difference = vec2<u32>(args[row + 5u], args[row + 6u]);
+    }
+    let tile = group.x << LOG_ROW;
+    // Fewer threads than a workgroup has where the tile is small.
+    let working = thread < (1u << LOG_TILE) / 16u;
+    var base = base_of(thread, STRIDE_0);
+    if (working) {
+        load(v, read + tile + in_limb(base), STRIDE_0);
+        network(v, tile + in_limb(base), STAGE_0, SKIPPED_0, last, inverse, q);
+    }
+    if (ROUNDS > 1u) {
         if (working) {
-            for (var i = 0u; i < 16u; i += 1u) {
-                let at = base + (i << log_stride);
-                if (round > 0u) {
-                    v[i] = words[place(at)];
-                } else if (in_place) {
-                    v[i] = out[read + in_limb(at, group.x)];
-                } else {
-                    v[i] = src[read + in_limb(at, group.x)];
-                }
-            }
-            if (inverse) {
-                let sum = vec2<u32>(args[row + 3u], args[row + 4u]);
-                let difference = vec2<u32>(args[row + 5u], args[row + 6u]);
-                inverse_network(&v, first, t, Last(args[20] != 0u && stage == 0u, sum, difference), q);
-            } else {
-                forward_network(&v, first, t, q);
-            }
-            // A thread writes where it has read, and nobody else has.
-            for (var i = 0u; i < 16u; i += 1u) {
-                words[place(base + (i << log_stride))] = v[i];
-            }
+            put(v, base, STRIDE_0);
         }
         workgroupBarrier();
+        base = base_of(thread, STRIDE_1);
+        if (working) {
+            take(v, base, STRIDE_1);
+            network(v, tile + in_limb(base), STAGE_1, SKIPPED_1, last, inverse, q);
+        }
+    }
+    if (ROUNDS > 2u) {
+        // A thread writes where it has read, and nobody else has.
+        if (working) {
+            put(v, base, STRIDE_1);
+        }
+        workgroupBarrier();
+        base = base_of(thread, STRIDE_2);
+        if (working) {
+            take(v, base, STRIDE_2);
+            network(v, tile + in_limb(base), STAGE_2, SKIPPED_2, last, inverse, q);
+        }
     }
 }
 
-/// Writes the tile.
-fn store(group: vec3<u32>, thread: u32, reduced: bool) {
+/// The stride of the last round.
+fn last_stride() -> u32 {
+    return select(select(STRIDE_2, STRIDE_1, ROUNDS == 2u), STRIDE_0, ROUNDS == 1u);
+}
+
+/// Writes the tile: from registers where neighbouring threads hold neighbouring words, else through workgroup memory.
+fn finish_tile(v: ptr<function, Words>, group: vec3<u32>, thread: u32, reduced: bool, q: u32) {
     let row = ROWS + 8u * group.y;
-    let write = group.z * args[6] + (args[row + 1u] << args[0]);
-    let q = moduli[args[row + 2u]].q;
-    for (var i = thread; i < 1u << args[1]; i += THREADS) {
-        var word = words[place(i)];
-        if (reduced) {
-            word = reduce_once(reduce_twice(word, q), q);
+    let write = group.z * args[2] + (args[row + 1u] << LOG_N) + (group.x << LOG_ROW);
+    let stride = last_stride();
+    let base = base_of(thread, stride);
+    let working = thread < (1u << LOG_TILE) / 16u;
+    if (reduced) {
+        (*v)[0] = reduce_once(reduce_twice((*v)[0], q), q);
+        (*v)[1] = reduce_once(reduce_twice((*v)[1], q), q);
+        (*v)[2] = reduce_once(reduce_twice((*v)[2], q), q);
+        (*v)[3] = reduce_once(reduce_twice((*v)[3], q), q);
+        (*v)[4] = reduce_once(reduce_twice((*v)[4], q), q);
+        (*v)[5] = reduce_once(reduce_twice((*v)[5], q), q);
+        (*v)[6] = reduce_once(reduce_twice((*v)[6], q), q);
+        (*v)[7] = reduce_once(reduce_twice((*v)[7], q), q);
+        (*v)[8] = reduce_once(reduce_twice((*v)[8], q), q);
+        (*v)[9] = reduce_once(reduce_twice((*v)[9], q), q);
+        (*v)[10] = reduce_once(reduce_twice((*v)[10], q), q);
+        (*v)[11] = reduce_once(reduce_twice((*v)[11], q), q);
+        (*v)[12] = reduce_once(reduce_twice((*v)[12], q), q);
+        (*v)[13] = reduce_once(reduce_twice((*v)[13], q), q);
+        (*v)[14] = reduce_once(reduce_twice((*v)[14], q), q);
+        (*v)[15] = reduce_once(reduce_twice((*v)[15], q), q);
+    }
+    if (stride >= 3u) {
+        if (working) {
+            store(v, write + in_limb(base), stride);
         }
-        out[write + in_limb(i, group.x)] = word;
+        return;
+    }
+    // With one round nothing has been read from there; else a thread writes where it has read, and nobody else has.
+    if (working) {
+        put(v, base, stride);
+    }
+    workgroupBarrier();
+    for (var i = thread; i < 1u << LOG_TILE; i += THREADS) {
+        out[write + in_limb(i)] = words[place(i)];
     }
 }
 
 /// Forward, coefficients in [0, q) to values in [0, q), or to [0, 4q) between two dispatches.
 @compute @workgroup_size(256)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    transform(group, thread, false);
-    store(group, thread, args[20] != 0u);
+    var v: Words;
+    transform(&v, group, thread, false);
+    finish_tile(&v, group, thread, ENDS != 0u, moduli[args[ROWS + 8u * group.y + 2u]].q);
 }
 
 /// Inverse times N^-1 and a factor, values in [0, q) to coefficients in [0, q), or to [0, 2q) between two dispatches.
 @compute @workgroup_size(256)
 fn inverse(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    transform(group, thread, true);
-    store(group, thread, false);
+    var v: Words;
+    transform(&v, group, thread, true);
+    finish_tile(&v, group, thread, false, 0u);
 }
 
 /// The end of a forward transform and what follows it in a division with rounding, and in a rotation.
 @compute @workgroup_size(256)
 fn forward_divide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    transform(group, thread, false);
+    var v: Words;
+    transform(&v, group, thread, false);
+    if (thread < (1u << LOG_TILE) / 16u) {
+        put(&v, base_of(thread, last_stride()), last_stride());
+    }
+    workgroupBarrier();
     let row = ROWS + 8u * group.y;
     let q = moduli[args[row + 2u]].q;
     let position = args[row + 3u];
     let keep = vec2<u32>(args[row + 4u], args[row + 5u]);
     let tail = vec2<u32>(args[row + 6u], args[row + 7u]);
-    let kept_at = group.z * args[22] + ((max(position, 1u) - 1u) << args[0]);
-    let write = args[27] + group.z * args[6] + (args[row + 1u] << args[0]);
-    let rotating = args[23] != 0u;
-    let poly = args[26] + group.z;
-    let in_rotation = poly % max(args[23], 1u);
+    let kept_at = group.z * args[3] + ((max(position, 1u) - 1u) << LOG_N);
+    let write = args[8] + group.z * args[2] + (args[row + 1u] << LOG_N);
+    let rotating = args[4] != 0u;
+    let poly = args[7] + group.z;
+    let in_rotation = poly % max(args[4], 1u);
     let first_half = rotating && in_rotation % 2u == 0u;
-    let added_at = args[28] + in_rotation / 2u * args[25] + (args[row + 1u] << args[0]);
+    let added_at = args[9] + in_rotation / 2u * args[6] + (args[row + 1u] << LOG_N);
     var galois = 1u;
     if (rotating) {
-        galois = args[args[24] + poly / args[23]];
+        galois = args[args[5] + poly / args[4]];
     }
-    let shift = 32u - args[0];
-    for (var i = thread; i < 1u << args[1]; i += THREADS) {
-        let at = in_limb(i, group.x);
+    let shift = 32u - LOG_N;
+    for (var i = thread; i < 1u << LOG_TILE; i += THREADS) {
+        let at = (group.x << LOG_ROW) + in_limb(i);
         // Any word below 4q: Shoup products take it as it is.
         var word = 0u;
         if (position != 0u) {
@@ -324,7 +486,7 @@ fn forward_divide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
         }
         var to = at;
         if (rotating) {
-            let exponent = galois * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << args[0]) - 1u);
+            let exponent = galois * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << LOG_N) - 1u);
             to = reverseBits(exponent >> 1u) >> shift;
         }
         out[write + to] = word;

@@ -1,6 +1,6 @@
 //! Commands on their way to the device: recorded in order, handed over in batches, waited for only when words are read.
 
-use super::device::{Block, Device, Live};
+use super::device::{Block, Constants, Device, Live};
 use super::profile;
 use super::registry::Kernel;
 use crate::backend::{BackendError, Result};
@@ -100,6 +100,18 @@ impl Queued {
 impl Device {
     /// Records a kernel: arguments, then the views of its bindings after the arguments, in order.
     pub fn dispatch(&self, kernel: Kernel, arguments: &[u32], views: &[View<'_>], grid: [usize; 3]) -> Result<()> {
+        self.dispatch_specialised(kernel, Vec::new(), arguments, views, grid)
+    }
+
+    /// The same with a pipeline that is made for some numbers.
+    pub fn dispatch_specialised(
+        &self,
+        kernel: Kernel,
+        constants: Constants,
+        arguments: &[u32],
+        views: &[View<'_>],
+        grid: [usize; 3],
+    ) -> Result<()> {
         let row = kernel.row();
         self.fault.check(row.name)?;
         if grid.contains(&0) {
@@ -120,7 +132,8 @@ impl Device {
         let arguments = self.arguments(arguments, row.name)?;
         self.counters.dispatches.fetch_add(1, Relaxed);
         let Some(live) = &self.live else { return Ok(()) };
-        let pipeline = live.pipeline(kernel, self.wide());
+        let compiled = live.kernel(kernel, self.wide());
+        let pipeline = live.pipeline(kernel, compiled, constants);
         let views: Vec<_> = std::iter::once(View::all(&arguments)).chain(views.iter().copied()).collect();
         let bound = (kernel, views.iter().map(|v| (v.block.id(), v.first, v.words)).collect());
         let mut queued = self.queued();
@@ -130,14 +143,14 @@ impl Device {
         let group = match queued.bind_groups.get(&bound) {
             Some(group) => group.clone(),
             None => {
-                let group = self.bind(live, kernel, &views, &pipeline.layout);
+                let group = self.bind(live, kernel, &views, &compiled.layout);
                 queued.bind_groups.insert(bound, group.clone());
                 group
             }
         };
         let [x, y, z] = grid.map(|g| g as u32);
         let pass = queued.pass(live, kernel);
-        pass.set_pipeline(&pipeline.pipeline);
+        pass.set_pipeline(&pipeline);
         pass.set_bind_group(0, &group, &[]);
         pass.dispatch_workgroups(x, y, z);
         self.recorded(&mut queued, live);

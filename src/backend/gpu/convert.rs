@@ -7,12 +7,12 @@ use super::transform::{Limb, RotationTail, Source, Tail};
 use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
 use crate::backend::{Buffer, GadgetPlan, PolySelect, Result, Shape};
-use crate::math::{BaseConversion, BasisChange};
+use crate::math::{BaseConversion, BasisChange, RnsTables};
 
-/// Where the rows of the arguments start.
-const ROWS: usize = 8;
 /// Target limbs of a block.
 const BLOCK: usize = 8;
+/// Where the rows of a permutation's arguments start.
+const ROWS: usize = 8;
 
 /// One conversion of the limbs from `first` on of the scaled source.
 #[derive(Debug, Clone, Copy)]
@@ -23,34 +23,36 @@ pub struct Job<'a> {
     pub targets: &'a [usize],
 }
 
-/// The arguments of some conversions, and how many blocks of targets they have.
-fn arguments(jobs: &[Job<'_>], degree: usize, sizes: [usize; 2]) -> (Vec<u32>, usize) {
+/// The arguments of some conversions, in fours (shaders/base_convert.wgsl).
+fn arguments(tables: &RnsTables, jobs: &[Job<'_>], sizes: [usize; 2]) -> Vec<[u32; 4]> {
     let blocks: usize = jobs.iter().map(|j| j.targets.len().div_ceil(BLOCK)).sum();
-    let mut args = vec![word(degree), word(sizes[0]), word(sizes[1])];
-    args.resize(ROWS, 0);
-    let mut rows = Vec::new();
-    let tables = ROWS + 8 * blocks;
+    let [from, to] = sizes.map(word);
+    let mut heads = vec![[word(tables.degree()), from, to, 0]];
+    let mut rows: Vec<[u32; 4]> = Vec::new();
     for job in jobs {
         let c = job.conversion;
         let from = c.from.len();
-        let reciprocals = tables + rows.len();
-        rows.extend_from_slice(&c.reciprocal);
         for first in (0..job.targets.len()).step_by(BLOCK) {
-            let block = first..job.targets.len().min(first + BLOCK);
-            let targets = tables + rows.len();
-            rows.extend(block.clone().flat_map(|j| [u32::from(c.to.limbs()[j].0), word(job.targets[j])]));
-            let matrix = tables + rows.len();
+            let end = job.targets.len().min(first + BLOCK);
+            heads.push([job.first, from, end - first, 1 + blocks + rows.len()].map(word));
             // Rows past the last target repeat it.
-            let target = |t: usize| (first + t).min(block.end - 1);
-            rows.extend((0..BLOCK).map(|t| c.neg_product[target(t)]));
+            let target: [usize; BLOCK] = std::array::from_fn(|t| (first + t).min(end - 1));
+            rows.extend(target.map(|t| {
+                let m = tables.modulus(c.to.limbs()[t]);
+                [m.value(), m.q_inv(), word(job.targets[t]), 0]
+            }));
+            let mut term = |reciprocal: u32, factors: [u32; BLOCK]| {
+                let [a, b, c, d, e, f, g, h] = factors;
+                rows.extend([[reciprocal, 0, 0, 0], [a, b, c, d], [e, f, g, h]]);
+            };
+            term(0, target.map(|t| c.neg_product[t]));
             for i in 0..from {
-                rows.extend((0..BLOCK).map(|t| c.matrix[target(t) * from + i]));
+                term(c.reciprocal[i], target.map(|t| c.matrix[t * from + i]));
             }
-            args.extend([job.first, from, block.len(), reciprocals, targets, matrix, 0, 0].map(word));
         }
     }
-    args.extend(rows);
-    (args, blocks)
+    heads.extend(rows);
+    heads
 }
 
 impl GpuBackend {
@@ -62,10 +64,10 @@ impl GpuBackend {
         (out, size): (View<'_>, usize),
         count: usize,
     ) -> Result<()> {
-        let n = self.tables.degree();
-        let (args, blocks) = arguments(jobs, n, [scaled_size, size]);
-        let grid = [n.div_ceil(THREADS as usize), blocks, count];
-        self.device.dispatch(Kernel::Convert, &args, &[self.moduli(), scaled, out], grid)
+        let args = arguments(&self.tables, jobs, [scaled_size, size]);
+        let blocks = jobs.iter().map(|j| j.targets.len().div_ceil(BLOCK)).sum();
+        let grid = [self.tables.degree().div_ceil(THREADS as usize), blocks, count];
+        self.device.dispatch(Kernel::Convert, args.as_flattened(), &[scaled, out], grid)
     }
 
     /// Permutes limbs `[from, to]` of `count` polynomials by a Galois element.

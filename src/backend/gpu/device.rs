@@ -65,10 +65,15 @@ impl Block {
     }
 }
 
+/// Numbers that a pipeline is made for, by the names of the shader's `override`s.
+pub type Constants = Vec<(&'static str, u32)>;
+
+/// What all pipelines of a kernel share.
 #[derive(Debug)]
-pub struct Pipeline {
-    pub pipeline: wgpu::ComputePipeline,
+pub struct Compiled {
+    module: wgpu::ShaderModule,
     pub layout: wgpu::BindGroupLayout,
+    pipelines: Mutex<HashMap<Constants, wgpu::ComputePipeline>>,
 }
 
 /// What is behind a device that is not dry.
@@ -77,7 +82,7 @@ pub struct Live {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub profile: Option<Profile>,
-    pipelines: Vec<OnceLock<Pipeline>>,
+    kernels: Vec<OnceLock<Compiled>>,
 }
 
 /// An open device.
@@ -122,8 +127,8 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| sink.set(format!("device lost ({reason:?}): {message}")));
         let limits = Limits::of(&device.limits(), options);
         let profile = profiled.then(|| Profile::new(&device, &queue));
-        let pipelines = Kernel::ALL.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { fault, ..Self::new(Some(Live { device, queue, profile, pipelines }), limits, report, wide) })
+        let kernels = Kernel::ALL.iter().map(|_| OnceLock::new()).collect();
+        Ok(Self { fault, ..Self::new(Some(Live { device, queue, profile, kernels }), limits, report, wide) })
     }
 
     /// A device that only counts.
@@ -262,9 +267,9 @@ impl Device {
 }
 
 impl Live {
-    /// A kernel, compiled when it is first used.
-    pub fn pipeline(&self, kernel: Kernel, wide: Wide) -> &Pipeline {
-        self.pipelines[kernel as usize].get_or_init(|| {
+    /// A kernel, translated when it is first used.
+    pub fn kernel(&self, kernel: Kernel, wide: Wide) -> &Compiled {
+        self.kernels[kernel as usize].get_or_init(|| {
             let row = kernel.row();
             let source = wgpu::ShaderSource::Wgsl(row.shader.source(wide).into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(row.name), source };
@@ -289,23 +294,35 @@ impl Live {
             let layout = self
                 .device
                 .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(row.name), entries: &entries });
-            let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(row.name),
-                bind_group_layouts: &[Some(&layout)],
-                immediate_size: 0,
-            });
-            let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(row.name),
-                layout: Some(&pipeline_layout),
-                module: &module,
-                entry_point: Some(row.name),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    zero_initialize_workgroup_memory: false,
-                    ..wgpu::PipelineCompilationOptions::default()
-                },
-                cache: None,
-            });
-            Pipeline { pipeline, layout }
+            Compiled { module, layout, pipelines: Mutex::default() }
         })
+    }
+
+    /// A kernel's pipeline for some constants, compiled when it is first used.
+    pub fn pipeline(&self, kernel: Kernel, compiled: &Compiled, constants: Constants) -> wgpu::ComputePipeline {
+        let mut pipelines = compiled.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(&constants) {
+            return pipeline.clone();
+        }
+        let row = kernel.row();
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(row.name),
+            bind_group_layouts: &[Some(&compiled.layout)],
+            immediate_size: 0,
+        });
+        let numbers: Vec<_> = constants.iter().map(|&(name, number)| (name, f64::from(number))).collect();
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(row.name),
+            layout: Some(&pipeline_layout),
+            module: &compiled.module,
+            entry_point: Some(row.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &numbers,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        pipelines.insert(constants, pipeline.clone());
+        pipeline
     }
 }

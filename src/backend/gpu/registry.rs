@@ -137,7 +137,7 @@ kernels! {
     /// X -> X^g; with g = 1, copies of limbs.
     Permute = AUTOMORPHISM "permute" [(2 r) (3 w)] "backend/cpu/automorphism.rs permute";
     /// Base conversion.
-    Convert = BASE_CONVERT "convert" [(1 r) (2 r) (3 w)] "backend/cpu/base_convert.rs convert";
+    Convert = BASE_CONVERT "convert" [(2 r) (3 w)] "backend/cpu/base_convert.rs convert";
     /// Digits times a key.
     KeyInnerProduct = INNER_PRODUCT "key_inner_product" [(1 r) (2 r) (3 r) (4 w) (5 r) (6 r)]
         "backend/cpu/inner_product.rs key_inner_product";

@@ -1,6 +1,7 @@
 //! Transforms: how their stages are cut into dispatches and rounds.
 
 use super::commands::View;
+use super::device::Constants;
 use super::polys::Window;
 use super::registry::Kernel;
 use super::{GpuBackend, word};
@@ -14,7 +15,7 @@ const LOG_BLOCK: u32 = 8;
 /// Stages of a round in registers.
 const ROUND: u32 = 4;
 /// Where the rows of the arguments start.
-const ROWS: usize = 32;
+const ROWS: usize = 16;
 
 /// Some stages of a transform, on tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,30 @@ impl Pass {
             rounds.push([log_stride, done - ROUND, ROUND - stages]);
         }
         rounds
+    }
+
+    /// What a pipeline of the pass is made for (shaders/ntt.wgsl).
+    fn constants(&self, inverse: bool, ends: bool, in_place: bool) -> Constants {
+        let mut rounds = self.rounds();
+        if inverse {
+            rounds.reverse();
+        }
+        let mut all = vec![
+            ("LOG_N", self.log_n),
+            ("LOG_TILE", self.log_tile),
+            ("LOG_ROW", self.log_row),
+            ("LOG_BETWEEN", self.log_between),
+            ("ENDS", u32::from(ends)),
+            ("IN_PLACE", u32::from(in_place)),
+            ("ROUNDS", word(rounds.len())),
+        ];
+        const NAMES: [[&str; 3]; 3] = [
+            ["STRIDE_0", "STAGE_0", "SKIPPED_0"],
+            ["STRIDE_1", "STAGE_1", "SKIPPED_1"],
+            ["STRIDE_2", "STAGE_2", "SKIPPED_2"],
+        ];
+        all.extend(NAMES.into_iter().zip(rounds).flat_map(|(names, numbers)| names.into_iter().zip(numbers)));
+        all
     }
 }
 
@@ -112,20 +137,12 @@ impl GpuBackend {
     }
 
     /// The arguments of a pass before its rows.
-    fn pass_arguments(pass: &Pass, inverse: bool, ends: bool, source: Source<'_>, size: usize) -> Vec<u32> {
-        let mut rounds = pass.rounds();
-        if inverse {
-            rounds.reverse();
-        }
-        let mut args = vec![pass.log_n, pass.log_tile, pass.log_row, pass.log_between];
-        let (first, stride, in_place) = match source {
-            Source::Output => (0, 0, true),
-            Source::Other(window) => (window.first, window.stride, false),
+    fn pass_arguments(source: Source<'_>, size: usize) -> Vec<u32> {
+        let (first, stride) = match source {
+            Source::Output => (0, 0),
+            Source::Other(window) => (window.first, window.stride),
         };
-        args.extend([first, stride, size, rounds.len()].map(word));
-        args.extend(rounds.iter().flat_map(|&[stride, stage, out]| [stride, stage, out, 0]));
-        args.resize(20, 0);
-        args.extend([u32::from(ends), u32::from(in_place)]);
+        let mut args = [first, stride, size].map(word).to_vec();
         args.resize(ROWS, 0);
         args
     }
@@ -160,7 +177,7 @@ impl GpuBackend {
         (out, size): (View<'_>, usize),
         count: usize,
     ) -> Result<()> {
-        let mut args = Self::pass_arguments(pass, inverse, ends, source, size);
+        let mut args = Self::pass_arguments(source, size);
         for limb in limbs {
             args.extend([limb.from, limb.to, limb.id.index()].map(word));
             args.extend(self.factors(limb));
@@ -174,7 +191,8 @@ impl GpuBackend {
         let kernel = if inverse { Kernel::Inverse } else { Kernel::Forward };
         let views = [self.moduli(), View::all(&self.twiddles[usize::from(inverse)]), from, out];
         let grid = [self.tables.degree() >> pass.log_tile, limbs.len(), count];
-        self.device.dispatch(kernel, &args, &views, grid)
+        let constants = pass.constants(inverse, ends, matches!(source, Source::Output));
+        self.device.dispatch_specialised(kernel, constants, &args, &views, grid)
     }
 
     /// The forward transform of `count` polynomials u over the target of a division, in place but for its end, which writes what
@@ -195,9 +213,9 @@ impl GpuBackend {
             self.pass(pass, (false, false), Source::Output, &limbs, (u, size), count)?;
         }
         let source = Source::Other(Window { view: u, first: 0, stride: size });
-        let mut args = Self::pass_arguments(last, false, true, source, out.stride);
-        args[22] = word(tail.kept_size);
-        args[27] = word(out.first);
+        let mut args = Self::pass_arguments(source, out.stride);
+        args[3] = word(tail.kept_size);
+        args[8] = word(out.first);
         for limb in &limbs {
             let j = limb.to;
             let position = change.source_position[j].map_or(0, |p| p + 1);
@@ -206,16 +224,17 @@ impl GpuBackend {
         }
         let mut added = self.moduli();
         if let Some(rotation) = &tail.rotation {
-            args[23] = word(rotation.polys);
-            args[24] = word(args.len());
-            args[25] = word(rotation.added.stride);
-            args[26] = word(rotation.first);
-            args[28] = word(rotation.added.first);
+            args[4] = word(rotation.polys);
+            args[5] = word(args.len());
+            args[6] = word(rotation.added.stride);
+            args[7] = word(rotation.first);
+            args[9] = word(rotation.added.first);
             args.extend(rotation.inverses);
             added = rotation.added.view;
         }
         let views = [self.moduli(), View::all(&self.twiddles[0]), u, out.view, tail.kept, added];
-        self.device.dispatch(Kernel::ForwardDivide, &args, &views, [self.tables.degree() >> last.log_tile, limbs.len(), count])
+        let grid = [self.tables.degree() >> last.log_tile, limbs.len(), count];
+        self.device.dispatch_specialised(Kernel::ForwardDivide, last.constants(false, true, false), &args, &views, grid)
     }
 
     /// Transforms all limbs of a buffer in place.
