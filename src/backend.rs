@@ -283,6 +283,11 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn memory_limit(&self) -> Option<u64> {
         None
     }
+    /// Bytes of encoded plaintexts that are worth keeping between calls, beside keys and values: none on a processor, which
+    /// encodes as fast as it would read them.
+    fn resident_bytes(&self) -> u64 {
+        0
+    }
     /// The GPU, where it is one.
     #[cfg(feature = "gpu")]
     fn gpu(&self) -> Option<&gpu::GpuBackend> {
@@ -388,8 +393,12 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         terms: &[Vec<PlainTerm>],
         basis: &Basis,
     ) -> Result<Buffer> {
-        let plain = self.upload_ntt(plains, basis, &|plain, limb, words| source.residues(plain, limb, words))?;
-        self.plain_inner_product(ct, &plain, terms, basis)
+        self.plain_inner_product(ct, &self.encode_plain(plains, source, basis)?, terms, basis)
+    }
+
+    /// Plaintexts made from a source, in Montgomery form, NTT domain, to be kept.
+    fn encode_plain(&self, plains: usize, source: &dyn PlainSource, basis: &Basis) -> Result<Buffer> {
+        self.upload_ntt(plains, basis, &|plain, limb, words| source.residues(plain, limb, words))
     }
 
     /// X -> X^galois on every polynomial, NTT domain to NTT domain (a permutation of words).

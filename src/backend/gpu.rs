@@ -15,7 +15,7 @@
 use super::check::{self, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
-    Backend, BackendError, Buffer, Coefficients, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result,
+    Backend, BackendError, Buffer, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result,
     Rotation, Shape, Statistics, Storage,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};

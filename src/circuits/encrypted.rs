@@ -1,8 +1,9 @@
 //! Circuits on ciphertexts.
 
 mod double_hoisting;
+mod prepared;
 
-pub use double_hoisting::Prepared;
+pub use prepared::Prepared;
 
 use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, linear_transform::Product};
 use crate::{
@@ -16,6 +17,8 @@ use std::{
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
+
+use prepared::Key;
 
 pub(super) type Result<T> = std::result::Result<T, CircuitError>;
 
@@ -46,9 +49,7 @@ impl EncryptedEngine {
 
     /// An engine on an evaluator, for vectors that use all N/2 slots.
     pub fn new(evaluator: Evaluator) -> Self {
-        // Where memory is bounded, what is kept leaves room for what is computed.
-        let budget = evaluator.backend().memory_limit().map_or(Prepared::BYTES, |limit| Prepared::BYTES.min(limit as usize / 4));
-        let (slots, prepared) = (evaluator.params().slots(), Prepared::new(budget));
+        let (slots, prepared) = (evaluator.params().slots(), Prepared::on(evaluator.backend().as_ref()));
         Self { slots, evaluator, integers: Mutex::default(), prepared }
     }
 
@@ -240,7 +241,6 @@ impl Engine for EncryptedEngine {
     }
     fn inner_product(&self, rotated: &Self::Value, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Self::Value> {
         let params = self.evaluator.params();
-        let mut integers = self.integers.lock().unwrap_or_else(PoisonError::into_inner);
         // Pieces of the terms of all sums, one after the other, whose coefficients fit the cache.
         let piece = (Self::COEFFICIENT_BYTES / (params.degree() * 8)).max(8);
         let all: Vec<(usize, Product)> =
@@ -254,13 +254,26 @@ impl Engine for EncryptedEngine {
                 repeat(re, self.slots);
                 repeat(im, self.slots);
             };
-            let (scale, basis) = (self.factor_scale(rotated.level()), params.window(rotated.level()));
-            self.evaluator.encoder().integers_into(&mut integers, terms.len(), fill, scale, basis)?;
+            let level = rotated.level();
+            let (scale, basis) = (self.factor_scale(level), params.window(level));
             let mut products = vec![Vec::new(); sums.len()];
             for (plain, &(o, product)) in terms.iter().enumerate() {
                 products[o].push(PlainTerm { plain, source: product.source });
             }
-            let part = self.evaluator.encoded_inner_product(rotated, &integers, &products)?;
+            let mut integers = self.integers.lock().unwrap_or_else(PoisonError::into_inner);
+            let send = |integers: &mut Integers| self.evaluator.encoder().integers_into(integers, terms.len(), fill, scale, basis);
+            let key = Key::Products { transform: transform.id(), level, terms: terms.iter().map(|&(_, p)| p).collect() };
+            let bytes = terms.len() * basis.len() * params.degree() * 4;
+            let part = if self.backend().resident_bytes() > 0 && self.prepared.has_room(&key, bytes) {
+                let plain = self.prepared.get(key, || {
+                    send(&mut integers)?;
+                    Ok(self.evaluator.encode_integers(&integers, level)?)
+                })?;
+                self.evaluator.plain_inner_product(rotated, &plain, &products)?
+            } else {
+                send(&mut integers)?;
+                self.evaluator.encoded_inner_product(rotated, &integers, &products)?
+            };
             match &mut sum {
                 Some(sum) => self.evaluator.add_assign(sum, &part)?,
                 None => sum = Some(part),

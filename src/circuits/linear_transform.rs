@@ -11,6 +11,7 @@ use super::{CircuitError, Engine, Gadgets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A linear map from `inputs` shards of `slots` values to `outputs` shards, given by its generalised diagonals:
 ///
@@ -95,7 +96,7 @@ impl Packing {
 }
 
 /// One product of the inner sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Term {
     /// Input shard, packed.
     pub input: usize,
@@ -139,6 +140,7 @@ const TOGETHER: usize = 32;
 /// A matrix with its split and packing: everything the evaluation needs but the numbers.
 #[derive(Debug, Clone)]
 pub struct LinearTransform {
+    id: u64,
     matrix: Arc<dyn SlotMatrix>,
     split: Split,
     packing: Packing,
@@ -170,7 +172,9 @@ impl LinearTransform {
             }
         }
         let batch = packed_shards(&*matrix, packing).0.max(1);
-        Self { matrix, split, packing, babies, giants, products, batch }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { id, matrix, split, packing, babies, giants, products, batch }
     }
 
     /// Holds the rotations of at most as many inputs at once as fit `ciphertexts` ciphertexts, one input at least. With
@@ -230,6 +234,10 @@ impl LinearTransform {
         candidates
     }
 
+    /// Never that of a transform of other numbers, in this process: what is kept of it is found again by this.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
     /// The matrix.
     pub fn matrix(&self) -> &Arc<dyn SlotMatrix> {
         &self.matrix
@@ -389,7 +397,7 @@ impl LinearTransform {
 }
 
 /// A term and where its operand stands among the rotations of a batch of inputs ([`Engine::rotate_all`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Product {
     /// The output shard, packed.
     pub output: usize,

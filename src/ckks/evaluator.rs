@@ -150,6 +150,15 @@ impl Evaluator {
         Ok(Ciphertext { scale, ..a.with(buffer) })
     }
 
+    /// The plaintext of integers at a level, in Montgomery form, on the backend's device, to be kept.
+    pub fn encode_integers(&self, plain: &Integers, level: Level) -> Result<Plaintext> {
+        let basis = self.window(level);
+        let source = self.encoder.residues(plain, basis, PlainForm::Montgomery);
+        let buffer = self.backend.encode_plain(plain.polys(), &source, basis)?;
+        let (scale, fingerprint) = (plain.scale().unwrap_or(Scale(1.0)), self.params.fingerprint());
+        Ok(Plaintext { buffer, basis: basis.clone(), scale, form: PlainForm::Montgomery, fingerprint })
+    }
+
     /// Adds a number to every slot.
     pub fn add_scalar(&self, a: &Ciphertext, value: f64) -> Result<Ciphertext> {
         let mut out = self.duplicate(a)?;

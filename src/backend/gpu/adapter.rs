@@ -70,22 +70,25 @@ pub struct Limits {
     pub buffer: u64,
     /// The most workgroups along one axis of a dispatch.
     pub groups: usize,
+    /// Memory of its own, in bytes, where the driver tells.
+    pub memory: Option<u64>,
 }
 
 impl Limits {
     /// What every adapter has by WebGPU's rules: 128 MiB bindings, 256 MiB buffers.
-    pub const PORTABLE: Self = Self { binding: 128 << 20, buffer: 256 << 20, groups: 65535 };
-    /// What discrete GPUs have at least.
-    pub const USUAL: Self = Self { binding: (2 << 30) - 4, buffer: (4 << 30) - 4, groups: 65535 };
+    pub const PORTABLE: Self = Self { binding: 128 << 20, buffer: 256 << 20, groups: 65535, memory: None };
+    /// What discrete GPUs have at least, with 8 GiB of memory.
+    pub const USUAL: Self = Self { binding: (2 << 30) - 4, buffer: (4 << 30) - 4, groups: 65535, memory: Some(8 << 30) };
     /// Indices in kernels are numbers of words, in 32 bits.
     const INDEXED: u64 = 4 << 32;
 
-    pub(super) fn of(limits: &wgpu::Limits, options: &GpuOptions) -> Self {
+    pub(super) fn of(limits: &wgpu::Limits, memory: Option<u64>, options: &GpuOptions) -> Self {
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(Self::INDEXED);
         Self {
             binding: binding.min(options.largest_binding.unwrap_or(u64::MAX)),
             buffer: limits.max_buffer_size,
             groups: limits.max_compute_workgroups_per_dimension as usize,
+            memory,
         }
     }
 }
@@ -109,7 +112,8 @@ fn rank(kind: wgpu::DeviceType) -> (u8, &'static str) {
 
 fn report(adapter: &wgpu::Adapter, options: &GpuOptions) -> AdapterReport {
     let info = adapter.get_info();
-    let limits = Limits::of(&adapter.limits(), options);
+    let memory = super::heap::device_memory(adapter);
+    let limits = Limits::of(&adapter.limits(), memory, options);
     AdapterReport {
         driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
         api: info.backend.to_string(),
@@ -118,7 +122,7 @@ fn report(adapter: &wgpu::Adapter, options: &GpuOptions) -> AdapterReport {
         largest_buffer: limits.buffer,
         int64: adapter.features().contains(wgpu::Features::SHADER_INT64),
         timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
-        memory: super::heap::device_memory(adapter),
+        memory,
         workgroup_memory: adapter.limits().max_compute_workgroup_storage_size,
         workgroup_threads: adapter.limits().max_compute_invocations_per_workgroup,
         storage_buffers: adapter.limits().max_storage_buffers_per_shader_stage,

@@ -20,6 +20,9 @@ impl Backend for GpuBackend {
     fn memory_limit(&self) -> Option<u64> {
         self.memory.limit()
     }
+    fn resident_bytes(&self) -> u64 {
+        self.memory.resident()
+    }
     fn gpu(&self) -> Option<&GpuBackend> {
         Some(self)
     }
@@ -201,11 +204,8 @@ impl Backend for GpuBackend {
         basis: &Basis,
     ) -> Result<Buffer> {
         let op = "encoded_inner_product";
-        let half = self.tables.degree() / 2;
-        let fits = |c: &Coefficients<'_>| (c.stored == half || c.stored == 2 * half) && c.values.len() == plains * c.stored;
-        let Some(coefficients) = source.coefficients().filter(fits) else {
-            let plain = self.upload_ntt(plains, basis, &|plain, limb, words| source.residues(plain, limb, words))?;
-            return self.plain_inner_product(ct, &plain, terms, basis);
+        let Some(coefficients) = self.coefficients(plains, source) else {
+            return self.plain_inner_product(ct, &self.encode_plain(plains, source, basis)?, terms, basis);
         };
         self.host.check_basis(ct.shape(), basis, op)?;
         check::even(ct.shape(), op)?;
@@ -213,6 +213,17 @@ impl Backend for GpuBackend {
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
         let out = self.take(shape, op)?;
         self.coefficient_product(self.polys(ct, op)?, (plains, coefficients), terms, basis, &out)?;
+        Ok(self.made(shape, out))
+    }
+
+    fn encode_plain(&self, plains: usize, source: &dyn PlainSource, basis: &Basis) -> Result<Buffer> {
+        let Some(coefficients) = self.coefficients(plains, source) else {
+            return self.upload_ntt(plains, basis, &|plain, limb, words| source.residues(plain, limb, words));
+        };
+        let shape = Shape::new(plains, basis.len(), self.tables.degree());
+        self.host.check_basis(shape, basis, "encode_plain")?;
+        let out = self.take(shape, "encode_plain")?;
+        self.encode_coefficients(coefficients, basis, Polys::new(&out, shape))?;
         Ok(self.made(shape, out))
     }
 

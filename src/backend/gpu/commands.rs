@@ -4,14 +4,14 @@ use super::device::{Block, Constants, Device, Live};
 use super::profile;
 use super::registry::Kernel;
 use crate::backend::{BackendError, Result};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Commands after which they are handed to the device, so that it works while more are recorded and no submission runs
 /// into a driver's watchdog.
 const BATCH: usize = 48;
 /// Bind groups kept.
-const BIND_GROUPS: usize = 2048;
+const BIND_GROUPS: usize = 1 << 15;
 /// Bytes written and not yet taken by the device, at most: they are in host memory until then.
 const IN_FLIGHT: u64 = 256 << 20;
 /// Bytes of one write or read.
@@ -176,9 +176,11 @@ impl Device {
         live.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(row.name), layout, entries: &entries })
     }
 
-    /// Forgets which buffers were bound together, so that they can go.
-    pub fn forget_bind_groups(&self) {
-        self.queued().bind_groups.clear();
+    /// Forgets what was bound together with blocks that are to go.
+    pub fn forget_bind_groups(&self, gone: &HashSet<u64>) {
+        if !gone.is_empty() {
+            self.queued().bind_groups.retain(|(_, views), _| !views.iter().any(|(block, ..)| gone.contains(block)));
+        }
     }
 
     fn recorded(&self, queued: &mut Queued, live: &Live) {

@@ -125,7 +125,7 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| sink.set(error.to_string())));
         let sink = fault.clone();
         device.set_device_lost_callback(move |reason, message| sink.set(format!("device lost ({reason:?}): {message}")));
-        let limits = Limits::of(&device.limits(), options);
+        let limits = Limits::of(&device.limits(), report.memory, options);
         let profile = profiled.then(|| Profile::new(&device, &queue));
         let kernels = Kernel::ALL.iter().map(|_| OnceLock::new()).collect();
         Ok(Self { fault, ..Self::new(Some(Live { device, queue, profile, kernels }), limits, report, wide) })

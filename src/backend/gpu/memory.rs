@@ -1,15 +1,16 @@
 //! Device memory for residues and keys: recycled by size, within a budget, keys leaving it for what is needed now.
+//!
+//! What is free stays, so that a run which has been made once makes no buffer again; it is given back to the driver where
+//! the budget or the driver has no room for another.
 
 use super::commands::View;
 use super::device::{Block, Device};
 use crate::backend::{BackendError, Buffer, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Sizes are rounded up to this many bytes.
 const GRAIN: u64 = 4096;
-/// Free memory that is kept whatever is in use.
-const SLACK: u64 = 64 << 20;
 
 /// Words in a device buffer. Dropped, the buffer goes back to its pool: commands run in the order they were recorded,
 /// so whoever gets it next writes after the last one has read.
@@ -84,6 +85,8 @@ struct Keys {
 pub struct Memory {
     device: Arc<Device>,
     limit: Option<u64>,
+    /// The most bytes there may be: the limit; else most of the device's memory, where that is known.
+    budget: u64,
     state: Mutex<State>,
     keys: Mutex<Keys>,
 }
@@ -91,7 +94,9 @@ pub struct Memory {
 impl Memory {
     /// Memory of a device; at most `limit` bytes of it.
     pub fn new(device: Arc<Device>, limit: Option<u64>) -> Self {
-        Self { device, limit, state: Mutex::default(), keys: Mutex::default() }
+        // An eighth is left to the driver and to whoever draws the screen.
+        let budget = limit.or(device.limits().memory.map(|m| m / 8 * 7)).unwrap_or(u64::MAX);
+        Self { device, limit, budget, state: Mutex::default(), keys: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -101,9 +106,13 @@ impl Memory {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The most bytes there may be.
+    /// The most bytes that were asked to be taken.
     pub fn limit(&self) -> Option<u64> {
         self.limit
+    }
+    /// Bytes of plaintexts that may stay between calls, beside keys and values: a quarter of all, none where it is unknown.
+    pub fn resident(&self) -> u64 {
+        if self.budget == u64::MAX { 0 } else { self.budget / 4 }
     }
     /// Bytes of residues and keys held, and the most there ever were.
     pub fn bytes(&self) -> (u64, u64) {
@@ -130,7 +139,7 @@ impl Memory {
 
     fn block(&self, size: u64, op: &'static str) -> Result<Block> {
         let refused = || BackendError::OutOfMemory { op, bytes: size as usize };
-        if size > self.device.limits().buffer || self.limit.is_some_and(|limit| size > limit) {
+        if size > self.device.limits().buffer || size > self.budget {
             return Err(refused());
         }
         loop {
@@ -139,25 +148,22 @@ impl Memory {
                 if let Some(block) = state.reuse(size) {
                     return Ok(block);
                 }
-                let in_use = state.bytes - state.free_bytes - state.key_bytes;
-                let mut released = state.trim(SLACK.max(in_use));
-                let over = |state: &State| self.limit.is_some_and(|limit| state.bytes + size > limit);
+                let over = |state: &State| state.bytes + size > self.budget;
                 if over(&state) {
-                    released |= state.trim(0);
-                }
-                if released {
-                    self.device.forget_bind_groups();
+                    self.device.forget_bind_groups(&state.trim());
                 }
                 if !over(&state) {
                     match self.device.create_block(size, op) {
-                        Err(BackendError::OutOfMemory { .. }) if state.trim(0) => {
-                            // What was free is given back once the commands that use it are done.
-                            drop(state);
-                            self.device.forget_bind_groups();
-                            self.device.synchronize(op)?;
-                            continue;
+                        Err(BackendError::OutOfMemory { .. }) => {
+                            let released = state.trim();
+                            if !released.is_empty() {
+                                // What was free is given back once the commands that use it are done.
+                                drop(state);
+                                self.device.forget_bind_groups(&released);
+                                self.device.synchronize(op)?;
+                                continue;
+                            }
                         }
-                        Err(BackendError::OutOfMemory { .. }) => {}
                         other => {
                             state.bytes += size;
                             state.peak = state.peak.max(state.bytes);
@@ -242,15 +248,9 @@ impl State {
         block
     }
 
-    /// Gives free buffers back to the driver, largest first, until at most `keep` bytes are free; whether there were any.
-    fn trim(&mut self, keep: u64) -> bool {
-        let before = self.free_bytes;
-        while self.free_bytes > keep {
-            let Some(size) = self.free.last_key_value().map(|(&size, _)| size) else { break };
-            if let Some(block) = self.remove(size) {
-                self.bytes -= block.size();
-            }
-        }
-        self.free_bytes < before
+    /// Gives the free buffers back to the driver: which they were.
+    fn trim(&mut self) -> HashSet<u64> {
+        self.bytes -= std::mem::take(&mut self.free_bytes);
+        std::mem::take(&mut self.free).into_values().flatten().map(|block| block.id()).collect()
     }
 }

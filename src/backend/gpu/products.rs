@@ -7,7 +7,7 @@ use super::registry::{Kernel, THREADS};
 use super::transform::{Limb, Source};
 use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
-use crate::backend::{BackendError, Buffer, Coefficients, GadgetPlan, PlainTerm, Result, Shape};
+use crate::backend::{BackendError, Buffer, Coefficients, GadgetPlan, PlainSource, PlainTerm, Result, Shape};
 use crate::math::Basis;
 use std::ops::Range;
 
@@ -187,6 +187,39 @@ impl GpuBackend {
         self.device.dispatch(Kernel::PlainInnerProduct, &args, views, [terms.len(), self.tiles(), basis.len()])
     }
 
+    /// The integers of a source, where they are what is sent.
+    pub(super) fn coefficients<'a>(&self, plains: usize, source: &'a dyn PlainSource) -> Option<Coefficients<'a>> {
+        let half = self.tables.degree() / 2;
+        let fits = |c: &Coefficients<'_>| (c.stored == half || c.stored == 2 * half) && c.values.len() == plains * c.stored;
+        source.coefficients().filter(fits)
+    }
+
+    /// Sends plaintexts as integers, reduces and transforms them.
+    pub(super) fn encode_coefficients(&self, coefficients: Coefficients<'_>, basis: &Basis, out: Polys<'_>) -> Result<()> {
+        let op = "encode_plain";
+        let (n, Coefficients { values, stored }) = (self.tables.degree(), coefficients);
+        let limbs: Vec<_> = basis.limbs().iter().enumerate().map(|(l, &id)| Limb { from: l, to: l, id, factor: 1 }).collect();
+        let mut args = vec![word(n), word(basis.len()), word(stored)];
+        args.resize(8, 0);
+        for &l in basis.limbs() {
+            let m = self.tables.modulus(l);
+            // 2^32 f and 2^64 f for f = 2^32.
+            let r2 = m.mul(m.r(), m.r());
+            args.extend([u32::from(l.0), r2, m.mul(r2, m.r()), 0]);
+        }
+        for range in self.batches(out.count, &[out.size, 2 * stored], 1, op)? {
+            let values = &values[range.start * stored..range.end * stored];
+            let sent = self.memory.take(2 * values.len(), op)?;
+            self.device.write(sent.block(), values, op)?;
+            self.memory.uploaded(8 * values.len() as u64);
+            let (count, to) = (range.len(), out.window(range.start, range.len()).view);
+            let grid = [self.tiles(), basis.len(), count];
+            self.device.dispatch(Kernel::Reduce, &args, &[self.moduli(), sent.view(), to], grid)?;
+            self.transform(false, Source::Output, &limbs, (to, out.size), count)?;
+        }
+        Ok(())
+    }
+
     /// Sums of products with plaintexts that are sent as integers, reduced and transformed on the device, and forgotten.
     pub(super) fn coefficient_product(
         &self,
@@ -197,36 +230,18 @@ impl GpuBackend {
         out: &DeviceWords,
     ) -> Result<()> {
         let op = "encoded_inner_product";
-        let (n, stored) = (self.tables.degree(), coefficients.stored);
-        let size = basis.len() * n;
-        let limbs: Vec<_> = basis.limbs().iter().enumerate().map(|(l, &id)| Limb { from: l, to: l, id, factor: 1 }).collect();
-        let mut args = vec![word(n), word(basis.len()), word(stored)];
-        args.resize(8, 0);
-        for &l in basis.limbs() {
-            let m = self.tables.modulus(l);
-            // 2^32 f and 2^64 f for f = 2^32.
-            let r2 = m.mul(m.r(), m.r());
-            args.extend([u32::from(l.0), r2, m.mul(r2, m.r()), 0]);
-        }
+        let stored = coefficients.stored;
+        let size = basis.len() * self.tables.degree();
         let mut add = false;
         for range in self.batches(plains, &[size, 2 * stored], 1, op)? {
             let count = range.len();
             let values = &coefficients.values[range.start * stored..range.end * stored];
-            let sent = self.memory.take(2 * values.len(), op)?;
-            self.device.write(sent.block(), values, op)?;
-            self.memory.uploaded(8 * values.len() as u64);
             let plain = self.memory.take(count * size, op)?;
-            self.device.dispatch(
-                Kernel::Reduce,
-                &args,
-                &[self.moduli(), sent.view(), plain.view()],
-                [self.tiles(), basis.len(), count],
-            )?;
-            self.transform(false, Source::Output, &limbs, (plain.view(), size), count)?;
+            let polys = Polys { block: plain.block(), size, count };
+            self.encode_coefficients(Coefficients { values, stored }, basis, polys)?;
             let near = |t: &PlainTerm| PlainTerm { plain: t.plain - range.start, ..*t };
             let here = |terms: &Vec<PlainTerm>| terms.iter().filter(|t| range.contains(&t.plain)).map(near).collect();
             let lists: Vec<Vec<PlainTerm>> = terms.iter().map(here).collect();
-            let polys = Polys { block: plain.block(), size, count };
             self.plain_product(ct, polys, &lists, basis, (out, add))?;
             add = true;
         }

@@ -1,5 +1,6 @@
-//! [`DiagonalTransform`]s on ciphertexts, and the plaintexts kept for them.
+//! [`DiagonalTransform`]s on ciphertexts.
 
+use super::prepared::Key;
 use super::{EncryptedEngine, ProductSum, Result};
 use crate::{
     backend::PlainTerm,
@@ -7,71 +8,9 @@ use crate::{
     ckks::{Ciphertext, CkksError, ExtendedCiphertext, Gadget, Level, PlainForm, Plaintext, Scale},
     math::Basis,
 };
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-/// What encoded diagonals depend on: the transform, the level, the extended basis (none without rotations), the scale's bits.
-type Key = (u64, Level, Option<Gadget>, u64);
-
-/// Encoded diagonals, kept up to a budget of bytes; the rest is encoded again whenever it is used.
-#[derive(Debug)]
-pub struct Prepared {
-    budget: usize,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    bytes: usize,
-    transforms: HashMap<Key, Arc<Plaintext>>,
-}
-
-impl Default for Prepared {
-    fn default() -> Self {
-        Self::new(Self::BYTES)
-    }
-}
-
-impl Prepared {
-    /// The usual budget.
-    pub const BYTES: usize = 2 << 30;
-
-    /// Nothing yet.
-    pub fn new(budget: usize) -> Self {
-        Self { budget, kept: Mutex::default() }
-    }
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).bytes
-    }
-    fn get(&self, key: Key, encode: impl FnOnce() -> Result<Plaintext>) -> Result<Arc<Plaintext>> {
-        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().transforms.get(&key) {
-            return Ok(found.clone());
-        }
-        let plain = Arc::new(encode()?);
-        let (bytes, mut kept) = (plain.buffer().shape().bytes(), lock());
-        if kept.bytes + bytes <= self.budget {
-            kept.bytes += bytes;
-            kept.transforms.insert(key, plain.clone());
-        }
-        Ok(plain)
-    }
-}
+use std::sync::Arc;
 
 impl EncryptedEngine {
-    /// Keeps at most this many bytes of encoded diagonals.
-    pub fn with_prepared_bytes(self, budget: usize) -> Self {
-        Self { prepared: Prepared::new(budget), ..self }
-    }
-
-    /// The encoded diagonals kept.
-    pub fn prepared(&self) -> &Prepared {
-        &self.prepared
-    }
-
     /// Everything of a transform but the division at the end.
     pub(super) fn double_hoisted(&self, x: &Ciphertext, transform: &DiagonalTransform, gadgets: &Gadgets) -> Result<ProductSum> {
         let ev = &self.evaluator;
@@ -119,7 +58,8 @@ impl EncryptedEngine {
         scale: Scale,
         basis: &Basis,
     ) -> Result<Arc<Plaintext>> {
-        self.prepared.get((transform.id(), level, gadget, scale.0.to_bits()), || {
+        let key = Key::Diagonals { transform: transform.id(), level, gadget, scale: scale.0.to_bits() };
+        self.prepared.get(key, || {
             let terms: Vec<&DiagonalTerm> = transform.sums().iter().flatten().collect();
             let fill = |t: usize, re: &mut [f64], im: &mut [f64]| {
                 let diagonal = transform.diagonal(terms[t].diagonal);

@@ -1,0 +1,89 @@
+//! Encoded plaintexts kept between calls.
+
+use super::{EncryptedEngine, Result};
+use crate::backend::Backend;
+use crate::ckks::{Gadget, Level, Plaintext};
+use crate::circuits::linear_transform::Product;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What an encoded plaintext depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// The diagonals of a [`crate::circuits::DiagonalTransform`]: on the extended basis of a gadget, none without rotations; the
+    /// scale by its bits.
+    Diagonals { transform: u64, level: Level, gadget: Option<Gadget>, scale: u64 },
+    /// Products of a [`crate::circuits::LinearTransform`], in this order.
+    Products { transform: u64, level: Level, terms: Vec<Product> },
+}
+
+/// Encoded plaintexts, kept up to a budget of bytes; the rest is encoded again whenever it is used.
+#[derive(Debug)]
+pub struct Prepared {
+    budget: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: usize,
+    plaintexts: HashMap<Key, Arc<Plaintext>>,
+}
+
+impl Default for Prepared {
+    fn default() -> Self {
+        Self::new(Self::BYTES)
+    }
+}
+
+impl Prepared {
+    /// The usual budget in host memory.
+    pub const BYTES: usize = 2 << 30;
+
+    /// Nothing yet.
+    pub fn new(budget: usize) -> Self {
+        Self { budget, kept: Mutex::default() }
+    }
+    /// As much as suits a backend.
+    pub(super) fn on(backend: &dyn Backend) -> Self {
+        let resident = usize::try_from(backend.resident_bytes()).unwrap_or(usize::MAX);
+        // Where memory is bounded, what is kept leaves room for what is computed.
+        let usual = backend.memory_limit().map_or(Self::BYTES, |limit| Self::BYTES.min(limit as usize / 4));
+        Self::new(resident.max(usual))
+    }
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+    /// What is kept under a key, else what `encode` makes, kept where there is room.
+    pub(super) fn get(&self, key: Key, encode: impl FnOnce() -> Result<Plaintext>) -> Result<Arc<Plaintext>> {
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = lock().plaintexts.get(&key) {
+            return Ok(found.clone());
+        }
+        let plain = Arc::new(encode()?);
+        let (bytes, mut kept) = (plain.buffer().shape().bytes(), lock());
+        if kept.bytes + bytes <= self.budget {
+            kept.bytes += bytes;
+            kept.plaintexts.insert(key, plain.clone());
+        }
+        Ok(plain)
+    }
+    /// Whether `bytes` more, or what is kept under a key already, can stay.
+    pub(super) fn has_room(&self, key: &Key, bytes: usize) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes.saturating_add(bytes) <= self.budget || kept.plaintexts.contains_key(key)
+    }
+}
+
+impl EncryptedEngine {
+    /// Keeps at most this many bytes of encoded plaintexts.
+    pub fn with_prepared_bytes(self, budget: usize) -> Self {
+        Self { prepared: Prepared::new(budget), ..self }
+    }
+
+    /// The encoded plaintexts kept.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+}
