@@ -1,27 +1,31 @@
 #!/usr/bin/env bash
 # Makes the whole GPU record in one run, within 8 minutes, on a bare machine: a shell, coreutils, and the built command.
 #
-#   benches/gpu_record.sh [--bin FILE] [--out DIR] [--adapter NAME] [--commit ID] [--quick]
+#   benches/gpu_record.sh [--bin FILE] [--out DIR] [--adapter NAME] [--commit ID] [--network FILE --picture FILE] [--quick]
 #
 # --bin      the command [target/release/cipherlens]
 # --out      where DATE-gpu.md and the reports go [./gpu-record]
 # --adapter  a GPU by name; the only way to a software adapter (llvmpipe) [the best GPU, or what WGPU_ADAPTER_NAME names]
 # --commit   what was built, for the record [asked of git, where there is one]
-# --quick    little of everything, to try the script; no demo
+# --network  a compiled network to classify a picture with several times, cold and warm, on both devices
+# --picture  the picture
+# --quick    little of everything, to try the script; no demo, no bootstrap, no network
 #
 # What is left out is said, with the reason, in the record. Ends with 1 where something failed or two devices gave
 # different bits, with 0 where all that could be measured was.
 set -uo pipefail
 
-bin=target/release/cipherlens out=gpu-record adapter="" quick="" commit=""
+bin=target/release/cipherlens out=gpu-record adapter="" quick="" commit="" network="" picture=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --bin) bin="$2"; shift ;;
         --out) out="$2"; shift ;;
         --adapter) adapter="$2"; shift ;;
         --commit) commit="$2"; shift ;;
+        --network) network="$2"; shift ;;
+        --picture) picture="$2"; shift ;;
         --quick) quick=1 ;;
-        *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        *) sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift
 done
@@ -125,6 +129,61 @@ else
         # A machine without a GPU is no failure of the program; anything else is.
         grep -q "no GPU can be used" "$out/demo-gpu.json.err" 2>/dev/null || failures+=("the demo on a GPU")
     fi
+fi
+note ""
+
+# Whole bootstraps.
+note "## Bootstraps (\`bench bootstrap\`)"
+note ""
+if [ -n "$quick" ]; then
+    note "Left out: --quick."
+else
+    note "Seconds; the first call also sends keys, makes pipelines and encodes what later calls find."
+    note ""
+    note "| preset | device | vectors | median | least | first call | processor time | bits, mean | GPU memory |"
+    note "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for case in "n16-boot gpu 1 9" "n16-boot gpu 2 10" "n16-boot-lean gpu 1 9" "n16-boot cpu 1 3" "n16-boot-lean cpu 1 3"; do
+        read -r preset device batch vectors <<<"$case"
+        report="$out/bootstrap-$preset-$device-$batch.json"
+        if step "bootstrap, $preset, $device, $batch" 60 "$report" "$bin" bench bootstrap --preset "$preset" \
+            --backend "$device" --batch "$batch" --ciphertexts "$vectors" --json --progress none; then
+            row="| $preset | $(value "$report" backend) | $batch"
+            for field in seconds seconds_min seconds_first_call cpu_seconds precision_bits_mean peak_vram_bytes; do
+                row="$row | $(value "$report" $field)"
+            done
+            note "$row |"
+        else
+            note "| $preset | $device | $batch | left out: $why | | | | | |"
+            grep -q "no GPU can be used" "$report.err" 2>/dev/null || failures+=("the bootstrap of $preset on $device")
+        fi
+    done
+fi
+note ""
+
+# A network, several times with one set of keys.
+note "## A network (\`classify\`)"
+note ""
+if [ -n "$quick" ] || [ -z "$network" ] || [ -z "$picture" ]; then
+    note "Left out: no --network and --picture${quick:+, or --quick}."
+else
+    note "$(basename "$network"), the same keys for all runs, seconds a run in order; several pictures a run where its slots have room."
+    note ""
+    note "| device | pictures a run | runs | label | logits_ciphertext_blake3 of the last run |"
+    note "| --- | --- | --- | --- | --- |"
+    for case in "gpu 8" "cpu 2"; do
+        read -r device count <<<"$case"
+        report="$out/network-$device.json"
+        pictures=()
+        for _ in $(seq "$count"); do pictures+=("$picture"); done
+        if step "network, $device" 150 "$report" "$bin" classify "$network" "${pictures[@]}" --seed 1 --backend "$device" --json --progress none; then
+            together="$(value "$report" pictures_together)"
+            runs="$(sed -nE 's/.*"run":([0-9.]+).*/\1/p' "$report" | awk -v t="$together" 'NR % t == 0 { printf "%s%.3f", (NR > t ? ", " : ""), $1 }')"
+            note "| $(value "$report" backend) | $together | $runs | $(value "$report" label) | $(tail -n 1 "$report" | sed -nE 's/.*"logits_ciphertext_blake3":"([0-9a-f]+).*/\1/p') |"
+        else
+            note "| $device | | left out: $why | | |"
+            grep -q "no GPU can be used" "$report.err" 2>/dev/null || failures+=("the network on $device")
+        fi
+    done
 fi
 note ""
 

@@ -447,6 +447,50 @@ fn inverse(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     finish_tile(&v, group, thread, false, 0u);
 }
 
+/// A call's tail: what is the same for all words of a tile.
+struct Tail {
+    /// Where limbs start.
+    kept: u32,
+    added: u32,
+    write: u32,
+    /// The limb is one of those divided, and a first half is added.
+    keeps: bool,
+    adds: bool,
+    keep: vec2<u32>,
+    tail: vec2<u32>,
+    /// The inverse of the Galois element, 0 where nothing is rotated.
+    galois: u32,
+    q: u32,
+}
+
+/// Whether the tile has a word `i`.
+fn in_tile(i: u32) -> bool {
+    return LOG_TILE == 12u || i < 1u << LOG_TILE;
+}
+
+/// What the word is the remainder of, or 0.
+fn kept_word(i: u32, t: Tail) -> u32 {
+    if (!t.keeps || !in_tile(i)) { return 0u; }
+    return kept[t.kept + in_limb(i)];
+}
+
+fn divide(i: u32, tile: u32, kept_word: u32, t: Tail) {
+    if (!in_tile(i)) { return; }
+    let at = tile + in_limb(i);
+    // Any word below 4q: Shoup products take it as it is.
+    var word = sub_mod(mul_shoup(kept_word, t.keep, t.q), mul_shoup(words[place(i)], t.tail, t.q), t.q);
+    if (t.adds) {
+        word = add_mod(word, added[t.added + in_limb(i)], t.q);
+    }
+    var to = at;
+    if (t.galois != 0u) {
+        let shift = 32u - LOG_N;
+        let exponent = t.galois * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << LOG_N) - 1u);
+        to = reverseBits(exponent >> 1u) >> shift;
+    }
+    out[t.write + to] = word;
+}
+
 /// The end of a forward transform and what follows it in a division with rounding, and in a rotation.
 @compute @workgroup_size(256)
 fn forward_divide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -455,40 +499,55 @@ fn forward_divide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
     if (thread < (1u << LOG_TILE) / 16u) {
         put(&v, base_of(thread, last_stride()), last_stride());
     }
-    workgroupBarrier();
     let row = ROWS + 8u * group.y;
-    let q = moduli[args[row + 2u]].q;
+    let tile = group.x << LOG_ROW;
     let position = args[row + 3u];
-    let keep = vec2<u32>(args[row + 4u], args[row + 5u]);
-    let tail = vec2<u32>(args[row + 6u], args[row + 7u]);
-    let kept_at = group.z * args[3] + ((max(position, 1u) - 1u) << LOG_N);
-    let write = args[8] + group.z * args[2] + (args[row + 1u] << LOG_N);
-    let rotating = args[4] != 0u;
     let poly = args[7] + group.z;
     let in_rotation = poly % max(args[4], 1u);
-    let first_half = rotating && in_rotation % 2u == 0u;
-    let added_at = args[9] + in_rotation / 2u * args[6] + (args[row + 1u] << LOG_N);
-    var galois = 1u;
-    if (rotating) {
-        galois = args[args[5] + poly / args[4]];
+    var t: Tail;
+    t.q = moduli[args[row + 2u]].q;
+    t.kept = group.z * args[3] + ((max(position, 1u) - 1u) << LOG_N) + tile;
+    t.added = args[9] + in_rotation / 2u * args[6] + (args[row + 1u] << LOG_N) + tile;
+    t.write = args[8] + group.z * args[2] + (args[row + 1u] << LOG_N);
+    t.keeps = position != 0u;
+    t.adds = args[4] != 0u && in_rotation % 2u == 0u;
+    t.keep = vec2<u32>(args[row + 4u], args[row + 5u]);
+    t.tail = vec2<u32>(args[row + 6u], args[row + 7u]);
+    if (args[4] != 0u) {
+        t.galois = args[args[5] + poly / args[4]];
     }
-    let shift = 32u - LOG_N;
-    for (var i = thread; i < 1u << LOG_TILE; i += THREADS) {
-        let at = (group.x << LOG_ROW) + in_limb(i);
-        // Any word below 4q: Shoup products take it as it is.
-        var word = 0u;
-        if (position != 0u) {
-            word = mul_shoup(kept[kept_at + at], keep, q);
-        }
-        word = sub_mod(word, mul_shoup(words[place(i)], tail, q), q);
-        if (first_half) {
-            word = add_mod(word, added[added_at + at], q);
-        }
-        var to = at;
-        if (rotating) {
-            let exponent = galois * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << LOG_N) - 1u);
-            to = reverseBits(exponent >> 1u) >> shift;
-        }
-        out[write + to] = word;
-    }
+    // All reads are on their way before the first is needed.
+    v[0] = kept_word(thread + 0u, t);
+    v[1] = kept_word(thread + 256u, t);
+    v[2] = kept_word(thread + 512u, t);
+    v[3] = kept_word(thread + 768u, t);
+    v[4] = kept_word(thread + 1024u, t);
+    v[5] = kept_word(thread + 1280u, t);
+    v[6] = kept_word(thread + 1536u, t);
+    v[7] = kept_word(thread + 1792u, t);
+    v[8] = kept_word(thread + 2048u, t);
+    v[9] = kept_word(thread + 2304u, t);
+    v[10] = kept_word(thread + 2560u, t);
+    v[11] = kept_word(thread + 2816u, t);
+    v[12] = kept_word(thread + 3072u, t);
+    v[13] = kept_word(thread + 3328u, t);
+    v[14] = kept_word(thread + 3584u, t);
+    v[15] = kept_word(thread + 3840u, t);
+    workgroupBarrier();
+    divide(thread + 0u, tile, v[0], t);
+    divide(thread + 256u, tile, v[1], t);
+    divide(thread + 512u, tile, v[2], t);
+    divide(thread + 768u, tile, v[3], t);
+    divide(thread + 1024u, tile, v[4], t);
+    divide(thread + 1280u, tile, v[5], t);
+    divide(thread + 1536u, tile, v[6], t);
+    divide(thread + 1792u, tile, v[7], t);
+    divide(thread + 2048u, tile, v[8], t);
+    divide(thread + 2304u, tile, v[9], t);
+    divide(thread + 2560u, tile, v[10], t);
+    divide(thread + 2816u, tile, v[11], t);
+    divide(thread + 3072u, tile, v[12], t);
+    divide(thread + 3328u, tile, v[13], t);
+    divide(thread + 3584u, tile, v[14], t);
+    divide(thread + 3840u, tile, v[15], t);
 }

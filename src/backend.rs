@@ -283,10 +283,10 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn memory_limit(&self) -> Option<u64> {
         None
     }
-    /// Bytes of encoded plaintexts that are worth keeping between calls, beside keys and values: none on a processor, which
-    /// encodes as fast as it would read them.
-    fn resident_bytes(&self) -> u64 {
-        0
+    /// The most bytes that a device takes before it refuses: its limit, or most of its memory; none where that is unknown, and
+    /// on a processor.
+    fn device_bytes(&self) -> Option<u64> {
+        None
     }
     /// The GPU, where it is one.
     #[cfg(feature = "gpu")]

@@ -93,7 +93,8 @@ fn shaders_translate_to_hlsl_and_msl() {
         for shader in SHADERS {
             let (module, info) = validated(shader, wide);
             // As pipelines are made: with the shader's own numbers where none are given.
-            let (module, info) = naga::back::pipeline_constants::process_overrides(&module, &info, None, &Default::default()).unwrap();
+            let (module, info) =
+                naga::back::pipeline_constants::process_overrides(&module, &info, None, &Default::default()).unwrap();
             let mut text = String::new();
             let options = naga::back::hlsl::Options {
                 shader_model: naga::back::hlsl::ShaderModel::V6_0,

@@ -15,8 +15,8 @@
 use super::check::{self, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
-    Backend, BackendError, Buffer, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result,
-    Rotation, Shape, Statistics, Storage,
+    Backend, BackendError, Buffer, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape,
+    Statistics, Storage,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use commands::View;

@@ -120,11 +120,14 @@ impl EncryptedEngine {
     }
 
     /// `i` or `-i` in every slot: the monomial `X^(N/2)` or its negative, exact at scale 1.
-    fn imaginary_unit(&self, level: Level, sign: f64) -> Result<Plaintext> {
-        let params = self.evaluator.params();
-        let mut coefficients = vec![0.0; params.degree()];
-        coefficients[params.slots()] = sign;
-        Ok(self.evaluator.encoder().encode_coefficients(coefficients, Scale(1.0), params.window(level), PlainForm::Montgomery)?)
+    fn imaginary_unit(&self, level: Level, sign: f64) -> Result<Arc<Plaintext>> {
+        self.prepared.get(Key::Unit { level, negative: sign < 0.0 }, || {
+            let params = self.evaluator.params();
+            let mut coefficients = vec![0.0; params.degree()];
+            coefficients[params.slots()] = sign;
+            let (basis, form) = (params.window(level), PlainForm::Montgomery);
+            Ok(self.evaluator.encoder().encode_coefficients(coefficients, Scale(1.0), basis, form)?)
+        })
     }
 }
 
@@ -232,6 +235,9 @@ impl Engine for EncryptedEngine {
         }
         let conjugate = self.conjugate(x, gadgets)?;
         let real = self.evaluator.add(x, &conjugate)?;
+        if count == 1 {
+            return Ok(Arc::new(real));
+        }
         let unit = self.imaginary_unit(x.level(), -1.0)?;
         let imaginary = self.evaluator.mul_plain(&self.evaluator.sub(x, &conjugate)?, &unit)?;
         let shards = (0..count)
@@ -261,10 +267,11 @@ impl Engine for EncryptedEngine {
                 products[o].push(PlainTerm { plain, source: product.source });
             }
             let mut integers = self.integers.lock().unwrap_or_else(PoisonError::into_inner);
-            let send = |integers: &mut Integers| self.evaluator.encoder().integers_into(integers, terms.len(), fill, scale, basis);
+            let send =
+                |integers: &mut Integers| self.evaluator.encoder().integers_into(integers, terms.len(), fill, scale, basis);
             let key = Key::Products { transform: transform.id(), level, terms: terms.iter().map(|&(_, p)| p).collect() };
             let bytes = terms.len() * basis.len() * params.degree() * 4;
-            let part = if self.backend().resident_bytes() > 0 && self.prepared.has_room(&key, bytes) {
+            let part = if self.prepared.keeps_products() && self.prepared.has_room(&key, bytes) {
                 let plain = self.prepared.get(key, || {
                     send(&mut integers)?;
                     Ok(self.evaluator.encode_integers(&integers, level)?)

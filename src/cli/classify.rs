@@ -138,7 +138,7 @@ impl Task<'_> {
         let keys = client.evaluation_keys(prepared.plan.keys(), self.how.seed, &|| bar.advance())?;
         bar.finish();
         let keygen = clock.elapsed().as_secs_f64();
-        let server = Server::new(&prepared, keys)?;
+        let server = Server::new(&prepared, keys, inputs.len().div_ceil(prepared.lowered.together))?;
         let sides = Sides { network: &network, clear: Network::new(&network), prepared: &prepared, client, server };
         let mut outcome = Ok(());
         for inputs in inputs.chunks(prepared.lowered.together) {

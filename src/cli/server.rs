@@ -43,8 +43,8 @@ pub struct DeviceRun {
 }
 
 impl<'a> Server<'a> {
-    /// A server with a client's evaluation keys.
-    pub fn new(prepared: &'a Prepared, keys: KeySet) -> Outcome<Self> {
+    /// A server with a client's evaluation keys, for so many runs.
+    pub fn new(prepared: &'a Prepared, keys: KeySet, runs: usize) -> Outcome<Self> {
         let keys = Arc::new(keys);
         let engine = |backend: &Arc<dyn Backend>| {
             let evaluator = Evaluator::new(prepared.params.clone(), backend.clone(), keys.clone())
@@ -53,10 +53,15 @@ impl<'a> Server<'a> {
                 .map_err(|e| explain("the network does not fit the parameter set", &e))
         };
         let on_device = prepared.backend.place() != Place::Host;
+        let keep = |engine: EncryptedEngine| match prepared.backend.device_bytes().zip(prepared.demand) {
+            // Beside what one run takes.
+            Some((bytes, demand)) if runs > 1 => engine.keeping_products(bytes.saturating_sub(demand.peak_bytes) / 2),
+            _ => engine,
+        };
         Ok(Self {
             plan: &prepared.plan,
             host: engine(&prepared.host)?,
-            device: if on_device { Some(engine(&prepared.backend)?) } else { None },
+            device: if on_device { Some(keep(engine(&prepared.backend)?)) } else { None },
             demand: prepared.demand,
         })
     }

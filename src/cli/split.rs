@@ -260,7 +260,7 @@ impl Run {
         let input = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
         let keys = objects::read_evaluation_keys(&self.keys, params, backend).map_err(unusable(&self.keys))?;
         let clock = Instant::now();
-        let answer = Server::new(&prepared, keys)?.run(input, global.progress_mode())?;
+        let answer = Server::new(&prepared, keys, 1)?.run(input, global.progress_mode())?;
         objects::write_ciphertext(&self.output, params, backend, &answer.ciphertext, Some(digest))
             .map_err(unusable(&self.output))?;
         if !global.quiet {

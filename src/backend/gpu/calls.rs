@@ -20,8 +20,8 @@ impl Backend for GpuBackend {
     fn memory_limit(&self) -> Option<u64> {
         self.memory.limit()
     }
-    fn resident_bytes(&self) -> u64 {
-        self.memory.resident()
+    fn device_bytes(&self) -> Option<u64> {
+        self.memory.budget()
     }
     fn gpu(&self) -> Option<&GpuBackend> {
         Some(self)

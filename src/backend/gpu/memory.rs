@@ -110,9 +110,9 @@ impl Memory {
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
-    /// Bytes of plaintexts that may stay between calls, beside keys and values: a quarter of all, none where it is unknown.
-    pub fn resident(&self) -> u64 {
-        if self.budget == u64::MAX { 0 } else { self.budget / 4 }
+    /// The most bytes there may be, where that is known.
+    pub fn budget(&self) -> Option<u64> {
+        (self.budget < u64::MAX).then_some(self.budget)
     }
     /// Bytes of residues and keys held, and the most there ever were.
     pub fn bytes(&self) -> (u64, u64) {

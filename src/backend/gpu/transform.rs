@@ -75,11 +75,8 @@ impl Pass {
             ("IN_PLACE", u32::from(in_place)),
             ("ROUNDS", word(rounds.len())),
         ];
-        const NAMES: [[&str; 3]; 3] = [
-            ["STRIDE_0", "STAGE_0", "SKIPPED_0"],
-            ["STRIDE_1", "STAGE_1", "SKIPPED_1"],
-            ["STRIDE_2", "STAGE_2", "SKIPPED_2"],
-        ];
+        const NAMES: [[&str; 3]; 3] =
+            [["STRIDE_0", "STAGE_0", "SKIPPED_0"], ["STRIDE_1", "STAGE_1", "SKIPPED_1"], ["STRIDE_2", "STAGE_2", "SKIPPED_2"]];
         all.extend(NAMES.into_iter().zip(rounds).flat_map(|(names, numbers)| names.into_iter().zip(numbers)));
         all
     }

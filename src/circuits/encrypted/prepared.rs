@@ -2,8 +2,8 @@
 
 use super::{EncryptedEngine, Result};
 use crate::backend::Backend;
-use crate::ckks::{Gadget, Level, Plaintext};
 use crate::circuits::linear_transform::Product;
+use crate::ckks::{Gadget, Level, Plaintext};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,12 +15,19 @@ pub(super) enum Key {
     Diagonals { transform: u64, level: Level, gadget: Option<Gadget>, scale: u64 },
     /// Products of a [`crate::circuits::LinearTransform`], in this order.
     Products { transform: u64, level: Level, terms: Vec<Product> },
+    /// `i` in every slot, or `-i`.
+    Unit { level: Level, negative: bool },
 }
 
 /// Encoded plaintexts, kept up to a budget of bytes; the rest is encoded again whenever it is used.
+///
+/// Those of [`crate::circuits::DiagonalTransform`]s are used several times in a run and are always worth it. Those of a
+/// network's [`crate::circuits::LinearTransform`]s are used once a run, and are kept where that is asked for: on a device that
+/// runs the network again.
 #[derive(Debug)]
 pub struct Prepared {
     budget: usize,
+    products: bool,
     kept: Mutex<Kept>,
 }
 
@@ -42,14 +49,11 @@ impl Prepared {
 
     /// Nothing yet.
     pub fn new(budget: usize) -> Self {
-        Self { budget, kept: Mutex::default() }
+        Self { budget, products: false, kept: Mutex::default() }
     }
-    /// As much as suits a backend.
+    /// As much as suits a backend: where memory is bounded, what is kept leaves room for what is computed.
     pub(super) fn on(backend: &dyn Backend) -> Self {
-        let resident = usize::try_from(backend.resident_bytes()).unwrap_or(usize::MAX);
-        // Where memory is bounded, what is kept leaves room for what is computed.
-        let usual = backend.memory_limit().map_or(Self::BYTES, |limit| Self::BYTES.min(limit as usize / 4));
-        Self::new(resident.max(usual))
+        Self::new(backend.memory_limit().map_or(Self::BYTES, |limit| Self::BYTES.min(limit as usize / 4)))
     }
     /// Bytes held.
     pub fn bytes(&self) -> usize {
@@ -69,6 +73,10 @@ impl Prepared {
         }
         Ok(plain)
     }
+    /// Whether a network's plaintexts are kept.
+    pub(super) fn keeps_products(&self) -> bool {
+        self.products
+    }
     /// Whether `bytes` more, or what is kept under a key already, can stay.
     pub(super) fn has_room(&self, key: &Key, bytes: usize) -> bool {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,6 +88,14 @@ impl EncryptedEngine {
     /// Keeps at most this many bytes of encoded plaintexts.
     pub fn with_prepared_bytes(self, budget: usize) -> Self {
         Self { prepared: Prepared::new(budget), ..self }
+    }
+
+    /// Also keeps the plaintexts of a network's linear transforms, at most `bytes` more: for a device that runs the network
+    /// several times. The first run makes room for them, which costs as much as encoding; later ones send their ciphertext alone.
+    pub fn keeping_products(self, bytes: u64) -> Self {
+        let more = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let prepared = Prepared { products: true, ..Prepared::new(self.prepared.budget.saturating_add(more)) };
+        Self { prepared, ..self }
     }
 
     /// The encoded plaintexts kept.

@@ -69,7 +69,8 @@ impl Backends {
         let started = Instant::now();
         let talk = global.progress_mode() != Mode::None && !self.json;
         let (subjects, no_gpu) = self.subjects()?;
-        let copy_bytes = if self.quick { 16 << 20 } else { 64 << 20 };
+        // Beyond the caches of any device.
+        let copy_bytes = if self.quick { 16 << 20 } else { 512 << 20 };
         let devices = subjects.iter().map(|s| s.describe(copy_bytes)).collect::<Outcome<_>>()?;
         let mut report = Report::new(self.quick, devices, no_gpu);
         for size in self.sizes() {

@@ -61,7 +61,8 @@ pub fn run(
     let clear = Network::<f64>::new(network);
     let client = Client::new(&prepared, None)?;
     let bar = CountBar::new(mode, prepared.plan.keys().len(), "evaluation keys");
-    let server = Server::new(&prepared, client.evaluation_keys(prepared.plan.keys(), None, &|| bar.advance())?)?;
+    let runs = items.len().div_ceil(prepared.lowered.together);
+    let server = Server::new(&prepared, client.evaluation_keys(prepared.plan.keys(), None, &|| bar.advance())?, runs)?;
     bar.finish();
     let mut found = Agreement {
         evaluation: "encrypted",

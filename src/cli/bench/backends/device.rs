@@ -1,6 +1,8 @@
 //! The devices that are compared.
 
 use super::super::cases::{Case, Material};
+#[cfg(feature = "gpu")]
+use super::report::Overheads;
 use super::report::{DeviceReport, KernelTime};
 use crate::cli::failure::{Outcome, explain};
 use crate::cli::system;
@@ -144,7 +146,14 @@ impl Subject {
                 (format!("{} ({}, {}, {})", a.name, a.kind, a.api, a.driver), profiled.is_some())
             }
         };
-        Ok(DeviceReport { device: self.name(), backend: backend.name(), adapter, copy_gbs, timestamps })
+        let overheads = match self {
+            Self::Processor => None,
+            #[cfg(feature = "gpu")]
+            Self::Gpu { plain, .. } => {
+                Some(overheads(plain, copy_bytes / 8).map_err(|e| explain("cannot measure the GPU's calls", &e))?)
+            }
+        };
+        Ok(DeviceReport { device: self.name(), backend: backend.name(), adapter, copy_gbs, timestamps, overheads })
     }
 }
 
@@ -180,4 +189,60 @@ fn copy_on_gpu(gpu: &GpuBackend, bytes: usize) -> Result<f64, BackendError> {
         best = best.min(clock.elapsed().as_secs_f64() / COPIES as f64);
     }
     Ok(2.0 * from.shape().bytes() as f64 / best / 1e9)
+}
+
+/// Calls beside their kernels; buffers of `bytes`.
+#[cfg(feature = "gpu")]
+fn overheads(gpu: &GpuBackend, bytes: usize) -> Result<Overheads, BackendError> {
+    use cipherlens::backend::{PolySelect, Shape};
+    use cipherlens::math::Basis;
+    const CHAIN: usize = 2000;
+    const BUFFERS: usize = 4;
+    let (degree, basis) = (gpu.tables().degree(), Basis::range(0..1));
+    let small = Shape::new(1, 1, degree);
+    let (mut sum, one) = (gpu.upload(small, &vec![0; degree])?, gpu.upload(small, &vec![1; degree])?);
+    let (mut chained, mut recorded) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..3 {
+        gpu.synchronize()?;
+        let clock = Instant::now();
+        for _ in 0..CHAIN {
+            gpu.add_assign(&mut sum, &one, &basis)?;
+        }
+        recorded = recorded.min(clock.elapsed().as_secs_f64() / CHAIN as f64);
+        gpu.synchronize()?;
+        chained = chained.min(clock.elapsed().as_secs_f64() / CHAIN as f64);
+    }
+    // A backend of its own: nothing is there to be used again.
+    let fresh = gpu.for_tables(gpu.tables().clone())?;
+    let large = Shape::new(bytes / 4 / degree, 1, degree);
+    let clock = Instant::now();
+    let mut all = Vec::new();
+    for _ in 0..BUFFERS {
+        // Its first use by a kernel is what has it cleared.
+        let mut buffer = fresh.alloc(large)?;
+        fresh.add_constant_assign(&mut buffer, PolySelect::all(large), &[1], &basis)?;
+        all.push(buffer);
+    }
+    fresh.synchronize()?;
+    let buffer = clock.elapsed().as_secs_f64() / BUFFERS as f64;
+    drop(all);
+    let words = vec![7u32; large.words()];
+    let (mut up, mut down) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..3 {
+        let clock = Instant::now();
+        let sent = fresh.upload(large, &words)?;
+        fresh.synchronize()?;
+        up = up.min(clock.elapsed().as_secs_f64());
+        let clock = Instant::now();
+        std::hint::black_box(fresh.download(&sent)?);
+        down = down.min(clock.elapsed().as_secs_f64());
+    }
+    let gbs = |seconds: f64| large.bytes() as f64 / seconds / 1e9;
+    Ok(Overheads {
+        chained_us: 1e6 * chained,
+        recorded_us: 1e6 * recorded,
+        buffer_ms: 1e3 * buffer,
+        upload_gbs: gbs(up),
+        download_gbs: gbs(down),
+    })
 }

@@ -24,6 +24,22 @@ pub struct DeviceReport {
     pub copy_gbs: f64,
     /// Whether it times kernels itself.
     pub timestamps: bool,
+    /// What a GPU's calls cost beside their kernels.
+    pub overheads: Option<Overheads>,
+}
+
+/// What calls cost beside their kernels.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Overheads {
+    /// Microseconds of one of a chain of small kernels, each of which needs the one before.
+    pub chained_us: f64,
+    /// Microseconds of the processor's for recording one.
+    pub recorded_us: f64,
+    /// Milliseconds of a new buffer of 64 MiB, cleared by its first use.
+    pub buffer_ms: f64,
+    /// Bytes a second from host memory and back, in 10^9.
+    pub upload_gbs: f64,
+    pub download_gbs: f64,
 }
 
 /// Something left out.
@@ -251,6 +267,12 @@ impl Report {
                 "{}: {} on {}; copies {:.1} GB/s, read and written{clock}",
                 d.device, d.backend, d.adapter, d.copy_gbs
             ));
+            if let Some(o) = &d.overheads {
+                text.push(format!(
+                    "{}: {:.1} us for each of a chain of kernels, {:.1} us to record one; {:.2} ms for a new buffer of 64 MiB; {:.1} GB/s up, {:.1} GB/s down",
+                    d.device, o.chained_us, o.recorded_us, o.buffer_ms, o.upload_gbs, o.download_gbs
+                ));
+            }
         }
         text.extend(self.no_gpu.iter().map(|why| format!("gpu: none measured: {why}")));
         text
@@ -439,7 +461,14 @@ mod tests {
     fn report(same: bool) -> Report {
         let size = SIZES.into_iter().find(|s| s.name == "n14").unwrap();
         let material = Material::new(size).unwrap();
-        let device = |device, copy_gbs| DeviceReport { device, backend: "x", adapter: "y".into(), copy_gbs, timestamps: true };
+        let device = |device, copy_gbs| DeviceReport {
+            device,
+            backend: "x",
+            adapter: "y".into(),
+            copy_gbs,
+            timestamps: true,
+            overheads: None,
+        };
         let mut report = Report::new(true, vec![device("cpu", 10.0), device("gpu", 100.0)], None);
         for shards in [1, 4] {
             let mut line = Line::of_case(&material, Case { kind: Kind::Rotate, shards });
