@@ -100,7 +100,7 @@ impl Devices {
 
     #[cfg(feature = "gpu")]
     fn open_gpu(&self, tables: Arc<RnsTables>) -> Result<Opened> {
-        let gpu = Arc::new(GpuBackend::new(tables, &self.gpu_options())?);
+        let gpu = Arc::new(GpuBackend::new(tables, &self.gpu_options())?.compile_ahead());
         Ok(Opened { backend: gpu.clone(), gpu: Some(gpu), no_gpu: None })
     }
 

@@ -60,6 +60,18 @@ pub struct GpuBackend {
     moduli: Block,
     /// By direction: `[limb id][N]` pairs of a twiddle and its Shoup companion.
     twiddles: [Block; 2],
+    /// Makes pipelines while other things are done.
+    ahead: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for GpuBackend {
+    fn drop(&mut self) {
+        if let Some(ahead) = self.ahead.take() {
+            // A panic there would be one here when the same pipeline is asked for.
+            let _ = ahead.join();
+        }
+        self.memory.close();
+    }
 }
 
 fn word(x: usize) -> u32 {
@@ -117,7 +129,24 @@ impl GpuBackend {
         let twiddles = [twiddles(false)?, twiddles(true)?];
         let memory = Arc::new(Memory::new(device.clone(), options.memory_limit));
         let host = CpuBackend::with_isa(tables.clone(), Isa::SCALAR);
-        Ok(Self { tables, device, memory, host, options: options.clone(), moduli, twiddles })
+        Ok(Self { tables, device, memory, host, options: options.clone(), moduli, twiddles, ahead: None })
+    }
+
+    /// Begins to make all pipelines of these primes' degree, on all threads, so that the first run need not wait for one after
+    /// the other: a second or more with some drivers.
+    pub fn compile_ahead(mut self) -> Self {
+        use rayon::prelude::*;
+        let (device, log_n) = (self.device.clone(), self.tables.log_n());
+        self.ahead = Some(std::thread::spawn(move || {
+            let others = Kernel::ALL.iter().filter(|k| !transform::KERNELS.contains(k)).map(|&k| (k, Vec::new()));
+            let all: Vec<_> = transform::variants(log_n).into_iter().chain(others).collect();
+            if let Some(live) = &device.live {
+                all.into_par_iter().for_each(|(kernel, constants)| {
+                    live.pipeline(kernel, live.kernel(kernel, device.wide()), constants);
+                });
+            }
+        }));
+        self
     }
 
     /// A backend for other primes on the same device, with what has been compiled for it. Buffers are not shared, keys are.

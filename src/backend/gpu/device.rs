@@ -73,7 +73,7 @@ pub type Constants = Vec<(&'static str, u32)>;
 pub struct Compiled {
     module: wgpu::ShaderModule,
     pub layout: wgpu::BindGroupLayout,
-    pipelines: Mutex<HashMap<Constants, wgpu::ComputePipeline>>,
+    pipelines: Mutex<HashMap<Constants, Arc<OnceLock<wgpu::ComputePipeline>>>>,
 }
 
 /// What is behind a device that is not dry.
@@ -300,29 +300,28 @@ impl Live {
 
     /// A kernel's pipeline for some constants, compiled when it is first used.
     pub fn pipeline(&self, kernel: Kernel, compiled: &Compiled, constants: Constants) -> wgpu::ComputePipeline {
+        let numbers: Vec<_> = constants.iter().map(|&(name, number)| (name, f64::from(number))).collect();
         let mut pipelines = compiled.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(&constants) {
-            return pipeline.clone();
-        }
+        let place = pipelines.entry(constants).or_default().clone();
+        // Others may be made at the same time.
+        drop(pipelines);
+        place.get_or_init(|| self.compile(kernel, compiled, &numbers)).clone()
+    }
+
+    fn compile(&self, kernel: Kernel, compiled: &Compiled, numbers: &[(&str, f64)]) -> wgpu::ComputePipeline {
         let row = kernel.row();
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(row.name),
             bind_group_layouts: &[Some(&compiled.layout)],
             immediate_size: 0,
         });
-        let numbers: Vec<_> = constants.iter().map(|&(name, number)| (name, f64::from(number))).collect();
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(row.name),
             layout: Some(&pipeline_layout),
             module: &compiled.module,
             entry_point: Some(row.name),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &numbers,
-                zero_initialize_workgroup_memory: false,
-            },
+            compilation_options: wgpu::PipelineCompilationOptions { constants: numbers, zero_initialize_workgroup_memory: false },
             cache: None,
-        });
-        pipelines.insert(constants, pipeline.clone());
-        pipeline
+        })
     }
 }

@@ -49,6 +49,14 @@ impl Drop for DeviceWords {
     }
 }
 
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // What was bound together would hold the buffers.
+        let gone = self.state().trim();
+        self.device.forget_bind_groups(&gone);
+    }
+}
+
 /// A key on the device.
 #[derive(Debug)]
 struct Resident {
@@ -123,6 +131,14 @@ impl Memory {
     pub fn moved(&self) -> [u64; 3] {
         let state = self.state();
         [state.uploaded, state.keys_uploaded, state.evictions]
+    }
+
+    /// Gives back all keys and all that is free, when nobody will ask for them any more.
+    pub fn close(&self) {
+        // Keys hold this memory, which holds them.
+        drop(std::mem::take(&mut self.keys().resident));
+        let gone = self.state().trim();
+        self.device.forget_bind_groups(&gone);
     }
 
     /// `words` words of any content.
@@ -252,5 +268,50 @@ impl State {
     fn trim(&mut self) -> HashSet<u64> {
         self.bytes -= std::mem::take(&mut self.free_bytes);
         std::mem::take(&mut self.free).into_values().flatten().map(|block| block.id()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
+    use crate::backend::{Backend, Buffer, Shape};
+    use crate::math::RnsTables;
+    use crate::math::primes::closest_primes;
+    use std::sync::Arc;
+
+    fn dry(memory_limit: Option<u64>) -> GpuBackend {
+        let tables = Arc::new(RnsTables::new(10, &closest_primes(29.9, 2, 11, &[]).unwrap()).unwrap());
+        GpuBackend::dry(tables, Limits::USUAL, &GpuOptions { memory_limit, ..GpuOptions::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_backend_that_goes_gives_its_memory_back() {
+        let gpu = dry(None);
+        let shape = Shape::new(2, 2, 1024);
+        let key = Buffer::from_host(shape, vec![0; shape.words()].into());
+        let held = gpu.memory.key(&key, &vec![0; shape.words()], "test").unwrap();
+        drop(held);
+        let memory = Arc::downgrade(&gpu.memory);
+        drop(gpu);
+        assert!(memory.upgrade().is_none(), "its keys hold it");
+    }
+
+    #[test]
+    fn what_is_free_is_used_again_and_goes_only_for_room() {
+        let shape = |polys| Shape::new(polys, 2, 1024);
+        let gpu = dry(Some(200 << 10));
+        let before = gpu.statistics().allocations;
+        for _ in 0..3 {
+            // 64 KiB and 32 KiB.
+            let both = (gpu.alloc(shape(8)).unwrap(), gpu.alloc(shape(4)).unwrap());
+            drop(both);
+        }
+        assert_eq!(gpu.statistics().allocations - before, 2);
+        assert_eq!(gpu.statistics().bytes, 96 << 10);
+        // 160 KiB do not fit beside what is free.
+        let large = gpu.alloc(shape(20)).unwrap();
+        assert_eq!(gpu.statistics().bytes, 160 << 10);
+        assert!(gpu.alloc(shape(8)).is_err());
+        drop(large);
     }
 }

@@ -82,6 +82,31 @@ impl Pass {
     }
 }
 
+/// Kernels whose pipelines are made for a pass.
+pub const KERNELS: [Kernel; 3] = [Kernel::Forward, Kernel::Inverse, Kernel::ForwardDivide];
+
+/// All pipelines of [`KERNELS`] that a degree needs.
+pub fn variants(log_n: u32) -> Vec<(Kernel, Constants)> {
+    let passes = Pass::of(log_n);
+    let last = passes.len() - 1;
+    let mut all = Vec::new();
+    for (i, pass) in passes.iter().enumerate() {
+        // Only the first dispatch of a transform reads elsewhere.
+        for in_place in [true, false] {
+            if in_place || i == 0 {
+                all.push((Kernel::Forward, pass.constants(false, i == last, in_place)));
+            }
+            if in_place || i == last {
+                all.push((Kernel::Inverse, pass.constants(true, i == 0, in_place)));
+            }
+        }
+        if i == last {
+            all.push((Kernel::ForwardDivide, pass.constants(false, true, false)));
+        }
+    }
+    all
+}
+
 /// One limb to transform: where it is read and written, in limbs of a polynomial, its prime, and a factor (inverse only).
 #[derive(Debug, Clone, Copy)]
 pub struct Limb {
@@ -250,6 +275,18 @@ impl GpuBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_degree_has_few_pipelines_and_no_two_are_the_same() {
+        for log_n in NttTable::MIN_LOG_N..=NttTable::MAX_LOG_N {
+            let mut all = variants(log_n);
+            let count = all.len();
+            assert_eq!(count, if log_n <= LOG_TILE { 5 } else { 7 });
+            all.sort_by_key(|(kernel, constants)| (*kernel as usize, constants.clone()));
+            all.dedup();
+            assert_eq!(all.len(), count);
+        }
+    }
 
     #[test]
     fn passes_do_every_stage_once_within_their_tiles() {
