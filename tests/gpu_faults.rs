@@ -4,7 +4,7 @@
 #![cfg(feature = "gpu")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use cipherlens::backend::gpu::{GpuBackend, GpuOptions, adapters};
+use cipherlens::backend::gpu::{GpuBackend, GpuOptions, Limits, adapters};
 use cipherlens::backend::{Backend, BackendError, Statistics};
 use cipherlens::circuits::EncryptedEngine;
 use cipherlens::ckks::*;
@@ -134,6 +134,35 @@ fn any_allocation_may_fail() {
         }
     }
     assert!(redone > 30, "{redone}");
+}
+
+#[test]
+fn a_second_run_finds_its_weights_and_buffers() {
+    let world = World::new();
+    let twice = |backend: Arc<GpuBackend>, check: &dyn Fn(&Ciphertext)| {
+        let device = world.engine(backend.clone()).keeping_products(1 << 30);
+        let host = world.engine(world.bench.backend.clone());
+        let run = || {
+            let before = backend.statistics();
+            let with = Fallback { device: &device, host: &host, checkpoints: Checkpoints::Input };
+            let Completed { answer, faults } = with.execute(&world.plan, world.input(), &()).unwrap();
+            assert_eq!(faults, []);
+            check(&answer);
+            backend.statistics() - before
+        };
+        let first = run();
+        // Blocks of a size may be handed out in another order once.
+        let _ = run();
+        let again = run();
+        assert!(first.allocations > 30 && again.allocations <= 1, "{first:?} {again:?}");
+        assert!(again.uploaded_bytes * 3 < first.uploaded_bytes && again.key_bytes == 0, "{first:?} {again:?}");
+        assert!(again.dispatches < first.dispatches);
+    };
+    let tables = world.bench.params.tables().clone();
+    twice(Arc::new(GpuBackend::dry(tables, Limits::USUAL, &GpuOptions::default()).unwrap()), &|_| ());
+    if let Some(gpu) = world.gpu() {
+        twice(gpu, &|answer| assert!(world.bench.words(answer) == world.answer));
+    }
 }
 
 #[test]

@@ -274,7 +274,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
-    use crate::backend::{Backend, Buffer, Shape};
+    use crate::backend::cpu::{CpuBackend, Isa};
+    use crate::backend::{Backend, Shape};
     use crate::math::RnsTables;
     use crate::math::primes::closest_primes;
     use std::sync::Arc;
@@ -288,7 +289,7 @@ mod tests {
     fn a_backend_that_goes_gives_its_memory_back() {
         let gpu = dry(None);
         let shape = Shape::new(2, 2, 1024);
-        let key = Buffer::from_host(shape, vec![0; shape.words()].into());
+        let key = CpuBackend::with_isa(gpu.tables().clone(), Isa::SCALAR).alloc(shape).unwrap();
         let held = gpu.memory.key(&key, &vec![0; shape.words()], "test").unwrap();
         drop(held);
         let memory = Arc::downgrade(&gpu.memory);
