@@ -16,6 +16,7 @@ mod estimate;
 mod eval;
 mod failure;
 mod inspect;
+mod interrupt;
 mod model;
 mod npy;
 mod output;

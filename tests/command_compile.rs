@@ -46,6 +46,41 @@ fn pictures(dir: &Path) {
     }
 }
 
+/// Ctrl-C ends the search with the best fit so far, or says that there is none; the program is not ended by it.
+#[cfg(unix)]
+#[test]
+fn a_search_that_is_interrupted_gives_its_best() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("net.onnx"), colours().bytes()).expect("a file");
+    pictures(dir.path());
+    let (onnx, calib, lens) = (path("net.onnx"), path("pictures"), path("net.lens"));
+    let args = ["compile", &onnx, "--calib", &calib, "-o", &lens, "--preset", "insecure-small", "--target", "0.5"];
+    for after in ["Ctrl-C ends with the best found", ": enough"] {
+        let mut child = run::command(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        while !line.contains(after) {
+            line.clear();
+            assert!(lines.read_line(&mut line).expect("a line") > 0, "it ended before {after:?}");
+        }
+        assert!(after.starts_with("Ctrl-C") || line.contains("at most"), "{line}");
+        let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+        assert!(killed.success(), "it is still there");
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).expect("text");
+        let code = child.wait().expect("an end").code();
+        match code {
+            Some(0) => Compiled::read(Path::new(&lens)).map(drop).expect("what it found"),
+            Some(6) => assert!(rest.contains("stopped before a fit was found"), "{rest}"),
+            code => panic!("{code:?}: {rest}"),
+        }
+        assert!(after.starts_with("Ctrl-C") || code == Some(0), "a fit was found: {rest}");
+    }
+}
+
 #[test]
 fn from_onnx_to_an_encrypted_answer() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -7,7 +7,7 @@ use cipherlens::nn::Model;
 use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::equalize::{equalize, equalize_with_ranges};
-use cipherlens::nn::fit::{Candidate, ChooseError, ChooseOptions, FitError, FitSpec, Form, choose, fit, interval, levels};
+use cipherlens::nn::fit::{Candidate, ChooseError, ChooseOptions, FitError, FitSpec, Form, Watch, choose, fit, interval, levels};
 use cipherlens::nn::model::{ActivationForm, Operator};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, simulate};
 use cipherlens::nn::tensor::{Shape, Tensor};
@@ -15,6 +15,8 @@ use common::models::{Builder, ConvShape, seeded};
 use common::resnet20;
 use rand::RngExt;
 use serde_json::json;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Two convolutions around a residual sum, channels of very different sizes, and a linear layer at the end.
 fn residual() -> Model {
@@ -262,8 +264,8 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
         floors: vec![1e-1, 1e-3],
         ..Default::default()
     };
-    let loose = choose(&model, &all, &options(0.6), &levels, &|_| {}).expect("a choice");
-    let tight = choose(&model, &all, &options(0.97), &levels, &|_| {}).expect("a choice");
+    let loose = choose(&model, &all, &options(0.6), &levels, &()).expect("a choice");
+    let tight = choose(&model, &all, &options(0.97), &levels, &()).expect("a choice");
     for choice in [&loose, &tight] {
         assert_eq!(choice.cost, levels(&choice.model).expect("a sum"));
         let chosen = choice.tried.iter().filter(|c| c.keeps && c.specs == choice.specs).count();
@@ -274,32 +276,64 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
     }
     assert!(tight.simulation.agreement() >= 0.97 && loose.simulation.agreement() >= 0.6);
     assert!(loose.cost < tight.cost, "{} {}", loose.cost, tight.cost);
+    // Stopped after the first fit that keeps the answers, the search gives that one; before, none.
+    let stopped = StopAfter { kept: 1, ..StopAfter::default() };
+    let choice = choose(&model, &all, &options(0.6), &levels, &stopped).expect("the best so far");
+    let best = choice.tried.last().expect("one was tried");
+    assert!(best.keeps && best.specs == choice.specs && choice.tried.iter().filter(|c| c.keeps).count() == 1);
+    let left = stopped.left.lock().expect("no panic").clone();
+    assert_eq!(left.len(), choice.tried.len());
+    assert!(left.iter().all(|s| s.is_finite() && *s > 0.0), "{left:?}");
+    let at_once = StopAfter::default();
+    let early = choose(&model, &all, &options(0.6), &levels, &at_once).expect_err("nothing was tried");
+    assert!(matches!(early, ChooseError::Stopped { tried: 0, .. }), "{early}");
     // A cost that forbids series leaves composites.
     let no_series = |m: &Model| {
         let long = m.nodes().iter().any(|n| matches!(&n.operator, Operator::Fitted(f) if f.degrees().len() == 1));
         if long { Err("no series here".to_owned()) } else { levels(m) }
     };
-    let composite = choose(&model, &all, &options(0.9), &no_series, &|_| {}).expect("a choice");
+    let composite = choose(&model, &all, &options(0.9), &no_series, &()).expect("a choice");
     assert!(composite.specs.iter().all(|s| matches!(s.form, Form::Sign(_))));
-    let nothing = choose(&model, &all, &options(0.9), &|_: &Model| Err("no plan".to_owned()), &|_| {}).expect_err("nothing runs");
+    let nothing = choose(&model, &all, &options(0.9), &|_: &Model| Err("no plan".to_owned()), &()).expect_err("nothing runs");
     assert!(matches!(&nothing, ChooseError::NoPlan { forms: 6, reason } if reason == "no plan"), "{nothing}");
     let weak = ChooseOptions { forms: vec![Form::Series(2)], ..options(0.997) };
     assert!(matches!(
-        choose(&model, &all, &weak, &levels, &|_| {}),
+        choose(&model, &all, &weak, &levels, &()),
         Err(ChooseError::TargetNotReached { tried: 1, pictures: 32, .. })
     ));
-    assert!(matches!(
-        choose(&model, &all[..5], &options(0.9), &levels, &|_| {}),
-        Err(ChooseError::TooFewPictures { found: 5, .. })
-    ));
+    assert!(matches!(choose(&model, &all[..5], &options(0.9), &levels, &()), Err(ChooseError::TooFewPictures { found: 5, .. })));
     // What the pictures cannot show is told before anything is tried.
-    let untried = |_: &Candidate| panic!("a fit was tried");
+    struct Untried;
+    impl Watch for Untried {
+        fn planning(&self, _: usize) {
+            panic!("forms were planned");
+        }
+    }
+    let untried = Untried;
     assert!(matches!(
         choose(&model, &all, &options(0.999), &levels, &untried),
         Err(ChooseError::TooFewForTarget { found: 400, needed: 999, highest: 0.997, .. })
     ));
     assert!(matches!(choose(&model, &all, &options(1.0), &levels, &untried), Err(ChooseError::TargetTooHigh { .. })));
-    assert!(matches!(choose(&model, &all, &options(1.5), &levels, &|_| {}), Err(ChooseError::Target { .. })));
+    assert!(matches!(choose(&model, &all, &options(1.5), &levels, &()), Err(ChooseError::Target { .. })));
+}
+
+/// Stops a search when so many fits have kept the answers.
+#[derive(Default)]
+struct StopAfter {
+    kept: usize,
+    seen: AtomicUsize,
+    left: Mutex<Vec<f64>>,
+}
+
+impl Watch for StopAfter {
+    fn tried(&self, candidate: &Candidate, seconds_left: f64) {
+        self.seen.fetch_add(usize::from(candidate.keeps), Ordering::Relaxed);
+        self.left.lock().expect("no panic").push(seconds_left);
+    }
+    fn goes_on(&self) -> bool {
+        self.seen.load(Ordering::Relaxed) < self.kept
+    }
 }
 
 /// A public ResNet-20 on the first 500 test pictures of CIFAR-10, calibrated on training pictures.

@@ -184,7 +184,7 @@ fn functions_are_refused_where_they_have_no_value() {
     let labelled: Vec<Labelled> = seen.into_iter().map(|x| Labelled { x, label: None }).collect();
     let options =
         ChooseOptions { target: 0.5, forms: vec![Form::Series(31)], margins: vec![2.0, 1.002], ..ChooseOptions::default() };
-    let chosen = choose(&model, &labelled, &options, &levels, &|_| {});
+    let chosen = choose(&model, &labelled, &options, &levels, &());
     assert!(!matches!(&chosen, Err(e) if e.to_string().contains("no finite value")), "{chosen:?}");
 }
 

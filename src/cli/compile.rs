@@ -12,13 +12,14 @@ use super::progress::Mode;
 use super::{Global, answer, dataset, model, params, plan};
 use cipherlens::nn::calibration::{CalibrationError, magnitudes};
 use cipherlens::nn::clear::Network;
-use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, FitError, Form, choose};
+use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, FitError, Form, Watch, choose};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
 use cipherlens::nn::{Compiled, Model};
 use rayon::prelude::*;
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Largest mean of values in [0, 1].
@@ -210,12 +211,7 @@ impl Compile {
         }
         // Fits are ranked by plans with all the keys they like: within a bound each would be planned some twenty times.
         let cost = |fitted: &Model| estimator.fastest(fitted, None).map(|(_, seconds)| seconds);
-        let talk = global.progress_mode() != Mode::None;
-        let watch = |tried: &Candidate| {
-            if talk {
-                eprintln!("  {}", in_words(tried));
-            }
-        };
+        let watch = Watching { talk: global.progress_mode() != Mode::None, stop: super::interrupt::asked() };
         let chosen = match choose(network, pictures, &options, &cost, &watch) {
             // Values that no activation bounds must be bootstrapped: by what calibration sees of them.
             Err(ChooseError::NoPlan { .. }) => {
@@ -231,6 +227,14 @@ impl Compile {
                 ChooseError::Fit(FitError::Undefined { .. }) | ChooseError::Calibration(CalibrationError::Undefined { .. }) => {
                     (Class::BadInput, "bound what comes to that layer (a clip, adding a constant) and export the network again")
                 }
+                ChooseError::Stopped { expected, .. } => {
+                    let reached = (1000.0 * expected).floor() / 1000.0;
+                    let advice = match *expected > 0.0 {
+                        true => format!("give it more time, or ask for less with --target (the best so far foresees {reached})"),
+                        false => "give it more time".to_owned(),
+                    };
+                    return Failure::from_error(Class::Numeric, "stopped before a fit was found", &e, advice);
+                }
                 ChooseError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib"),
                 ChooseError::TooFewForTarget { needed, highest, .. } => {
                     let advice = format!("give {needed} pictures or more with --calib (and --limit), or --target {highest}");
@@ -245,6 +249,30 @@ impl Compile {
             };
             Failure::from_error(class, "the activations cannot be fitted", &e, advice)
         })
+    }
+}
+
+/// Tells what is tried, and stops when it is asked to.
+struct Watching {
+    talk: bool,
+    stop: &'static AtomicBool,
+}
+
+impl Watch for Watching {
+    fn planning(&self, forms: usize) {
+        if self.talk {
+            eprintln!(
+                "  {forms} forms of fits are planned; then fits are tried, the cheapest form first (Ctrl-C ends with the best found)"
+            );
+        }
+    }
+    fn tried(&self, candidate: &Candidate, seconds_left: f64) {
+        if self.talk {
+            eprintln!("  {}; at most {} more", in_words(candidate), seconds(seconds_left));
+        }
+    }
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
     }
 }
 

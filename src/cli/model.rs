@@ -113,7 +113,9 @@ fn refuse(name: &str, error: &ModelError) -> Failure {
         }
         ModelError::UnsupportedOperators(_) => "replace these operators as told above and write the model again",
         ModelError::NotFinite { .. } => "the training diverged or the file was damaged: write the model again",
-        _ => "write the model again; training/graph.py shows how",
+        _ => {
+            "change the network where it is said, and write or export it again; `cipherlens inspect` shows what can be read of it"
+        }
     };
     Failure::from_error(Class::BadInput, format!("cannot use the model {name}"), error, advice)
 }

@@ -273,8 +273,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
     use crate::backend::cpu::{CpuBackend, Isa};
+    use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
     use crate::backend::{Backend, Shape};
     use crate::math::RnsTables;
     use crate::math::primes::closest_primes;

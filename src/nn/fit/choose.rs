@@ -177,6 +177,17 @@ pub enum ChooseError {
         /// What the last one failed at.
         reason: String,
     },
+    /// It was stopped before a fit was found that keeps enough answers.
+    #[error("stopped after {tried} fits, of which none keeps enough answers: the best should keep {:.2} % on unseen pictures, {:.2} % are asked for",
+        100.0 * .expected, 100.0 * .needed)]
+    Stopped {
+        /// Fits tried.
+        tried: usize,
+        /// What the best should keep on unseen pictures; 0 if there is none.
+        expected: f64,
+        /// What is asked for.
+        needed: f64,
+    },
     /// Nothing keeps enough answers.
     #[error(
         "none of {tried} fits keeps enough answers. The best is {form} on intervals {margin} times the range seen: it keeps {:.1} % of the \
@@ -265,8 +276,19 @@ pub fn levels(model: &Model) -> Result<f64, String> {
 
 /// What a fitted model costs to run (seconds of its plan, say), or why it cannot be run; only the order of the costs matters.
 pub type Cost<'a> = dyn Fn(&Model) -> Result<f64, String> + Sync + 'a;
-/// Told of every fit that was tried.
-pub type Watch<'a> = dyn Fn(&Candidate) + 'a;
+
+/// Who watches a search. `()` lets it run to its end.
+pub trait Watch: Sync {
+    /// So many forms are planned, all at once: what each costs.
+    fn planning(&self, _forms: usize) {}
+    /// A fit was tried; the search takes at most so many seconds more, as far as what was simulated tells.
+    fn tried(&self, _candidate: &Candidate, _seconds_left: f64) {}
+    /// Whether to go on; asked before each step. A search that is stopped gives the best that it has found.
+    fn goes_on(&self) -> bool {
+        true
+    }
+}
+impl Watch for () {}
 
 /// Chooses. Three quarters of the pictures calibrate; the others, and if they are few some of those too, are simulated some ten to
 /// fifty times. `cost` is asked from several threads. All threads.
@@ -275,7 +297,7 @@ pub fn choose(
     pictures: &[Labelled],
     options: &ChooseOptions,
     cost: &Cost<'_>,
-    watch: &Watch<'_>,
+    watch: &dyn Watch,
 ) -> Result<Choice, ChooseError> {
     if !(0.0..=1.0).contains(&options.target) {
         return Err(ChooseError::Target { found: options.target });
@@ -309,6 +331,8 @@ pub fn choose(
         cost,
         watch,
         tried: Vec::new(),
+        ahead: 0,
+        simulated: (0, 0.0),
     };
     let (specs, cost) = search.run()?;
     let tried = search.tried;

@@ -179,15 +179,22 @@ impl MoveMatrix {
         let mut places = vec![Place::default(); input.shape().len()];
         input.for_each(|i, place| places[i] = place);
         let mut outputs = vec![vec![None; slots]; output.shards()];
-        let mut used = vec![vec![false; slots]; output.shards() * input.shards()];
+        // Moves are sparse, and neighbours mostly move alike: lists, not a flag for every rotation of every pair of shards.
+        let mut rotations: Vec<Vec<u32>> = vec![Vec::new(); output.shards() * input.shards()];
         output.for_each(|i, to| {
             let Some((from, factor)) = source(i as u32).filter(|(_, factor)| *factor != 0.0) else { return };
             outputs[to.shard][to.slot] = Some((from, factor));
             let from = places[from as usize];
-            used[to.shard * input.shards() + from.shard][(from.slot + slots - to.slot) % slots] = true;
+            let (list, rotation) =
+                (&mut rotations[to.shard * input.shards() + from.shard], (from.slot + slots - to.slot) % slots);
+            if list.last() != Some(&(rotation as u32)) {
+                list.push(rotation as u32);
+            }
         });
-        let list = |used: Vec<bool>| used.iter().enumerate().filter(|(_, u)| **u).map(|(r, _)| r as u32).collect();
-        let mut rotations: Vec<Vec<u32>> = used.into_iter().map(list).collect();
+        for list in &mut rotations {
+            list.sort_unstable();
+            list.dedup();
+        }
         keep_one(&mut rotations);
         Self { slots, inputs: input.elements(), outputs, rotations }
     }

@@ -7,6 +7,7 @@ use crate::nn::fit::{FitError, FitSpec, Form, fit};
 use crate::nn::model::Model;
 use crate::nn::simulate::{Labelled, Simulation, simulate_against};
 use rayon::prelude::*;
+use std::time::Instant;
 
 /// Pictures that settle which floor is best, and which forms need no closer look.
 const FEW: usize = 128;
@@ -36,8 +37,12 @@ pub(super) struct Search<'a> {
     pub exact: &'a [Vec<f32>],
     pub options: &'a ChooseOptions,
     pub cost: &'a super::Cost<'a>,
-    pub watch: &'a Watch<'a>,
+    pub watch: &'a dyn Watch,
     pub tried: Vec<Candidate>,
+    /// Pictures that are still to be simulated, at most.
+    pub ahead: usize,
+    /// Pictures simulated, and the seconds that took.
+    pub simulated: (usize, f64),
 }
 
 impl Search<'_> {
@@ -46,10 +51,11 @@ impl Search<'_> {
         let forms = self.forms_by_cost()?;
         let (mut fell_short, mut kept): (Vec<usize>, Vec<Candidate>) = Default::default();
         let mut most = f64::INFINITY;
-        for (form, cost) in &forms {
-            if *cost > most {
+        for (i, (form, cost)) in forms.iter().enumerate() {
+            if *cost > most || !self.watch.goes_on() {
                 break;
             }
+            self.ahead = self.pictures_of_mix() + (forms.len() - i) * self.options.margins.len() * self.pictures_of_margin();
             let best = self.best_of(form, *cost)?;
             match best.filter(|at| self.tried[*at].keeps) {
                 Some(at) => {
@@ -62,10 +68,11 @@ impl Search<'_> {
         }
         let best = kept.into_iter().min_by(|a, b| a.lost().total_cmp(&b.lost()));
         let Some(dear) = best else { return Err(self.nothing_keeps()) };
+        self.ahead = self.pictures_of_mix();
         // The form to give layers back to: of those that are notably cheaper, the one that fell short the least.
         let cheaper = fell_short.iter().map(|at| &self.tried[*at]).filter(|c| WORTHWHILE * c.cost < dear.cost);
         let cheaper = cheaper.min_by(|a, b| a.lost().total_cmp(&b.lost())).map(|c| c.specs[0].clone());
-        if let Some(cheap) = cheaper.filter(|_| self.options.per_layer) {
+        if let Some(cheap) = cheaper.filter(|_| self.options.per_layer && self.watch.goes_on()) {
             let dear_form = dear.specs[0].form.clone();
             if let Some(mixed) = self.mix(&cheap, dear_form, dear.cost / WORTHWHILE)? {
                 return Ok(mixed);
@@ -77,6 +84,9 @@ impl Search<'_> {
     fn nothing_keeps(&self) -> ChooseError {
         let best = self.tried.iter().min_by(|a, b| a.lost().total_cmp(&b.lost()));
         let (target, tried) = (self.options.target, self.tried.len());
+        if !self.watch.goes_on() {
+            return ChooseError::Stopped { tried, expected: best.map_or(0.0, |b| b.expected), needed: self.options.needed() };
+        }
         match best {
             Some(best) => ChooseError::TargetNotReached {
                 target,
@@ -93,9 +103,26 @@ impl Search<'_> {
         }
     }
 
+    /// Pictures that one margin of a form takes at most.
+    fn pictures_of_margin(&self) -> usize {
+        let all = self.pictures.len();
+        let few = if all < 2 * FEW { all } else { FEW };
+        GLANCE + self.options.floors.len() * few + all
+    }
+
+    /// Pictures that giving layers back takes at most.
+    fn pictures_of_mix(&self) -> usize {
+        let count = self.calibration.layers.len();
+        if self.options.per_layer { count * SAMPLED + (1 + count.max(1).ilog2() as usize) * self.pictures.len() } else { 0 }
+    }
+
     /// The forms that can be run, cheapest first. What a form costs does not depend on margins and floors.
     fn forms_by_cost(&self) -> Result<Vec<(Form, f64)>, ChooseError> {
+        self.watch.planning(self.options.forms.len());
         let one = |form: &Form| {
+            if !self.watch.goes_on() {
+                return Ok(Err("stopped".to_owned()));
+            }
             let spec = FitSpec { form: form.clone(), ..FitSpec::series(1) };
             let narrow = self.options.margins.iter().copied().fold(spec.margin, f64::min);
             let fitted = fit(self.model, self.calibration, std::slice::from_ref(&spec)).or_else(|e| match e {
@@ -113,6 +140,9 @@ impl Search<'_> {
         let found: Vec<Result<(Form, f64), String>> = self.options.forms.par_iter().map(one).collect::<Result<_, FitError>>()?;
         let reason = found.iter().filter_map(|f| f.as_ref().err()).next_back().cloned().unwrap_or_default();
         let mut forms: Vec<(Form, f64)> = found.into_iter().flatten().collect();
+        if !self.watch.goes_on() {
+            return Err(ChooseError::Stopped { tried: 0, expected: 0.0, needed: self.options.needed() });
+        }
         if forms.is_empty() {
             return Err(ChooseError::NoPlan { forms: self.options.forms.len(), reason });
         }
@@ -129,7 +159,12 @@ impl Search<'_> {
         let mut best: Option<usize> = None;
         let mut undefined = None;
         let mut defined = false;
-        for margin in margins {
+        let ahead = self.ahead;
+        for (i, margin) in margins.into_iter().enumerate() {
+            if !self.watch.goes_on() {
+                break;
+            }
+            self.ahead = ahead.saturating_sub((i + 1) * self.pictures_of_margin());
             let at = match self.best_floor(form, margin, cost) {
                 Err(ChooseError::Fit(e @ FitError::Undefined { .. })) => {
                     undefined = Some(e);
@@ -192,20 +227,24 @@ impl Search<'_> {
     }
 
     fn note(&mut self, candidate: Candidate) -> usize {
-        (self.watch)(&candidate);
+        let (pictures, seconds) = self.simulated;
+        self.watch.tried(&candidate, self.ahead as f64 * seconds / pictures.max(1) as f64);
         self.tried.push(candidate);
         self.tried.len() - 1
     }
 
-    fn simulated(&self, specs: &[FitSpec], count: usize) -> Result<Simulation, ChooseError> {
+    fn simulate(&mut self, specs: &[FitSpec], count: usize) -> Result<Simulation, ChooseError> {
+        let clock = Instant::now();
         let fitted = fit(self.model, self.calibration, specs)?;
         let (exact, pictures) = (&self.exact[..count], &self.pictures[..count]);
-        Ok(simulate_against(exact, &fitted, pictures, self.options.noise, self.options.seed)?)
+        let found = simulate_against(exact, &fitted, pictures, self.options.noise, self.options.seed)?;
+        self.simulated = (self.simulated.0 + count, self.simulated.1 + clock.elapsed().as_secs_f64());
+        Ok(found)
     }
 
     /// What the first `count` pictures say of some fits.
-    fn judged(&self, specs: Vec<FitSpec>, cost: f64, count: usize) -> Result<Candidate, ChooseError> {
-        let s = self.simulated(&specs, count)?;
+    fn judged(&mut self, specs: Vec<FitSpec>, cost: f64, count: usize) -> Result<Candidate, ChooseError> {
+        let s = self.simulate(&specs, count)?;
         let used = s.layers.iter().fold(0.0, |m: f64, l| m.max(l.used));
         let mut candidate = Candidate {
             specs,
@@ -232,7 +271,11 @@ impl Search<'_> {
         for k in 0..count {
             let mut specs = vec![dear.clone(); count];
             specs[k] = cheap.clone();
-            let s = self.simulated(&specs, few)?;
+            if !self.watch.goes_on() {
+                return Ok(None);
+            }
+            let s = self.simulate(&specs, few)?;
+            self.ahead = self.ahead.saturating_sub(few);
             harm.push((if s.diverged == 0 { s.rms_error } else { f64::INFINITY }, k));
         }
         harm.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -253,7 +296,8 @@ impl Search<'_> {
         // If those keep the answers, the fewest that do.
         let mut best: Option<(Vec<FitSpec>, f64)> = None;
         let (mut fails, mut next) = (0, keeps);
-        while next > fails {
+        while next > fails && self.watch.goes_on() {
+            self.ahead = self.ahead.saturating_sub(self.pictures.len());
             let cost = cost_of(next)?;
             let tried = self.judged(specs_with(next), cost, self.pictures.len())?;
             let at = self.note(tried);
