@@ -269,17 +269,24 @@ impl Engine for EncryptedEngine {
             let mut integers = self.integers.lock().unwrap_or_else(PoisonError::into_inner);
             let send =
                 |integers: &mut Integers| self.evaluator.encoder().integers_into(integers, terms.len(), fill, scale, basis);
-            let key = Key::Products { transform: transform.id(), level, terms: terms.iter().map(|&(_, p)| p).collect() };
             let bytes = terms.len() * basis.len() * params.degree() * 4;
-            let part = if self.prepared.keeps_products() && self.prepared.has_room(&key, bytes) {
-                let plain = self.prepared.get(key, || {
+            // Its list of terms is made only where it is looked for.
+            let key = self.prepared.keeps_products().then(|| {
+                let terms = terms.iter().map(|&(_, product)| product).collect();
+                Key::Products { transform: transform.id(), level, terms }
+            });
+            let part = match key.filter(|key| self.prepared.has_room(key, bytes)) {
+                Some(key) => {
+                    let plain = self.prepared.get(key, || {
+                        send(&mut integers)?;
+                        Ok(self.evaluator.encode_integers(&integers, level)?)
+                    })?;
+                    self.evaluator.plain_inner_product(rotated, &plain, &products)?
+                }
+                None => {
                     send(&mut integers)?;
-                    Ok(self.evaluator.encode_integers(&integers, level)?)
-                })?;
-                self.evaluator.plain_inner_product(rotated, &plain, &products)?
-            } else {
-                send(&mut integers)?;
-                self.evaluator.encoded_inner_product(rotated, &integers, &products)?
+                    self.evaluator.encoded_inner_product(rotated, &integers, &products)?
+                }
             };
             match &mut sum {
                 Some(sum) => self.evaluator.add_assign(sum, &part)?,
