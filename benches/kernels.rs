@@ -4,26 +4,16 @@
 //! `RAYON_NUM_THREADS` sets the threads, `CIPHERLENS_CPU` the instruction set, `WGPU_ADAPTER_NAME` the GPU (a software
 //! adapter by name only). `cipherlens bench backends` measures the same and compares the bits.
 
-#![allow(
-    missing_docs,
-    dead_code,
-    unused_imports,
-    clippy::unwrap_used,
-    reason = "a benchmark, and parts that the command shares with it"
-)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use cipherlens::backend::Backend;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::time::{Duration, Instant};
 
-#[path = "../src/cli/bench/cases.rs"]
-mod cases;
-#[path = "../src/cli/bench/floor.rs"]
-mod floor;
 #[path = "shared/machines.rs"]
 mod machines;
 
-use cases::{Case, Kind, Material, SIZES};
+use cipherlens_cli::measured::cases::{Case, Kind, Material, SIZES};
 use machines::quick;
 
 /// Cases that take more are left out.

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench networks [-- FILTER] [--quick]`; with `--quick`, a small convolution alone. Variables as for `kernels`.
 
-#![allow(missing_docs, dead_code, clippy::unwrap_used, reason = "a benchmark, and parts that the command shares with it")]
+#![allow(missing_docs, dead_code, clippy::unwrap_used, reason = "a benchmark; it uses a part of what it shares with the other")]
 
 use cipherlens::ckks::{Level, presets};
 use cipherlens::nn::Model;
@@ -11,11 +11,9 @@ use std::time::Duration;
 
 #[path = "shared/machines.rs"]
 mod machines;
-#[path = "../src/cli/bench/networks.rs"]
-mod workload;
 
+use cipherlens_cli::measured::networks::Workload;
 use machines::quick;
-use workload::Workload;
 
 fn networks(c: &mut Criterion) {
     let preset = |name| presets::by_name(name).unwrap();

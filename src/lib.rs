@@ -6,10 +6,9 @@
 //!
 //! See `ARCHITECTURE.md` for the map and `docs/arithmetic.md` for the number system.
 
+pub use cipherlens_core::{ckks, math, wire};
+
 pub mod backend;
 pub mod circuits;
-pub mod ckks;
-pub mod math;
 pub mod nn;
 pub mod plan;
-pub mod wire;

@@ -11,13 +11,12 @@ pub mod clear;
 pub mod compiled;
 pub mod equalize;
 pub mod fit;
-pub mod layout;
 pub mod lower;
 pub mod model;
 pub mod onnx;
 pub mod simulate;
-pub mod tensor;
 
+pub use cipherlens_core::client::{layout, tensor};
 pub use compiled::Compiled;
 pub use layout::Layout;
 pub use lower::{Counted, Layouts, LowerOptions, Lowered, fitting_slots, least_depth, lower};

@@ -1,8 +1,7 @@
 //! Whole bootstraps on small insecure rings, against the values that went in.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 use cipherlens::{
     circuits::{BootstrapOptions, Bootstrapper, CircuitError, EncryptedEngine, NoisyEngine, Order},

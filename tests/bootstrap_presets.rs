@@ -6,8 +6,7 @@ use cipherlens::ckks::{PrecisionStats, presets};
 use std::sync::Arc;
 use support::Bench;
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 #[test]
 fn insecure_presets_bootstrap_all_the_slots_they_promise() {

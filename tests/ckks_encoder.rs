@@ -4,8 +4,7 @@
 use cipherlens::ckks::*;
 use support::*;
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 /// Value of the polynomial at `zeta^(5^j)`: the definition of slot j.
 fn slot(coefficients: &[f64], j: usize) -> (f64, f64) {

@@ -5,8 +5,7 @@ use cipherlens::ckks::*;
 use std::sync::Arc;
 use support::*;
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 #[test]
 fn operations_refuse_what_does_not_fit() {

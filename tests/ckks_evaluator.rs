@@ -5,8 +5,7 @@ use cipherlens::backend::PlainTerm;
 use cipherlens::ckks::*;
 use support::*;
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 /// 36-bit scales and up, N <= 2^11: fresh noise 2^2, key switch 2^6, slots add 2^5: well below 2^-20 of a slot.
 const CLOSE: f64 = 1e-6;

@@ -7,8 +7,7 @@ use cipherlens::math::BaseConversion;
 use num_bigint::BigInt;
 use support::*;
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 /// Coefficients of the message polynomial, over the scale.
 fn message(b: &Bench, ct: &Ciphertext) -> Vec<Vec<f64>> {

@@ -4,8 +4,7 @@
 use cipherlens::ckks::*;
 use support::*;
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 /// Root mean square of a slot's error.
 fn measured(b: &Bench, ct: &Ciphertext, want: &[Vec<f64>]) -> f64 {

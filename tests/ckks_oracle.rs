@@ -7,8 +7,7 @@ use cipherlens::math::Basis;
 use num_bigint::BigInt;
 use support::*;
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 type Poly = Vec<BigInt>;
 

@@ -11,8 +11,7 @@ use cipherlens::math::{BaseConversion, Basis, BasisChange};
 use rand::RngExt;
 use support::*;
 
-#[path = "support/gpu.rs"]
-mod support;
+use cipherlens_testkit::gpu as support;
 
 #[test]
 fn transforms_and_automorphisms_at_every_degree() {

@@ -15,9 +15,8 @@ use common::models::{Builder, ConvShape, picture};
 use std::sync::Arc;
 use support::*;
 
-mod common;
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit as common;
+use cipherlens_testkit::ckks as support;
 
 /// A client and a server on the CPU, then one for each form of wide products that the adapter has.
 fn benches(preset: &str) -> Vec<(&'static str, Bench)> {

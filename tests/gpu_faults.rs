@@ -16,9 +16,8 @@ use serde_json::json;
 use std::sync::Arc;
 use support::*;
 
-mod common;
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit as common;
+use cipherlens_testkit::ckks as support;
 
 /// A small residual network with its keys, its encrypted picture and the processor's answer.
 struct World {

@@ -12,8 +12,7 @@ use cipherlens::math::RnsTables;
 use std::sync::Arc;
 use support::*;
 
-#[path = "support/gpu.rs"]
-mod support;
+use cipherlens_testkit::gpu as support;
 
 /// A device of its own with these options; none where there is no adapter.
 fn gpu(tables: &Arc<RnsTables>, options: &GpuOptions) -> Option<GpuBackend> {

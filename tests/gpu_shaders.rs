@@ -63,7 +63,7 @@ fn every_entry_point_has_a_row_and_a_twin() {
     }
     for kernel in Kernel::ALL {
         let (file, function) = kernel.row().twin.split_once(' ').unwrap();
-        let twin = std::fs::read_to_string(format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let twin = std::fs::read_to_string(format!("{}/crates/core/src/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert!(
             twin.contains(&format!("fn {function}(")) || twin.contains(&format!("fn {function}<")),
             "{file} has no {function}"

@@ -8,8 +8,7 @@ use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use std::sync::Arc;
 use support::*;
 
-#[path = "support/ckks.rs"]
-mod support;
+use cipherlens_testkit::ckks as support;
 
 /// Where the wrong kernel is wrong.
 const WRONG: (usize, usize, usize) = (3, 1, 5);

@@ -1,7 +1,7 @@
 //! Models written to files and read again, and compiled networks.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::circuits::Packing;
 use cipherlens::nn::clear::Network;

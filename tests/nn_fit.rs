@@ -1,7 +1,7 @@
 //! Calibration, equalization, fits and simulation: against their definitions on small networks, and on a public ResNet-20.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::nn::Model;
 use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};

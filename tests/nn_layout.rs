@@ -1,7 +1,7 @@
 //! Layouts: where things lie, and that nothing lies twice.
 #![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::nn::layout::{Axis, Digit, LayoutError, Place};
 use cipherlens::nn::model::Model;

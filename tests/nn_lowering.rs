@@ -1,7 +1,7 @@
 //! Programs that `nn` makes, run on clear slot vectors, against direct evaluation.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::circuits::polynomial::Chebyshev;
 use cipherlens::nn::clear::{Network, Ranges};

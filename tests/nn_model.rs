@@ -1,7 +1,7 @@
 //! Model files: what is wrong is said, and nothing makes the reader panic.
 #![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::nn::Model;
 use cipherlens::nn::clear::Network;

@@ -1,7 +1,7 @@
 //! ONNX files: the shared ones against their reference, built ones against direct evaluation, and damaged ones.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::{Model, ModelError, Operator};

@@ -1,7 +1,7 @@
 //! Random graphs against what onnxruntime computed for them (tests/operators.py).
 #![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::{Model, ModelError, Operator};

@@ -2,7 +2,7 @@
 //! tests/pointwise.py), and what comes of them: files, fits, programs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::nn::calibration::{Calibration, CalibrationError};
 use cipherlens::nn::clear::Network;

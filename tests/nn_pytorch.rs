@@ -1,7 +1,7 @@
 //! Layers and the demo network against what PyTorch computed (tests/fixtures, written by training/make_fixtures.py).
 #![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::nn::clear::{Network, Ranges};
 use cipherlens::nn::model::TensorData;

@@ -5,7 +5,7 @@
 //! many, from `CIPHERLENS_SEED` on; `CIPHERLENS_PRESET=n16-boot` at full size.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-mod common;
+use cipherlens_testkit as common;
 
 use cipherlens::{
     backend::{Backend, cpu::CpuBackend},

@@ -40,7 +40,7 @@ impl FromStr for Choice {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "gpu" => Ok(Self::Gpu),
-            _ => Err(BackendError::NoSuchChoice { asked: name.to_owned() }),
+            _ => Err(BackendError::NoSuchChoice { asked: name.to_owned(), have: &Self::NAMES }),
         }
     }
 }

@@ -12,7 +12,7 @@
 //! A fault of the device (an error that no call caused, a lost device) ends every later call with
 //! [`BackendError::Device`]: results after it cannot be trusted.
 
-use super::check::{self, DigitLayout};
+use super::check::{self, Checks, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
     Backend, BackendError, Buffer, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape,
@@ -24,6 +24,7 @@ use device::{Block, Device};
 use memory::Memory;
 use polys::Polys;
 use registry::{Kernel, Wide};
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -54,7 +55,7 @@ pub struct GpuBackend {
     tables: Arc<RnsTables>,
     device: Arc<Device>,
     memory: Arc<Memory>,
-    /// Checks of arguments are the CPU backend's, and it keeps the keys.
+    /// Keeps the keys.
     host: CpuBackend,
     options: GpuOptions,
     moduli: Block,
@@ -95,6 +96,11 @@ impl GpuBackend {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// The GPU that a backend is, where it is one.
+    pub fn of(backend: &dyn Backend) -> Option<&Self> {
+        (backend as &dyn Any).downcast_ref()
     }
 
     /// A backend without a device: every call has its shape of result and no words, and is counted. What a run on a device
@@ -208,8 +214,12 @@ impl GpuBackend {
     }
 
     fn read<'a>(&self, buffer: &'a Buffer, op: &'static str) -> Result<&'a DeviceWords> {
-        match buffer.storage() {
-            Storage::Device(words) if Arc::ptr_eq(words.memory(), &self.memory) => Ok(words),
+        let words = match buffer.storage() {
+            Storage::Device(words) => (&**words as &dyn Any).downcast_ref::<DeviceWords>(),
+            Storage::Host(_) => None,
+        };
+        match words {
+            Some(words) if Arc::ptr_eq(words.memory(), &self.memory) => Ok(words),
             _ => Err(BackendError::ForeignBuffer { op, backend: self.name() }),
         }
     }
@@ -221,12 +231,13 @@ impl GpuBackend {
     /// A key's words on the device: its own, or a copy of those on the host.
     fn key(&self, key: &Buffer, op: &'static str) -> Result<KeyWords> {
         match key.storage() {
-            Storage::Device(words) => {
-                self.read(key, op)?;
-                Ok(KeyWords::Here(words.block().clone()))
-            }
+            Storage::Device(_) => Ok(KeyWords::Here(self.read(key, op)?.block().clone())),
             Storage::Host(words) => Ok(KeyWords::Copy(self.memory.key(key, words.as_slice(), op)?)),
         }
+    }
+
+    fn checks(&self) -> Checks<'_> {
+        Checks(&self.tables)
     }
 
     fn moduli(&self) -> View<'_> {

@@ -23,9 +23,6 @@ impl Backend for GpuBackend {
     fn device_bytes(&self) -> Option<u64> {
         self.memory.budget()
     }
-    fn gpu(&self) -> Option<&GpuBackend> {
-        Some(self)
-    }
     fn statistics(&self) -> Statistics {
         self.counted()
     }
@@ -51,7 +48,7 @@ impl Backend for GpuBackend {
 
     fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
         let shape = Shape::new(polys, basis.len(), self.tables.degree());
-        self.host.check_basis(shape, basis, "upload_ntt")?;
+        self.checks().basis(shape, basis, "upload_ntt")?;
         let mut buffer = if self.device.live.is_some() {
             let mut words = vec![0u32; shape.words()];
             let limbs = basis.len().max(1);
@@ -128,54 +125,54 @@ impl Backend for GpuBackend {
     }
 
     fn add(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
-        self.host.check_basis(a.shape(), basis, "add")?;
+        self.checks().basis(a.shape(), basis, "add")?;
         check::same(a.shape(), b.shape(), "add")?;
         self.map(Kernel::Add, &[a, b], &[], basis)
     }
     fn add_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()> {
         let op = "add_assign";
-        self.host.check_basis(a.shape(), basis, op)?;
+        self.checks().basis(a.shape(), basis, op)?;
         check::same(a.shape(), b.shape(), op)?;
         self.add_in_place(a, PolySelect::all(a.shape()), (&[], Some(b)), basis, op)
     }
     fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
-        self.host.check_basis(a.shape(), basis, "sub")?;
+        self.checks().basis(a.shape(), basis, "sub")?;
         check::same(a.shape(), b.shape(), "sub")?;
         self.map(Kernel::Sub, &[a, b], &[], basis)
     }
     fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer> {
-        self.host.check_basis(a.shape(), basis, "negate")?;
+        self.checks().basis(a.shape(), basis, "negate")?;
         self.map(Kernel::Negate, &[a], &[], basis)
     }
     fn mul_constant(&self, a: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer> {
-        self.host.check_basis(a.shape(), basis, "mul_constant")?;
-        self.host.check_constants(constants, basis, "mul_constant")?;
+        self.checks().basis(a.shape(), basis, "mul_constant")?;
+        self.checks().constants(constants, basis, "mul_constant")?;
         self.map(Kernel::MulConstant, &[a], constants, basis)
     }
     fn add_constant_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[u32], basis: &Basis) -> Result<()> {
         let op = "add_constant_assign";
-        self.host.check_basis(a.shape(), basis, op)?;
-        self.host.check_constants(constants, basis, op)?;
+        self.checks().basis(a.shape(), basis, op)?;
+        self.checks().constants(constants, basis, op)?;
         check::select(a.shape(), select, op)?;
         self.add_in_place(a, select, (constants, None), basis, op)
     }
     fn add_plain_assign(&self, a: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()> {
         let op = "add_plain_assign";
-        self.host.check_basis(a.shape(), basis, op)?;
-        self.host.check_plain(plain.shape(), basis, select.count, op)?;
+        self.checks().basis(a.shape(), basis, op)?;
+        self.checks().plain(plain.shape(), basis, select.count, op)?;
         check::select(a.shape(), select, op)?;
         self.add_in_place(a, select, (&[], Some(plain)), basis, op)
     }
     fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
         let op = "mul_plain";
-        self.host.check_basis(a.shape(), basis, op)?;
+        self.checks().basis(a.shape(), basis, op)?;
         check::even(a.shape(), op)?;
-        self.host.check_plain(plain.shape(), basis, a.shape().polys, op)?;
+        self.checks().plain(plain.shape(), basis, a.shape().polys, op)?;
         self.multiply_plain(a, plain, basis, op)
     }
     fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
         let op = "tensor";
-        self.host.check_basis(a.shape(), basis, op)?;
+        self.checks().basis(a.shape(), basis, op)?;
         check::same(a.shape(), b.shape(), op)?;
         check::even(a.shape(), op)?;
         self.tensor_shards(a, b, basis, op)
@@ -183,9 +180,9 @@ impl Backend for GpuBackend {
 
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
         let op = "plain_inner_product";
-        self.host.check_basis(ct.shape(), basis, op)?;
+        self.checks().basis(ct.shape(), basis, op)?;
         check::even(ct.shape(), op)?;
-        self.host.check_factors(plain.shape(), basis, op)?;
+        self.checks().factors(plain.shape(), basis, op)?;
         check::terms(terms, ct.shape().polys / 2, plain.shape().polys, op)?;
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
         let (x, y) = (self.polys(ct, op)?, self.polys(plain, op)?);
@@ -207,7 +204,7 @@ impl Backend for GpuBackend {
         let Some(coefficients) = self.coefficients(plains, source) else {
             return self.plain_inner_product(ct, &self.encode_plain(plains, source, basis)?, terms, basis);
         };
-        self.host.check_basis(ct.shape(), basis, op)?;
+        self.checks().basis(ct.shape(), basis, op)?;
         check::even(ct.shape(), op)?;
         check::terms(terms, ct.shape().polys / 2, plains, op)?;
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
@@ -221,7 +218,7 @@ impl Backend for GpuBackend {
             return self.upload_ntt(plains, basis, &|plain, limb, words| source.residues(plain, limb, words));
         };
         let shape = Shape::new(plains, basis.len(), self.tables.degree());
-        self.host.check_basis(shape, basis, "encode_plain")?;
+        self.checks().basis(shape, basis, "encode_plain")?;
         let out = self.take(shape, "encode_plain")?;
         self.encode_coefficients(coefficients, basis, Polys::new(&out, shape))?;
         Ok(self.made(shape, out))
@@ -230,7 +227,7 @@ impl Backend for GpuBackend {
     fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer> {
         let op = "automorphism";
         let shape = src.shape();
-        self.host.check_basis(shape, basis, op)?;
+        self.checks().basis(shape, basis, op)?;
         self.check_galois(galois)?;
         let limbs: Vec<_> = (0..shape.limbs).map(|l| [l, l]).collect();
         let from = self.polys(src, op)?;
@@ -246,8 +243,8 @@ impl Backend for GpuBackend {
     fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer> {
         let op = "base_convert";
         let shape = src.shape();
-        self.host.check_basis(shape, &conversion.from, op)?;
-        self.host.check_conversion(conversion, op)?;
+        self.checks().basis(shape, &conversion.from, op)?;
+        self.checks().conversion(conversion, op)?;
         let scaled = self.map(Kernel::MulConstant, &[src], &conversion.inv_hat, &conversion.from)?;
         let scaled = self.polys(&scaled, op)?;
         let out_shape = Shape { limbs: conversion.to.len(), ..shape };
@@ -264,24 +261,24 @@ impl Backend for GpuBackend {
 
     fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer> {
         let op = "mod_up";
-        self.host.check_basis(src.shape(), &plan.window, op)?;
+        self.checks().basis(src.shape(), &plan.window, op)?;
         check::select(src.shape(), select, op)?;
-        let layout: DigitLayout = self.host.check_plan(plan, op)?;
+        let layout: DigitLayout = self.checks().plan(plan, op)?;
         self.mod_up_words(self.polys(src, op)?, select, plan, &layout)
     }
 
     fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
         let op = "key_inner_product";
-        self.host.check_basis(digits.shape(), &plan.extended, op)?;
-        let shards = self.host.check_key(digits.shape(), key.shape(), plan, op)?;
+        self.checks().basis(digits.shape(), &plan.extended, op)?;
+        let shards = self.checks().key(digits.shape(), key.shape(), plan, op)?;
         let shape = Shape { polys: 2 * shards, ..digits.shape() };
         self.products(self.polys(digits, op)?, key, None, plan, shape, op)
     }
 
     fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer> {
         let op = "change_basis";
-        self.host.check_basis(src.shape(), &change.source, op)?;
-        let positions = self.host.check_change(change, op)?;
+        self.checks().basis(src.shape(), &change.source, op)?;
+        let positions = self.checks().change(change, op)?;
         self.change_basis_words(self.polys(src, op)?, src.shape().limbs, change, &positions)
     }
 

@@ -5,7 +5,7 @@
 
 use super::commands::View;
 use super::device::{Block, Device};
-use crate::backend::{BackendError, Buffer, Result};
+use crate::backend::{BackendError, Buffer, DeviceStorage, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -38,6 +38,8 @@ impl DeviceWords {
         &self.memory
     }
 }
+
+impl DeviceStorage for DeviceWords {}
 
 impl Drop for DeviceWords {
     fn drop(&mut self) {

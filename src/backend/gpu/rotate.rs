@@ -38,13 +38,13 @@ impl GpuBackend {
         plan: &GadgetPlan,
         op: &'static str,
     ) -> Result<Buffer> {
-        self.host.check_basis(src.shape(), &plan.window, op)?;
+        self.checks().basis(src.shape(), &plan.window, op)?;
         check::select(src.shape(), select, op)?;
-        let layout: DigitLayout = self.host.check_plan(plan, op)?;
-        let positions = self.host.check_change(&plan.mod_down, op)?;
+        let layout: DigitLayout = self.checks().plan(plan, op)?;
+        let positions = self.checks().change(&plan.mod_down, op)?;
         let n = self.tables.degree();
         let (digits, extended) = (plan.digits.len(), plan.extended.len() * n);
-        self.host.check_key(Shape::new(digits, plan.extended.len(), n), key.shape(), plan, op)?;
+        self.checks().key(Shape::new(digits, plan.extended.len(), n), key.shape(), plan, op)?;
         let from = self.polys(src, op)?;
         let shape = Shape::new(2 * select.count, plan.mod_down.target.len(), n);
         let out = self.take(shape, op)?;
@@ -97,16 +97,16 @@ impl GpuBackend {
         plan: &GadgetPlan,
     ) -> Result<Buffer> {
         let op = "rotate_digits";
-        self.host.check_basis(ct.shape(), &plan.window, op)?;
-        self.host.check_basis(digits.shape(), &plan.extended, op)?;
+        self.checks().basis(ct.shape(), &plan.window, op)?;
+        self.checks().basis(digits.shape(), &plan.extended, op)?;
         check::even(ct.shape(), op)?;
         self.check_same_window(plan, op)?;
-        let positions = self.host.check_change(&plan.mod_down, op)?;
+        let positions = self.checks().change(&plan.mod_down, op)?;
         let shards = ct.shape().polys / 2;
         for rotation in rotations {
             self.check_galois(rotation.galois)?;
             if let Some(key) = rotation.key {
-                let found = self.host.check_key(digits.shape(), key.shape(), plan, op)?;
+                let found = self.checks().key(digits.shape(), key.shape(), plan, op)?;
                 check::same(Shape { polys: 2 * found, ..ct.shape() }, ct.shape(), op)?;
             }
         }
@@ -179,19 +179,19 @@ impl GpuBackend {
     ) -> Result<Buffer> {
         let op = "relinearize_extended";
         let found = product.shape();
-        self.host.check_basis(found, &plan.window, op)?;
-        self.host.check_basis(found, &lift.source, op)?;
+        self.checks().basis(found, &plan.window, op)?;
+        self.checks().basis(found, &lift.source, op)?;
         let shards = found.polys / 3;
         check::same(Shape { polys: 3 * shards, ..found }, found, op)?;
-        let layout: DigitLayout = self.host.check_plan(plan, op)?;
-        let positions = self.host.check_change(lift, op)?;
+        let layout: DigitLayout = self.checks().plan(plan, op)?;
+        let positions = self.checks().change(lift, op)?;
         if !positions.is_empty() || lift.target != plan.extended {
             let expected = "a change to the extended basis that drops nothing".into();
             return Err(BackendError::Shape { op, expected, found: format!("{:?}", lift.target) });
         }
         let n = self.tables.degree();
         let (digits, extended) = (plan.digits.len(), plan.extended.len() * n);
-        self.host.check_key(Shape::new(digits, plan.extended.len(), n), key.shape(), plan, op)?;
+        self.checks().key(Shape::new(digits, plan.extended.len(), n), key.shape(), plan, op)?;
         let from = self.polys(product, op)?;
         let shape = Shape::new(2 * shards, plan.extended.len(), n);
         let out = self.take(shape, op)?;
@@ -224,12 +224,12 @@ impl GpuBackend {
         plan: &GadgetPlan,
     ) -> Result<Buffer> {
         let op = "rotate_digits_extended";
-        self.host.check_basis(ct.shape(), &plan.window, op)?;
-        self.host.check_basis(ct.shape(), &lift.source, op)?;
-        self.host.check_basis(digits.shape(), &plan.extended, op)?;
-        self.host.check_basis(digits.shape(), &lift.target, op)?;
+        self.checks().basis(ct.shape(), &plan.window, op)?;
+        self.checks().basis(ct.shape(), &lift.source, op)?;
+        self.checks().basis(digits.shape(), &plan.extended, op)?;
+        self.checks().basis(digits.shape(), &lift.target, op)?;
         check::even(ct.shape(), op)?;
-        let positions = self.host.check_change(lift, op)?;
+        let positions = self.checks().change(lift, op)?;
         if !positions.is_empty() {
             return Err(BackendError::Shape {
                 op,
@@ -241,7 +241,7 @@ impl GpuBackend {
         for rotation in rotations {
             self.check_galois(rotation.galois)?;
             if let Some(key) = rotation.key {
-                let found = self.host.check_key(digits.shape(), key.shape(), plan, op)?;
+                let found = self.checks().key(digits.shape(), key.shape(), plan, op)?;
                 check::same(Shape { polys: 2 * found, ..ct.shape() }, ct.shape(), op)?;
             }
         }
@@ -275,8 +275,8 @@ impl GpuBackend {
     ) -> Result<Buffer> {
         let op = "rotate_extended";
         self.check_galois(rotation.galois)?;
-        self.host.check_basis(digits.shape(), &plan.extended, op)?;
-        let shards = self.host.check_key(digits.shape(), rotation.key.shape(), plan, op)?;
+        self.checks().basis(digits.shape(), &plan.extended, op)?;
+        let shards = self.checks().key(digits.shape(), rotation.key.shape(), plan, op)?;
         check::same(Shape { polys: shards, ..digits.shape() }, lifted.shape(), op)?;
         let shape = Shape { polys: 2 * shards, ..digits.shape() };
         let (added, digits) = (self.polys(lifted, op)?, self.polys(digits, op)?);

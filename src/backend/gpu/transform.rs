@@ -261,7 +261,7 @@ impl GpuBackend {
 
     /// Transforms all limbs of a buffer in place.
     pub(super) fn transform_in_place(&self, data: &Buffer, basis: &Basis, inverse: bool, op: &'static str) -> Result<()> {
-        self.host.check_basis(data.shape(), basis, op)?;
+        self.checks().basis(data.shape(), basis, op)?;
         let limbs: Vec<_> = basis.limbs().iter().enumerate().map(|(l, &id)| Limb { from: l, to: l, id, factor: 1 }).collect();
         let polys = self.polys(data, op)?;
         for range in self.batches(polys.count, &[polys.size], 1, op)? {

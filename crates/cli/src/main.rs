@@ -1,0 +1,7 @@
+//! The `cipherlens` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cipherlens_cli::main()
+}

@@ -1,0 +1,165 @@
+//! Models for the commands: the embedded one or a file, and pictures as their input.
+
+use super::failure::{Class, Failure, Outcome};
+use super::sample::Sample;
+use cipherlens::nn::compiled::{Compiled, CompiledError, KeptPlan};
+use cipherlens::nn::model::{Fit, Model, ModelError};
+use cipherlens::nn::onnx::{InputSize, OnnxError, OnnxOptions};
+use cipherlens::nn::simulate::check_picture;
+use cipherlens::nn::tensor::Tensor;
+use cipherlens::wire::WireError;
+use cipherlens::wire::network::NetworkDigest;
+use std::path::Path;
+
+/// The demo's network.
+static EMBEDDED: &[u8] = include_bytes!("../../../models/imagenette11.safetensors");
+/// Its place in the repository, as reports name it.
+pub const EMBEDDED_NAME: &str = "models/imagenette11.safetensors (embedded)";
+
+/// The model in a file (safetensors, ONNX, or compiled), or the embedded one, and what to call it. `size`: of the pictures, for
+/// ONNX that leaves it open.
+pub fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<(Model, String)> {
+    let (model, name) = open_any(path, size)?;
+    let shape = model.input().shape;
+    match size {
+        Some(size) if (size.height, size.width) != (shape.height, shape.width) => Err(Failure::new(
+            Class::Usage,
+            format!("--input-size {size} does not fit {name}"),
+            format!("the network is for pictures of {}x{}", shape.height, shape.width),
+            "leave the option out: it is for ONNX files that leave height and width open",
+        )),
+        _ => Ok((model, name)),
+    }
+}
+
+fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<(Model, String)> {
+    match path {
+        Some(path) if Compiled::is_one(path) => Ok((open_compiled(path)?.model, path.display().to_string())),
+        Some(path) => {
+            let options = OnnxOptions { input_size: size, ..OnnxOptions::default() };
+            let model = Model::from_file_with(path, &options).map_err(|e| refuse(&path.display().to_string(), &e))?;
+            Ok((model, path.display().to_string()))
+        }
+        None => {
+            let model = Model::from_bytes(EMBEDDED).map_err(|e| refuse(EMBEDDED_NAME, &e))?;
+            Ok((model, EMBEDDED_NAME.to_string()))
+        }
+    }
+}
+
+/// A compiled network.
+pub fn open_compiled(path: &Path) -> Outcome<Compiled> {
+    Compiled::read(path).map_err(|e| match e {
+        CompiledError::Model(e) => refuse(&path.display().to_string(), &e),
+        CompiledError::File(e @ WireError::Version { .. }) => {
+            super::failure::explain(format!("cannot use the model {}", path.display()), &e)
+        }
+        e => {
+            let what = format!("cannot use the compiled network {}", path.display());
+            Failure::from_error(Class::BadInput, what, &e, "compile it again: cipherlens compile")
+        }
+    })
+}
+
+/// What keys and ciphertexts of the network in a file, or of the embedded one, are known by; `network` is what [`open`] gave.
+pub fn digest(path: Option<&Path>, network: &Model) -> Outcome<NetworkDigest> {
+    match path.filter(|path| Compiled::is_one(path)) {
+        Some(path) => Ok(open_compiled(path)?.digest()),
+        None => Ok(network.digest()),
+    }
+}
+
+/// On what terms a network runs.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// The parameter set.
+    pub preset: Option<String>,
+    /// Most bytes of keys.
+    pub max_key_bytes: Option<u64>,
+    /// The plans that were kept with the network for those.
+    pub plans: Vec<KeptPlan>,
+    /// The largest error of a logit that compiling foresaw on that parameter set.
+    pub expected_error: Option<f64>,
+}
+
+/// What is asked for, or else what the network in the file was compiled for.
+pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u64>) -> Outcome<Terms> {
+    let asked = Terms { preset: preset.map(str::to_owned), max_key_bytes, ..Terms::default() };
+    let Some(path) = path.filter(|path| Compiled::is_one(path)) else { return Ok(asked) };
+    let compiled = open_compiled(path)?;
+    let same = preset.is_none_or(|preset| preset == compiled.preset);
+    let same_keys = max_key_bytes.is_none_or(|most| compiled.max_key_bytes == Some(most));
+    Ok(Terms {
+        plans: if same && same_keys { compiled.plans } else { Vec::new() },
+        preset: asked.preset.or(Some(compiled.preset)),
+        max_key_bytes: asked.max_key_bytes.or(compiled.max_key_bytes),
+        expected_error: compiled.report["expected_max_abs_logit_error"].as_f64().filter(|_| same),
+    })
+}
+
+fn refuse(name: &str, error: &ModelError) -> Failure {
+    let advice = match error {
+        ModelError::Onnx(OnnxError::ExternalData { .. }) => "keep a model and its data files together, as told above",
+        ModelError::Onnx(OnnxError::InputShape { .. }) => {
+            "give the size where it is open, or export the network again, as told above"
+        }
+        ModelError::Onnx(_) => "export the network again as told above",
+        ModelError::OtherFile { .. } => {
+            "name a model: ONNX, safetensors with a graph in its metadata, or what `cipherlens compile` wrote"
+        }
+        ModelError::Read { .. } => "name a model file that you may read",
+        ModelError::NotSafetensors(_) | ModelError::NotAModel { .. } => {
+            "a model is a safetensors file with a graph in its metadata: README.md, \"Your own model\""
+        }
+        ModelError::UnsupportedOperators(_) => "replace these operators as told above and write the model again",
+        ModelError::NotFinite { .. } => "the training diverged or the file was damaged: write the model again",
+        _ => {
+            "change the network where it is said, and write or export it again; `cipherlens inspect` shows what can be read of it"
+        }
+    };
+    Failure::from_error(Class::BadInput, format!("cannot use the model {name}"), error, advice)
+}
+
+/// What to call a class: its name, or its index where the model has no names.
+pub fn class_name(model: &Model, class: usize) -> String {
+    model.classes().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+}
+
+/// One of the likeliest classes.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Likely {
+    /// Its index.
+    pub index: usize,
+    /// Its name.
+    pub class: String,
+    /// Its logit.
+    pub logit: f64,
+    /// Its softmax.
+    pub probability: f64,
+}
+
+/// The `count` likeliest classes, likeliest first.
+pub fn likeliest(model: &Model, logits: &[f64], count: usize) -> Vec<Likely> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    let largest = order.first().map_or(0.0, |&c| logits[c]);
+    let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
+    let likely = |&c: &usize| Likely {
+        index: c,
+        class: class_name(model, c),
+        logit: logits[c],
+        probability: (logits[c] - largest).exp() / total,
+    };
+    order.iter().take(count).map(likely).collect()
+}
+
+/// An input called `name` that is to be encrypted, as a tensor: refused if it would drive a fitted activation out of its
+/// interval, since the answer would be noise and nobody could tell.
+pub fn encryptable(model: &Model, sample: &Sample, fit: Option<Fit>, name: &str) -> Outcome<(Tensor<f64>, Vec<String>)> {
+    let (tensor, notes) = sample.input(model, fit)?;
+    check_picture(model, &tensor.cast()).map_err(|e| {
+        let advice = "use a picture like those the network was compiled with, or compile it again with pictures like this one";
+        Failure::from_error(Class::BadInput, format!("the network would not give its answer for {name}"), &e, advice)
+    })?;
+    Ok((tensor, notes))
+}

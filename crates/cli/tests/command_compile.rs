@@ -1,0 +1,235 @@
+//! From an ONNX file to an encrypted answer through the binary: compile, inspect, plan, simulate, classify, and the same with
+//! client and server apart.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
+
+use cipherlens_testkit as common;
+#[path = "command/run.rs"]
+#[allow(dead_code)]
+mod run;
+
+use cipherlens::nn::Compiled;
+use common::onnx::{Attribute, Data, File, node};
+use run::run;
+use std::path::Path;
+
+/// A network that tells the colour of a picture: 8x8 means of each colour less the others, a ReLU, their sum.
+fn colours() -> File {
+    let weight = |o: usize, i: usize| if o == i { 0.25 } else { -0.125 };
+    let conv = (0..3).flat_map(|o| (0..3).flat_map(move |i| [weight(o, i); 4])).collect();
+    File::new(&[1, 3, 8, 8], "logits")
+        .constant("w", &[3, 3, 2, 2], Data::Real(conv))
+        .constant("fc", &[3, 3], Data::Real((0..9).map(|i| if i % 4 == 0 { 2.0 } else { 0.25 }).collect()))
+        .constant("half", &[], Data::Real(vec![1.0]))
+        .node(node("Conv", &["x", "w"], "c").ints("strides", &[2, 2]))
+        .node(node("Relu", &["c"], "a"))
+        .node(node("GlobalAveragePool", &["a"], "p"))
+        .node(node("Flatten", &["p"], "f"))
+        .node(node("Gemm", &["f", "fc"], "logits").int("transB", 1))
+}
+
+/// Folders `red`, `green` and `blue` of pictures of every brightness, and one picture of each apart.
+fn pictures(dir: &Path) {
+    for (c, name) in ["red", "green", "blue"].into_iter().enumerate() {
+        let folder = dir.join("pictures").join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for k in 0..12u8 {
+            let picture = image::RgbImage::from_fn(8, 8, |x, y| {
+                let mut pixel = [20 + 3 * x as u8, 20 + 3 * y as u8, 20 + k];
+                pixel[c] = 120 + 10 * k + x as u8;
+                image::Rgb(pixel)
+            });
+            picture.save(folder.join(format!("{k}.png"))).expect("a PNG can be written");
+            if k == 5 {
+                picture.save(dir.join(format!("{name}.png"))).expect("a PNG can be written");
+            }
+        }
+    }
+}
+
+/// Ctrl-C ends the search with the best fit so far, or says that there is none; the program is not ended by it.
+#[cfg(unix)]
+#[test]
+fn a_search_that_is_interrupted_gives_its_best() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("net.onnx"), colours().bytes()).expect("a file");
+    pictures(dir.path());
+    let (onnx, calib, lens) = (path("net.onnx"), path("pictures"), path("net.lens"));
+    let args = ["compile", &onnx, "--calib", &calib, "-o", &lens, "--preset", "insecure-small", "--target", "0.5"];
+    for after in ["Ctrl-C ends with the best found", ": enough"] {
+        let mut child = run::command(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the command starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        while !line.contains(after) {
+            line.clear();
+            assert!(lines.read_line(&mut line).expect("a line") > 0, "it ended before {after:?}");
+        }
+        assert!(after.starts_with("Ctrl-C") || line.contains("at most"), "{line}");
+        let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+        assert!(killed.success(), "it is still there");
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).expect("text");
+        let code = child.wait().expect("an end").code();
+        match code {
+            Some(0) => Compiled::read(Path::new(&lens)).map(drop).expect("what it found"),
+            Some(6) => assert!(rest.contains("stopped before a fit was found"), "{rest}"),
+            code => panic!("{code:?}: {rest}"),
+        }
+        assert!(after.starts_with("Ctrl-C") || code == Some(0), "a fit was found: {rest}");
+    }
+}
+
+#[test]
+fn from_onnx_to_an_encrypted_answer() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("net.onnx"), colours().bytes()).expect("a file");
+    pictures(dir.path());
+    let (onnx, lens, calib, green) = (path("net.onnx"), path("net.lens"), path("pictures"), path("green.png"));
+
+    run(&["plan", &onnx]).refused(3, &["activation", "cipherlens compile"]);
+    let classes = ["--classes", "red,green,blue", "--preset", "insecure-small", "--target", "0.5"];
+    let compile = [&["compile", &onnx, "--calib", &calib, "-o", &lens, "--json"], &classes[..]].concat();
+    let compiled = run(&compile).json();
+    assert_eq!(compiled["pictures"], 36);
+    assert_eq!((&compiled["accuracy"], &compiled["agreement"]), (&1.0.into(), &1.0.into()));
+    assert_eq!(compiled["plan"]["preset"], "insecure-small");
+
+    let shown = run(&["inspect", &lens]);
+    assert!(shown.stdout.contains("compiled network") && shown.stdout.contains("relu, degree"), "{}", shown.stdout);
+    assert!(run(&["inspect", &onnx]).stdout.contains("relu, not fitted"));
+    let plan = run(&["plan", &lens, "--typical-costs", "--json"]).json();
+    assert_eq!(plan["preset"], "insecure-small", "the one it was compiled for");
+    // What encryption will cost in precision is foreseen, and told beside what it did.
+    let expected = compiled["expected_max_abs_logit_error"].as_f64().expect("a number");
+    assert!((1e-9..1e-4).contains(&expected), "{expected}");
+    assert_eq!(plan["expected_max_abs_logit_error"].as_f64(), Some(expected));
+    let of_green = run(&["plan", &lens, "--picture", &green, "--json"]).json();
+    let of_green = of_green["expected_max_abs_logit_error"].as_f64().expect("a number");
+    assert!((0.1..10.0).contains(&(of_green / expected)), "{of_green} after {expected}");
+    let simulated = run(&["simulate", &lens, "--images", &calib, "--json"]).json();
+    assert_eq!(simulated["agreement"], 1.0);
+
+    let answer = run(&["classify", &lens, &green, "--json", "--seed", "7"]).json();
+    assert_eq!((answer["label"].as_str(), answer["clear_label"].as_str()), (Some("green"), Some("green")));
+    let error = answer["max_abs_logit_error"].as_f64().expect("a number");
+    assert!((0.05..20.0).contains(&(error / expected)), "{error} where {expected} was expected");
+    assert_eq!(answer["expected_max_abs_logit_error"].as_f64(), Some(expected));
+    for key in
+        ["top", "logits", "clear_logits", "seconds", "layer_seconds", "bootstraps", "rotations", "key_switches", "key_bytes"]
+    {
+        assert!(!answer[key].is_null(), "{key} is missing");
+    }
+    assert_eq!(answer["layer_seconds"].as_array().map(Vec::len), answer["layers"].as_array().map(Vec::len));
+    let demo = run(&["demo", "--model", &lens, "--image", &green, "--json", "--seed", "7"]).json();
+    assert_eq!(demo["logits_ciphertext_blake3"], answer["logits_ciphertext_blake3"], "the same path");
+
+    // Slots are left: the pictures share one run, and each has its own answer.
+    let (red, blue) = (path("red.png"), path("blue.png"));
+    let three = run(&["classify", &lens, &red, &green, &blue, "--json", "--seed", "7"]);
+    let answers: Vec<serde_json::Value> = three.stdout.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(answers.iter().map(|a| a["label"].as_str()).collect::<Vec<_>>(), [Some("red"), Some("green"), Some("blue")]);
+    for answer in &answers {
+        assert_eq!((&answer["pictures_together"], &answer["label"]), (&3.into(), &answer["clear_label"]));
+        assert!(answer["max_abs_logit_error"].as_f64().is_some_and(|e| e < 1e-3), "{answer}");
+        assert_eq!(answer["logits_ciphertext_blake3"], answers[0]["logits_ciphertext_blake3"], "one run");
+    }
+    let planned = run(&["plan", &lens, "--pictures", "3", "--json"]).json();
+    assert_eq!((&planned["pictures_together"], &planned["slots"]), (&4.into(), &1024.into()));
+    let evaluated = run(&["eval", "--encrypted", "--model", &lens, "--images", &calib, "--limit", "9", "--json"]).json();
+    assert_eq!((&evaluated["agree"], &evaluated["images"], &evaluated["pictures_together"]), (&9.into(), &9.into(), &4.into()));
+
+    // A plan is decided once, whatever this machine's clocks say.
+    let plan_of = |options: &[&str]| run(&[&["plan", &lens, "--json"], options].concat()).json();
+    let (timed, typical) = (plan_of(&[]), plan_of(&["--typical-costs"]));
+    for what in ["counts", "keys", "key_bytes", "input_level", "bootstraps"] {
+        assert_eq!((&timed[what], &typical[what]), (&plan[what], &plan[what]), "{what}");
+    }
+
+    // A bound on the bytes of keys is kept in the file, so that client and server plan alike; this one just suffices.
+    let most = plan["key_bytes"].as_u64().expect("a number");
+    let (least, budget) = (path("least.lens"), most.to_string());
+    let run_small =
+        run(&[&["compile", &onnx, "--calib", &calib, "-o", &least, "--json", "--max-key-bytes", &budget], &classes[..]].concat());
+    assert_eq!(run_small.code, 0, "{}", run_small.stderr);
+    assert_eq!(run(&["plan", &least, "--typical-costs", "--json"]).json()["key_bytes"], most);
+    let kept = Compiled::read(Path::new(&least)).expect("what compile wrote");
+    assert_eq!(kept.max_key_bytes, Some(most));
+    let tight = path("tight.lens");
+    assert_eq!(kept.plans.iter().map(|plan| plan.together).collect::<Vec<_>>(), [1, 2, 4]);
+    Compiled { max_key_bytes: Some(1000), plans: Vec::new(), ..kept }
+        .write(Path::new(&tight))
+        .expect("a folder that can be written");
+    for command in [&["plan", &tight][..], &["classify", &tight, &green], &["keygen", "--model", &tight, "-o", &tight]] {
+        run(command).refused(5, &["keys take at least", "--max-key-bytes"]);
+    }
+    run(&["plan", &lens, "--max-key-bytes", "1kB"]).refused(5, &["keys take at least", "--max-key-bytes"]);
+    let lens = least;
+
+    let (keys, encrypted, result) = (path("keys"), path("picture.ct"), path("answer.ct"));
+    assert_eq!(run(&["keygen", "--model", &lens, "-o", &keys, "--allow-insecure"]).code, 0);
+    let secret = path("keys/secret.key");
+    let encrypt = ["encrypt", &green, "--model", &lens, "-k", &secret, "-o", &encrypted, "--allow-insecure"];
+    assert_eq!(run(&encrypt).code, 0);
+    let evaluation = path("keys/evaluation.keys");
+    assert_eq!(run(&["run", &encrypted, "--model", &lens, "-k", &evaluation, "-o", &result]).code, 0);
+    let decrypted = run(&["decrypt", &result, "--model", &lens, "-k", &secret, "--json", "--allow-insecure"]).json();
+    assert_eq!(decrypted["label"], "green");
+}
+
+#[test]
+fn bad_input_is_explained() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    pictures(dir.path());
+    let (onnx, lens, calib) = (path("net.onnx"), path("net.lens"), path("pictures"));
+    let compile = |more: &[&str]| run(&[&["compile", &onnx, "--calib", &calib, "-o", &lens], more].concat());
+    std::fs::write(&onnx, &colours().bytes()[..50]).expect("a file");
+    compile(&[]).refused(3, &["not an ONNX file"]);
+    let pooled = colours().node(node("MaxPool", &["c"], "m").ints("kernel_shape", &[2, 2])).node(node("Relu", &["m"], "b"));
+    let mut pooled = pooled;
+    pooled.graph().output[0].name = "b".into();
+    std::fs::write(&onnx, pooled.bytes()).expect("a file");
+    compile(&[]).refused(3, &["/m/MaxPool", "AveragePool"]);
+    std::fs::write(&onnx, colours().bytes()).expect("a file");
+    compile(&["--classes", "red,green"]).refused(2, &["2 class names for 3 logits"]);
+    compile(&["--std", "1,0,1"]).refused(2, &["standard deviation 0"]);
+    compile(&["--preset", "insecure-tiny", "--target", "0.5"]).refused(3, &[]);
+    compile(&["--calib", &path("nowhere")]).refused(3, &["nowhere"]);
+    compile(&["--preset", "insecure-small", "--target", "1.5"]).refused(2, &["1.5"]);
+
+    // Fitted to dark pictures, a bright one is refused before it is encrypted, with the layer that it leaves.
+    let dark = dir.path().join("dark");
+    std::fs::create_dir(&dark).expect("a folder");
+    for k in 0..16u8 {
+        let picture = image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([120 + k, 118 + x as u8, 118 + y as u8]));
+        picture.save(dark.join(format!("{k}.png"))).expect("a PNG can be written");
+    }
+    let narrow = ["compile", &onnx, "--calib", &path("dark"), "-o", &lens, "--preset", "insecure-small", "--target", "0"];
+    let compiled = run(&narrow);
+    assert_eq!(compiled.code, 0, "{}", compiled.stderr);
+    image::RgbImage::from_pixel(8, 8, image::Rgb([0, 255, 0])).save(path("bright.png")).expect("a PNG can be written");
+    run(&["classify", &lens, &path("bright.png")]).refused(3, &["bright.png", "a.Relu", "outside"]);
+    std::fs::write(&lens, b"CIPHLENS and no more").expect("a file");
+    run(&["classify", &lens, &path("green.png")]).refused(3, &[]);
+}
+
+/// A file that leaves height and width open is read with a size given, and another network is not changed by one.
+#[test]
+fn open_height_and_width_are_given() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let mut open = colours();
+    open.graph().input[0] = common::onnx::value("x", &[1, 3, -1, -1]);
+    std::fs::write(path("open.onnx"), open.bytes()).expect("a file");
+    std::fs::write(path("fixed.onnx"), colours().bytes()).expect("a file");
+    run(&["inspect", &path("open.onnx")]).refused(3, &["height, width are open", "--input-size"]);
+    let read = run(&["inspect", &path("open.onnx"), "--input-size", "12x8"]);
+    assert!(read.stdout.contains("input x 3x12x8"), "{}{}", read.stdout, read.stderr);
+    run(&["plan", &path("open.onnx"), "--input-size", "8x8"]).refused(3, &["activation"]);
+    run(&["inspect", &path("fixed.onnx"), "--input-size", "12x8"]).refused(3, &["height 8, and 12 was given"]);
+    run(&["plan", "--input-size", "12x8"]).refused(2, &["--input-size 12x8 does not fit"]);
+    run(&["inspect", &path("open.onnx"), "--input-size", "12"]).not_understood(&["224x224"]);
+}

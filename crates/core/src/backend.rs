@@ -1,0 +1,640 @@
+//! The contract between the scheme and the machines that run it.
+//!
+//! A [`Backend`] owns [`Buffer`]s of residues, `[poly][limb][coefficient]` in `u32`, and a short list of batched
+//! kernels. Which prime a limb belongs to is said by the [`Basis`] given with it. Every kernel takes all limbs, all
+//! polynomials (both halves of all shards) in one call: one parallel region on a CPU, one dispatch on a GPU.
+//!
+//! Contract, the same for every backend:
+//! - residues are canonical, in `[0, q)`, in every buffer at every call boundary; the same call gives the same bits;
+//! - ciphertext data is never in Montgomery form; [`Backend::key_inner_product`]'s keys and the plaintext factors of
+//!   [`Backend::mul_plain`] and [`Backend::plain_inner_product`] are (`x 2^32 mod q`), so their products need no correction;
+//! - "NTT domain" means the order of [`crate::math::ntt_table`];
+//! - outputs are freshly allocated or fully overwritten; inputs are never changed unless the name says `_assign`;
+//! - shapes and bases that do not fit give [`BackendError::Shape`], a buffer of another backend
+//!   [`BackendError::ForeignBuffer`]; nothing panics;
+//! - calls may be asynchronous on a device: only [`Backend::download`] and [`Backend::synchronize`] wait.
+//!
+//! The chain of trust is `math::naive` -> scalar -> SIMD -> WGSL, bit-exact at each step.
+
+use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use rayon::prelude::*;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+pub mod check;
+pub mod cpu;
+mod mirror;
+mod statistics;
+
+pub use mirror::Mirror;
+pub use statistics::{Place, Statistics};
+
+/// Shape of a buffer: `[polys][limbs][degree]`. A ciphertext of S shards has `2 S` polys, halves of a shard adjacent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Polynomials.
+    pub polys: usize,
+    /// RNS limbs of each.
+    pub limbs: usize,
+    /// Coefficients N of each limb.
+    pub degree: usize,
+}
+
+impl Shape {
+    /// A shape.
+    pub const fn new(polys: usize, limbs: usize, degree: usize) -> Self {
+        Self { polys, limbs, degree }
+    }
+    /// Words in all.
+    pub const fn words(&self) -> usize {
+        self.polys * self.limbs * self.degree
+    }
+    /// Bytes in all.
+    pub const fn bytes(&self) -> usize {
+        self.words() * 4
+    }
+    /// Words of one polynomial.
+    pub const fn poly_words(&self) -> usize {
+        self.limbs * self.degree
+    }
+}
+
+/// Residues owned by a backend.
+#[derive(Debug)]
+pub struct Buffer {
+    shape: Shape,
+    storage: Storage,
+    /// Made when it is first asked for: copies of these very words on other devices are found by it.
+    identity: OnceLock<Arc<()>>,
+}
+
+/// Where a buffer's words live.
+#[derive(Debug)]
+pub enum Storage {
+    /// Host memory, 64-byte aligned.
+    Host(cpu::AlignedWords),
+    /// Memory of a device, which its backend alone can read.
+    Device(Box<dyn DeviceStorage>),
+}
+
+/// Words in a device's memory. Its backend finds its own type again by a downcast.
+pub trait DeviceStorage: Any + Send + Sync + std::fmt::Debug {}
+
+impl Buffer {
+    /// Words in host memory.
+    ///
+    /// # Panics
+    /// In debug builds, where there are not as many words as the shape says.
+    pub fn from_host(shape: Shape, words: cpu::AlignedWords) -> Self {
+        debug_assert_eq!(shape.words(), words.len());
+        Self { shape, storage: Storage::Host(words), identity: OnceLock::new() }
+    }
+    /// As many words as the shape says, in a device's memory.
+    pub fn from_device(shape: Shape, words: impl DeviceStorage) -> Self {
+        Self { shape, storage: Storage::Device(Box::new(words)), identity: OnceLock::new() }
+    }
+    /// The shape.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+    /// Where the words are.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+    /// Stands for these words: shared by nothing else as long as it is held, gone when they change or are dropped.
+    pub fn identity(&self) -> &Arc<()> {
+        self.identity.get_or_init(Arc::default)
+    }
+    /// Where the words are, to change them.
+    pub fn storage_mut(&mut self) -> &mut Storage {
+        // Whoever asks may change the words; copies made before are of other ones.
+        self.identity.take();
+        &mut self.storage
+    }
+}
+
+/// Which polynomials of a buffer a kernel reads: `first, first + stride, ...`, `count` of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolySelect {
+    /// First polynomial.
+    pub first: usize,
+    /// Distance between two.
+    pub stride: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl PolySelect {
+    /// All polynomials of a shape.
+    pub const fn all(shape: Shape) -> Self {
+        Self { first: 0, stride: 1, count: shape.polys }
+    }
+    /// The second halves (c1) of a ciphertext buffer.
+    pub const fn second_halves(shape: Shape) -> Self {
+        Self { first: 1, stride: 2, count: shape.polys / 2 }
+    }
+}
+
+/// How a value is cut into digits for key switching, at one level (DESIGN: "Keys and key switching").
+///
+/// `digits[k]` are limbs of `window`; together they are all of it. The extended basis is `window` then `special`.
+/// `mod_up[k]` goes from digit k to every limb of the extended basis that is not in the digit, in order.
+#[derive(Debug)]
+pub struct GadgetPlan {
+    /// The ciphertext's primes.
+    pub window: Basis,
+    /// The special primes P used.
+    pub special: Basis,
+    /// `window` then `special`.
+    pub extended: Basis,
+    /// The digits' primes.
+    pub digits: Vec<Basis>,
+    /// Conversion of each digit to the rest of `extended`.
+    pub mod_up: Vec<BaseConversion>,
+    /// `extended` -> `window`: division by P with rounding.
+    pub mod_down: BasisChange,
+    /// For each active digit, its index in the key's digit axis.
+    pub key_digits: Vec<usize>,
+    /// For each limb of `extended`, its index in the key's limb axis.
+    pub key_limbs: Vec<usize>,
+}
+
+/// Everything that can go wrong in a backend.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// Shapes or bases that do not fit together.
+    #[error("{op}: expected {expected}, found {found}")]
+    Shape {
+        /// The kernel.
+        op: &'static str,
+        /// What it needs.
+        expected: String,
+        /// What it got.
+        found: String,
+    },
+    /// A buffer that another backend owns.
+    #[error("{op}: the buffer belongs to another backend than `{backend}`; download it there and upload it here")]
+    ForeignBuffer {
+        /// The kernel.
+        op: &'static str,
+        /// The backend asked.
+        backend: &'static str,
+    },
+    /// A request that memory cannot hold.
+    #[error("cannot allocate {bytes} bytes for {op}; lower the batch or use a smaller preset")]
+    OutOfMemory {
+        /// The operation.
+        op: &'static str,
+        /// The size asked for.
+        bytes: usize,
+    },
+    /// A Galois element that is not an odd number below 2N.
+    #[error("{galois} is not a Galois element of degree {degree}: it must be odd and below 2N")]
+    Galois {
+        /// The element refused.
+        galois: u32,
+        /// The ring degree.
+        degree: usize,
+    },
+    /// An instruction set the CPU lacks or a name that is not one.
+    #[error("CPU kernels `{asked}` are not available here (have: {have}); set {variable} to one of these or leave it out")]
+    Isa {
+        /// The request.
+        asked: String,
+        /// What there is.
+        have: String,
+        /// The variable it was read from.
+        variable: &'static str,
+    },
+    /// No GPU that may be used.
+    #[error("no GPU can be used{}", no_adapter(asked.as_deref(), found))]
+    NoAdapter {
+        /// The name that was asked for.
+        asked: Option<String>,
+        /// The adapters there are.
+        found: String,
+    },
+    /// A GPU asked of a library that was built without.
+    #[error("no GPU can be used: this program was built without GPU support (Cargo feature `gpu`)")]
+    NoGpuSupport,
+    /// A choice of backend that there is not.
+    #[error("there is no backend `{asked}`; there are {}", have.join(", "))]
+    NoSuchChoice {
+        /// The request.
+        asked: String,
+        /// What can be asked for.
+        have: &'static [&'static str],
+    },
+    /// A GPU that computes something else than the CPU.
+    #[error("the GPU {adapter} failed the self-test of {test}; use the CPU")]
+    SelfTest {
+        /// The adapter.
+        adapter: String,
+        /// What it got wrong.
+        test: &'static str,
+    },
+    /// Two backends that do not agree ([`Mirror`]).
+    #[error(
+        "{op}, call {call}: `{backend}` gives {found} instead of {expected} in coefficient {coefficient} of limb {limb} of polynomial {poly}"
+    )]
+    Divergence {
+        /// The call.
+        op: &'static str,
+        /// The backend that is not the reference.
+        backend: &'static str,
+        /// How many calls came before it.
+        call: u64,
+        /// The polynomial.
+        poly: usize,
+        /// The limb.
+        limb: usize,
+        /// The coefficient, or the place in NTT order.
+        coefficient: usize,
+        /// What the reference gives.
+        expected: u32,
+        /// What the other gives.
+        found: u32,
+    },
+    /// A GPU that failed outside any one call: lost, or refusing what it is asked.
+    #[error("{op}: the GPU failed: {reason}; nothing computed on it since can be used")]
+    Device {
+        /// The operation.
+        op: &'static str,
+        /// What the driver says.
+        reason: String,
+    },
+}
+
+fn no_adapter(asked: Option<&str>, found: &str) -> String {
+    match asked {
+        Some(name) => format!(": no adapter has `{name}` in its name (adapters: {found})"),
+        None => format!(" (adapters: {found}); software adapters are taken only when asked for by name"),
+    }
+}
+
+/// Result of a backend call.
+pub type Result<T> = std::result::Result<T, BackendError>;
+
+/// Batched kernels over RNS limbs. See the module documentation for the contract.
+pub trait Backend: Any + Send + Sync + std::fmt::Debug {
+    /// Short name: `cpu-avx512`, `cpu-avx2`, `cpu-scalar`, ...
+    fn name(&self) -> &'static str;
+    /// The primes and degree.
+    fn tables(&self) -> &Arc<RnsTables>;
+    /// Where its buffers are.
+    fn place(&self) -> Place {
+        Place::Host
+    }
+    /// The most bytes that buffers may take, where that is bounded.
+    fn memory_limit(&self) -> Option<u64> {
+        None
+    }
+    /// The most bytes that a device takes before it refuses: its limit, or most of its memory; none where that is unknown, and
+    /// on a processor.
+    fn device_bytes(&self) -> Option<u64> {
+        None
+    }
+    /// What a device has been asked to do; zeros where there is none.
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
+    }
+
+    /// A buffer of zeros.
+    fn alloc(&self, shape: Shape) -> Result<Buffer>;
+    /// A buffer of zeros for a key, to be filled where it is and then taken as `key` by any backend: a device that has memory
+    /// of its own keeps such buffers on the host and uploads them when they are needed.
+    fn alloc_key(&self, shape: Shape) -> Result<Buffer> {
+        self.alloc(shape)
+    }
+    /// A buffer with these words, `[poly][limb][coefficient]`, canonical.
+    fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer>;
+    /// A buffer in NTT domain. `fill(poly, limb, words)` writes the canonical coefficients of each limb, in parallel and
+    /// in any order; a CPU transforms each limb while it is still in cache.
+    fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
+        let shape = Shape::new(polys, basis.len(), self.tables().degree());
+        let mut words = vec![0u32; shape.words()];
+        let limbs = basis.len().max(1);
+        words.par_chunks_mut(shape.degree).enumerate().for_each(|(i, limb)| fill(i / limbs, i % limbs, limb));
+        let mut buffer = self.upload(shape, &words)?;
+        self.ntt_forward(&mut buffer, basis)?;
+        Ok(buffer)
+    }
+    /// The words of a buffer. Waits for all pending work on it.
+    fn download(&self, buffer: &Buffer) -> Result<Vec<u32>>;
+    /// Waits until all calls made so far are done. A CPU is done when a call returns.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+    /// A copy.
+    fn duplicate(&self, buffer: &Buffer) -> Result<Buffer>;
+    /// The selected polynomials as a new buffer.
+    fn select(&self, src: &Buffer, select: PolySelect) -> Result<Buffer>;
+    /// The polynomials of all `parts`, one after the other; equal limbs and degree.
+    fn concat(&self, parts: &[&Buffer]) -> Result<Buffer>;
+
+    /// Forward negacyclic NTT of every polynomial, in place.
+    fn ntt_forward(&self, data: &mut Buffer, basis: &Basis) -> Result<()>;
+    /// Inverse negacyclic NTT of every polynomial, in place, N^-1 included.
+    fn ntt_inverse(&self, data: &mut Buffer, basis: &Basis) -> Result<()>;
+
+    /// `a + b`.
+    fn add(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// `a += b`.
+    fn add_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()>;
+    /// `a - b`.
+    fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// `a -= b`.
+    fn sub_assign(&self, a: &mut Buffer, b: &Buffer, basis: &Basis) -> Result<()> {
+        *a = self.sub(a, b, basis)?;
+        Ok(())
+    }
+    /// `-a`.
+    fn negate(&self, a: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// `a * constants[limb]`; one canonical constant per limb.
+    fn mul_constant(&self, a: &Buffer, constants: &[u32], basis: &Basis) -> Result<Buffer>;
+    /// `sum_k constants[k][limb] * parts[k]`; parts of one shape, one canonical constant per limb for each.
+    fn linear_combination(&self, parts: &[&Buffer], constants: &[Vec<u32>], basis: &Basis) -> Result<Buffer> {
+        check::combination(parts, constants, "linear_combination")?;
+        let mut sum = self.mul_constant(parts[0], &constants[0], basis)?;
+        for (part, constants) in parts.iter().zip(constants).skip(1) {
+            self.add_assign(&mut sum, &self.mul_constant(part, constants, basis)?, basis)?;
+        }
+        Ok(sum)
+    }
+    /// Adds `constants[limb]` to every word of the selected polynomials (in NTT domain: adds that constant polynomial).
+    fn add_constant_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[u32], basis: &Basis) -> Result<()>;
+    /// Adds polynomial `i % plain.polys` of `plain` (plain form) to the i-th selected polynomial of `a`.
+    fn add_plain_assign(&self, a: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()>;
+    /// `a * plain`: shard i (polys 2i, 2i+1) times polynomial `i % plain.polys` of `plain` (Montgomery form). NTT domain.
+    fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// Degree-2 product of ciphertexts, shard by shard: polys `[shard][3]` = (a0 b0, a0 b1 + a1 b0, a1 b1). NTT domain.
+    fn tensor(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer>;
+    /// The sum of [`Self::tensor`] over pairs, one at least, all of one shape.
+    fn tensor_sum(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis) -> Result<Buffer> {
+        check::pairs(pairs, "tensor_sum")?;
+        let mut sum = self.tensor(pairs[0].0, pairs[0].1, basis)?;
+        for (a, b) in &pairs[1..] {
+            self.add_assign(&mut sum, &self.tensor(a, b, basis)?, basis)?;
+        }
+        Ok(sum)
+    }
+    /// For each output shard o: `sum_t plain[t.plain] * ct[t.source]` over the terms of `terms[o]`; `cts` are
+    /// two-half polynomials picked by shard index out of `ct` (`[shard][2]`), `plain` polys in Montgomery form. NTT domain.
+    ///
+    /// Plaintexts may be of a lower degree D, a power of two: polynomials in `X^(N/D)`, each word standing for N / D equal ones.
+    fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer>;
+
+    /// [`Self::plain_inner_product`] with `plains` plaintexts made on the way, in Montgomery form, once or more for each term.
+    /// For plaintexts that are used once and need not be kept.
+    fn encoded_inner_product(
+        &self,
+        ct: &Buffer,
+        plains: usize,
+        source: &dyn PlainSource,
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+    ) -> Result<Buffer> {
+        self.plain_inner_product(ct, &self.encode_plain(plains, source, basis)?, terms, basis)
+    }
+
+    /// Plaintexts made from a source, in Montgomery form, NTT domain, to be kept.
+    fn encode_plain(&self, plains: usize, source: &dyn PlainSource, basis: &Basis) -> Result<Buffer> {
+        self.upload_ntt(plains, basis, &|plain, limb, words| source.residues(plain, limb, words))
+    }
+
+    /// X -> X^galois on every polynomial, NTT domain to NTT domain (a permutation of words).
+    fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer>;
+
+    /// Coefficient domain: `[poly][from][N]` -> `[poly][to][N]` by the formula of [`crate::math::base_conversion`].
+    fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer>;
+    /// Digits of the selected polynomials (NTT domain in and out): `[selected][digit][extended limb][N]`, that is
+    /// `polys = selected * digits`. A digit's own limbs are copied, the rest converted. Cost: one inverse NTT a window
+    /// limb, one forward NTT a converted limb.
+    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer>;
+    /// `sum_k digits[s][k] * key[k]`: polys `[shard][2]` over `plan.extended`. `key` is `[key digit][2][key limb][N]` in
+    /// Montgomery form (`polys = key digits * 2`). NTT domain. The key is read once for all shards.
+    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer>;
+    /// `round(x * prod(incoming) / prod(dropped))` for every polynomial, NTT domain to NTT domain (mod_down, rescale, both merged).
+    fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer>;
+    /// Rotations that share digits (hoisting): for each of `rotations`, all shards of `sigma(c0 + k0, k1)` where `(k0, k1)` is
+    /// the digits' product with its key, divided by P. The result is `[rotation][shard][2]` over `plan.window`; `digits` is
+    /// [`Self::mod_up`] of the second halves of `ct`. Each key is read once for all shards.
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+        rotate_digits_by_steps(self, ct, digits, rotations, plan)
+    }
+    /// One rotation, times P and in the extended basis: `sigma(P c0 + k0, k1)` for all shards, with `(k0, k1)` the digits'
+    /// product with the key and `lifted` the first halves times P, `[shard]` over `plan.extended`.
+    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        let mut sum = self.key_inner_product(digits, rotation.key, plan)?;
+        let halves = PolySelect { first: 0, stride: 2, count: sum.shape().polys / 2 };
+        self.add_plain_assign(&mut sum, halves, lifted, &plan.extended)?;
+        self.automorphism(&sum, rotation.galois, &plan.extended)
+    }
+    /// One step of Horner's rule in the extended basis: `sigma(x0 + k0, k1) + plus` for `shards` shards of `x` and of `plus`, each from
+    /// a first one on, `[shard][2]` over `plan.extended`; `(k0, k1)` are the digits of `x1 / P` times the key.
+    fn rotate_sum(
+        &self,
+        x: (&Buffer, usize),
+        plus: (&Buffer, usize),
+        shards: usize,
+        rotation: KeyRotation<'_>,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        rotate_sum_by_steps(self, x, plus, shards, rotation, plan)
+    }
+    /// One rotation of a ciphertext: `sigma(c0 + k0, k1)` for all shards, with `(k0, k1)` the key switch of c1.
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+        let mut switched = self.key_switch(ct, PolySelect::second_halves(ct.shape()), rotation.key, plan)?;
+        let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
+        let first = self.select(ct, halves)?;
+        self.add_plain_assign(&mut switched, halves, &first, &plan.window)?;
+        self.automorphism(&switched, rotation.galois, &plan.window)
+    }
+    /// Relinearization without the division: `P (d0, d1) + (k0, k1)` for each shard of a product `[shard][3]`, with `(k0, k1)` the
+    /// digits of d2 times the key. The result is `[shard][2]` over `plan.extended`; `lift` multiplies by P into it.
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+        let shards = product.shape().polys / 3;
+        let digits = self.mod_up(product, PolySelect { first: 2, stride: 3, count: shards }, plan)?;
+        let mut sum = self.key_inner_product(&digits, key, plan)?;
+        drop(digits);
+        for half in 0..2 {
+            let part = self.select(product, PolySelect { first: half, stride: 3, count: shards })?;
+            let part = self.change_basis(&part, lift)?;
+            self.add_plain_assign(&mut sum, PolySelect { first: half, stride: 2, count: shards }, &part, &plan.extended)?;
+        }
+        Ok(sum)
+    }
+    /// [`Self::rotate_digits`] without the division: all shards of `sigma(P c0 + k0, k1)` for each rotation, `P (c0, c1)` for
+    /// the rotation by nothing. The result is `[rotation][shard][2]` over `plan.extended`; `lift` multiplies by P into it.
+    fn rotate_digits_extended(
+        &self,
+        ct: &Buffer,
+        digits: &Buffer,
+        rotations: &[Rotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        rotate_digits_extended_by_steps(self, ct, digits, rotations, lift, plan)
+    }
+    /// [`Self::plain_inner_product`] of [`Self::rotate_digits_extended`]: source `r * shards + s` of a term is rotation r of shard s.
+    /// The result is `[output][2]` over `plan.extended`.
+    fn rotated_inner_product(
+        &self,
+        hoisted: HoistedRotations<'_>,
+        plan: &GadgetPlan,
+        plain: &Buffer,
+        terms: &[Vec<PlainTerm>],
+    ) -> Result<Buffer> {
+        rotated_inner_product_by_steps(self, hoisted, plan, plain, terms)
+    }
+    /// mod_up, key_inner_product and mod_down in one: polys `[selected][2]` over `plan.window`.
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+        let digits = self.mod_up(src, select, plan)?;
+        let extended = self.key_inner_product(&digits, key, plan)?;
+        self.change_basis(&extended, &plan.mod_down)
+    }
+}
+
+/// [`Backend::rotate_sum`] by its definition, kernel after kernel.
+pub fn rotate_sum_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    (x, first): (&Buffer, usize),
+    (plus, first_plus): (&Buffer, usize),
+    shards: usize,
+    rotation: KeyRotation<'_>,
+    plan: &GadgetPlan,
+) -> Result<Buffer> {
+    let halves = |half: usize| PolySelect { first: 2 * first + half, stride: 2, count: shards };
+    let second = backend.change_basis(&backend.select(x, halves(1))?, &plan.mod_down)?;
+    let digits = backend.mod_up(&second, PolySelect::all(second.shape()), plan)?;
+    drop(second);
+    let mut sum = backend.rotate_extended(&digits, &backend.select(x, halves(0))?, rotation, plan)?;
+    let plus = backend.select(plus, PolySelect { first: 2 * first_plus, stride: 1, count: 2 * shards })?;
+    backend.add_assign(&mut sum, &plus, &plan.extended)?;
+    Ok(sum)
+}
+
+/// One rotation of [`Backend::rotate_digits`].
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// The Galois element.
+    pub galois: u32,
+    /// Its key; none for the rotation by nothing, a copy.
+    pub key: Option<&'a Buffer>,
+}
+
+/// One rotation by something, of [`Backend::rotate`] and [`Backend::rotate_extended`].
+#[derive(Debug, Clone, Copy)]
+pub struct KeyRotation<'a> {
+    /// The Galois element.
+    pub galois: u32,
+    /// Its key.
+    pub key: &'a Buffer,
+}
+
+/// Plaintexts still to be made, of [`Backend::encoded_inner_product`]. A function `(plain, limb, words)` is one.
+pub trait PlainSource: Sync {
+    /// Writes the canonical coefficients of one limb of a plaintext, in Montgomery form; called in parallel and in any order.
+    fn residues(&self, plain: usize, limb: usize, words: &mut [u32]);
+    /// The integers that the residues are of, for a device that reduces them itself; none where some are 2^53 or more.
+    fn coefficients(&self) -> Option<Coefficients<'_>> {
+        None
+    }
+}
+
+impl<F: Fn(usize, usize, &mut [u32]) + Sync> PlainSource for F {
+    fn residues(&self, plain: usize, limb: usize, words: &mut [u32]) {
+        self(plain, limb, words);
+    }
+}
+
+/// Integer coefficients below 2^53 in magnitude, held in f64.
+#[derive(Debug, Clone, Copy)]
+pub struct Coefficients<'a> {
+    /// `[plain][stored]`.
+    pub values: &'a [f64],
+    /// Stored of each polynomial: all N, or the first N/2 of a real vector, whose second half is `m_(N-k) = -m_k`, `m_(N/2) = 0`.
+    pub stored: usize,
+}
+
+/// One term of [`Backend::plain_inner_product`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainTerm {
+    /// Index of the plaintext polynomial.
+    pub plain: usize,
+    /// Index of the ciphertext shard.
+    pub source: usize,
+}
+
+/// [`Backend::rotate_digits`] by its definition, kernel after kernel.
+pub fn rotate_digits_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    ct: &Buffer,
+    digits: &Buffer,
+    rotations: &[Rotation<'_>],
+    plan: &GadgetPlan,
+) -> Result<Buffer> {
+    let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
+    let first = backend.select(ct, halves)?;
+    let mut rotated = Vec::with_capacity(rotations.len());
+    for rotation in rotations {
+        rotated.push(match rotation.key {
+            None => backend.duplicate(ct)?,
+            Some(key) => {
+                let extended = backend.key_inner_product(digits, key, plan)?;
+                let mut switched = backend.change_basis(&extended, &plan.mod_down)?;
+                backend.add_plain_assign(&mut switched, halves, &first, &plan.window)?;
+                backend.automorphism(&switched, rotation.galois, &plan.window)?
+            }
+        });
+    }
+    backend.concat(&rotated.iter().collect::<Vec<_>>())
+}
+
+/// The rotations of [`Backend::rotated_inner_product`].
+#[derive(Debug, Clone, Copy)]
+pub struct HoistedRotations<'a> {
+    /// The ciphertexts, `[shard][2]` over the window.
+    pub ct: &'a Buffer,
+    /// [`Backend::mod_up`] of their second halves.
+    pub digits: &'a Buffer,
+    /// What they are rotated by.
+    pub rotations: &'a [Rotation<'a>],
+    /// Multiplies by P into the extended basis.
+    pub lift: &'a BasisChange,
+}
+
+/// [`Backend::rotated_inner_product`] by its definition, kernel after kernel.
+pub fn rotated_inner_product_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    hoisted: HoistedRotations<'_>,
+    plan: &GadgetPlan,
+    plain: &Buffer,
+    terms: &[Vec<PlainTerm>],
+) -> Result<Buffer> {
+    let HoistedRotations { ct, digits, rotations, lift } = hoisted;
+    let rotated = backend.rotate_digits_extended(ct, digits, rotations, lift, plan)?;
+    backend.plain_inner_product(&rotated, plain, terms, &plan.extended)
+}
+
+/// [`Backend::rotate_digits_extended`] by its definition, kernel after kernel.
+pub fn rotate_digits_extended_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    ct: &Buffer,
+    digits: &Buffer,
+    rotations: &[Rotation<'_>],
+    lift: &BasisChange,
+    plan: &GadgetPlan,
+) -> Result<Buffer> {
+    let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
+    let first = backend.change_basis(&backend.select(ct, halves)?, lift)?;
+    let mut rotated = Vec::with_capacity(rotations.len());
+    for rotation in rotations {
+        rotated.push(match rotation.key {
+            None => backend.change_basis(ct, lift)?,
+            Some(key) => backend.rotate_extended(digits, &first, KeyRotation { galois: rotation.galois, key }, plan)?,
+        });
+    }
+    backend.concat(&rotated.iter().collect::<Vec<_>>())
+}

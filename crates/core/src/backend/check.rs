@@ -1,0 +1,215 @@
+//! Shape checks: what every kernel asks of its arguments before it touches a word.
+
+use super::{BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape};
+use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
+
+fn refuse<T>(op: &'static str, expected: String, found: String) -> Result<T> {
+    Err(BackendError::Shape { op, expected, found })
+}
+
+/// Two equal shapes.
+pub fn same(a: Shape, b: Shape, op: &'static str) -> Result<()> {
+    if a == b { Ok(()) } else { refuse(op, format!("{a:?}"), format!("{b:?}")) }
+}
+
+/// As many words as the shape says.
+pub fn words(shape: Shape, len: usize, op: &'static str) -> Result<()> {
+    let want = shape.polys.checked_mul(shape.limbs).and_then(|w| w.checked_mul(shape.degree));
+    if want == Some(len) { Ok(()) } else { refuse(op, format!("the words of {shape:?}"), format!("{len} words")) }
+}
+
+/// A whole number of ciphertexts.
+pub fn even(shape: Shape, op: &'static str) -> Result<()> {
+    if shape.polys.is_multiple_of(2) { Ok(()) } else { refuse(op, "an even number of polynomials".into(), format!("{shape:?}")) }
+}
+
+/// A selection within the shape, without repeats.
+pub fn select(shape: Shape, select: PolySelect, op: &'static str) -> Result<()> {
+    let last = select.count.checked_sub(1).map(|c| c.checked_mul(select.stride).and_then(|d| d.checked_add(select.first)));
+    let fits = match last {
+        None => true,
+        Some(None) => false,
+        Some(Some(last)) => last < shape.polys && (select.count == 1 || select.stride > 0),
+    };
+    if fits { Ok(()) } else { refuse(op, format!("distinct polynomials below {}", shape.polys), format!("{select:?}")) }
+}
+
+/// The rank of polynomial `poly` in a selection.
+pub fn selected(select: PolySelect, poly: usize) -> Option<usize> {
+    let d = poly.checked_sub(select.first)?;
+    let rank = if select.stride == 0 {
+        d
+    } else if d.is_multiple_of(select.stride) {
+        d / select.stride
+    } else {
+        return None;
+    };
+    (rank < select.count).then_some(rank)
+}
+
+/// Terms that name existing shards and plaintexts.
+pub fn terms(terms: &[Vec<PlainTerm>], shards: usize, plains: usize, op: &'static str) -> Result<()> {
+    match terms.iter().flatten().find(|t| t.source >= shards || t.plain >= plains) {
+        None => Ok(()),
+        Some(t) => refuse(op, format!("{shards} shards and {plains} plaintexts"), format!("{t:?}")),
+    }
+}
+
+/// Parts of one shape, and constants for each; the shape.
+pub fn combination(parts: &[&Buffer], constants: &[Vec<u32>], op: &'static str) -> Result<Shape> {
+    let Some(first) = parts.first().map(|p| p.shape()) else { return refuse(op, "a part at least".into(), "none".into()) };
+    parts.iter().try_for_each(|part| same(first, part.shape(), op))?;
+    if parts.len() == constants.len() {
+        return Ok(first);
+    }
+    refuse(op, format!("constants for {} parts", parts.len()), format!("for {}", constants.len()))
+}
+
+/// Pairs of one shape, of whole ciphertexts; the shape.
+pub fn pairs(pairs: &[(&Buffer, &Buffer)], op: &'static str) -> Result<Shape> {
+    let Some(first) = pairs.first().map(|p| p.0.shape()) else { return refuse(op, "a pair at least".into(), "none".into()) };
+    even(first, op)?;
+    pairs.iter().try_for_each(|(a, b)| same(first, a.shape(), op).and_then(|()| same(first, b.shape(), op)))?;
+    Ok(first)
+}
+
+/// Where a gadget's digits stand.
+#[derive(Debug)]
+pub struct DigitLayout {
+    /// Per digit and limb of it: (position in the window, position in the extended basis).
+    pub own: Vec<Vec<(usize, usize)>>,
+    /// Per digit and limb of its conversion's target: position in the extended basis.
+    pub converted: Vec<Vec<usize>>,
+}
+
+impl DigitLayout {
+    /// The rows of digit k's conversion whose targets lie in a range of the extended basis.
+    pub fn rows(&self, k: usize, limbs: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let before = |end: usize| self.converted[k].partition_point(|&limb| limb < end);
+        before(limbs.start)..before(limbs.end)
+    }
+
+    /// If the limb of the extended basis is digit k's own, its place in the window.
+    pub fn own_at(&self, k: usize, limb: usize) -> Option<usize> {
+        self.own[k].iter().find(|&&(_, to)| to == limb).map(|&(from, _)| from)
+    }
+}
+
+/// What the kernels over some tables ask of bases, constants, conversions and keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Checks<'a>(pub &'a RnsTables);
+
+impl Checks<'_> {
+    /// A basis of these tables, one prime for each limb.
+    pub fn basis(&self, shape: Shape, basis: &Basis, op: &'static str) -> Result<()> {
+        self.limbs(basis, op)?;
+        if shape.limbs == basis.len() && shape.degree == self.0.degree() {
+            return Ok(());
+        }
+        refuse(op, format!("{} limbs of degree {}", basis.len(), self.0.degree()), format!("{shape:?}"))
+    }
+
+    fn limbs(&self, basis: &Basis, op: &'static str) -> Result<()> {
+        match basis.limbs().iter().find(|l| l.index() >= self.0.len()) {
+            None => Ok(()),
+            Some(l) => refuse(op, format!("limb ids below {}", self.0.len()), format!("{l:?}")),
+        }
+    }
+
+    /// A canonical constant for each limb.
+    pub fn constants(&self, constants: &[u32], basis: &Basis, op: &'static str) -> Result<()> {
+        let canonical = constants.iter().zip(basis.limbs()).all(|(&c, &l)| c < self.0.modulus(l).value());
+        if constants.len() == basis.len() && canonical {
+            return Ok(());
+        }
+        refuse(op, format!("{} canonical constants", basis.len()), format!("{constants:?}"))
+    }
+
+    /// Plaintext polynomials over the basis; at least one if any is read.
+    pub fn plain(&self, plain: Shape, basis: &Basis, readers: usize, op: &'static str) -> Result<()> {
+        self.basis(plain, basis, op)?;
+        if plain.polys > 0 || readers == 0 { Ok(()) } else { refuse(op, "a plaintext".into(), format!("{plain:?}")) }
+    }
+
+    /// Plaintexts for an inner product: over the basis, of the ring's degree or a power of two below it.
+    pub fn factors(&self, plain: Shape, basis: &Basis, op: &'static str) -> Result<()> {
+        let degree = if plain.degree.is_power_of_two() { plain.degree.max(self.0.degree()) } else { plain.degree };
+        self.basis(Shape { degree, ..plain }, basis, op)
+    }
+
+    /// As many constants as the limbs need.
+    pub fn conversion(&self, c: &BaseConversion, op: &'static str) -> Result<()> {
+        self.limbs(&c.from, op)?;
+        self.limbs(&c.to, op)?;
+        let (from, to) = (c.from.len(), c.to.len());
+        let lengths = [c.inv_hat.len(), c.inv_hat_shoup.len(), c.reciprocal.len(), c.neg_product.len(), c.matrix.len()];
+        if lengths == [from, from, from, to, to * from] {
+            return Ok(());
+        }
+        refuse(op, format!("conversion constants for {from} to {to} limbs"), format!("{lengths:?}"))
+    }
+
+    /// Positions of the dropped limbs in the source.
+    pub fn change(&self, c: &BasisChange, op: &'static str) -> Result<Vec<usize>> {
+        self.limbs(&c.source, op)?;
+        self.limbs(&c.target, op)?;
+        self.conversion(&c.conversion, op)?;
+        let target = c.target.len();
+        let lengths = [c.source_position.len(), c.keep.len(), c.keep_shoup.len(), c.tail.len(), c.tail_shoup.len()];
+        let positions: Option<Vec<_>> = c.dropped.limbs().iter().map(|&l| c.source.position(l)).collect();
+        match positions {
+            Some(positions)
+                if lengths == [target; 5]
+                    && c.conversion.from == c.dropped
+                    && c.conversion.to == c.target
+                    && c.source_position.iter().flatten().all(|&p| p < c.source.len()) =>
+            {
+                Ok(positions)
+            }
+            _ => refuse(op, format!("a basis change to {target} limbs"), format!("{lengths:?} constants")),
+        }
+    }
+
+    /// Positions of all digits of a plan.
+    pub fn plan(&self, plan: &GadgetPlan, op: &'static str) -> Result<DigitLayout> {
+        self.limbs(&plan.extended, op)?;
+        if plan.mod_up.len() != plan.digits.len() {
+            return refuse(op, format!("{} conversions", plan.digits.len()), format!("{}", plan.mod_up.len()));
+        }
+        let mut layout = DigitLayout { own: Vec::new(), converted: Vec::new() };
+        for (digit, conversion) in plan.digits.iter().zip(&plan.mod_up) {
+            self.conversion(conversion, op)?;
+            let own: Option<Vec<_>> =
+                digit.limbs().iter().map(|&l| Some((plan.window.position(l)?, plan.extended.position(l)?))).collect();
+            let converted: Option<Vec<_>> = conversion.to.limbs().iter().map(|&l| plan.extended.position(l)).collect();
+            match (own, converted) {
+                (Some(own), Some(converted)) if conversion.from == *digit && conversion.to == plan.extended.minus(digit) => {
+                    layout.own.push(own);
+                    layout.converted.push(converted);
+                }
+                _ => return refuse(op, "digits of the window, converted to the rest".into(), format!("{digit:?}")),
+            }
+        }
+        Ok(layout)
+    }
+
+    /// How many shards there are in `digits`, for a key that fits the plan.
+    pub fn key(&self, digits: Shape, key: Shape, plan: &GadgetPlan, op: &'static str) -> Result<usize> {
+        let count = plan.digits.len();
+        let fits = count > 0
+            && digits.polys.is_multiple_of(count)
+            && plan.key_digits.len() == count
+            && plan.key_limbs.len() == plan.extended.len()
+            && plan.key_digits.iter().all(|&k| 2 * k + 1 < key.polys)
+            && plan.key_limbs.iter().all(|&l| l < key.limbs)
+            && key.degree == digits.degree;
+        if fits {
+            return Ok(digits.polys / count);
+        }
+        refuse(
+            op,
+            format!("a key and whole shards for {count} digits and {} limbs", plan.extended.len()),
+            format!("digits {digits:?}, key {key:?}"),
+        )
+    }
+}

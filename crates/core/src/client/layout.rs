@@ -1,0 +1,371 @@
+//! Where each element of a tensor lies: (channel, row, column) -> (shard, slot).
+//!
+//! A coordinate is written in mixed radix, and each digit moves a fixed distance, either through the slots of a shard
+//! or through the shards. That one form covers
+//!
+//! * plain row-major pictures: `row = 128 @ slot 128`, `column = 128 @ slot 1`;
+//! * several channels in a shard, then several shards: `channel = 4 @ slot 4096, 8 @ shard 1`;
+//! * one channel over several shards, rows split: `row = 64 @ slot 224, 4 @ shard 1`;
+//! * gap-multiplexing after a stride of 2: pixels keep their places (`column = 64 @ slot 2`) and channels move into the
+//!   gaps (`channel = 2 @ slot 1, 2 @ slot 128`);
+//! * polyphase: neighbouring pixels in different shards (`column = 2 @ shard 1, 32 @ slot 1`).
+//!
+//! Places are sums over the three coordinates, which is what lets the rotations of a convolution be counted from three
+//! small sets (lowering does).
+
+use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
+use std::fmt;
+
+/// A position in a value of several shards, or a distance between two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Place {
+    /// Which shard.
+    pub shard: usize,
+    /// Which slot of it.
+    pub slot: usize,
+}
+
+impl std::ops::Add for Place {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { shard: self.shard + other.shard, slot: self.slot + other.slot }
+    }
+}
+
+impl std::ops::Mul<usize> for Place {
+    type Output = Self;
+    fn mul(self, times: usize) -> Self {
+        Self { shard: self.shard * times, slot: self.slot * times }
+    }
+}
+
+/// One digit of a coordinate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digit {
+    /// Values `0..radix`. The last digit of a coordinate may have more room than the tensor needs.
+    pub radix: usize,
+    /// How far one step moves: through slots or through shards, never both.
+    pub step: Place,
+}
+
+impl Digit {
+    /// A digit that moves through the slots of a shard.
+    pub fn slot(radix: usize, step: usize) -> Self {
+        Self { radix, step: Place { shard: 0, slot: step } }
+    }
+
+    /// A digit that moves through shards.
+    pub fn shard(radix: usize, step: usize) -> Self {
+        Self { radix, step: Place { shard: step, slot: 0 } }
+    }
+
+    /// Whether it moves through shards.
+    pub fn is_shard(&self) -> bool {
+        self.step.shard != 0
+    }
+}
+
+/// The digits of one coordinate, least significant first. An empty list is the coordinate 0 alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Axis(pub Vec<Digit>);
+
+impl Axis {
+    /// Where a coordinate goes.
+    pub fn place(&self, mut at: usize) -> Place {
+        let mut place = Place::default();
+        for digit in &self.0 {
+            place = place + digit.step * (at % digit.radix);
+            at /= digit.radix;
+        }
+        place
+    }
+
+    /// How many coordinates it has room for.
+    pub fn room(&self) -> usize {
+        self.0.iter().map(|d| d.radix).product()
+    }
+}
+
+/// Why a layout cannot be.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// An axis has fewer places than the tensor has coordinates.
+    #[error("the {axis} axis has room for {room}, the tensor {shape} needs more")]
+    NoRoom {
+        /// Which.
+        axis: &'static str,
+        /// Coordinates it holds.
+        room: usize,
+        /// The tensor.
+        shape: Shape,
+    },
+    /// A place beyond the shard, or two elements at one place.
+    #[error("places collide or leave the shard: {0}")]
+    Places(String),
+    /// No slots, or a shape without elements.
+    #[error("cannot lay {shape} out over shards of {slots} slots")]
+    Empty {
+        /// The tensor.
+        shape: Shape,
+        /// Slots of a shard.
+        slots: usize,
+    },
+    /// Slot vectors that do not fit the layout.
+    #[error("{found:?} shards x slots came, the layout has {expected:?}")]
+    SlotVectors {
+        /// Shards and slots of the layout.
+        expected: (usize, usize),
+        /// Shards, and slots of the first one that is wrong.
+        found: (usize, usize),
+    },
+    /// None, or more inputs than one run takes.
+    #[error("{found} inputs came for a run that takes 1 to {most}")]
+    Inputs {
+        /// How many it takes.
+        most: usize,
+        /// How many came.
+        found: usize,
+    },
+    /// A tensor of another shape.
+    #[error(transparent)]
+    Shape(#[from] ShapeMismatch),
+}
+
+/// A checked layout: every element has its own place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Layout {
+    shape: Shape,
+    slots: usize,
+    shards: usize,
+    channels: Axis,
+    rows: Axis,
+    columns: Axis,
+}
+
+impl Layout {
+    /// Checks that the axes have room, stay within `slots`, and give every place to one element at most (rooms included).
+    pub fn new(shape: Shape, slots: usize, [channels, rows, columns]: [Axis; 3]) -> Result<Self, LayoutError> {
+        let layout = Self::unchecked(shape, slots, [channels, rows, columns]);
+        for (axis, name, extent) in [
+            (&layout.channels, "channel", shape.channels),
+            (&layout.rows, "row", shape.height),
+            (&layout.columns, "column", shape.width),
+        ] {
+            if axis.room() < extent {
+                return Err(LayoutError::NoRoom { axis: name, room: axis.room(), shape });
+            }
+        }
+        if shape.is_empty() || slots == 0 {
+            return Err(LayoutError::Empty { shape, slots });
+        }
+        let mut taken = vec![false; layout.shards * slots];
+        let place_of = |axis: &Axis| (0..axis.room()).map(|i| axis.place(i)).collect::<Vec<_>>();
+        let (rows, columns) = (place_of(&layout.rows), place_of(&layout.columns));
+        for c in place_of(&layout.channels) {
+            for r in &rows {
+                for col in &columns {
+                    let place = c + *r + *col;
+                    let cell = (place.slot < slots).then(|| taken.get_mut(place.shard * slots + place.slot)).flatten();
+                    match cell {
+                        Some(cell) if !*cell => *cell = true,
+                        _ => return Err(LayoutError::Places(layout.to_string())),
+                    }
+                }
+            }
+        }
+        Ok(layout)
+    }
+
+    /// Without the checks of [`Self::new`], for axes known to be disjoint.
+    pub fn unchecked(shape: Shape, slots: usize, [channels, rows, columns]: [Axis; 3]) -> Self {
+        let last = |axis: &Axis| axis.0.iter().map(|d| (d.radix - 1) * d.step.shard).sum::<usize>();
+        let shards = last(&channels) + last(&rows) + last(&columns) + 1;
+        Self { shape, slots, shards, channels, rows, columns }
+    }
+
+    /// Plain row-major order: as many whole channels in a shard as fit, or each channel's rows split over several shards.
+    pub fn row_major(shape: Shape, slots: usize) -> Result<Self, LayoutError> {
+        Self::row_major_aligned(shape, slots, [1, 1])
+    }
+
+    /// Row-major with the room for rows and columns rounded up to multiples of `align` where that costs no further
+    /// shard, and rows split at multiples of it: strides that divide `align` then find their pixels at regular places.
+    pub fn row_major_aligned(shape: Shape, slots: usize, align: [usize; 2]) -> Result<Self, LayoutError> {
+        let Shape { channels, height, width } = shape;
+        if shape.is_empty() || slots == 0 {
+            return Err(LayoutError::Empty { shape, slots });
+        }
+        let padded = [height.next_multiple_of(align[0]), width.next_multiple_of(align[1])];
+        let plain = Self::blocks(channels, height, width, slots);
+        let (height, width, blocks) = match Self::blocks(channels, padded[0], padded[1], slots) {
+            Some(b) if plain.is_none_or(|p| b.1 <= p.1) => (padded[0], padded[1], Some(b)),
+            _ => (height, width, plain),
+        };
+        let axes = if let Some((per_shard, shards)) = blocks {
+            // A power of two of channels fills the shard exactly, so that rotations wrap from the last channel to the
+            // first.
+            let block = if shards == 1 && !per_shard.is_power_of_two() { height * width } else { slots / per_shard };
+            let digits = [Digit::slot(per_shard, block), Digit::shard(shards, 1)];
+            [
+                Axis(digits.into_iter().filter(|d| d.radix > 1).collect()),
+                Axis(vec![Digit::slot(height, width)]),
+                Axis(vec![Digit::slot(width, 1)]),
+            ]
+        } else if width <= slots {
+            let most = slots / width;
+            // Split at a power of two times the alignment, or at a multiple of it, if that takes no more shards.
+            let parts = height.div_ceil(most);
+            let wanted = [Self::power_of_two_below(most, align[0]), most - most % align[0]];
+            let rows = wanted.into_iter().find(|r| *r > 0 && height.div_ceil(*r) == parts).unwrap_or(most);
+            let row = Axis(vec![Digit::slot(rows, width), Digit::shard(parts, 1)]);
+            [Axis(vec![Digit::shard(channels, parts)]), row, Axis(vec![Digit::slot(width, 1)])]
+        } else {
+            let parts = width.div_ceil(slots);
+            let column = Axis(vec![Digit::slot(slots, 1), Digit::shard(parts, 1)]);
+            [Axis(vec![Digit::shard(channels, height * parts)]), Axis(vec![Digit::shard(height, parts)]), column]
+        };
+        Self::new(shape, slots, axes)
+    }
+
+    /// Channels in a shard and shards, if a whole channel fits into a shard.
+    fn blocks(channels: usize, height: usize, width: usize, slots: usize) -> Option<(usize, usize)> {
+        let most = slots / (height * width);
+        if most == 0 {
+            return None;
+        }
+        let power = 1 << most.ilog2();
+        let (by_power, by_most) = (channels.div_ceil(power), channels.div_ceil(most));
+        Some(if by_power == by_most { (power, by_power) } else { (most, by_most) })
+    }
+
+    /// The largest power-of-two multiple of `unit` that is at most `limit` (or `limit` itself if there is none).
+    fn power_of_two_below(limit: usize, unit: usize) -> usize {
+        let times = limit / unit.max(1);
+        if times == 0 { limit } else { unit.max(1) << times.ilog2() }
+    }
+
+    /// A vector: element i at slot `i mod slots` of shard `i / slots`.
+    pub fn vector(len: usize, slots: usize) -> Result<Self, LayoutError> {
+        let shape = Shape::new(len, 1, 1);
+        if len == 0 || slots == 0 {
+            return Err(LayoutError::Empty { shape, slots });
+        }
+        let mut digits = vec![Digit::slot(slots, 1)];
+        if len > slots {
+            digits.push(Digit::shard(len.div_ceil(slots), 1));
+        }
+        Self::new(shape, slots, [Axis(digits), Axis::default(), Axis::default()])
+    }
+
+    /// The tensor laid out.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Slots of a shard.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// The digits of the channel.
+    pub fn channels(&self) -> &Axis {
+        &self.channels
+    }
+
+    /// The digits of the row.
+    pub fn rows(&self) -> &Axis {
+        &self.rows
+    }
+
+    /// The digits of the column.
+    pub fn columns(&self) -> &Axis {
+        &self.columns
+    }
+
+    /// Where an element lies.
+    pub fn place(&self, channel: usize, row: usize, column: usize) -> Place {
+        self.channels.place(channel) + self.rows.place(row) + self.columns.place(column)
+    }
+
+    /// Calls `visit(flat index, place)` for every element, in the order `[channel][row][column]`.
+    pub fn for_each(&self, mut visit: impl FnMut(usize, Place)) {
+        let places = |axis: &Axis, n: usize| (0..n).map(|i| axis.place(i)).collect::<Vec<_>>();
+        let rows = places(&self.rows, self.shape.height);
+        let columns = places(&self.columns, self.shape.width);
+        let mut index = 0;
+        for c in places(&self.channels, self.shape.channels) {
+            for r in &rows {
+                for col in &columns {
+                    visit(index, c + *r + *col);
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    /// The inverse: `[shard][slot]` -> flat index `(channel * height + row) * width + column`, none where a slot holds no
+    /// element.
+    pub fn elements(&self) -> Vec<Vec<Option<u32>>> {
+        let mut elements = vec![vec![None; self.slots]; self.shards];
+        self.for_each(|i, place| elements[place.shard][place.slot] = Some(i as u32));
+        elements
+    }
+
+    /// Slot vectors `[shard][slot]` with `value(flat index)` at each element and 0 elsewhere.
+    pub fn fill(&self, value: impl Fn(usize) -> f64) -> Vec<Vec<f64>> {
+        let mut shards = vec![vec![0.0; self.slots]; self.shards];
+        self.for_each(|i, place| shards[place.shard][place.slot] = value(i));
+        shards
+    }
+
+    /// A tensor as slot vectors `[shard][slot]`; slots without an element are 0.
+    pub fn pack<T: Element>(&self, tensor: &Tensor<T>) -> Result<Vec<Vec<f64>>, LayoutError> {
+        if tensor.shape() != self.shape {
+            return Err(ShapeMismatch { expected: self.shape, found: tensor.shape() }.into());
+        }
+        Ok(self.fill(|i| tensor.values()[i].to_f64()))
+    }
+
+    /// The tensor held by slot vectors `[shard][slot]`.
+    pub fn unpack(&self, shards: &[Vec<f64>]) -> Result<Tensor<f64>, LayoutError> {
+        let wrong = shards.iter().find(|s| s.len() != self.slots);
+        if shards.len() != self.shards || wrong.is_some() {
+            let found = (shards.len(), wrong.or(shards.first()).map_or(0, Vec::len));
+            return Err(LayoutError::SlotVectors { expected: (self.shards, self.slots), found });
+        }
+        let mut tensor = Tensor::zeros(self.shape);
+        let values = tensor.values_mut();
+        self.for_each(|i, place| values[i] = shards[place.shard][place.slot]);
+        Ok(tensor)
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.shards == 1 { "" } else { "s" };
+        write!(f, "{} in {} shard{plural} of {} slots", self.shape, self.shards, self.slots)?;
+        for (name, axis) in [("channel", &self.channels), ("row", &self.rows), ("column", &self.columns)] {
+            let digits: Vec<String> = axis
+                .0
+                .iter()
+                .map(|d| {
+                    if d.is_shard() {
+                        format!("{}@shard {}", d.radix, d.step.shard)
+                    } else {
+                        format!("{}@{}", d.radix, d.step.slot)
+                    }
+                })
+                .collect();
+            if !digits.is_empty() {
+                write!(f, "; {name} {}", digits.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! Random convolutional networks, such as people train: blocks of convolutions, norms and activations, residual sums, concatenations,
+//! pools, and a head. Calibrated and fitted by the library, so that what comes out can run encrypted.
+
+use crate::models::{Builder, ConvShape};
+use cipherlens::nn::calibration::Calibration;
+use cipherlens::nn::fit::{FitSpec, Form, fit};
+use cipherlens::nn::model::Model;
+use cipherlens::nn::tensor::{Shape, Tensor};
+use rand::{Rng, RngExt};
+use serde_json::{Value, json};
+
+/// How large a network may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Largest height and width of the picture.
+    pub side: usize,
+    /// Most elements of a tensor.
+    pub elements: usize,
+    /// Most layers with weights.
+    pub layers: usize,
+}
+
+/// A network whose activations are yet to be fitted.
+pub fn random(size: Size, rng: &mut impl Rng) -> Model {
+    let channels = [1, 1, 3, 3, 3, 2, 4][rng.random_range(0..7)];
+    let side = |rng: &mut dyn FnMut(std::ops::RangeInclusive<usize>) -> usize| rng(5..=size.side);
+    let mut draw = |r: std::ops::RangeInclusive<usize>| rng.random_range(r);
+    let (height, width) = (side(&mut draw), side(&mut draw));
+    let input = Shape::new(channels, height, width);
+    let mut net = Net { b: Builder::new(input), last: "x".into(), shape: input, size, count: 0 };
+    let layers = rng.random_range(2..=size.layers);
+    // One function throughout, as people do, or a mixture.
+    let usual = rng.random_range(0..FUNCTIONS);
+    while net.count < layers {
+        match rng.random_range(0..10) {
+            0..=4 => net.block(usual, rng),
+            5 | 6 => net.residual(usual, rng),
+            7 => net.concatenation(usual, rng),
+            8 => net.pool(rng),
+            // A convolution that no activation follows.
+            _ => net.conv(rng),
+        }
+    }
+    net.head(usual, rng)
+}
+
+const FUNCTIONS: usize = 8;
+
+fn function(which: usize) -> Value {
+    match which {
+        0..=3 => json!({"name": "relu"}),
+        4 => json!({"name": "leaky_relu", "alpha": 0.1}),
+        5 => json!({"name": "gelu"}),
+        6 => json!({"name": "silu"}),
+        _ => json!({"name": "clip", "min": 0.0, "max": 6.0}),
+    }
+}
+
+struct Net {
+    b: Builder,
+    last: String,
+    shape: Shape,
+    size: Size,
+    count: usize,
+}
+
+impl Net {
+    fn name(&mut self, what: &str) -> String {
+        self.count += 1;
+        format!("{what}{}", self.count)
+    }
+
+    /// A convolution of any kind from the last value.
+    fn conv(&mut self, rng: &mut impl Rng) {
+        let shape = self.shape;
+        let outputs = rng.random_range(1..=24usize).min((self.size.elements / shape.plane().max(1)).max(1));
+        let k = [1, 3, 3, 3, 5][rng.random_range(0..5)];
+        let stride = if rng.random_range(0..4) == 0 && shape.height.min(shape.width) > 3 { 2 } else { 1 };
+        let dilation = if k == 3 && rng.random_range(0..8) == 0 { 2 } else { 1 };
+        let (groups, outputs) = match rng.random_range(0..6) {
+            0 => (shape.channels, shape.channels),
+            1 if shape.channels.is_multiple_of(2) => (2, outputs.next_multiple_of(2)),
+            _ => (1, outputs),
+        };
+        let reach = (k - 1) * dilation;
+        let padding = if rng.random_range(0..5) > 0 || shape.height.min(shape.width) <= reach { reach / 2 } else { 0 };
+        let c = ConvShape {
+            input: shape,
+            outputs,
+            kernel: [k, k],
+            stride: [stride; 2],
+            padding: [padding; 4],
+            dilation: [dilation; 2],
+            groups,
+        };
+        self.conv_of(c, rng);
+    }
+
+    fn conv_of(&mut self, c: ConvShape, rng: &mut impl Rng) {
+        let name = self.name("conv");
+        self.b.conv(&name, &self.last.clone(), &c, rng);
+        let out = |size: usize, a: usize| {
+            (size + c.padding[a] + c.padding[a + 2] - (c.kernel[a] - 1) * c.dilation[a] - 1) / c.stride[a] + 1
+        };
+        self.shape = Shape::new(c.outputs, out(self.shape.height, 0), out(self.shape.width, 1));
+        self.last = name;
+    }
+
+    fn norm(&mut self, rng: &mut impl Rng) {
+        let (name, channels) = (format!("{}.bn", self.last), self.shape.channels);
+        let tensor = |part: &str| format!("{name}.{part}");
+        self.b.tensor(&tensor("scale"), &[channels], (0..channels).map(|_| rng.random_range(0.5..1.5)));
+        self.b.random(&tensor("bias"), &[channels], 0.3, rng).random(&tensor("mean"), &[channels], 0.3, rng);
+        self.b.tensor(&tensor("var"), &[channels], (0..channels).map(|_| rng.random_range(0.3..1.0)));
+        let node = json!({"op": "batch_norm", "scale": tensor("scale"), "bias": tensor("bias"),
+                          "mean": tensor("mean"), "var": tensor("var"), "epsilon": 1e-5});
+        self.b.node(&name, &[&self.last.clone()], node);
+        self.last = name;
+    }
+
+    fn activation(&mut self, usual: usize, rng: &mut impl Rng) {
+        let which = if rng.random_range(0..4) == 0 { rng.random_range(0..FUNCTIONS) } else { usual };
+        let name = format!("{}.act", self.last);
+        self.b.node(&name, &[&self.last.clone()], json!({"op": "activation", "function": function(which)}));
+        self.last = name;
+    }
+
+    fn block(&mut self, usual: usize, rng: &mut impl Rng) {
+        self.conv(rng);
+        if rng.random_range(0..2) == 0 {
+            self.norm(rng);
+        }
+        self.activation(usual, rng);
+    }
+
+    fn same(&self, outputs: usize, k: usize) -> ConvShape {
+        ConvShape { input: self.shape, outputs, kernel: [k; 2], stride: [1; 2], padding: [k / 2; 4], dilation: [1; 2], groups: 1 }
+    }
+
+    /// `x + conv(act(conv(x)))`, then perhaps an activation.
+    fn residual(&mut self, usual: usize, rng: &mut impl Rng) {
+        let (from, channels) = (self.last.clone(), self.shape.channels);
+        self.conv_of(self.same(channels, 3), rng);
+        self.activation(usual, rng);
+        self.conv_of(self.same(channels, [1, 3][rng.random_range(0..2)]), rng);
+        let (name, branch) = (self.name("add"), self.last.clone());
+        self.b.node(&name, &[&branch, &from], json!({"op": "add"}));
+        self.last = name;
+        if rng.random_range(0..3) > 0 {
+            self.activation(usual, rng);
+        }
+    }
+
+    /// Two convolutions of one value, their channels side by side: as the importer writes it, a sum of the two with zeros between.
+    fn concatenation(&mut self, usual: usize, rng: &mut impl Rng) {
+        let (from, shape) = (self.last.clone(), self.shape);
+        let most = (self.size.elements / (2 * shape.plane().max(1))).clamp(1, 8);
+        let [a, b] = [rng.random_range(1..=most), rng.random_range(1..=most)];
+        let mut parts = Vec::new();
+        for (outputs, before, after, k) in [(a, 0, b, 3), (b, a, 0, 1)] {
+            (self.last, self.shape) = (from.clone(), shape);
+            self.conv_of(self.same(outputs, k), rng);
+            if rng.random_range(0..2) == 0 {
+                self.activation(usual, rng);
+            }
+            let name = format!("{}.part", self.last);
+            let channels: Vec<Option<usize>> =
+                std::iter::repeat_n(None, before).chain((0..outputs).map(Some)).chain(std::iter::repeat_n(None, after)).collect();
+            let all = |n: usize| (0..n).collect::<Vec<_>>();
+            let node = json!({"op": "rearrange", "channels": channels, "rows": all(shape.height), "columns": all(shape.width)});
+            self.b.node(&name, &[&self.last.clone()], node);
+            parts.push(name);
+        }
+        let name = self.name("concat");
+        self.b.node(&name, &[&parts[0], &parts[1]], json!({"op": "add"}));
+        (self.last, self.shape) = (name, Shape::new(a + b, shape.height, shape.width));
+    }
+
+    fn pool(&mut self, rng: &mut impl Rng) {
+        let Shape { channels, height, width } = self.shape;
+        if height < 4 || width < 4 {
+            return;
+        }
+        let k = rng.random_range(2..=3);
+        let name = self.name("pool");
+        self.b.node(&name, &[&self.last.clone()], json!({"op": "avg_pool2d", "kernel": [k, k], "stride": [2, 2]}));
+        (self.last, self.shape) = (name, Shape::new(channels, (height - k) / 2 + 1, (width - k) / 2 + 1));
+    }
+
+    fn head(mut self, usual: usize, rng: &mut impl Rng) -> Model {
+        if rng.random_range(0..2) == 0 || self.shape.len() > 512 {
+            let name = self.name("global");
+            self.b.node(&name, &[&self.last.clone()], json!({"op": "global_avg_pool"}));
+            (self.last, self.shape) = (name, Shape::new(self.shape.channels, 1, 1));
+        }
+        let flat = self.name("flat");
+        self.b.node(&flat, &[&self.last.clone()], json!({"op": "flatten"}));
+        (self.last, self.shape) = (flat, Shape::new(self.shape.len(), 1, 1));
+        let hidden = rng.random_range(0..3) == 0;
+        for outputs in hidden.then(|| rng.random_range(4..=24)).into_iter().chain([rng.random_range(2..=12)]) {
+            let (name, columns) = (self.name("fc"), self.shape.channels);
+            let size = (columns as f32).recip().sqrt();
+            self.b.random(&format!("{name}.w"), &[outputs, columns], size, rng);
+            self.b.random(&format!("{name}.b"), &[outputs], 0.3, rng);
+            let node = json!({"op": "linear", "weight": format!("{name}.w"), "bias": format!("{name}.b")});
+            self.b.node(&name, &[&self.last.clone()], node);
+            (self.last, self.shape) = (name, Shape::new(outputs, 1, 1));
+            if hidden && self.last.starts_with("fc") && outputs > 12 {
+                self.activation(usual, rng);
+            }
+        }
+        let last = self.last.clone();
+        self.b.build(&last)
+    }
+}
+
+/// Pictures of a network's shape.
+pub fn pictures(model: &Model, count: usize, rng: &mut impl Rng) -> Vec<Tensor<f64>> {
+    (0..count).map(|_| crate::models::picture(model.input().shape, rng)).collect()
+}
+
+/// The network with every activation fitted to pictures: series of any degree that takes no more than `most` levels, composite signs for
+/// some ReLUs. None if that cannot be, as where a layer is fed next to nothing.
+pub fn fitted(model: &Model, pictures: &[Tensor<f64>], most: usize, rng: &mut impl Rng) -> Option<Model> {
+    if model.activations().next().is_none() {
+        return Some(model.clone());
+    }
+    let pictures: Vec<Tensor<f32>> = pictures.iter().map(|p| p.cast()).collect();
+    let calibration = Calibration::measure(model, &pictures).ok()?;
+    let degree = [3, 7, 15, 31][rng.random_range(0..4).min(most - 2)];
+    let specs: Vec<FitSpec> = calibration
+        .layers
+        .iter()
+        .map(|layer| {
+            let relu = layer.function == cipherlens::nn::model::ActivationFunction::Relu;
+            let form = match rng.random_range(0..10) {
+                0 if relu && most > 3 => Form::Sign(vec![3, 3]),
+                1 => Form::Series(rng.random_range(2..=degree)),
+                _ => Form::Series(degree),
+            };
+            FitSpec { form, margin: 1.5, floor: 0.1 }
+        })
+        .collect();
+    fit(model, &calibration, &specs).ok()
+}
