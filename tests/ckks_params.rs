@@ -1,9 +1,11 @@
 //! Parameter sets: security, ladders, gadgets.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+use cipherlens::ckks::gadget::MAX_CONVERSION_LIMBS;
 use cipherlens::ckks::ladder::LadderSpec;
 use cipherlens::ckks::params::{PRIME_FLOOR, SECURITY_CAPS_128};
 use cipherlens::ckks::{Level, Params, ParamsError, Scale, presets};
+use cipherlens::math::primes::closest_primes;
 
 #[test]
 fn presets_are_secure_and_their_ladders_are_close_to_nominal() {
@@ -157,6 +159,24 @@ fn bad_literals_are_refused_with_the_reason() {
     assert!(e.to_string().contains("n15-cnn"), "{e}");
     let spec = LadderSpec { scale_bits: 7.0, ..presets::all()[0].clone() };
     assert!(matches!(spec.literal(), Err(ParamsError::NoLadder { .. })));
+}
+
+/// The quotient of a base conversion is a sum of 32 bits: 64 terms would wrap.
+#[test]
+fn sets_whose_conversions_would_wrap_are_refused() {
+    let good = presets::all().iter().find(|s| s.name == "insecure-toy").unwrap().literal().unwrap();
+    let params = Params::new(good.clone()).unwrap();
+    let level = |l: usize| params.window(Level(l));
+    let dropped = (1..=params.max_level().0).map(|l| level(l).minus(level(l - 1)).len()).max().unwrap();
+    let taken: Vec<u32> = [&good.terminal[..], &good.main].concat();
+    let special = closest_primes(29.5, MAX_CONVERSION_LIMBS, 11, &taken).unwrap();
+    let with = |count: usize| Params::new(cipherlens::ckks::ParamsLiteral { special: special[..count].to_vec(), ..good.clone() });
+    let most = MAX_CONVERSION_LIMBS - dropped;
+    let top = params.max_level();
+    let largest = with(most).unwrap();
+    largest.mod_down_rescale_change(&largest.gadget(top..=top, 1).unwrap(), top, Level(top.0 - 1)).unwrap();
+    let error = with(most + 1).unwrap_err();
+    assert!(matches!(error, ParamsError::ConversionLimbs { limbs: 64, .. }), "{error}");
 }
 
 #[test]

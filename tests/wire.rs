@@ -1,6 +1,6 @@
 //! Files of parameters, keys and ciphertexts: what is written can be used when read; whatever was changed is refused by
 //! a typed error.
-#![allow(clippy::expect_used, clippy::type_complexity)]
+#![allow(clippy::expect_used, clippy::panic, clippy::type_complexity)]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;
@@ -227,12 +227,86 @@ fn forged_keys_are_refused() {
     check("a key fewer", &|m, _| m.body.clear());
     check("another fingerprint", &|m, _| m.origin.fingerprint[0] ^= 1);
 
+    check("the same key twice", &|m, c| {
+        m.body.push(m.body[0].clone());
+        c.extend(c.clone());
+    });
+
     let path = bed.path("secret");
     for word in [2, 5, u32::MAX - 1] {
         write_secret_key(&path, params, &bed.secret).expect("written");
         forge::<()>(&path, Kind::SecretKey, |_, c| c[0][7] = word);
         assert!(matches!(read_secret_key(&path, params), Err(WireError::Residue { index: 7, .. })), "{word}");
     }
+}
+
+/// A gadget with any fields, as a file could have them.
+fn gadget(start: usize, end: usize, alpha: usize, special: usize) -> Gadget {
+    let fields = serde_json::json!({ "start": start, "end": end, "alpha": alpha, "special": special });
+    serde_json::from_value(fields).expect("a gadget")
+}
+
+/// Keys of all zeros with every hash right are taken exactly where the generator would make them, and an evaluator that is given them does
+/// not panic.
+#[test]
+fn keys_from_files_obey_the_rules_of_keys_that_are_made() {
+    let bed = Bed::new("insecure-toy", 11);
+    let (params, backend) = (&bed.params, bed.backend.as_ref());
+    let top = params.max_level();
+    let honest = KeyRequest::rotations(params, top, &[1]).expect("requests")[0];
+    let keys = bed.generator.generate(&bed.secret, &[honest]).expect("keys");
+    let path = bed.path("keys");
+    let ciphertext = bed.encrypt().expand(params, backend).expect("a ciphertext");
+    let read = |request: KeyRequest| {
+        write_evaluation_keys(&path, params, backend, &keys, None).expect("written");
+        let n = params.degree();
+        forge::<Vec<KeyBody>>(&path, Kind::EvaluationKeys, |m, chunks| {
+            m.body[0].request = request;
+            *chunks = vec![vec![0; request.gadget.digits() * request.gadget.key_limbs() * n]];
+        });
+        let keys = read_evaluation_keys(&path, params, backend)?;
+        let evaluator = Evaluator::new(params.clone(), bed.backend.clone(), Arc::new(keys)).expect("an evaluator");
+        let _ = evaluator.rotate(&ciphertext, 1);
+        let _ = evaluator.rotate_many(&ciphertext, &[1]);
+        let _ = evaluator.mul(&ciphertext, &ciphertext);
+        Ok::<(), WireError>(())
+    };
+    let (range, special) = (honest.gadget.range(), params.special().len());
+    let (start, end) = (range.start, range.end);
+    let all = params.tables().len();
+    // Whatever a set makes is taken; what differs by too few special primes is not.
+    for low in 0..=top.0 {
+        for alpha in 1..=special + 1 {
+            let Ok(made) = params.gadget(Level(low)..=top, alpha) else { continue };
+            read(KeyRequest { gadget: made, ..honest }).expect("a gadget that was made");
+            let (range, fewer) = (made.range(), made.special() - 1);
+            let forged = gadget(range.start, range.end, alpha, fewer);
+            assert!(read(KeyRequest { gadget: forged, ..honest }).is_err(), "{forged}");
+        }
+    }
+    let forged = [
+        ("no special prime", gadget(start, end, end - start, 0)),
+        ("P below the largest digit", gadget(start, end, end - start, 1)),
+        ("digits larger than any P", gadget(start, end, special + 2, special)),
+        ("more special primes than there are", gadget(start, end, 1, special + 1)),
+        ("digits of nothing", gadget(start, end, 0, special)),
+        ("no limbs", gadget(start, start, 1, 1)),
+        ("limbs backwards", gadget(end, start, 1, 1)),
+        ("special primes among the digits", gadget(start, all, 1, 1)),
+        ("limbs of no level", gadget(start, start + 1, 1, 1)),
+        ("limbs beyond 16 bits of nothing", gadget(0, usize::from(u16::MAX), 1, 1)),
+    ];
+    for (name, forged) in forged {
+        let error = read(KeyRequest { gadget: forged, ..honest }).expect_err(name);
+        let WireError::Scheme(CkksError::Params(ParamsError::ForeignGadget { .. })) = error else { panic!("{name}: {error}") };
+    }
+    for element in [0, 2, 2 * params.degree() as u32 + 1, u32::MAX] {
+        let error = read(KeyRequest { kind: KeyKind::Galois(element), ..honest }).expect_err("no automorphism");
+        assert!(error.to_string().contains("automorphism"), "{error}");
+    }
+    // The generator refuses the same.
+    let request = KeyRequest { gadget: gadget(start, end, end - start, 0), ..honest };
+    assert!(bed.generator.key(&bed.secret, request).is_err());
 }
 
 #[test]

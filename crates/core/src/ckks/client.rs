@@ -95,6 +95,11 @@ impl Client {
 }
 
 impl KeyRequest {
+    /// Errors unless such a key may exist on a parameter set: what [`KeyGenerator`] would refuse to make, and readers refuse to take.
+    pub fn check(&self, params: &Params) -> std::result::Result<(), ParamsError> {
+        super::encapsulation::check_request(params, self)
+    }
+
     /// The key of products of ciphertexts at a level, in the cheapest digits.
     pub fn relinearization(params: &Params, level: Level) -> std::result::Result<Self, ParamsError> {
         Ok(Self { kind: KeyKind::Relin, gadget: params.best_gadget(level..=level)? })

@@ -49,8 +49,16 @@ impl SparseSecret {
     }
 }
 
-/// Errors unless a key may exist: one to the sparse secret must stay under the cap, and either needs a set for bootstrapping.
+/// Errors unless a key may exist: its gadget and automorphism are of this parameter set, one to the sparse secret stays under the
+/// cap, and one to or from it is of a set for bootstrapping.
 pub(super) fn check_request(params: &Params, request: &KeyRequest) -> std::result::Result<(), ParamsError> {
+    let basis = params.key_basis(&request.gadget)?;
+    if let KeyKind::Galois(element) = request.kind {
+        let degree = params.degree();
+        if element % 2 == 0 || element as usize >= 2 * degree {
+            return Err(ParamsError::GaloisElement { element, degree });
+        }
+    }
     if !matches!(request.kind, KeyKind::ToSparse | KeyKind::ToDense) {
         return Ok(());
     }
@@ -58,7 +66,7 @@ pub(super) fn check_request(params: &Params, request: &KeyRequest) -> std::resul
     if request.kind == KeyKind::ToDense {
         return Ok(());
     }
-    let log_q = params.tables().log2(&params.key_basis(&request.gadget)?);
+    let log_q = params.tables().log2(&basis);
     let row = |log_n: u32| SPARSE_CAPS_128.iter().find(|row| row.0 == log_n).map(|row| row.1);
     let cap = match (params.is_insecure(), circuit.weight >= SPARSE_WEIGHT) {
         (true, _) => SPARSE_CAPS_128[SPARSE_CAPS_128.len() - 1].1,

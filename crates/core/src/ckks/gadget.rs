@@ -67,6 +67,15 @@ pub const QUIET_BITS: f64 = 5.0;
 
 type Cached<K, V> = RwLock<HashMap<K, Arc<V>>>;
 
+/// Limbs, and bits of the product, of the largest digit of a gadget.
+struct LargestDigit {
+    limbs: usize,
+    bits: f64,
+}
+
+/// The most limbs that one base conversion reads: its quotient is a 32-bit sum of as many terms below 2^26, and 2^25.
+pub const MAX_CONVERSION_LIMBS: usize = 63;
+
 /// Constants built on first use.
 #[derive(Debug, Default)]
 pub(super) struct GadgetCache {
@@ -108,19 +117,101 @@ impl Params {
         };
         let alpha = alpha.max(1);
         let mut gadget = Gadget { start, end: last + 1, alpha: alpha.min(u16::MAX.into()) as u16, special: 0 };
-        let log2 = |r: Range<usize>| self.tables().log2(&Basis::range(r));
-        let digit_bits = (0..gadget.digits()).map(|k| log2(gadget.digit(k))).fold(0.0, f64::max) + margin;
-        let special_bits =
-            |count: usize| self.special().limbs()[..count].iter().map(|&l| self.tables().modulus(l).log2()).sum::<f64>();
-        let largest_digit = (0..gadget.digits()).map(|k| gadget.digit(k).len()).max().unwrap_or(0);
-        let available = self.special().len();
-        let needed = (largest_digit.min(available)..=available).find(|&count| special_bits(count) >= digit_bits);
-        let Some(needed) = needed else {
-            let special_bits = special_bits(available);
+        let digits = self.largest_digit(&gadget);
+        self.check_conversion("a digit", digits.limbs)?;
+        let Some(needed) = self.least_special(&digits, margin) else {
+            let (available, digit_bits) = (self.special().len(), digits.bits + margin);
+            let special_bits = self.special_bits(available);
             return Err(ParamsError::SpecialTooSmall { alpha, digit_bits, special: available, special_bits });
         };
         gadget.special = needed as u16;
         Ok(gadget)
+    }
+
+    fn largest_digit(&self, gadget: &Gadget) -> LargestDigit {
+        let digits = || (0..gadget.digits()).map(|k| gadget.digit(k));
+        LargestDigit {
+            limbs: digits().map(|digit| digit.len()).max().unwrap_or(0),
+            bits: digits().map(|digit| self.tables().log2(&Basis::range(digit))).fold(0.0, f64::max),
+        }
+    }
+
+    /// log2 of the product of the first `count` special primes.
+    fn special_bits(&self, count: usize) -> f64 {
+        self.special().limbs().iter().take(count).map(|&l| self.tables().modulus(l).log2()).sum()
+    }
+
+    /// The fewest special primes whose product exceeds the largest digit by so many bits, and no fewer than it has limbs while
+    /// there are as many.
+    fn least_special(&self, largest: &LargestDigit, margin: f64) -> Option<usize> {
+        let available = self.special().len();
+        (largest.limbs.min(available)..=available).find(|&count| self.special_bits(count) >= largest.bits + margin)
+    }
+
+    /// Errors where a base conversion would read more limbs than its quotient sum has room for.
+    fn check_conversion(&self, what: &'static str, limbs: usize) -> Result<(), ParamsError> {
+        if limbs <= MAX_CONVERSION_LIMBS {
+            return Ok(());
+        }
+        Err(ParamsError::ConversionLimbs { name: self.name().into(), what, limbs })
+    }
+
+    /// The conversions that every use of a set needs: from the special primes with what one rescale drops, and from level 0.
+    pub(super) fn check_conversions(&self) -> Result<(), ParamsError> {
+        for level in (0..self.max_level().0).map(Level) {
+            let dropped = self.window(Level(level.0 + 1)).minus(self.window(level)).len();
+            self.check_conversion("the special primes with those of a rescale", self.special().len() + dropped)?;
+        }
+        self.check_conversion("the special primes", self.special().len())?;
+        let raised = if self.bootstrap().is_some() { self.window(Level(0)).len() } else { 0 };
+        self.check_conversion("level 0, which bootstrapping raises", raised)
+    }
+
+    /// Errors unless [`Self::gadget`] could have made it, but for more special primes than it takes. What keys from a file are held to.
+    fn check_gadget(&self, gadget: &Gadget) -> Result<(), ParamsError> {
+        let refuse = |reason: String| {
+            let (gadget, name) = (gadget.to_string(), self.name().into());
+            Err(ParamsError::ForeignGadget { gadget, name, reason })
+        };
+        let (most, available) = (self.tables().len() - self.special().len(), self.special().len());
+        if gadget.end <= gadget.start || usize::from(gadget.end) > most {
+            return refuse(format!("its limbs must be some of 0..{most}"));
+        }
+        if gadget.alpha == 0 {
+            return refuse("its digits must have a limb at least".into());
+        }
+        if !(1..=available).contains(&gadget.special()) {
+            return refuse(format!("it must have 1 to {available} special primes"));
+        }
+        if !self.is_union_of_windows(gadget.range()) {
+            return refuse("its limbs must be those of consecutive levels".into());
+        }
+        let largest = self.largest_digit(gadget);
+        self.check_conversion("a digit", largest.limbs)?;
+        match self.least_special(&largest, 0.0) {
+            Some(least) if least <= gadget.special() => Ok(()),
+            _ => refuse(format!(
+                "its special primes have {:.1} bits, and the largest digit has {} limbs, {:.1} bits",
+                self.special_bits(gadget.special()),
+                largest.limbs,
+                largest.bits
+            )),
+        }
+    }
+
+    fn is_union_of_windows(&self, range: Range<usize>) -> bool {
+        let ends = |l: usize| {
+            let limbs = self.window(Level(l)).limbs().iter().map(|l| l.index());
+            (limbs.clone().min().unwrap_or(0), limbs.max().map_or(0, |last| last + 1))
+        };
+        (0..=self.max_level().0).any(|low| {
+            let unions = (low..=self.max_level().0).scan((usize::MAX, 0), |union, l| {
+                let (start, end) = ends(l);
+                *union = (union.0.min(start), union.1.max(end));
+                Some(*union)
+            });
+            unions.into_iter().any(|union| union == (range.start, range.end))
+        })
     }
 
     /// The digit size with the cheapest key switch at the highest of `levels`: least `(digits + 2) * (limbs + special)`
@@ -162,15 +253,11 @@ impl Params {
     }
 
     /// All primes of a gadget's keys: its range, then its special primes.
+    ///
+    /// # Errors
+    /// [`ParamsError::ForeignGadget`] unless the gadget is one that this set could have made.
     pub fn key_basis(&self, gadget: &Gadget) -> Result<Basis, ParamsError> {
-        let most = self.tables().len() - self.special().len();
-        if gadget.end <= gadget.start
-            || usize::from(gadget.end) > most
-            || gadget.special() > self.special().len()
-            || gadget.alpha == 0
-        {
-            return Err(ParamsError::ForeignGadget { gadget: gadget.to_string(), name: self.name().into() });
-        }
+        self.check_gadget(gadget)?;
         Ok(Basis::range(gadget.range()).then(&self.gadget_special(gadget)))
     }
 
@@ -211,7 +298,11 @@ impl Params {
     pub fn rescale_change(&self, from: Level, to: Level) -> Result<Arc<BasisChange>, ParamsError> {
         self.check_level(from)?;
         self.check_level(to)?;
-        cached(&self.cache.rescale, (from, to), || Ok(BasisChange::new(self.tables(), self.window(from), self.window(to))))
+        cached(&self.cache.rescale, (from, to), || {
+            let (source, target) = (self.window(from), self.window(to));
+            self.check_conversion("the primes between two levels", source.minus(target).len())?;
+            Ok(BasisChange::new(self.tables(), source, target))
+        })
     }
 
     /// The constants of dividing by P and rescaling in one step.
@@ -219,6 +310,8 @@ impl Params {
         self.check_level(to)?;
         let plan = self.gadget_plan(gadget, from)?;
         cached(&self.cache.mod_down_rescale, (*gadget, from, to), || {
+            let dropped = plan.extended.minus(self.window(to)).len();
+            self.check_conversion("the special primes with those between two levels", dropped)?;
             Ok(BasisChange::new(self.tables(), &plan.extended, self.window(to)))
         })
     }

@@ -216,12 +216,36 @@ pub enum ParamsError {
         end: usize,
     },
     /// A gadget made for another parameter set.
-    #[error("gadget {gadget} does not belong to parameter set `{name}`")]
+    #[error("gadget {gadget} does not belong to parameter set `{name}`: {reason}; make the key again for this set")]
     ForeignGadget {
         /// The gadget, printed.
         gadget: String,
         /// Name of the set.
         name: String,
+        /// The rule it breaks.
+        reason: String,
+    },
+    /// A Galois element that no automorphism of the ring has.
+    #[error("there is no automorphism {element} in a ring of degree {degree}: elements are odd and below {}", 2 * .degree)]
+    GaloisElement {
+        /// The element.
+        element: u32,
+        /// The ring degree N.
+        degree: usize,
+    },
+    /// A base conversion from more primes than its quotient has room for.
+    #[error(
+        "parameter set `{name}`: a base conversion would read {limbs} primes ({what}), and {} are the most; use fewer special primes, \
+         smaller digits, or smaller steps between levels",
+        super::gadget::MAX_CONVERSION_LIMBS
+    )]
+    ConversionLimbs {
+        /// Name of the set.
+        name: String,
+        /// Which primes.
+        what: &'static str,
+        /// How many.
+        limbs: usize,
     },
     /// Bootstrapping on a set without levels for it.
     #[error("parameter set `{name}` has no levels for bootstrapping; use a preset with `boot` in its name")]
@@ -294,6 +318,7 @@ impl Params {
                 return Err(ParamsError::Literal { name, what: "scale", expected, found: scale.to_string() });
             }
         }
+        params.check_conversions()?;
         if params.bootstrap().is_some() {
             // The key to the sparse secret must be possible.
             params.encapsulation_requests()?;

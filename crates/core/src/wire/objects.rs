@@ -13,6 +13,7 @@ use crate::ckks::{
     SeededCiphertext, Tag,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -229,10 +230,18 @@ pub fn write_evaluation_keys(
 pub fn read_evaluation_keys(path: &Path, params: &Params, backend: &dyn Backend) -> Result<KeySet, WireError> {
     let mut reader = Reader::<Metadata<Vec<KeyBody>>>::open(path, Kind::EvaluationKeys)?;
     let tag = reader.metadata.origin.tag(params, "evaluation keys")?;
+    // All of them before the sizes of any are used.
+    let mut seen = BTreeSet::new();
+    for KeyBody { request, .. } in &reader.metadata.body {
+        request.check(params).map_err(CkksError::from)?;
+        if !seen.insert(request) {
+            let found = format!("a second {} key over {}", request.kind, request.gadget);
+            return Err(WireError::Shape { what: "evaluation keys", expected: "each key once".into(), found });
+        }
+    }
     let mut keys = KeySet::new(tag);
     let mut next = 0;
     for KeyBody { request, seed } in reader.metadata.body.clone() {
-        // Refuses a gadget that is not of this parameter set, before its sizes are used.
         let limbs = params.key_basis(&request.gadget).map_err(CkksError::from)?.len();
         let words = read_words(&mut reader, &mut next, request.gadget.digits() * limbs, params.degree())?;
         keys.insert(KeySwitchKey::from_parts(params, backend, tag, request, seed, &words)?)?;

@@ -14,6 +14,24 @@ thread_local! {
     static CROWD: Cell<usize> = const { Cell::new(1) };
 }
 
+/// Sets [`CROWD`] on this thread, and sets it back when dropped: a task that panics, and is caught, must not leave its thread alone
+/// for good.
+struct Crowd {
+    before: usize,
+}
+
+impl Crowd {
+    fn of(threads: usize) -> Self {
+        Self { before: CROWD.replace(threads) }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        CROWD.set(self.before);
+    }
+}
+
 /// The threads that a loop can be shared out to.
 pub fn threads() -> usize {
     if crowd() > 1 { 1 } else { rayon::current_num_threads() }
@@ -43,9 +61,8 @@ pub fn items(count: usize, bytes: usize, work: usize, f: impl Fn(Range<usize>) +
     let whole = if alone { count / threads * threads } else { 0 };
     if whole > 0 {
         (0..whole).into_par_iter().with_max_len(1).for_each(|i| {
-            let crowd = CROWD.replace(threads);
+            let _crowd = Crowd::of(threads);
             f(i..i + 1);
-            CROWD.set(crowd);
         });
     }
     if whole < count {
@@ -93,5 +110,23 @@ impl Shared {
         assert!(at <= self.len && len <= self.len - at, "a piece within the buffer");
         // SAFETY: just checked.
         unsafe { self.at.add(at) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_panic_leaves_no_thread_alone() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let stopped = catch_unwind(AssertUnwindSafe(|| {
+            pool.install(|| items(2, 1, SMALLEST, |_| std::panic::resume_unwind(Box::new("stop"))));
+        }));
+        assert!(stopped.is_err());
+        assert_eq!(pool.broadcast(|_| crowd()), [1, 1]);
+        // While items run, each has its thread to itself.
+        pool.install(|| items(2, 1, SMALLEST, |_| assert_eq!((crowd(), threads()), (2, 1))));
     }
 }

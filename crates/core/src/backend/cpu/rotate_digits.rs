@@ -46,7 +46,7 @@ impl CpuBackend {
             let digit = |k: usize| x.digits[((shard * digits + k) * extended + limb) * n..][..n].as_ptr();
             (0..digits).map(|k| Term { x: digit(k), pair: [key(k, 0), key(k, 1)] }).collect()
         };
-        let batch = (SOURCE_BYTES / (2 * special * stride * 4)).clamp(1, x.shards.max(1));
+        let batch = (SOURCE_BYTES / (2 * special * stride * 4).max(1)).clamp(1, x.shards.max(1));
         let mut y = self.pool.take(batch * 2 * special * stride);
         let mut u = self.pool.take(batch * 2 * n);
         let groups = Groups::new(window, batch * 2 * stride * 4, GROUP_BYTES);
