@@ -25,7 +25,7 @@ fn coefficients(b: &Bench, plain: &Plaintext, level: Level) -> Vec<Vec<f64>> {
     }
     let both = b.backend.concat(&parts.iter().collect::<Vec<_>>()).unwrap();
     let ct = Ciphertext::from_parts(&b.params, both, level, plain.scale(), b.secret.tag()).unwrap();
-    b.decryptor.coefficients(&b.secret, &ct).unwrap()
+    b.decryptor.coefficients(&b.secret, &ct).unwrap().to_vec()
 }
 
 #[test]

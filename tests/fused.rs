@@ -11,7 +11,7 @@ use cipherlens::{
     math::{Basis, RnsTables, primes::closest_primes},
 };
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha20Rng;
+use chacha20::ChaCha20Rng;
 use std::sync::Arc;
 
 /// Parameter set, level, limbs a digit, shards: one digit and many, none left over and some, more shards than one batch.

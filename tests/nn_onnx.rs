@@ -13,7 +13,7 @@ use common::onnx::{Attribute, Data, File, node};
 use common::{shared, slots};
 use prost::Message;
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use chacha20::ChaCha8Rng;
 use rayon::prelude::*;
 
 const NETWORKS: [&str; 5] = [

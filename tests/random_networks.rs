@@ -22,7 +22,7 @@ use common::{
     models::seeded,
 };
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use chacha20::ChaCha8Rng;
 use std::sync::Arc;
 
 /// What became of a network.

@@ -236,7 +236,7 @@ fn forged_keys_are_refused() {
     for word in [2, 5, u32::MAX - 1] {
         write_secret_key(&path, params, &bed.secret).expect("written");
         forge::<()>(&path, Kind::SecretKey, |_, c| c[0][7] = word);
-        assert!(matches!(read_secret_key(&path, params), Err(WireError::Residue { index: 7, .. })), "{word}");
+        assert!(matches!(read_secret_key(&path, params), Err(WireError::SecretWord { index: 7 })), "{word}");
     }
 }
 

@@ -6,7 +6,7 @@ use crate::ckks::{
     encoder::fft::{Scratch, SlotTransform},
 };
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha20Rng;
+use chacha20::ChaCha20Rng;
 use rayon::prelude::*;
 use std::{ops::Range, sync::Arc};
 

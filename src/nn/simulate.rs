@@ -8,7 +8,7 @@ use super::model::{FittedActivation, MAGNITUDE_MARGIN, Model, Operator, Value};
 use super::tensor::{ShapeMismatch, Tensor};
 use foresee::{Margins, part_beyond};
 use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use chacha20::ChaCha8Rng;
 use rayon::prelude::*;
 
 /// Noise that a run adds, relative to the numbers as they are stored: each polynomial's input in `[-1, 1]`.

@@ -9,6 +9,7 @@ use cipherlens::ckks::{
 };
 use cipherlens::nn::Tensor;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Holder of the secret key.
 pub struct Client {
@@ -60,6 +61,7 @@ impl Client {
     /// begins. Half of each ciphertext is a seed, so that is what is sent.
     pub fn encrypt(&self, prepared: &Prepared, pictures: &[Tensor<f64>], seed: Option<u64>) -> Outcome<SeededCiphertext> {
         let shards = prepared.lowered.pack(pictures).map_err(|e| explain("cannot lay the picture out", &e))?;
+        let shards = Zeroizing::new(shards);
         let encrypt = |level: Level| {
             let (scale, basis) = (self.params.scale(level), self.params.window(level));
             let plain = self.encoder.encode_repeated(&shards, prepared.lowered.program.slots, scale, basis, PlainForm::Plain)?;
@@ -72,7 +74,7 @@ impl Client {
     /// The logits in an answer, of every picture that a run takes.
     pub fn decrypt(&self, prepared: &Prepared, answer: &Ciphertext) -> Outcome<Vec<Vec<f64>>> {
         let decrypt = || Decryptor::new(&self.params, self.backend.clone())?.decrypt_real(&self.secret, answer);
-        let mut slots = decrypt().map_err(|e| explain("cannot decrypt the answer", &e))?;
+        let mut slots = decrypt().map(Zeroizing::new).map_err(|e| explain("cannot decrypt the answer", &e))?;
         slots.iter_mut().for_each(|shard| shard.truncate(prepared.lowered.program.slots));
         let logits = prepared.lowered.unpack(&slots).map_err(|e| {
             let advice = "decrypt what `cipherlens run` wrote, with the same model";

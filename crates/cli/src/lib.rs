@@ -26,6 +26,7 @@ mod plan;
 mod progress;
 mod report;
 mod sample;
+mod secrets;
 mod server;
 mod simulate;
 mod split;
@@ -110,6 +111,9 @@ enum Command {
 
 impl Command {
     fn run(&self, global: &Global) -> Outcome {
+        if self.has_secrets() {
+            secrets::no_core_dumps();
+        }
         match self {
             Command::Demo(demo) => demo.run(global),
             Command::Compile(compile) => compile.run(global),
@@ -126,6 +130,11 @@ impl Command {
             Command::Params(params) => params.run(),
             Command::Bench(bench) => bench.run(global),
         }
+    }
+    /// Whether a secret key or what it protects is in this process.
+    fn has_secrets(&self) -> bool {
+        use Command::*;
+        matches!(self, Demo(_) | Classify(_) | Eval(_) | Keygen(_) | Encrypt(_) | Decrypt(_))
     }
     /// Whether the answer is to be one JSON line.
     fn json(&self) -> bool {

@@ -10,6 +10,7 @@ use image::imageops::FilterType;
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Largest picture file read, bytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -27,10 +28,22 @@ pub fn fits() -> impl TypedValueParser<Value = Fit> {
     PossibleValuesParser::new(values).map(|fit| if fit == "stretch" { Fit::Stretch } else { Fit::Crop })
 }
 
+/// Pixels of eight bits and three colours, wiped when dropped: a picture that is encrypted is nobody else's.
+#[derive(Debug, Clone)]
+struct Pixels(DynamicImage);
+
+impl Drop for Pixels {
+    fn drop(&mut self) {
+        if let Some(image) = self.0.as_mut_rgb8() {
+            image.as_mut().zeroize();
+        }
+    }
+}
+
 /// A decoded picture.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    image: DynamicImage,
+    image: Pixels,
     /// What was changed while reading.
     pub notes: Vec<String>,
 }
@@ -39,7 +52,7 @@ pub struct Picture {
 #[derive(Debug, Clone)]
 pub struct Fitted {
     /// Pixels, `[channel][row][column]`, in [0, 1].
-    pub planes: Vec<f64>,
+    pub planes: Zeroizing<Vec<f64>>,
     /// What was changed since the file.
     pub notes: Vec<String>,
 }
@@ -58,7 +71,7 @@ impl Picture {
             let why = format!("it has {} bytes, more than the {MAX_FILE_BYTES} this program reads", about.len());
             return Err(Failure::new(Class::BadInput, what, why, "make the picture smaller"));
         }
-        Self::decode(&std::fs::read(path).map_err(io_failure)?, &what)
+        Self::decode(&Zeroizing::new(std::fs::read(path).map_err(io_failure)?), &what)
     }
 
     /// Decodes the bytes of a picture file; `what` begins the message of a failure.
@@ -94,7 +107,7 @@ impl Picture {
             image.apply_orientation(orientation);
             notes.push("turned upright, as its EXIF data asks".into());
         }
-        Ok(Self { image: to_rgb8(image, &mut notes), notes })
+        Ok(Self { image: Pixels(to_rgb8(image, &mut notes)), notes })
     }
 
     /// From red, green and blue of each pixel, row by row, of `[rows, columns]`.
@@ -106,17 +119,17 @@ impl Picture {
             let why = format!("{} bytes are no picture of {columns}x{rows}", pixels.len());
             Failure::new(Class::BadInput, "cannot read a picture", why, "make the packed files again")
         })?;
-        Ok(Self { image: DynamicImage::ImageRgb8(image), notes: Vec::new() })
+        Ok(Self { image: Pixels(DynamicImage::ImageRgb8(image)), notes: Vec::new() })
     }
 
     /// Red, green and blue of each pixel, row by row.
-    pub fn into_pixels(self) -> Vec<u8> {
-        self.image.into_rgb8().into_raw()
+    pub fn into_pixels(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.image.0).into_rgb8().into_raw()
     }
 
     /// Width and height.
     pub fn size(&self) -> (u32, u32) {
-        (self.image.width(), self.image.height())
+        (self.image.0.width(), self.image.0.height())
     }
 
     /// Brings the picture to `height` x `width`, with `channels` 3 (RGB) or 1 (brightness).
@@ -132,29 +145,33 @@ impl Picture {
                 "use a network for pictures",
             ));
         };
-        let (from_width, from_height) = (self.image.width(), self.image.height());
+        let (from_width, from_height) = self.size();
         let mut image = self.image.clone();
         if fit == Fit::Crop && u64::from(from_width) * u64::from(rows) != u64::from(from_height) * u64::from(columns) {
             let (w, h) = centred(from_width, from_height, columns, rows);
-            image = image.crop_imm((from_width - w) / 2, (from_height - h) / 2, w, h);
+            image = Pixels(image.0.crop_imm((from_width - w) / 2, (from_height - h) / 2, w, h));
             notes.push(format!("centre {w}x{h} of {from_width}x{from_height}"));
         }
-        if (image.width(), image.height()) != (columns, rows) {
-            let verb = if image.width() < columns || image.height() < rows { "enlarged" } else { "reduced" };
-            notes.push(format!("{verb} from {}x{} to {columns}x{rows}", image.width(), image.height()));
-            image = image.resize_exact(columns, rows, FilterType::Triangle);
+        let (width, height) = (image.0.width(), image.0.height());
+        if (width, height) != (columns, rows) {
+            let verb = if width < columns || height < rows { "enlarged" } else { "reduced" };
+            notes.push(format!("{verb} from {width}x{height} to {columns}x{rows}"));
+            image = Pixels(image.0.resize_exact(columns, rows, FilterType::Triangle));
         }
+        let Some(image) = image.0.as_rgb8() else {
+            return Err(Failure::new(Class::Bug, "the picture was not brought to eight bits", "it has others", super::failure::BUG_ADVICE));
+        };
         let plane = rows as usize * columns as usize;
-        let mut planes = vec![0.0; channels * plane];
+        let mut planes = Zeroizing::new(vec![0.0; channels * plane]);
         if channels == 3 {
-            for (i, pixel) in image.to_rgb8().pixels().enumerate() {
+            for (i, pixel) in image.pixels().enumerate() {
                 for c in 0..3 {
                     planes[c * plane + i] = f64::from(pixel.0[c]) / 255.0;
                 }
             }
         } else {
             let mut coloured = false;
-            for (to, pixel) in planes.iter_mut().zip(image.to_rgb8().pixels()) {
+            for (to, pixel) in planes.iter_mut().zip(image.pixels()) {
                 coloured |= pixel.0[0] != pixel.0[1] || pixel.0[1] != pixel.0[2];
                 *to = f64::from(luma(pixel.0)) / 255.0;
             }
@@ -289,7 +306,7 @@ mod tests {
             [([0, 255, 0], 150), ([255, 0, 0], 76), ([0, 0, 255], 29), ([255; 3], 255), ([10, 20, 30], 18), ([200, 100, 7], 119)]
         {
             let fitted = read(&png(RgbImage::from_pixel(2, 2, Rgb(colour)).into())).fit(1, 2, 2, Fit::Crop).unwrap();
-            assert_eq!(fitted.planes, [f64::from(brightness) / 255.0; 4], "{colour:?}");
+            assert_eq!(*fitted.planes, [f64::from(brightness) / 255.0; 4], "{colour:?}");
             let dropped = colour != [colour[0]; 3];
             assert_eq!(fitted.notes.iter().any(|n| n.contains("colours dropped") && n.contains("0.587")), dropped, "{colour:?}");
         }

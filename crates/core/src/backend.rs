@@ -97,6 +97,12 @@ impl Buffer {
     pub fn shape(&self) -> Shape {
         self.shape
     }
+    /// Has the words wiped when dropped, where they are in host memory.
+    pub(crate) fn mark_secret(&mut self) {
+        if let Storage::Host(words) = &mut self.storage {
+            words.mark_secret();
+        }
+    }
     /// Where the words are.
     pub fn storage(&self) -> &Storage {
         &self.storage

@@ -151,6 +151,12 @@ pub enum WireError {
     /// The scheme refuses what the file holds.
     #[error(transparent)]
     Scheme(#[from] crate::ckks::CkksError),
+    /// A coefficient of a secret key that is none. It is not shown.
+    #[error("coefficient {index} of the secret key is not -1, 0 or 1; restore the file from a copy")]
+    SecretWord {
+        /// Which.
+        index: usize,
+    },
     /// A residue that is not below its modulus.
     #[error("word {index} of chunk {chunk} is {found}, not below its modulus {modulus}")]
     Residue {

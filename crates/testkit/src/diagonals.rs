@@ -2,7 +2,7 @@
 
 use cipherlens::circuits::SlotMatrix;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha20Rng;
+use chacha20::ChaCha20Rng;
 use std::collections::BTreeMap;
 
 /// A seeded generator; prints its seed so that a failure can be replayed.

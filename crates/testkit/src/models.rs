@@ -5,7 +5,7 @@ use cipherlens::nn::clear::{Network, Range};
 use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Model, TensorData};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use chacha20::ChaCha8Rng;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 

@@ -135,7 +135,7 @@ impl Bootstrap {
             secret,
         };
         let slots = bootstrapper.options().slots;
-        let mut random = rand_chacha::ChaCha20Rng::seed_from_u64(3);
+        let mut random = chacha20::ChaCha20Rng::seed_from_u64(3);
         let stages = Clock { backend: backend.as_ref(), state: Mutex::new((Instant::now(), Vec::new())) };
         let (mut wants, mut gots, mut calls) = (Vec::new(), Vec::new(), Vec::new());
         let batch = usize::from(self.batch);

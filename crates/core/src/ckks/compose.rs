@@ -1,6 +1,7 @@
 //! From residues to numbers: mixed-radix composition (Garner), centred, into f64.
 
 use crate::math::{Basis, Modulus, RnsTables};
+use zeroize::Zeroizing;
 
 /// Composes over a basis. Reads as few limbs as the expected size needs, checks the result against one more, and reads
 /// all of them where the check fails, so the result is the centred representative modulo the whole basis, rounded to f64.
@@ -43,7 +44,7 @@ impl Composer {
         let limbs = self.moduli.len();
         let n = residues.len() / limbs;
         let (half_few, half_all) = (self.half(self.few), self.half(limbs));
-        let mut digits = vec![0u32; limbs];
+        let mut digits = Zeroizing::new(vec![0u32; limbs]);
         (0..n)
             .map(|c| {
                 let at = |i: usize| residues[i * n + c];

@@ -11,7 +11,7 @@ use super::error::{CkksError, Result};
 use super::evaluator::{Evaluator, check_levels, check_scales, first_halves, second_halves};
 use super::keys::{KeyId, KeyKind, KeyRequest};
 use super::params::{Level, Params, ParamsError};
-use super::sampler::{SecretVec, Seed, sparse_ternary, stream};
+use super::sampler::{SecretVec, finish, sparse_ternary, stream};
 use crate::backend::Buffer;
 use crate::math::BaseConversion;
 use zeroize::Zeroizing;
@@ -37,12 +37,13 @@ pub(super) struct SparseSecret {
 impl SparseSecret {
     /// The sparse secret that belongs to a dense one.
     pub(super) fn derive(key_id: &KeyId, dense: &[i8], weight: usize) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("cipherlens sparse secret for encapsulation, version 1");
+        let mut hasher =
+            Zeroizing::new(blake3::Hasher::new_derive_key("cipherlens sparse secret for encapsulation, version 1"));
         hasher.update(&key_id.0);
         hasher.update(&(weight as u64).to_le_bytes());
         let bytes = Zeroizing::new(dense.iter().map(|&c| c as u8).collect::<Vec<u8>>());
         hasher.update(&bytes);
-        let seed: Zeroizing<Seed> = Zeroizing::new(*hasher.finalize().as_bytes());
+        let seed = finish(&hasher);
         let mut coefficients = SecretVec(vec![0i8; dense.len()]);
         sparse_ternary(&mut stream(&seed, "sparse ternary", 0, 0), weight, &mut coefficients.0);
         Self { coefficients }

@@ -12,7 +12,9 @@ use crate::math::{Basis, Modulus};
 use fft::{Scratch, SlotTransform};
 use rayon::prelude::*;
 use residues::Reducer;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use zeroize::{Zeroize, Zeroizing};
 
 pub mod fft;
 mod periodic;
@@ -33,9 +35,44 @@ pub struct Encoder {
 pub struct Integers {
     scale: Option<Scale>,
     /// `[poly][stored]`: N stored values, or the first N/2 of a real vector.
-    values: Vec<f64>,
+    values: Wiped<Vec<f64>>,
     stored: usize,
     largest: Vec<f64>,
+}
+
+/// Wiped when dropped, where it is of something secret: what is encoded in plain form may be what is to be encrypted, what is in
+/// Montgomery form is a factor that the server has.
+#[derive(Debug, Default)]
+struct Wiped<T: Zeroize> {
+    value: T,
+    secret: bool,
+}
+
+impl<T: Zeroize> Wiped<T> {
+    fn of(value: T, form: PlainForm) -> Self {
+        Self { value, secret: form == PlainForm::Plain }
+    }
+}
+
+impl<T: Zeroize> Deref for Wiped<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Zeroize> DerefMut for Wiped<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T: Zeroize> Drop for Wiped<T> {
+    fn drop(&mut self) {
+        if self.secret {
+            self.value.zeroize();
+        }
+    }
 }
 
 impl Integers {
@@ -120,7 +157,7 @@ impl Encoder {
         basis: &Basis,
         form: PlainForm,
     ) -> Result<Plaintext> {
-        let coefficients = self.real_coefficients(count, &fill, scale, self.limit(basis))?;
+        let coefficients = self.real_coefficients(count, &fill, scale, self.limit(basis), form)?;
         self.finish(&coefficients, scale, basis, form)
     }
 
@@ -129,16 +166,15 @@ impl Encoder {
         let n = self.params.slots();
         self.check_count(re.len())?;
         self.check_count(im.len())?;
-        let mut padded = vec![0.0; 2 * n];
+        let mut padded = Wiped::of(vec![0.0; 2 * n], form);
         padded[..re.len()].copy_from_slice(re);
         padded[n..n + im.len()].copy_from_slice(im);
         let (re, im) = padded.split_at(n);
         check_finite(0, re)?;
         check_finite(0, im)?;
-        let mut scratch = Scratch::new(n);
+        let mut scratch = Wiped::of(Scratch::new(n), form);
         self.transform.to_coefficients(re, Some(im), scale.0, &mut scratch);
-        let mut values = scratch.re;
-        values.append(&mut scratch.im);
+        let mut values = Wiped::of([&scratch.re[..], &scratch.im].concat(), form);
         let largest = check_range(0, &values, self.limit(basis))?;
         residues::round(&mut values, largest);
         self.finish(&Integers { scale: Some(scale), stored: 2 * n, values, largest: vec![largest] }, scale, basis, form)
@@ -190,7 +226,7 @@ impl Encoder {
             return Err(CkksError::SlotCount { expected: degree, found: values.len() });
         }
         let mut largest = Vec::new();
-        let mut values = values;
+        let mut values = Wiped::of(values, form);
         for (i, poly) in values.chunks_mut(degree).enumerate() {
             check_finite(i, poly)?;
             let most = check_range(i, poly, self.limit(basis))?;
@@ -212,16 +248,18 @@ impl Encoder {
 
     /// Real parts of the slots of a polynomial given by its coefficients (N of them), divided by the scale.
     pub fn decode_real(&self, coefficients: &[f64], scale: Scale) -> Result<Vec<f64>> {
-        Ok(self.decode_complex(coefficients, scale)?.0)
+        let (re, im) = self.decode_complex(coefficients, scale)?;
+        drop(Zeroizing::new(im));
+        Ok(re)
     }
 
-    /// Slots of a polynomial given by its coefficients, divided by the scale: real parts, imaginary parts.
+    /// Slots of a polynomial given by its coefficients, divided by the scale: real parts, imaginary parts. Work space is wiped.
     pub fn decode_complex(&self, coefficients: &[f64], scale: Scale) -> Result<(Vec<f64>, Vec<f64>)> {
         let n = self.params.slots();
         if coefficients.len() != 2 * n {
             return Err(CkksError::SlotCount { expected: 2 * n, found: coefficients.len() });
         }
-        let mut scratch = Scratch::new(n);
+        let mut scratch = Zeroizing::new(Scratch::new(n));
         scratch.re.copy_from_slice(&coefficients[..n]);
         scratch.im.copy_from_slice(&coefficients[n..]);
         let (mut re, mut im) = (vec![0.0; n], vec![0.0; n]);
@@ -245,12 +283,13 @@ impl Encoder {
         fill: &(impl Fn(usize, &mut [f64]) + Sync),
         scale: Scale,
         limit: f64,
+        form: PlainForm,
     ) -> Result<Integers> {
         let n = self.params.slots();
-        let mut values = vec![0.0f64; count * n];
+        let mut values = Wiped::of(vec![0.0f64; count * n], form);
         let mut largest = vec![0.0f64; count];
         values.par_chunks_mut(2 * n).zip(largest.par_chunks_mut(2)).enumerate().try_for_each_init(
-            || (vec![0.0f64; 2 * n], Scratch::new(n)),
+            || (Wiped::of(vec![0.0f64; 2 * n], form), Wiped::of(Scratch::new(n), form)),
             |(slots, scratch), (pair, (out, largest))| {
                 let (a, b) = slots.split_at_mut(n);
                 let first = 2 * pair;
@@ -275,10 +314,13 @@ impl Encoder {
     }
 
     fn finish(&self, integers: &Integers, scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
-        let buffer = {
+        let mut buffer = {
             let residues = self.residues(integers, basis, form);
             self.backend.upload_ntt(integers.polys(), basis, &|poly, limb, out| residues.residues(poly, limb, out))?
         };
+        if form == PlainForm::Plain {
+            buffer.mark_secret();
+        }
         Ok(Plaintext { buffer, basis: basis.clone(), scale, form, fingerprint: self.params.fingerprint() })
     }
 

@@ -12,6 +12,7 @@ use super::sampler::{RandomSource, Seed, stream, uniform};
 use crate::backend::{Backend, Shape};
 use rayon::prelude::*;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// A fresh ciphertext under the secret key: the second halves are uniform and stand as a seed. Half the size.
 #[derive(Debug, Clone)]
@@ -102,7 +103,8 @@ impl Encryptor {
         let errors = self.host.small_to_ntt(&errors, basis)?;
         let error_words = errors.words()?;
         let seed = *self.random.fresh(DOMAIN);
-        let mut words = self.backend.download(&plain.buffer)?;
+        // What is encoded, until it is encrypted in place.
+        let mut words = Zeroizing::new(self.backend.download(&plain.buffer)?);
         words.par_chunks_mut(n).enumerate().try_for_each_init(
             || vec![0u32; n],
             |a, (i, out)| {
@@ -115,6 +117,7 @@ impl Encryptor {
                 Ok::<(), CkksError>(())
             },
         )?;
+        let words = std::mem::take(&mut *words);
         Ok(SeededCiphertext { words, seed, level, scale: plain.scale, tag: secret.tag })
     }
 
@@ -132,7 +135,7 @@ impl Encryptor {
         let masks = self.host.ternary(&self.random.fresh("encryption mask"), "ternary", shards);
         let masks = self.host.small_to_ntt(&masks, basis)?;
         let (error_words, mask_words) = (errors.words()?, masks.words()?);
-        let message = self.backend.download(&plain.buffer)?;
+        let message = Zeroizing::new(self.backend.download(&plain.buffer)?);
         let poly = basis.len() * n;
         let buffer = build(self.backend.as_ref(), Shape::new(2 * shards, basis.len(), n), |out| {
             out.par_chunks_mut(n).enumerate().for_each_init(
@@ -182,17 +185,18 @@ impl Decryptor {
     }
 
     /// Coefficients of `c0 + c1 s` per shard, centred, as integers in f64 (not divided by the scale).
-    pub fn coefficients(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<Vec<f64>>> {
+    /// Wiped when dropped.
+    pub fn coefficients(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Zeroizing<Vec<Vec<f64>>>> {
         let words = self.raw(secret, ct)?;
         let params = &self.host.params;
         let basis = params.window(ct.level);
         // Enough limbs for a message 2^40 times the scale; the composer falls back to all of them beyond.
         let composer = Composer::new(params.tables(), basis, ct.scale.log2() + 40.0);
-        Ok(words.par_chunks(basis.len() * params.degree()).map(|poly| composer.compose(poly)).collect())
+        Ok(Zeroizing::new(words.par_chunks(basis.len() * params.degree()).map(|poly| composer.compose(poly)).collect()))
     }
 
-    /// `c0 + c1 s` in coefficient domain: residues `[shard][limb][N]`.
-    pub fn raw(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<u32>> {
+    /// `c0 + c1 s` in coefficient domain: residues `[shard][limb][N]`. Wiped when dropped.
+    pub fn raw(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Zeroizing<Vec<u32>>> {
         let op = "decrypt";
         let params = &self.host.params;
         ct.tag.check_params(params, op)?;
@@ -213,11 +217,12 @@ impl Decryptor {
                 host::add_product(out, &words[at + poly..][..n], s, m);
             });
         })?;
+        buffer.mark_secret();
         self.host.cpu.ntt_inverse(&mut buffer, basis)?;
-        Ok(self.host.cpu.download(&buffer)?)
+        Ok(Zeroizing::new(self.host.cpu.download(&buffer)?))
     }
 
-    /// Real parts of the slots, one vector a shard.
+    /// Real parts of the slots, one vector a shard. What is made on the way is wiped; the result is the caller's to wipe.
     pub fn decrypt_real(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<Vec<f64>>> {
         let coefficients = self.coefficients(secret, ct)?;
         coefficients.iter().map(|c| self.encoder.decode_real(c, ct.scale)).collect()

@@ -4,11 +4,10 @@ use super::error::Result;
 use super::params::Params;
 use super::sampler::{Gaussian, SecretVec, Seed, small_residues, stream, ternary};
 use super::widest::widest;
-use crate::backend::{Backend, BackendError, Buffer, Shape, Storage, cpu::CpuBackend};
+use crate::backend::{Backend, BackendError, Buffer, Shape, Storage, cpu::AlignedWords, cpu::CpuBackend};
 use crate::math::{Basis, Modulus};
 use rayon::prelude::*;
 use std::sync::Arc;
-use zeroize::Zeroize;
 
 /// Transforms and sampling on the host.
 #[derive(Debug)]
@@ -43,17 +42,13 @@ impl Host {
     }
 
     /// Small polynomials `[poly][N]` in NTT domain over a basis: `[poly][limb][N]`, plain form.
-    pub fn small_to_ntt<T: Copy + Into<i32> + Sync + Zeroize>(
-        &self,
-        values: &SecretVec<T>,
-        basis: &Basis,
-    ) -> Result<SecretBuffer> {
+    pub fn small_to_ntt<T: Copy + Into<i32> + Sync>(&self, values: &[T], basis: &Basis) -> Result<SecretBuffer> {
         let n = self.params.degree();
         let tables = self.params.tables();
-        let buffer = self.cpu.upload_ntt(values.0.len() / n, basis, &|poly, limb, out| {
-            small_residues(&values.0[poly * n..][..n], tables.modulus(basis.limbs()[limb]), out);
+        let buffer = self.cpu.upload_ntt(values.len() / n, basis, &|poly, limb, out| {
+            small_residues(&values[poly * n..][..n], tables.modulus(basis.limbs()[limb]), out);
         })?;
-        Ok(SecretBuffer(buffer))
+        Ok(SecretBuffer::new(buffer))
     }
 }
 
@@ -91,19 +86,25 @@ fn filled(backend: &dyn Backend, mut buffer: Buffer, fill: impl FnOnce(&mut [u32
 }
 
 /// A host buffer that is wiped when dropped.
-pub(super) struct SecretBuffer(pub Buffer);
+pub(super) struct SecretBuffer(Buffer);
 
 impl SecretBuffer {
+    pub fn new(mut buffer: Buffer) -> Self {
+        buffer.mark_secret();
+        Self(buffer)
+    }
     pub fn words(&self) -> Result<&[u32]> {
         host_words(&self.0)
     }
-}
-
-impl Drop for SecretBuffer {
-    fn drop(&mut self) {
-        if let Storage::Host(words) = self.0.storage_mut() {
-            words.as_mut_slice().zeroize();
-        }
+    pub fn buffer(&self) -> &Buffer {
+        &self.0
+    }
+    /// A copy on pages of its own, kept from swap and core dumps where the system lets it: for what lives long.
+    pub fn guarded(&self) -> Result<Self> {
+        let words = self.words()?;
+        let mut own = AlignedWords::secret(words.len());
+        own.as_mut_slice().copy_from_slice(words);
+        Ok(Self(Buffer::from_host(self.0.shape(), own)))
     }
 }
 

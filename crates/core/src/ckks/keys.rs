@@ -17,12 +17,14 @@ use super::host::{self, Host, SecretBuffer, build, build_key};
 use super::key_set::KeySet;
 use super::params::Params;
 use super::sampler::{RandomSource, SecretVec, Seed, stream, uniform};
+use crate::backend::cpu::AlignedWords;
 use crate::backend::{Backend, Buffer, Shape};
 use crate::math::Basis;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Names a secret key in everything made with it. Random; says nothing about the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -110,10 +112,12 @@ pub struct KeyRequest {
     pub gadget: Gadget,
 }
 
-/// The secret: ternary, dense. Wiped when dropped, redacted in Debug; it never leaves the host.
+/// The secret: ternary, dense. Wiped when dropped, redacted in Debug; it never leaves the host. Its memory is kept out of swap and of core
+/// dumps where the system lets it (of swap, as far as the user's limit of locked memory goes).
 pub struct SecretKey {
     pub(super) tag: Tag,
-    coefficients: SecretVec<i8>,
+    /// N coefficients, four a word.
+    coefficients: AlignedWords,
     /// Over all primes of the set, `[limb][N]`, NTT domain, plain form.
     ntt: SecretBuffer,
 }
@@ -128,19 +132,23 @@ impl SecretKey {
     /// From stored coefficients in {-1, 0, 1}.
     pub fn from_coefficients(params: &Arc<Params>, key_id: KeyId, coefficients: Vec<i8>) -> Result<Self> {
         let coefficients = SecretVec(coefficients);
-        let found = coefficients.0.len();
-        if found != params.degree() || coefficients.0.iter().any(|c| !(-1..=1).contains(c)) {
+        let found = coefficients.len();
+        if found != params.degree() || coefficients.iter().any(|c| !(-1..=1).contains(c)) {
             let expected = format!("{} coefficients in -1..=1", params.degree());
             return Err(CkksError::Malformed { what: "secret key", expected, found: format!("{found} values") });
         }
         let host = Host::new(params)?;
-        let ntt = host.small_to_ntt(&coefficients, &Basis::range(0..params.tables().len()))?;
+        // The coefficients first: locked memory may suffice for them alone.
+        let mut own = AlignedWords::secret(found.div_ceil(4));
+        bytemuck::cast_slice_mut(own.as_mut_slice())[..found].copy_from_slice(&coefficients);
+        let ntt = host.small_to_ntt(&coefficients, &Basis::range(0..params.tables().len()))?.guarded()?;
         let tag = Tag { fingerprint: params.fingerprint(), key_id, insecure: params.is_insecure() };
-        Ok(Self { tag, coefficients, ntt })
+        Ok(Self { tag, coefficients: own, ntt })
     }
     /// The coefficients, for storing. Handle with care.
     pub fn expose_coefficients(&self) -> &[i8] {
-        &self.coefficients.0
+        // A ring has four coefficients at least.
+        bytemuck::cast_slice(self.coefficients.as_slice())
     }
     /// Origin.
     pub fn tag(&self) -> Tag {
@@ -313,7 +321,7 @@ impl KeyGenerator {
         let errors = self.host.errors(&self.random.fresh("public key error"), "gaussian", 1);
         let errors = self.host.small_to_ntt(&errors, &basis)?;
         let seed = *self.random.fresh(PublicKey::DOMAIN);
-        let mut words = errors.words()?.to_vec();
+        let mut words = Zeroizing::new(errors.words()?.to_vec());
         let n = params.degree();
         words.par_chunks_mut(n).zip(basis.limbs()).try_for_each(|(out, &limb)| {
             let m = params.tables().modulus(limb);
@@ -323,7 +331,7 @@ impl KeyGenerator {
             host::sub_product(out, &a, secret.limb(limb.index(), n)?, m);
             Ok::<(), CkksError>(())
         })?;
-        Ok(PublicKey { tag: secret.tag, seed, words })
+        Ok(PublicKey { tag: secret.tag, seed, words: std::mem::take(&mut *words) })
     }
 
     /// One key switching key. Cost: one NTT a digit and limb, and as many uniform polynomials.
@@ -413,7 +421,7 @@ impl KeyGenerator {
     /// The sparse secret that belongs to a secret, over a basis.
     fn sparse(&self, secret: &SecretKey, basis: &Basis) -> Result<SecretBuffer> {
         let weight = self.host.params.need_bootstrap()?.weight;
-        let sparse = SparseSecret::derive(&secret.tag.key_id, &secret.coefficients.0, weight);
+        let sparse = SparseSecret::derive(&secret.tag.key_id, secret.expose_coefficients(), weight);
         self.host.small_to_ntt(&sparse.coefficients, basis)
     }
 
@@ -422,12 +430,12 @@ impl KeyGenerator {
         let n = self.host.params.degree();
         let shape = Shape::new(1, basis.len(), n);
         let words = secret.ntt.words()?;
-        let gathered = SecretBuffer(build(self.host.cpu.as_ref(), shape, |out| {
+        let gathered = SecretBuffer::new(build(self.host.cpu.as_ref(), shape, |out| {
             for (out, limb) in out.chunks_exact_mut(n).zip(basis.limbs()) {
                 out.copy_from_slice(&words[limb.index() * n..][..n]);
             }
         })?);
-        let permuted = SecretBuffer(self.host.cpu.automorphism(&gathered.0, galois, basis)?);
+        let permuted = SecretBuffer::new(self.host.cpu.automorphism(gathered.buffer(), galois, basis)?);
         Ok(permuted)
     }
 }

@@ -10,7 +10,7 @@ use super::error::{CkksError, Result};
 use crate::math::Modulus;
 use rand::rngs::SysRng;
 use rand::{Rng, SeedableRng, TryRng};
-use rand_chacha::ChaCha20Rng;
+use chacha20::ChaCha20Rng;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -52,16 +52,23 @@ impl RandomSource {
 }
 
 fn derive(seed: &Seed, domain: &str, i: u64, j: u64) -> Zeroizing<Seed> {
-    let mut hasher = blake3::Hasher::new_keyed(seed);
+    let mut hasher = Zeroizing::new(blake3::Hasher::new_keyed(seed));
     hasher.update(b"cipherlens stream v1");
     hasher.update(&(domain.len() as u64).to_le_bytes());
     hasher.update(domain.as_bytes());
     hasher.update(&i.to_le_bytes());
     hasher.update(&j.to_le_bytes());
-    Zeroizing::new(*hasher.finalize().as_bytes())
+    finish(&hasher)
 }
 
-/// One stream of a seed: the same (seed, domain, i, j) gives the same words everywhere.
+/// The hash as a seed, no copy of which is left.
+pub(super) fn finish(hasher: &blake3::Hasher) -> Zeroizing<Seed> {
+    let hash = Zeroizing::new(hasher.finalize());
+    Zeroizing::new(*hash.as_bytes())
+}
+
+/// One stream of a seed: the same (seed, domain, i, j) gives the same words everywhere. Its state, which holds a seed, and the words drawn
+/// ahead are wiped when it is dropped.
 pub fn stream(seed: &Seed, domain: &str, i: usize, j: usize) -> ChaCha20Rng {
     ChaCha20Rng::from_seed(*derive(seed, domain, i as u64, j as u64))
 }
@@ -187,6 +194,13 @@ pub fn small_residues<T: Copy + Into<i32>>(values: &[T], modulus: &Modulus, out:
 
 /// Small secret values that are wiped when dropped.
 pub struct SecretVec<T: Zeroize>(pub(super) Vec<T>);
+
+impl<T: Zeroize> std::ops::Deref for SecretVec<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
 
 impl<T: Zeroize> Drop for SecretVec<T> {
     fn drop(&mut self) {

@@ -17,6 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// First bytes of every file.
 pub const MAGIC: [u8; 8] = *b"CIPHLENS";
@@ -96,10 +97,11 @@ impl<M: Serialize> Writer<M> {
             let expected = announced.map_or("no further chunk".into(), |n| n.to_string());
             return Err(WireError::Shape { what: "words of a chunk", expected, found: words.len().to_string() });
         }
-        let bytes = to_bytes(words);
-        self.table[self.written].hash = blake3::hash(&bytes).into();
+        let swapped = to_little_endian(words);
+        let bytes: &[u8] = bytemuck::cast_slice(swapped.as_deref().map_or(words, Vec::as_slice));
+        self.table[self.written].hash = hash(bytes);
         self.at = self.at.next_multiple_of(ALIGNMENT);
-        self.temporary.write_at(self.at, &bytes).map_err(io("write", &self.path))?;
+        self.temporary.write_at(self.at, bytes).map_err(io("write", &self.path))?;
         self.at += bytes.len() as u64;
         self.written += 1;
         Ok(())
@@ -207,22 +209,44 @@ impl<M: DeserializeOwned> Reader<M> {
 
     /// Reads a chunk, which must have `words` words and the recorded hash.
     pub fn chunk(&mut self, index: usize, words: usize) -> Result<Vec<u32>, WireError> {
-        let found = self.chunks.get(index).map(|c| c.words as usize);
-        if found != Some(words) {
-            let found = found.map_or("no such chunk".into(), |n| n.to_string());
-            return Err(WireError::Shape { what: "words of a chunk", expected: words.to_string(), found });
-        }
-        let mut bytes = vec![0u8; 4 * words];
+        self.check_chunk(index, words)?;
+        let mut out = vec![0u32; words];
+        self.chunk_into(index, &mut out)?;
+        Ok(out)
+    }
+
+    /// Reads a chunk, as long as `out` and with the recorded hash, into memory that is the caller's to wipe, also after an error. Nothing
+    /// of the chunk is anywhere else.
+    pub fn chunk_into(&mut self, index: usize, out: &mut [u32]) -> Result<(), WireError> {
+        self.check_chunk(index, out.len())?;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
         let read = |file: &mut File, bytes: &mut [u8]| {
             file.seek(SeekFrom::Start(self.positions[index]))?;
             file.read_exact(bytes)
         };
-        read(&mut self.file, &mut bytes).map_err(io("read", &self.path))?;
-        if *blake3::hash(&bytes).as_bytes() != self.chunks[index].hash {
+        read(&mut self.file, bytes).map_err(io("read", &self.path))?;
+        if hash(bytes) != self.chunks[index].hash {
             return Err(WireError::Hash { what: format!("chunk {index}") });
         }
-        Ok(bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect())
+        if cfg!(target_endian = "big") {
+            out.iter_mut().for_each(|w| *w = u32::from_le(*w));
+        }
+        Ok(())
     }
+
+    fn check_chunk(&self, index: usize, words: usize) -> Result<(), WireError> {
+        let found = self.chunks.get(index).map(|c| c.words as usize);
+        if found == Some(words) {
+            return Ok(());
+        }
+        let found = found.map_or("no such chunk".into(), |n| n.to_string());
+        Err(WireError::Shape { what: "words of a chunk", expected: words.to_string(), found })
+    }
+}
+
+/// BLAKE3, without a trace of the bytes in the hasher that was used.
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    *Zeroizing::new(blake3::Hasher::new()).update(bytes).finalize().as_bytes()
 }
 
 fn read_prelude(file: &mut File, path: &Path, prelude: &mut [u8; PRELUDE]) -> Result<Kind, WireError> {
@@ -255,12 +279,9 @@ fn header_hash(prelude: &[u8], header: &[u8]) -> [u8; 32] {
     *blake3::Hasher::new().update(&prelude[..16]).update(header).finalize().as_bytes()
 }
 
-fn to_bytes(words: &[u32]) -> std::borrow::Cow<'_, [u8]> {
-    if cfg!(target_endian = "little") {
-        bytemuck::cast_slice(words).into()
-    } else {
-        words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>().into()
-    }
+/// The words as they stand in a file; a copy is made, and wiped, only where the machine has another order.
+fn to_little_endian(words: &[u32]) -> Option<Zeroizing<Vec<u32>>> {
+    cfg!(target_endian = "big").then(|| Zeroizing::new(words.iter().map(|w| w.to_le()).collect()))
 }
 
 /// A file that disappears unless it is renamed.

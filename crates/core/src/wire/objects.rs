@@ -174,15 +174,17 @@ pub fn read_secret_key(path: &Path, params: &Arc<Params>) -> Result<SecretKey, W
     let mut reader = Reader::<Metadata<()>>::open(path, Kind::SecretKey)?;
     let tag = reader.metadata.origin.tag(params, "secret key")?;
     all_read(&reader, 1)?;
-    let words = Zeroizing::new(reader.chunk(0, params.degree())?);
-    let mut coefficients = Vec::with_capacity(words.len());
+    let mut words = Zeroizing::new(vec![0u32; params.degree()]);
+    reader.chunk_into(0, &mut words)?;
+    let mut coefficients = Zeroizing::new(Vec::with_capacity(words.len()));
     for (index, &word) in words.iter().enumerate() {
         match word as i32 {
             c @ -1..=1 => coefficients.push(c as i8),
-            _ => return Err(WireError::Residue { chunk: 0, index, found: word, modulus: 2 }),
+            // Not the word: it may be part of a key.
+            _ => return Err(WireError::SecretWord { index }),
         }
     }
-    Ok(SecretKey::from_coefficients(params, tag.key_id, coefficients)?)
+    Ok(SecretKey::from_coefficients(params, tag.key_id, std::mem::take(&mut *coefficients))?)
 }
 
 /// Writes a public (encryption) key; its uniform half as a seed.

@@ -1,18 +1,23 @@
 //! Host memory for residues: aligned, on large pages, and recycled, since a fresh page costs as much as a kernel on it.
+//!
+//! Words may be marked as secret: they are then wiped before their memory goes anywhere else. Those of a key that lives long have
+//! pages of their own ([`AlignedWords::secret`]), which the system is asked to keep out of swap and of core dumps.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroize;
 
 /// Alignment in words: a cache line and the widest vector.
 const LINE: usize = 16;
 /// Words of a large page.
 const PAGE: usize = (2 << 20) / 4;
 
-/// Host words on a 64-byte boundary. Dropped, they go back to the pool they came from.
+/// Host words on a 64-byte boundary. Dropped, they go back to the pool they came from, wiped if they are secret.
 #[derive(Debug)]
 pub struct AlignedWords {
     block: Block,
     len: usize,
     pool: Option<Arc<Pool>>,
+    secret: bool,
 }
 
 /// An allocation and its aligned part.
@@ -72,12 +77,43 @@ impl Block {
         let _ = pages.advise(memmap2::Advice::HugePage);
         Some(Self::aligned(Memory::Pages(pages), capacity, PAGE))
     }
+
+    /// Zeros on pages of their own, locked in memory and left out of core dumps where the system lets it. None where there are no
+    /// such pages.
+    fn guarded(len: usize) -> Option<Self> {
+        let pages = memmap2::MmapMut::map_anon((len.max(1)).checked_mul(4)?).ok()?;
+        guard(&pages);
+        Some(Self::aligned(Memory::Pages(pages), len, LINE))
+    }
+}
+
+/// Asks the system to keep pages out of swap and of core dumps. It may refuse, since locked memory is limited for each user (`ulimit -l`):
+/// the words are as good without. Unmapping takes both back.
+fn guard(pages: &memmap2::MmapMut) {
+    #[cfg(unix)]
+    let _ = pages.lock();
+    #[cfg(target_os = "linux")]
+    let _ = pages.advise(memmap2::Advice::DontDump);
+    #[cfg(windows)]
+    // SAFETY: locks pages that are mapped, and stay so while `pages` is borrowed; no word is touched.
+    let _ = unsafe { windows_sys::Win32::System::Memory::VirtualLock(pages.as_ptr().cast(), pages.len()) };
+    #[cfg(not(any(unix, windows)))]
+    let _ = pages;
 }
 
 impl AlignedWords {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
-        Self { block: Block::zeroed(len), len, pool: None }
+        Self { block: Block::zeroed(len), len, pool: None, secret: false }
+    }
+    /// `len` zeros for a secret that lives long: on pages of their own, which the system is asked to keep out of swap and of core dumps,
+    /// and wiped when dropped.
+    pub fn secret(len: usize) -> Self {
+        Self { block: Block::guarded(len).unwrap_or_else(|| Block::zeroed(len)), len, pool: None, secret: true }
+    }
+    /// Has them wiped when dropped.
+    pub fn mark_secret(&mut self) {
+        self.secret = true;
     }
     /// How many words.
     pub fn len(&self) -> usize {
@@ -99,7 +135,7 @@ impl AlignedWords {
 
 impl Clone for AlignedWords {
     fn clone(&self) -> Self {
-        let mut copy = Self::zeroed(self.len);
+        let mut copy = if self.secret { Self::secret(self.len) } else { Self::zeroed(self.len) };
         copy.as_mut_slice().copy_from_slice(self.as_slice());
         copy
     }
@@ -107,6 +143,9 @@ impl Clone for AlignedWords {
 
 impl Drop for AlignedWords {
     fn drop(&mut self) {
+        if self.secret {
+            self.as_mut_slice().zeroize();
+        }
         if let Some(pool) = self.pool.take() {
             pool.put(std::mem::replace(&mut self.block, Block::zeroed(0)));
         }
@@ -192,7 +231,7 @@ impl Pool {
         state.kept -= block.capacity;
         state.used += block.capacity;
         state.peak = state.peak.max(state.used);
-        Some(AlignedWords { block, len, pool: Some(self.clone()) })
+        Some(AlignedWords { block, len, pool: Some(self.clone()), secret: false })
     }
 
     fn put(&self, block: Block) {
@@ -203,5 +242,58 @@ impl Pool {
         let dropped = state.trim();
         drop(state);
         drop(dropped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_words_are_wiped_before_the_pool_has_them() {
+        let pool = Arc::new(Pool::default());
+        for (secret, kept) in [(true, 0), (false, 7)] {
+            let mut words = pool.take(Pool::SMALLEST + 3);
+            words.as_mut_slice().fill(7);
+            if secret {
+                words.mark_secret();
+            }
+            let at = words.as_slice().as_ptr();
+            drop(words);
+            let again = pool.take(Pool::SMALLEST + 3);
+            assert_eq!(again.as_slice().as_ptr(), at, "the same block");
+            assert!(again.as_slice().iter().all(|&w| w == kept), "secret: {secret}");
+        }
+    }
+
+    #[test]
+    fn secret_words_are_words_like_others() {
+        for len in [0, 1, 5, 1024, 100_001] {
+            let mut words = AlignedWords::secret(len);
+            assert!(words.as_slice().iter().all(|&w| w == 0) && words.len() == len);
+            assert_eq!(words.as_slice().as_ptr() as usize % 64, 0);
+            words.as_mut_slice().fill(9);
+            assert_eq!(words.clone().as_slice(), words.as_slice());
+        }
+    }
+
+    /// The kernel's own account of a mapping: `lo` is locked, `dd` is left out of core dumps.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn secret_pages_stay_out_of_core_dumps() {
+        let words = AlignedWords::secret(1024);
+        let at = words.as_slice().as_ptr() as u64;
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        let flags = maps.lines().find_map(|line| {
+            let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+            let ends = range.and_then(|(a, b)| Some((u64::from_str_radix(a, 16).ok()?, u64::from_str_radix(b, 16).ok()?)));
+            if let Some((start, end)) = ends {
+                inside = (start..end).contains(&at);
+            }
+            line.strip_prefix("VmFlags:").filter(|_| inside)
+        });
+        let flags = flags.unwrap();
+        assert!(flags.split_whitespace().any(|f| f == "dd"), "{flags}");
     }
 }

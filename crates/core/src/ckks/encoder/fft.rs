@@ -11,6 +11,7 @@
 
 use super::vector::Vector;
 use crate::ckks::widest::widest;
+use zeroize::Zeroize;
 
 /// Twiddles of one stage.
 type Stage = [Vec<f64>; 6];
@@ -42,6 +43,12 @@ pub struct Scratch {
     pub im: Vec<f64>,
     other_re: Vec<f64>,
     other_im: Vec<f64>,
+}
+
+impl Zeroize for Scratch {
+    fn zeroize(&mut self) {
+        [&mut self.re, &mut self.im, &mut self.other_re, &mut self.other_im].into_iter().for_each(Zeroize::zeroize);
+    }
 }
 
 impl Scratch {
