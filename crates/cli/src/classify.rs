@@ -50,7 +50,8 @@ pub struct How {
     pub fit: Option<Fit>,
     #[command(flatten)]
     pub compute: Compute,
-    /// Make keys and encryption from this number: for tests only, whoever knows it can decrypt
+    /// Make keys and encryption from this number: for tests only. Whoever knows it can decrypt, and of pictures encrypted with one number
+    /// in several runs of this command anyone sees the difference
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }

@@ -8,7 +8,7 @@ use cipherlens::ckks::{
     RandomSource, SecretKey, SeededCiphertext,
 };
 use cipherlens::nn::Tensor;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 /// Holder of the secret key.
@@ -17,12 +17,15 @@ pub struct Client {
     backend: Arc<dyn Backend>,
     secret: SecretKey,
     encoder: Encoder,
+    /// Made for the first run and kept: with a seed, another would encrypt the next picture with the same noise, and anyone would see the
+    /// difference of the two.
+    encryptor: OnceLock<Encryptor>,
 }
 
 /// Randomness for one purpose; a seed gives the same again and no security.
-fn random(seed: Option<u64>, purpose: u64) -> Result<RandomSource, CkksError> {
+fn random(seed: Option<u64>, purpose: u8) -> Result<RandomSource, CkksError> {
     match seed {
-        Some(seed) => Ok(RandomSource::insecure_seeded(seed.wrapping_mul(4).wrapping_add(purpose))),
+        Some(seed) => Ok(RandomSource::insecure_seeded_for(seed, purpose)),
         None => RandomSource::from_os(),
     }
 }
@@ -40,7 +43,7 @@ impl Client {
     /// A client with a secret key it has.
     pub fn with_secret(prepared: &Prepared, secret: SecretKey) -> Self {
         let (params, backend) = (prepared.params.clone(), prepared.host.clone());
-        Self { encoder: Encoder::new(params.clone(), backend.clone()), params, backend, secret }
+        Self { encoder: Encoder::new(params.clone(), backend.clone()), params, backend, secret, encryptor: OnceLock::new() }
     }
 
     /// The secret key.
@@ -65,7 +68,13 @@ impl Client {
         let encrypt = |level: Level| {
             let (scale, basis) = (self.params.scale(level), self.params.window(level));
             let plain = self.encoder.encode_repeated(&shards, prepared.lowered.program.slots, scale, basis, PlainForm::Plain)?;
-            let encryptor = Encryptor::new(&self.params, self.backend.clone(), random(seed, 2)?)?;
+            let encryptor = match self.encryptor.get() {
+                Some(encryptor) => encryptor,
+                None => {
+                    let made = Encryptor::new(&self.params, self.backend.clone(), random(seed, 2)?)?;
+                    self.encryptor.get_or_init(|| made)
+                }
+            };
             encryptor.encrypt_seeded(&self.secret, &plain)
         };
         encrypt(prepared.plan.input_level()).map_err(|e| explain("cannot encrypt the picture", &e))

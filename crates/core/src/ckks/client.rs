@@ -36,7 +36,7 @@ impl Client {
         let mut purpose = 0;
         Self::with_randomness(params, backend, || {
             purpose += 1;
-            Ok(RandomSource::insecure_seeded(seed.wrapping_mul(4).wrapping_add(purpose)))
+            Ok(RandomSource::insecure_seeded_for(seed, purpose))
         })
     }
 

@@ -99,10 +99,10 @@ impl Encryptor {
         let level = self.level_of(plain, op)?;
         let basis = &plain.basis;
         let n = params.degree();
-        let errors = self.host.errors(&self.random.fresh("encryption error"), "gaussian", plain.polys());
+        let errors = self.host.errors(&*self.random.fresh("encryption error")?, "gaussian", plain.polys());
         let errors = self.host.small_to_ntt(&errors, basis)?;
         let error_words = errors.words()?;
-        let seed = *self.random.fresh(DOMAIN);
+        let seed = *self.random.fresh(DOMAIN)?;
         // What is encoded, until it is encrypted in place.
         let mut words = Zeroizing::new(self.backend.download(&plain.buffer)?);
         words.par_chunks_mut(n).enumerate().try_for_each_init(
@@ -130,9 +130,9 @@ impl Encryptor {
         let (basis, all) = (&plain.basis, public_basis(params));
         let n = params.degree();
         let shards = plain.polys();
-        let errors = self.host.errors(&self.random.fresh("encryption error"), "gaussian", 2 * shards);
+        let errors = self.host.errors(&*self.random.fresh("encryption error")?, "gaussian", 2 * shards);
         let errors = self.host.small_to_ntt(&errors, basis)?;
-        let masks = self.host.ternary(&self.random.fresh("encryption mask"), "ternary", shards);
+        let masks = self.host.ternary(&*self.random.fresh("encryption mask")?, "ternary", shards);
         let masks = self.host.small_to_ntt(&masks, basis)?;
         let (error_words, mask_words) = (errors.words()?, masks.words()?);
         let message = Zeroizing::new(self.backend.download(&plain.buffer)?);

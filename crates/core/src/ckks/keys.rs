@@ -308,8 +308,8 @@ impl KeyGenerator {
     /// A fresh dense ternary secret.
     pub fn secret_key(&self) -> Result<SecretKey> {
         let mut id = [0u8; 16];
-        id.copy_from_slice(&self.random.fresh("key id")[..16]);
-        let mut coefficients = self.host.ternary(&self.random.fresh("secret key"), "ternary", 1);
+        id.copy_from_slice(&self.random.fresh("key id")?[..16]);
+        let mut coefficients = self.host.ternary(&*self.random.fresh("secret key")?, "ternary", 1);
         SecretKey::from_coefficients(&self.host.params, KeyId(id), std::mem::take(&mut coefficients.0))
     }
 
@@ -318,9 +318,9 @@ impl KeyGenerator {
         let params = &self.host.params;
         secret.tag.check_params(params, "public key")?;
         let basis = public_basis(params);
-        let errors = self.host.errors(&self.random.fresh("public key error"), "gaussian", 1);
+        let errors = self.host.errors(&*self.random.fresh("public key error")?, "gaussian", 1);
         let errors = self.host.small_to_ntt(&errors, &basis)?;
-        let seed = *self.random.fresh(PublicKey::DOMAIN);
+        let seed = *self.random.fresh(PublicKey::DOMAIN)?;
         let mut words = Zeroizing::new(errors.words()?.to_vec());
         let n = params.degree();
         words.par_chunks_mut(n).zip(basis.limbs()).try_for_each(|(out, &limb)| {
@@ -336,7 +336,8 @@ impl KeyGenerator {
 
     /// One key switching key. Cost: one NTT a digit and limb, and as many uniform polynomials.
     pub fn key(&self, secret: &SecretKey, request: KeyRequest) -> Result<KeySwitchKey> {
-        self.key_from_seeds(secret, request, &self.random.fresh("key error"), *self.random.fresh(KeySwitchKey::DOMAIN))
+        let (error_seed, seed) = (self.random.fresh("key error")?, *self.random.fresh(KeySwitchKey::DOMAIN)?);
+        self.key_from_seeds(secret, request, &error_seed, seed)
     }
 
     fn key_from_seeds(&self, secret: &SecretKey, request: KeyRequest, error_seed: &Seed, seed: Seed) -> Result<KeySwitchKey> {
@@ -401,8 +402,8 @@ impl KeyGenerator {
         // Seeds are drawn in order first, so that seeded runs are repeatable whatever the threads do.
         let seeded: Vec<_> = unique
             .into_iter()
-            .map(|request| (request, self.random.fresh("key error"), *self.random.fresh(KeySwitchKey::DOMAIN)))
-            .collect();
+            .map(|request| Ok((request, self.random.fresh("key error")?, *self.random.fresh(KeySwitchKey::DOMAIN)?)))
+            .collect::<Result<_>>()?;
         let keys = seeded
             .par_iter()
             .map(|(request, error_seed, seed)| {
