@@ -6,9 +6,10 @@
 //!
 //! See `ARCHITECTURE.md` for the map and `docs/arithmetic.md` for the number system.
 
-pub use cipherlens_core::{ckks, math, wire};
+pub use cipherlens_core::{ckks, client, math, wire};
 
 pub mod backend;
 pub mod circuits;
+pub mod engine;
 pub mod nn;
 pub mod plan;

@@ -40,6 +40,12 @@ const MIB: f64 = (1u64 << 20) as f64;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
+    /// Whoever watched the run ended it.
+    #[error("the run was ended before layer `{layer}`")]
+    Stopped {
+        /// The layer that would have come next.
+        layer: String,
+    },
     /// The program is deeper than the parameter set.
     #[error(
         "the program needs {needed} levels and preset `{preset}` has {have}; use a preset with more levels or a shallower model"

@@ -1,6 +1,7 @@
 //! Fused composites give the bits of their steps, on every instruction set.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
+use chacha20::ChaCha20Rng;
 use cipherlens::{
     backend::{
         Backend, BackendError, Buffer, HoistedRotations, KeyRotation, PlainTerm, PolySelect, Rotation, Shape,
@@ -11,7 +12,6 @@ use cipherlens::{
     math::{Basis, RnsTables, primes::closest_primes},
 };
 use rand::{RngExt, SeedableRng};
-use chacha20::ChaCha20Rng;
 use std::sync::Arc;
 
 /// Parameter set, level, limbs a digit, shards: one digit and many, none left over and some, more shards than one batch.

@@ -58,7 +58,7 @@ fn compiled(dir: &tempfile::TempDir) -> (Compiled, PathBuf) {
     let decisions =
         Decisions { input_level: 3, steps: vec![run, Decision::Bootstrap { value: 1 }], bootstrap_babies: vec![4, 8] };
     let plans = vec![KeptPlan { together: 2, decisions }];
-    let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), plans, report };
+    let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), plans, client: None, report };
     let path = dir.path().join("net.lens");
     compiled.write(&path).expect("a folder that can be written");
     (compiled, path)

@@ -3,6 +3,7 @@
 
 use cipherlens_testkit as common;
 
+use chacha20::ChaCha8Rng;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::{Model, ModelError, Operator};
 use cipherlens::nn::onnx::{OnnxOptions, schema::ModelProto};
@@ -13,7 +14,6 @@ use common::onnx::{Attribute, Data, File, node};
 use common::{shared, slots};
 use prost::Message;
 use rand::RngExt;
-use chacha20::ChaCha8Rng;
 use rayon::prelude::*;
 
 const NETWORKS: [&str; 5] = [

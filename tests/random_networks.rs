@@ -7,6 +7,7 @@
 
 use cipherlens_testkit as common;
 
+use chacha20::ChaCha8Rng;
 use cipherlens::{
     backend::{Backend, cpu::CpuBackend},
     circuits::{EncryptedEngine, NoisyEngine},
@@ -22,7 +23,6 @@ use common::{
     models::seeded,
 };
 use rand::{RngExt, SeedableRng};
-use chacha20::ChaCha8Rng;
 use std::sync::Arc;
 
 /// What became of a network.

@@ -122,7 +122,8 @@ fn count(inverted: &[u8]) -> usize {
             let size = window.len().min((end - at) as usize);
             // Windows overlap, and none of what was read stays for the next.
             if memory.seek(SeekFrom::Start(at)).is_ok() && memory.read_exact(&mut window[..size]).is_ok() {
-                found += window[..size].windows(inverted.len()).filter(|w| w.iter().zip(inverted).all(|(a, b)| *a == !*b)).count();
+                found +=
+                    window[..size].windows(inverted.len()).filter(|w| w.iter().zip(inverted).all(|(a, b)| *a == !*b)).count();
             }
             window.zeroize();
             at += WINDOW as u64;
@@ -190,7 +191,8 @@ fn nothing_secret_is_left_in_memory() {
     left(&["plaintext, slots", "plaintext, encoded"]);
 
     // Decryption.
-    let ciphertext = objects::read_ciphertext(&dir.path().join("ciphertext"), params, scheme.backend.as_ref()).expect("a ciphertext");
+    let ciphertext =
+        objects::read_ciphertext(&dir.path().join("ciphertext"), params, scheme.backend.as_ref()).expect("a ciphertext");
     let mut slots = scheme.decryptor().decrypt_real(&secret, &ciphertext).expect("slots");
     assert_eq!(count(&pattern("decrypted, slots")), 1, "the caller's");
     slots.zeroize();

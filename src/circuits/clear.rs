@@ -5,8 +5,8 @@ use crate::ckks::{
     Level, Params,
     encoder::fft::{Scratch, SlotTransform},
 };
-use rand::{RngExt, SeedableRng};
 use chacha20::ChaCha20Rng;
+use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
 use std::{ops::Range, sync::Arc};
 

@@ -6,8 +6,8 @@
 use super::clear::ClearValue;
 use super::{CircuitError, ClearEngine, DiagonalTransform, Engine, Gadgets, LinearTransform, linear_transform::Product};
 use crate::ckks::{Level, NoiseModel, Noisy, Params, Scale};
-use rand::{Rng, RngExt, SeedableRng};
 use chacha20::ChaCha8Rng;
+use rand::{Rng, RngExt, SeedableRng};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,6 +5,7 @@ use super::model::{MAX_FILE_BYTES, Model, ModelError};
 use crate::plan::Decisions;
 use crate::wire::network::NetworkDigest;
 use crate::wire::{Kind, WireError, container};
+use cipherlens_core::client::ClientSpec;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -19,6 +20,8 @@ pub struct Compiled {
     pub max_key_bytes: Option<u64>,
     /// Its plans on that parameter set. Client and server take them as they are.
     pub plans: Vec<KeptPlan>,
+    /// What clients are told of it.
+    pub client: Option<ClientSpec>,
     /// What compiling found (calibration, accuracy, plan), for people and tools.
     pub report: serde_json::Value,
 }
@@ -38,6 +41,7 @@ struct Metadata {
     preset: String,
     max_key_bytes: Option<u64>,
     plans: Vec<KeptPlan>,
+    client: Option<ClientSpec>,
     /// JSON.
     report: String,
     /// Bytes of the model file in the chunks.
@@ -81,6 +85,7 @@ impl Compiled {
             preset: self.preset.clone(),
             max_key_bytes: self.max_key_bytes,
             plans: self.plans.clone(),
+            client: self.client.clone(),
             report: self.report.to_string(),
             bytes: bytes.len() as u64,
         };
@@ -104,7 +109,20 @@ impl Compiled {
         }
         bytes.truncate(said as usize);
         let report = serde_json::from_str(&reader.metadata.report).map_err(|e| CompiledError::Report(e.to_string()))?;
-        let Metadata { preset, max_key_bytes, plans, .. } = reader.metadata;
-        Ok(Self { model: Model::from_bytes(&bytes)?, preset, max_key_bytes, plans, report })
+        let Metadata { preset, max_key_bytes, plans, client, .. } = reader.metadata;
+        let compiled = Self { model: Model::from_bytes(&bytes)?, preset, max_key_bytes, plans, client, report };
+        compiled.check_client()?;
+        Ok(compiled)
+    }
+
+    /// Whether what clients are told is of this very network and its plans.
+    fn check_client(&self) -> Result<(), CompiledError> {
+        let Some(client) = &self.client else { return Ok(()) };
+        let digest = self.digest();
+        let stranger = client.runs.iter().find(|run| run.plan != digest.together(run.pictures));
+        stranger.map_or(Ok(()), |run| {
+            let what = "description for clients was";
+            Err(WireError::Network { what, expected: digest, found: Some(run.plan) }.into())
+        })
     }
 }

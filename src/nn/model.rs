@@ -12,23 +12,22 @@ mod file;
 mod fold;
 pub mod formula;
 mod gather;
-mod input;
 mod rearrange;
 mod write;
 
 pub(in crate::nn) use check::half_to_f64;
+pub use cipherlens_core::client::input::{Fit, Input, Normalisation};
 pub(in crate::nn) use content::Content;
 pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
 pub use gather::Gather;
-pub use input::{Fit, Normalisation};
 pub use rearrange::Rearrange;
 
 pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
 pub use formula::Formula;
 
 use super::onnx::OnnxOptions;
-use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
+use super::tensor::Shape;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -70,35 +69,6 @@ pub struct Model {
     pub(crate) output: Value,
     pub(crate) output_divisor: f64,
     pub(crate) training: serde_json::Value,
-}
-
-/// The picture a model takes: `(u8 / 255 - mean) / std` per channel.
-#[derive(Debug, Clone)]
-pub struct Input {
-    /// Name in the graph.
-    pub name: String,
-    /// Channels, height, width.
-    pub shape: Shape,
-    /// Mean per channel.
-    pub mean: Vec<f64>,
-    /// Standard deviation per channel, positive.
-    pub std: Vec<f64>,
-    /// Where these come from.
-    pub normalisation: Normalisation,
-    /// How pictures of another aspect are brought to the shape, where nothing else is asked for.
-    pub fit: Fit,
-}
-
-impl Input {
-    /// The tensor of a picture given as `[channel][row][column]` in [0, 1]: `(v - mean) / std` per channel.
-    pub fn normalise<T: Element>(&self, planes: &[f64]) -> Result<Tensor<T>, ShapeMismatch> {
-        let plane = self.shape.plane();
-        let value = |(i, v): (usize, &f64)| T::from_f64((v - self.mean[i / plane]) / self.std[i / plane]);
-        if planes.len() != self.shape.len() {
-            return Err(ShapeMismatch { expected: self.shape, found: Shape::new(planes.len(), 1, 1) });
-        }
-        Tensor::new(self.shape, planes.iter().enumerate().map(value).collect())
-    }
 }
 
 /// One node.

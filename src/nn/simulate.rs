@@ -6,9 +6,9 @@ mod foresee;
 use super::clear::{Network, Range};
 use super::model::{FittedActivation, MAGNITUDE_MARGIN, Model, Operator, Value};
 use super::tensor::{ShapeMismatch, Tensor};
+use chacha20::ChaCha8Rng;
 use foresee::{Margins, part_beyond};
 use rand::{Rng, SeedableRng};
-use chacha20::ChaCha8Rng;
 use rayon::prelude::*;
 
 /// Noise that a run adds, relative to the numbers as they are stored: each polynomial's input in `[-1, 1]`.

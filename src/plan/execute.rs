@@ -3,12 +3,16 @@
 use super::{Plan, PlanError, PlannedOperation, PlannedStep, ValueId};
 use crate::circuits::{CircuitError, Engine};
 
-/// Told about each step as a plan runs.
+/// Told about each step as a plan runs, and asked whether to go on.
 pub trait Progress: Sync {
     /// Step `index` of the plan begins.
     fn step_started(&self, index: usize, step: &PlannedStep);
     /// It ended.
     fn step_finished(&self, index: usize, step: &PlannedStep);
+    /// Whether to go on; asked before each step. A run that is ended gives [`PlanError::Stopped`].
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody is told.
@@ -52,6 +56,9 @@ pub(super) fn run_steps<E: Engine>(
     }
     let mut values: Vec<Option<E::Value>> = vec![Some(input)];
     for (i, step) in steps.iter().enumerate() {
+        if !progress.goes_on() {
+            return Err(PlanError::Stopped { layer: step.layer.clone() });
+        }
         progress.step_started(i, step);
         let mut operands = Vec::with_capacity(2);
         for &id in &step.operands {

@@ -83,7 +83,10 @@ impl Fallback<'_> {
         }
         let mut run = Run::new(*self, plan, progress);
         run.values[0].host = Some(Arc::new(input));
-        for step in 0..plan.steps().len() {
+        for (step, planned) in plan.steps().iter().enumerate() {
+            if !progress.goes_on() {
+                return Err(PlanError::Stopped { layer: planned.layer.clone() });
+            }
             run.step(step)?;
             run.forget(step);
         }

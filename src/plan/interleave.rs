@@ -9,6 +9,8 @@ use super::program::{Operation, Program, SlotVectors, Step};
 use crate::circuits::SlotMatrix;
 use std::sync::Arc;
 
+pub use cipherlens_core::client::interleave::{interleave, part};
+
 impl Program {
     /// The program that runs on `count` inputs at once, a power of two, with `count` times as many slots and as many
     /// levels, rotations and products.
@@ -34,22 +36,6 @@ impl Operation {
             Self::Square { .. } | Self::Polynomial { .. } | Self::Add { .. } | Self::Multiply { .. } => self.clone(),
         }
     }
-}
-
-/// Slot vectors of several values, one for each input, as those of one value that holds them all: `[input][shard][slot]` to
-/// `[shard][slot]`. Inputs beyond those given are zero.
-pub fn interleave(inputs: &[Vec<Vec<f64>>], count: usize) -> Vec<Vec<f64>> {
-    let shards = inputs.first().map_or(0, Vec::len);
-    let shard = |s: usize| {
-        let slots = inputs[0][s].len();
-        (0..slots * count).map(|at| inputs.get(at % count).map_or(0.0, |input| input[s][at / count])).collect()
-    };
-    (0..shards).map(shard).collect()
-}
-
-/// The slot vectors of one input, of those that [`interleave`] put together.
-pub fn part(shards: &[Vec<f64>], input: usize, count: usize) -> Vec<Vec<f64>> {
-    shards.iter().map(|shard| shard.iter().skip(input).step_by(count).copied().collect()).collect()
 }
 
 /// Every entry `count` times.

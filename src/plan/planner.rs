@@ -203,6 +203,19 @@ impl Plan {
     pub fn input_level(&self) -> Level {
         self.input_level
     }
+    /// For each step, its place among [`Self::layers`].
+    pub fn layer_of_steps(&self) -> Vec<usize> {
+        let mut layer = 0;
+        let mut of = |i: usize| {
+            layer += usize::from(i > 0 && self.steps[i].layer != self.steps[i - 1].layer);
+            layer
+        };
+        (0..self.steps.len()).map(&mut of).collect()
+    }
+    /// The level of its answer.
+    pub fn output_level(&self) -> Level {
+        Level(self.layers.last().map_or(0, |layer| layer.level_out))
+    }
     /// Layer by layer.
     pub fn layers(&self) -> &[LayerReport] {
         &self.layers

@@ -4,21 +4,21 @@
 //! [`Client`] holds the secret key; [`Server`] is given the evaluation keys and a ciphertext and nothing else. They run in
 //! one process here, and share nothing but what is handed over.
 
-use super::client::Client;
 use super::device::{Compute, size};
-use super::failure::{Outcome, explain};
+use super::failure::{Outcome, about, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::fits;
-use super::plan::{Costs, Prepared, Wishes};
-use super::progress::CountBar;
+use super::progress::{CountBar, LayerBar};
 use super::report::{LayerSeconds, Report, Seconds};
 use super::sample::Sample;
-use super::server::Server;
-use super::{Global, answer, model, plan, system};
+use super::told::{self, For};
+use super::{Global, model, plan, system};
+use cipherlens::engine::{Client, Costs, PrepareOptions, Prepared, RunSpec, Server, Session};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::Fit;
 use cipherlens::nn::{Model, Tensor};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Classify pictures encrypted, from key generation to decryption, in one process
@@ -104,12 +104,12 @@ impl Task<'_> {
 
         let clock = Instant::now();
         // A seeded run is to be repeatable, on any machine.
-        let costs = if self.how.seed.is_some() { Costs::Typical } else { Costs::on(&self.how.compute) };
-        let wishes = Wishes { pictures: inputs.len(), ..Wishes::on_terms(&terms, costs) };
-        let prepared = plan::prepare_any(&network, terms.preset.as_deref(), wishes, &self.how.compute)?;
+        let costs = if self.how.seed.is_some() { Costs::Typical } else { Costs::on(&self.how.compute.devices()?) };
+        let options = PrepareOptions { pictures: inputs.len(), ..terms.options(costs) };
+        let prepared = plan::prepare(&network, terms.preset.as_deref(), options, &self.how.compute)?;
         let planning = clock.elapsed().as_secs_f64();
         for input in &inputs {
-            answer::check_input(&prepared, &network, &input.tensor, &input.image)?;
+            prepared.check_input(&network, &input.tensor).map_err(about(&input.image))?;
         }
         let insecure = prepared.params.is_insecure();
         if talk {
@@ -128,19 +128,27 @@ impl Task<'_> {
         }
         plan::check_memory(&prepared.plan)?;
 
+        let digest = model::digest(self.model, &network)?;
+        let like = inputs.first().map_or_else(|| told::grey(&network), |input| Ok(input.tensor.clone()))?;
+        let spec = told::of(&network, digest, &terms, &prepared, For::Decrypting(&like))?;
+        let how = spec.run_of(Some(digest.together(prepared.lowered.together)), "run is")?.clone();
+
         // The client: keys, once for all pictures.
         let (count, size) = (prepared.plan.keys().len(), bytes(prepared.plan.key_bytes()));
         if talk {
             say!("client    makes a secret key, which it keeps, and {count} evaluation keys ({size}) for the server");
         }
         let clock = Instant::now();
-        let client = Client::new(&prepared, self.how.seed)?;
+        let client = match self.how.seed {
+            Some(seed) => Client::insecure_seeded(&spec, &prepared.params, seed)?,
+            None => Client::new(&spec, &prepared.params)?,
+        };
         let bar = CountBar::new(global.progress_mode(), count, "evaluation keys");
-        let keys = client.evaluation_keys(prepared.plan.keys(), self.how.seed, &|| bar.advance())?;
+        let keys = client.evaluation_keys(&how, &|| bar.advance())?;
         bar.finish();
         let keygen = clock.elapsed().as_secs_f64();
-        let server = Server::new(&prepared, keys, inputs.len().div_ceil(prepared.lowered.together))?;
-        let sides = Sides { network: &network, clear: Network::new(&network), prepared: &prepared, client, server };
+        let server = Server::new(&prepared).session(Arc::new(keys), inputs.len().div_ceil(prepared.lowered.together))?;
+        let sides = Sides { network: &network, clear: Network::new(&network), prepared: &prepared, how, client, server };
         let mut outcome = Ok(());
         for inputs in inputs.chunks(prepared.lowered.together) {
             for mut report in sides.classify(self, global, inputs, Seconds { plan: planning, keygen, ..Seconds::default() })? {
@@ -166,8 +174,9 @@ struct Sides<'a> {
     network: &'a Model,
     clear: Network<f64>,
     prepared: &'a Prepared,
+    how: RunSpec,
     client: Client,
-    server: Server<'a>,
+    server: Session,
 }
 
 impl Sides<'_> {
@@ -178,7 +187,7 @@ impl Sides<'_> {
 
         // The client: the pictures as shards, encrypted.
         let clock = Instant::now();
-        let encrypted = self.client.encrypt(self.prepared, &tensors, task.how.seed)?;
+        let encrypted = self.client.encrypt(&self.how, &tensors)?;
         times.encrypt = clock.elapsed().as_secs_f64();
         let ciphertext_bytes = 4 * encrypted.words.len() as u64;
         if talk {
@@ -190,7 +199,11 @@ impl Sides<'_> {
 
         // The server: no secret key, no picture.
         let clock = Instant::now();
-        let answer = self.server.run(self.server.expand(&encrypted)?, global.progress_mode())?;
+        let bar = LayerBar::new(&self.prepared.plan, global.progress_mode());
+        let answer = self.server.run(self.server.expand(&encrypted)?, &bar);
+        bar.finish();
+        let answer = answer?;
+        plan::note_faults(&answer);
         let layers = self.prepared.plan.layers().iter().map(|l| &l.layer).zip(&answer.layer_seconds);
         let layer_seconds: Vec<_> =
             layers.map(|(layer, seconds)| LayerSeconds { layer: layer.clone(), seconds: *seconds }).collect();
@@ -203,7 +216,7 @@ impl Sides<'_> {
 
         // The client again.
         let clock = Instant::now();
-        let logits = self.client.decrypt(self.prepared, &answer)?;
+        let logits = self.client.decrypt_unrounded(&self.how, &answer)?;
         times.decrypt = clock.elapsed().as_secs_f64();
         if talk {
             say!("client    decrypts {} numbers", logits.iter().take(inputs.len()).map(Vec::len).sum::<usize>());

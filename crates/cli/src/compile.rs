@@ -2,22 +2,18 @@
 //! pictures feed them, the cheapest fits that keep its answers are chosen, and the result is planned and written to a file.
 
 use super::dataset::{Found, Purpose};
-use super::device::{Compute, size};
-use super::estimate::Estimator;
-use super::failure::{Class, Failure, Outcome, explain};
+use super::device::size;
+use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::fits;
-use super::plan::{Costs, Wishes, prepare};
 use super::progress::Mode;
-use super::{Global, answer, dataset, model, params, plan};
-use cipherlens::nn::calibration::{CalibrationError, magnitudes};
-use cipherlens::nn::clear::Network;
-use cipherlens::nn::fit::{Candidate, Choice, ChooseError, ChooseOptions, FitError, Form, Watch, choose};
+use super::{Global, dataset, model, plan};
+use cipherlens::engine::{self, Compilation, CompileOptions, Costs};
+use cipherlens::nn::Model;
+use cipherlens::nn::fit::{Candidate, Choice, ChooseOptions, Form, Watch};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
-use cipherlens::nn::{Compiled, Model};
 use rayon::prelude::*;
-use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -26,9 +22,6 @@ use std::time::Instant;
 const LARGEST_MEAN: f64 = 1.0;
 /// Largest deviation that values in [0, 1] are divided by.
 const LARGEST_STD: f64 = 2.0;
-/// Parameter sets tried where none is named.
-const PRESETS: [&str; 3] = [params::DEFAULT_PRESET, "n16-boot-lean", plan::BOOTSTRAPPING_PRESET];
-
 /// Fit a network's activations to pictures, plan it, and write it to a file that runs encrypted
 #[derive(Debug, clap::Args)]
 pub struct Compile {
@@ -110,57 +103,28 @@ impl Compile {
             notes.iter().for_each(|note| say!("{note}"));
             say!("{}", network.input().normalisation_note());
         }
-        let estimator = Estimator::new(&self.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]));
-        let choice = match network.activations().next() {
-            Some(_) => Some(self.choose(&network, &pictures, &estimator, global)?),
-            None => None,
-        };
-        // Without an activation, what calibration sees alone bounds what is to be bootstrapped.
-        let by_magnitude = match choice.is_none() && estimator.fastest(&network, self.max_key_bytes).is_err() {
-            true => {
-                let seen: Vec<_> = pictures.iter().map(|p| p.x.clone()).collect();
-                let seen = magnitudes(&network, &seen).map_err(|e| explain("the network cannot be calibrated", &e))?;
-                Some(network.with_magnitudes(&seen))
-            }
-            false => None,
-        };
-        let fitted = choice.as_ref().map_or(by_magnitude.as_ref().unwrap_or(&network), |c| &c.model);
-        let (preset, _) = estimator.fastest(fitted, self.max_key_bytes).map_err(|why| {
-            let advice = "use a shallower network, or name a preset with bootstrapping";
-            Failure::new(Class::BadInput, format!("no parameter set runs {file}"), why, advice)
-        })?;
-        let (lowering, planning) = estimator.options();
-        let counted = (lowering.counted.clone(), planning.counted.clone());
-        let wishes = Wishes { max_key_bytes: self.max_key_bytes, counted, ..Wishes::new(Costs::Typical) };
-        let divisor = answer::divisor(&*params::open(preset)?, largest_result(fitted, &pictures)?)?;
-        let fitted = &fitted.with_output_divisor(divisor).map_err(|e| explain("the result cannot be scaled", &e))?;
-        let prepared = prepare(fitted, preset, wishes.clone(), &Compute::default())?;
-        let plans = plan::keep(fitted, preset, &wishes, &prepared.plan)?;
-        let planned = plan::json(&prepared);
-        let some: Vec<&Labelled> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).collect();
-        let expected =
-            some.par_iter().map(|p| plan::expected_error(&prepared, fitted, &p.x.cast())).collect::<Outcome<Vec<_>>>()?;
-        let expected = expected.into_iter().fold(0.0, f64::max);
-        let summary = json!({
-            "source": file, "pictures": pictures.len(), "calibrated_with": self.calib, "calibration_files": notes, "target": self.target,
-            "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
-            "accuracy": choice.as_ref().and_then(|c| c.simulation.accuracy()),
-            "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),
-            "mean": network.input().mean, "std": network.input().std, "normalisation": network.input().normalisation, "fit": network.input().fit,
-            "output_divisor": divisor, "fits_tried": choice.as_ref().map(|c| c.tried.len()),
-            "expected_max_abs_logit_error": expected, "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
-        });
-        let (model, preset, max_key_bytes) = (fitted.clone(), preset.to_owned(), self.max_key_bytes);
-        let compiled = Compiled { model, preset, max_key_bytes, plans, report: summary.clone() };
+        let watch = Watching { talk: global.progress_mode() != Mode::None, stop: super::interrupt::asked() };
+        let compilation = engine::compile(&network, &pictures, &self.options(), &watch)?;
+        let Compilation { mut compiled, prepared, choice, foreseen } = compilation;
+        compiled.report["source"] = file.into();
+        compiled.report["calibrated_with"] = self.calib.clone().into();
+        compiled.report["calibration_files"] = notes.into();
+        let divisor = compiled.model.output_divisor();
         let what = || format!("cannot write {}", self.output.display());
         let advice = "name a file in a folder that you may write to";
         compiled.write(&self.output).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;
+        let told = self.output.with_extension("client");
+        if let Some(client) = &compiled.client {
+            let what = || format!("cannot write {}", told.display());
+            client.write(&told).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;
+        }
         let size = std::fs::metadata(&self.output).map_or(0, |m| m.len());
         if self.json {
-            let mut object = summary;
+            let mut object = compiled.report;
+            object["client"] = told.display().to_string().into();
             object["output"] = self.output.display().to_string().into();
             object["output_bytes"] = size.into();
-            object["plan"] = planned;
+            object["plan"] = plan::json(&prepared);
             object["seconds"] = started.elapsed().as_secs_f64().into();
             say!("{object}");
             return Ok(());
@@ -173,8 +137,11 @@ impl Compile {
             if divisor > 1.0 {
                 say!("the result is divided by {divisor} while it is encrypted, and multiplied again after decryption");
             }
-            say!("expected: logits off by about {expected:.1e} for encryption");
+            say!("expected: logits off by about {:.1e} for encryption", foreseen.error);
             say!();
+        }
+        if talk {
+            say!("{}: what clients need of the network to make keys, encrypt and decrypt; no weights", told.display());
         }
         say!("{} ({}) written in {}", self.output.display(), bytes(size), seconds(started.elapsed().as_secs_f64()));
         Ok(())
@@ -200,55 +167,16 @@ impl Compile {
         ))
     }
 
-    fn choose(&self, network: &Model, pictures: &[Labelled], estimator: &Estimator, global: &Global) -> Outcome<Choice> {
-        let mut options =
+    fn options(&self) -> CompileOptions {
+        let mut choose =
             ChooseOptions { target: self.target, noise: NoiseLevels::bits(self.noise_bits), ..ChooseOptions::default() };
         if let Some(degree) = self.degree {
-            options.forms = vec![Form::Series(degree)];
+            choose.forms = vec![Form::Series(degree)];
         }
         if let Some(margin) = self.margin {
-            options.margins = vec![margin];
+            choose.margins = vec![margin];
         }
-        // Fits are ranked by plans with all the keys they like: within a bound each would be planned some twenty times.
-        let cost = |fitted: &Model| estimator.fastest(fitted, None).map(|(_, seconds)| seconds);
-        let watch = Watching { talk: global.progress_mode() != Mode::None, stop: super::interrupt::asked() };
-        let chosen = match choose(network, pictures, &options, &cost, &watch) {
-            // Values that no activation bounds must be bootstrapped: by what calibration sees of them.
-            Err(ChooseError::NoPlan { .. }) => {
-                choose(network, pictures, &ChooseOptions { bounded: true, ..options }, &cost, &watch)
-            }
-            chosen => chosen,
-        };
-        chosen.map_err(|e| {
-            let (class, advice) = match &e {
-                ChooseError::TargetNotReached { .. } => {
-                    (Class::Numeric, "lower --target, calibrate on more pictures (--limit), or train the network longer")
-                }
-                ChooseError::Fit(FitError::Undefined { .. }) | ChooseError::Calibration(CalibrationError::Undefined { .. }) => {
-                    (Class::BadInput, "bound what comes to that layer (a clip, adding a constant) and export the network again")
-                }
-                ChooseError::Stopped { expected, .. } => {
-                    let reached = (1000.0 * expected).floor() / 1000.0;
-                    let advice = match *expected > 0.0 {
-                        true => format!("give it more time, or ask for less with --target (the best so far foresees {reached})"),
-                        false => "give it more time".to_owned(),
-                    };
-                    return Failure::from_error(Class::Numeric, "stopped before a fit was found", &e, advice);
-                }
-                ChooseError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib"),
-                ChooseError::TooFewForTarget { needed, highest, .. } => {
-                    let advice = format!("give {needed} pictures or more with --calib (and --limit), or --target {highest}");
-                    return Failure::from_error(Class::Usage, "there are too few pictures for the target", &e, advice);
-                }
-                ChooseError::TargetTooHigh { highest, .. } => {
-                    let advice = format!("give --target {highest} or less");
-                    return Failure::from_error(Class::Usage, "the target is too high", &e, advice);
-                }
-                ChooseError::Target { .. } => (Class::Usage, "give --target a number from 0 to 1"),
-                _ => (Class::BadInput, "calibrate on pictures of the kind that the network was trained on"),
-            };
-            Failure::from_error(class, "the activations cannot be fitted", &e, advice)
-        })
+        CompileOptions { preset: self.preset.clone(), max_key_bytes: self.max_key_bytes, choose }
     }
 }
 
@@ -334,21 +262,10 @@ pub fn pictures(
         items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
     }
     let labelled = |item: &dataset::Item| {
-        let (x, _) = item.open()?.input(network, fit)?;
+        let (x, _) = item.open()?.input(network.input(), fit)?;
         Ok(Labelled { x: x.cast(), label: item.label })
     };
     Ok((items.par_iter().map(labelled).collect::<Outcome<_>>()?, notes))
-}
-
-/// The largest magnitude of a network's result on some pictures.
-pub fn largest_result(network: &Model, pictures: &[Labelled]) -> Outcome<f64> {
-    let clear = Network::<f32>::new(network);
-    let largest = |picture: &Labelled| {
-        let result = clear.evaluate(&picture.x).map_err(|e| explain("cannot evaluate the network", &e))?;
-        Ok(result.values().iter().fold(0.0, |m: f64, v| if v.is_nan() { f64::INFINITY } else { m.max(f64::from(*v).abs()) }))
-    };
-    let all = pictures.par_iter().map(largest).collect::<Outcome<Vec<f64>>>()?;
-    Ok(all.into_iter().fold(0.0, f64::max))
 }
 
 fn print_fits(choice: &Choice) {

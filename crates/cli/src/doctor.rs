@@ -5,9 +5,10 @@ mod adapters;
 use super::device::Compute;
 use super::failure::Outcome;
 use super::output::{bytes, say, seconds};
-use super::{Global, model, params, plan, system};
+use super::{Global, model, plan, system};
 use adapters::Adapters;
 use cipherlens::backend::choice::Choice;
+use cipherlens::engine::{Costs, DEFAULT_PRESET, PrepareOptions};
 
 /// What this machine offers: processor, memory, graphics cards with their self-tests, and what fits
 #[derive(Debug, clap::Args)]
@@ -28,8 +29,8 @@ impl Doctor {
         let threads = rayon::current_num_threads();
         // The demo's plan, priced with kernels timed here: what a first run will take.
         let (network, _) = model::open(None, None)?;
-        let prepared =
-            plan::prepare(&network, params::DEFAULT_PRESET, plan::Wishes::new(plan::Costs::Measured), &Compute::default())?;
+        let options = PrepareOptions { costs: Costs::Measured, ..PrepareOptions::default() };
+        let prepared = plan::prepare(&network, Some(DEFAULT_PRESET), options, &Compute::default())?;
         let gpus = Adapters::find(&self.compute.devices_or(Choice::Auto)?, &prepared.plan);
         let (kernels, needed) = (prepared.backend.name(), prepared.plan.peak_bytes());
         let fits = plan::check_memory(&prepared.plan).is_ok();

@@ -6,9 +6,9 @@ use super::device::{Compute, size};
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say, seconds};
 use super::picture::fits;
-use super::plan::{Costs, Wishes};
 use super::progress::Progress;
 use super::{Global, dataset, model};
+use cipherlens::engine::Costs;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::Fit;
 use rayon::prelude::*;
@@ -72,11 +72,11 @@ impl Eval {
         }
         if self.encrypted {
             let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
-            let wishes = Wishes::on_terms(&terms, Costs::on(&self.compute));
+            let options = terms.options(Costs::on(&self.compute.devices()?));
             let found = encrypted::run(
                 &network,
-                terms.preset.as_deref(),
-                wishes,
+                (&terms, model::digest(self.model.as_deref(), &network)?),
+                options,
                 &self.compute,
                 &items,
                 self.fit,
@@ -97,7 +97,7 @@ impl Eval {
             let begun = Instant::now();
             progress.begin("pictures");
             let evaluate = |item: &dataset::Item| -> Outcome<Prediction> {
-                let (input, _) = item.open()?.input(&network, self.fit)?;
+                let (input, _) = item.open()?.input(network.input(), self.fit)?;
                 let logits = clear.evaluate(&input.cast()).map_err(|e| super::failure::explain("cannot evaluate", &e))?;
                 if let Some(bad) = logits.values().iter().find(|v| !v.is_finite()) {
                     let why = format!("a logit is {bad}: an activation polynomial left the range it was fitted on");
@@ -129,7 +129,7 @@ impl Eval {
             let per_class: Vec<_> = (0..classes)
                 .map(|c| {
                     let (labelled, correct) = of_class(c);
-                    let name = model::class_name(network, c);
+                    let name = model::class_name(network.classes(), c);
                     serde_json::json!({ "class": name, "labelled": labelled, "correct": correct, "predicted": predicted(c) })
                 })
                 .collect();
@@ -149,7 +149,12 @@ impl Eval {
         ]);
         for c in 0..classes {
             let (labelled, correct) = of_class(c);
-            table.row([model::class_name(network, c), labelled.to_string(), correct.to_string(), predicted(c).to_string()]);
+            table.row([
+                model::class_name(network.classes(), c),
+                labelled.to_string(),
+                correct.to_string(),
+                predicted(c).to_string(),
+            ]);
         }
         table.print("");
         say!();

@@ -3,6 +3,10 @@
 use cipherlens::backend::BackendError;
 use cipherlens::circuits::CircuitError;
 use cipherlens::ckks::{CkksError, ParamsError};
+use cipherlens::engine::{ClientError, EngineError, Overflow};
+use cipherlens::nn::calibration::CalibrationError;
+use cipherlens::nn::fit::{ChooseError, FitError};
+use cipherlens::nn::lower::LowerError;
 use cipherlens::plan::PlanError;
 use cipherlens::wire::WireError;
 use std::error::Error;
@@ -153,6 +157,156 @@ pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failur
     let (class, advice) = known.unwrap_or((Class::Bug, BUG_ADVICE));
     Failure::from_error(class, what, error, advice)
 }
+
+/// A failure of the engine that concerns an input called `name`.
+pub fn about(name: &str) -> impl Fn(EngineError) -> Failure + use<'_> {
+    move |error| of_engine(error, name)
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        of_engine(error, "this input")
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        of_client(error)
+    }
+}
+
+fn of_engine(error: EngineError, name: &str) -> Failure {
+    match &error {
+        EngineError::Params(ParamsError::NoSuchPreset { asked, have }) => {
+            let advice = "name one of them; `cipherlens params list` tells what each is for";
+            Failure::new(Class::Usage, format!("there is no preset `{asked}`"), format!("presets are {have}"), advice)
+        }
+        EngineError::Params(e) => explain("the parameter set cannot be used", e),
+        EngineError::Backend(e @ BackendError::Isa { .. }) => explain("cannot start the CPU kernels", e),
+        EngineError::Backend(e) => explain("cannot compute on a GPU", e),
+        EngineError::Scheme(e) => explain("keys and network do not fit", e),
+        EngineError::Lower { source, .. } => {
+            let advice = match source {
+                LowerError::NotFitted { .. } => "cipherlens compile MODEL --calib PICTURES -o net.lens, and use net.lens",
+                _ => "change the network; README.md, \"Your own model\", lists what runs",
+            };
+            Failure::from_error(Class::BadInput, error.to_string(), source, advice)
+        }
+        EngineError::Plan { source, .. } => explain(error.to_string(), source),
+        EngineError::Run(e) => explain("the encrypted run failed", e),
+        EngineError::DeviceMemory(e) => {
+            let advice = "allow more with --max-vram, use a smaller preset, or --backend cpu";
+            Failure::from_error(Class::Resources, error.to_string(), e, advice)
+        }
+        EngineError::NoPreset { network, why } => {
+            let advice = "use a shallower network, or name a preset with bootstrapping";
+            Failure::new(Class::BadInput, format!("no parameter set runs {network}"), why, advice)
+        }
+        EngineError::Calibration(e) => {
+            let advice = "calibrate on pictures of the kind that the network was trained on";
+            Failure::from_error(Class::BadInput, error.to_string(), e, advice)
+        }
+        EngineError::Fits(e) => of_fits(e),
+        EngineError::Overflow(e @ Overflow::Results { .. }) => Failure::from_error(
+            Class::Numeric,
+            "the network's results are too large to be encrypted",
+            e,
+            "scale the last layer down: only the order of the results decides the class",
+        ),
+        EngineError::Overflow(e @ Overflow::Inside { .. }) => {
+            let what = format!("the network makes numbers for {name} that cannot be encrypted");
+            Failure::from_error(Class::Numeric, what, e, "scale the weights of the layer before it down")
+        }
+        EngineError::Overflow(e) => {
+            let what = format!("the encrypted answer could not hold the result for {name}");
+            Failure::from_error(Class::Numeric, what, e, OVERFLOW_ADVICE)
+        }
+        EngineError::Client(e) => known_of_client(e),
+        EngineError::NoPictures => {
+            Failure::new(Class::Usage, "there is nothing to compile with", error.to_string(), "give pictures with --calib")
+        }
+        e => explain("the network cannot be used", e),
+    }
+}
+
+fn of_fits(error: &ChooseError) -> Failure {
+    let (class, advice) = match error {
+        ChooseError::TargetNotReached { .. } => {
+            (Class::Numeric, "lower --target, calibrate on more pictures (--limit), or train the network longer")
+        }
+        ChooseError::Fit(FitError::Undefined { .. }) | ChooseError::Calibration(CalibrationError::Undefined { .. }) => {
+            (Class::BadInput, "bound what comes to that layer (a clip, adding a constant) and export the network again")
+        }
+        ChooseError::Stopped { expected, .. } => {
+            let reached = (1000.0 * expected).floor() / 1000.0;
+            let advice = match *expected > 0.0 {
+                true => format!("give it more time, or ask for less with --target (the best so far foresees {reached})"),
+                false => "give it more time".to_owned(),
+            };
+            return Failure::from_error(Class::Numeric, "stopped before a fit was found", error, advice);
+        }
+        ChooseError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib"),
+        ChooseError::TooFewForTarget { needed, highest, .. } => {
+            let advice = format!("give {needed} pictures or more with --calib (and --limit), or --target {highest}");
+            return Failure::from_error(Class::Usage, "there are too few pictures for the target", error, advice);
+        }
+        ChooseError::TargetTooHigh { highest, .. } => {
+            let advice = format!("give --target {highest} or less");
+            return Failure::from_error(Class::Usage, "the target is too high", error, advice);
+        }
+        ChooseError::Target { .. } => (Class::Usage, "give --target a number from 0 to 1"),
+        _ => (Class::BadInput, "calibrate on pictures of the kind that the network was trained on"),
+    };
+    Failure::from_error(class, "the activations cannot be fitted", error, advice)
+}
+
+fn of_client(error: ClientError) -> Failure {
+    known_of_client(&error)
+}
+
+fn known_of_client(error: &ClientError) -> Failure {
+    let (class, what, advice) = match error {
+        ClientError::Scheme(e) => return explain("cannot use the secret key", e),
+        ClientError::Params(e) => return explain("the parameter set cannot be used", e),
+        ClientError::File(e) => return explain("cannot use the client's description of the network", e),
+        ClientError::Network { .. } => (
+            Class::WrongKey,
+            "the files do not belong together",
+            "name with --model the very file they were made with, or make keys and ciphertext again for this network; `cipherlens \
+             inspect` shows the network of a file",
+        ),
+        ClientError::NotAnAnswer { .. } => {
+            (Class::BadInput, "this is not the answer", "name the file that `cipherlens run` wrote, not the encrypted picture")
+        }
+        ClientError::Implausible => (
+            Class::Numeric,
+            "the answer is refused",
+            "run the network on the server again; do not tell the server what was refused, and make new keys if this happens often",
+        ),
+        ClientError::Input { .. } => (
+            Class::BadInput,
+            "the input is not one that the network was made for",
+            "use inputs like those the network was compiled with, or compile it again with inputs like this one",
+        ),
+        ClientError::Pictures { .. } => {
+            (Class::Usage, "they are too many pictures for one run", "encrypt fewer at once, in several files")
+        }
+        ClientError::PublishBits { .. } => {
+            (Class::Usage, "the results cannot be published so", "name a number of bits in that range")
+        }
+        ClientError::Layout(_) => (Class::BadInput, "the input does not fit the network", "use one of the network's shape"),
+        _ => (
+            Class::BadInput,
+            "the description of the network cannot be used",
+            "ask for the file again, or compile the network again",
+        ),
+    };
+    Failure::from_error(class, what, error, advice)
+}
+
+/// What to do about a result that is too large.
+pub const OVERFLOW_ADVICE: &str =
+    "compile the network with pictures like this one among those of --calib: its result is then scaled to fit";
 
 type Known = Option<(Class, &'static str)>;
 

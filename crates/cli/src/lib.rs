@@ -3,16 +3,13 @@
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
-mod answer;
 mod bench;
 mod classify;
-mod client;
 mod compile;
 mod dataset;
 mod demo;
 mod device;
 mod doctor;
-mod estimate;
 mod eval;
 mod failure;
 mod inspect;
@@ -27,10 +24,10 @@ mod progress;
 mod report;
 mod sample;
 mod secrets;
-mod server;
 mod simulate;
 mod split;
 mod system;
+mod told;
 
 /// What the command `bench` measures, for the benchmarks of the repository.
 pub mod measured {
@@ -91,6 +88,8 @@ enum Command {
     Eval(eval::Eval),
     /// What a network costs encrypted, before any key exists
     Plan(plan::PlanCommand),
+    /// What clients need of a network, without its weights
+    Spec(split::Spec),
     /// Client: make a secret key, and the evaluation keys a server needs for a network
     Keygen(split::Keygen),
     /// Client: encrypt a picture
@@ -121,6 +120,7 @@ impl Command {
             Command::Classify(classify) => classify.run(global),
             Command::Eval(eval) => eval.run(global),
             Command::Plan(plan) => plan.run(global),
+            Command::Spec(spec) => spec.run(global),
             Command::Keygen(keygen) => keygen.run(global),
             Command::Encrypt(encrypt) => encrypt.run(global),
             Command::Run(run) => run.run(global),
@@ -146,7 +146,7 @@ impl Command {
             Command::Eval(eval) => eval.json,
             Command::Plan(plan) => plan.json,
             Command::Decrypt(decrypt) => decrypt.json,
-            Command::Keygen(_) | Command::Encrypt(_) | Command::Run(_) | Command::Inspect(_) => false,
+            Command::Spec(_) | Command::Keygen(_) | Command::Encrypt(_) | Command::Run(_) | Command::Inspect(_) => false,
             Command::Doctor(doctor) => doctor.json,
             Command::Params(params) => params.json(),
             Command::Bench(bench) => bench.json(),

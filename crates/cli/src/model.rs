@@ -2,6 +2,7 @@
 
 use super::failure::{Class, Failure, Outcome};
 use super::sample::Sample;
+use cipherlens::engine::{ClientSpec, Costs, PrepareOptions};
 use cipherlens::nn::compiled::{Compiled, CompiledError, KeptPlan};
 use cipherlens::nn::model::{Fit, Model, ModelError};
 use cipherlens::nn::onnx::{InputSize, OnnxError, OnnxOptions};
@@ -80,6 +81,8 @@ pub struct Terms {
     pub plans: Vec<KeptPlan>,
     /// The largest error of a logit that compiling foresaw on that parameter set.
     pub expected_error: Option<f64>,
+    /// What clients are told, on that parameter set and with those keys.
+    pub client: Option<ClientSpec>,
 }
 
 /// What is asked for, or else what the network in the file was compiled for.
@@ -90,11 +93,19 @@ pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u6
     let same = preset.is_none_or(|preset| preset == compiled.preset);
     let same_keys = max_key_bytes.is_none_or(|most| compiled.max_key_bytes == Some(most));
     Ok(Terms {
+        client: compiled.client.filter(|_| same && same_keys),
         plans: if same && same_keys { compiled.plans } else { Vec::new() },
         preset: asked.preset.or(Some(compiled.preset)),
         max_key_bytes: asked.max_key_bytes.or(compiled.max_key_bytes),
         expected_error: compiled.report["expected_max_abs_logit_error"].as_f64().filter(|_| same),
     })
+}
+
+impl Terms {
+    /// What is asked of a plan on these terms.
+    pub fn options(&self, costs: Costs) -> PrepareOptions {
+        PrepareOptions { max_key_bytes: self.max_key_bytes, kept: self.plans.clone(), costs, ..PrepareOptions::default() }
+    }
 }
 
 fn refuse(name: &str, error: &ModelError) -> Failure {
@@ -120,9 +131,9 @@ fn refuse(name: &str, error: &ModelError) -> Failure {
     Failure::from_error(Class::BadInput, format!("cannot use the model {name}"), error, advice)
 }
 
-/// What to call a class: its name, or its index where the model has no names.
-pub fn class_name(model: &Model, class: usize) -> String {
-    model.classes().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+/// What to call a class: its name, or its index where they have no names.
+pub fn class_name(classes: &[String], class: usize) -> String {
+    classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
 /// One of the likeliest classes.
@@ -139,14 +150,14 @@ pub struct Likely {
 }
 
 /// The `count` likeliest classes, likeliest first.
-pub fn likeliest(model: &Model, logits: &[f64], count: usize) -> Vec<Likely> {
+pub fn likeliest(classes: &[String], logits: &[f64], count: usize) -> Vec<Likely> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     let largest = order.first().map_or(0.0, |&c| logits[c]);
     let total: f64 = logits.iter().map(|l| (l - largest).exp()).sum();
     let likely = |&c: &usize| Likely {
         index: c,
-        class: class_name(model, c),
+        class: class_name(classes, c),
         logit: logits[c],
         probability: (logits[c] - largest).exp() / total,
     };
@@ -156,7 +167,7 @@ pub fn likeliest(model: &Model, logits: &[f64], count: usize) -> Vec<Likely> {
 /// An input called `name` that is to be encrypted, as a tensor: refused if it would drive a fitted activation out of its
 /// interval, since the answer would be noise and nobody could tell.
 pub fn encryptable(model: &Model, sample: &Sample, fit: Option<Fit>, name: &str) -> Outcome<(Tensor<f64>, Vec<String>)> {
-    let (tensor, notes) = sample.input(model, fit)?;
+    let (tensor, notes) = sample.input(model.input(), fit)?;
     check_picture(model, &tensor.cast()).map_err(|e| {
         let advice = "use a picture like those the network was compiled with, or compile it again with pictures like this one";
         Failure::from_error(Class::BadInput, format!("the network would not give its answer for {name}"), &e, advice)

@@ -159,7 +159,12 @@ impl Picture {
             image = Pixels(image.0.resize_exact(columns, rows, FilterType::Triangle));
         }
         let Some(image) = image.0.as_rgb8() else {
-            return Err(Failure::new(Class::Bug, "the picture was not brought to eight bits", "it has others", super::failure::BUG_ADVICE));
+            return Err(Failure::new(
+                Class::Bug,
+                "the picture was not brought to eight bits",
+                "it has others",
+                super::failure::BUG_ADVICE,
+            ));
         };
         let plane = rows as usize * columns as usize;
         let mut planes = Zeroizing::new(vec![0.0; channels * plane]);

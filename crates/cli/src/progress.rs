@@ -1,9 +1,11 @@
 //! Progress on standard error: a bar on a terminal, plain lines elsewhere, or nothing.
 
 use super::output::seconds;
+use cipherlens::plan::{self, Plan, PlannedOperation, PlannedStep};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How progress is shown.
@@ -162,6 +164,54 @@ impl CountBar {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Progress through the layers of a plan.
+pub struct LayerBar {
+    layer_of: Vec<usize>,
+    state: Mutex<(Progress, Option<(usize, String, Instant)>)>,
+}
+
+impl LayerBar {
+    /// Of a plan that is going to be run.
+    pub fn new(plan: &Plan, mode: Mode) -> Self {
+        let layer_of = plan.layer_of_steps();
+        let mut bootstraps = vec![0; plan.layers().len()];
+        for (step, &layer) in plan.steps().iter().zip(&layer_of) {
+            if let (PlannedOperation::Bootstrap(_), Some(count)) = (&step.operation, bootstraps.get_mut(layer)) {
+                *count += 1;
+            }
+        }
+        let progress = Progress::new(mode, plan.layers().iter().map(|l| l.seconds).collect()).counting(bootstraps, "bootstrap");
+        Self { layer_of, state: Mutex::new((progress, None)) }
+    }
+
+    /// The run has ended.
+    pub fn finish(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (progress, layer) = &mut *state;
+        if let Some((_, name, begun)) = layer.take() {
+            progress.end(&name, begun.elapsed());
+        }
+        progress.finish();
+    }
+}
+
+impl plan::Progress for LayerBar {
+    fn step_started(&self, index: usize, step: &PlannedStep) {
+        let next = self.layer_of.get(index).copied().unwrap_or(0);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (progress, layer) = &mut *state;
+        if layer.as_ref().is_some_and(|(current, ..)| *current == next) {
+            return;
+        }
+        if let Some((_, name, begun)) = layer.take() {
+            progress.end(&name, begun.elapsed());
+        }
+        progress.begin(&step.layer);
+        *layer = Some((next, step.layer.clone(), Instant::now()));
+    }
+    fn step_finished(&self, _: usize, _: &PlannedStep) {}
 }
 
 /// Seconds left: the estimates of what remains, scaled by how well the estimates of what is done came true.

@@ -3,8 +3,8 @@
 use crate::failure::{Class, Failure, Outcome};
 use crate::model::{Likely, class_name, likeliest};
 use crate::output::{Align, Table, bytes, grouped, say, seconds};
-use crate::plan::{Prepared, device_work};
-use crate::server::DeviceRun;
+use crate::plan::device_work;
+use cipherlens::engine::{DeviceRun, Prepared};
 use cipherlens::nn::Model;
 use cipherlens::plan::LayerReport;
 use serde::Serialize;
@@ -140,7 +140,7 @@ impl Report {
         let max_abs_logit_error = errors.iter().copied().fold(0.0, f64::max);
         let largest = |v: &[f64]| v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let logit_range = largest(clear) - clear.iter().copied().fold(f64::INFINITY, f64::min);
-        let top = likeliest(network, logits, 3);
+        let top = likeliest(network.classes(), logits, 3);
         let label = |top: &[Likely]| top.first().map_or(String::new(), |l| l.class.clone());
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -160,7 +160,7 @@ impl Report {
             max_shards: plan.max_shards(),
             levels: plan.input_level().0,
             label: label(&top),
-            clear_label: label(&likeliest(network, clear, 1)),
+            clear_label: label(&likeliest(network.classes(), clear, 1)),
             top,
             logits: logits.to_vec(),
             clear_logits: clear.to_vec(),
@@ -185,7 +185,7 @@ impl Report {
             logits_ciphertext_blake3: String::new(),
             layers: plan.layers().to_vec(),
             layer_seconds: Vec::new(),
-            class_names: (0..logits.len()).map(|c| class_name(network, c)).collect(),
+            class_names: (0..logits.len()).map(|c| class_name(network.classes(), c)).collect(),
         })
     }
 

@@ -3,8 +3,7 @@
 use super::failure::{Class, Failure, Outcome};
 use super::npy::{self, Array, Numbers};
 use super::picture::Picture;
-use cipherlens::nn::Model;
-use cipherlens::nn::model::Fit;
+use cipherlens::nn::model::{Fit, Input};
 use cipherlens::nn::tensor::Tensor;
 use std::path::Path;
 
@@ -46,8 +45,7 @@ impl Sample {
 
     /// As a network's input, and what was changed on the way: of pictures and bytes `(v - mean) / std` per channel, of other numbers
     /// they themselves. Pictures are fitted as asked, else as the network says.
-    pub fn input(&self, network: &Model, fit: Option<Fit>) -> Outcome<(Tensor<f64>, Vec<String>)> {
-        let input = network.input();
+    pub fn input(&self, input: &Input, fit: Option<Fit>) -> Outcome<(Tensor<f64>, Vec<String>)> {
         let shape = input.shape;
         let unfit = |e: &(dyn std::error::Error + 'static)| super::failure::explain("the input does not fit the network", e);
         match self {

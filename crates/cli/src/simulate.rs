@@ -1,11 +1,12 @@
 //! `cipherlens simulate`: what encryption will do to a network's answers, without encrypting.
 
-use super::compile::{largest_result, pictures, print_simulation};
+use super::compile::{pictures, print_simulation};
 use super::dataset::Purpose;
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say};
 use super::picture::fits;
-use super::{Global, answer, model, params};
+use super::{Global, model, params};
+use cipherlens::engine::{self, largest_result};
 use cipherlens::nn::model::Fit;
 use cipherlens::nn::simulate::{NoiseLevels, bits_for_error, simulate};
 use std::path::PathBuf;
@@ -54,12 +55,12 @@ impl Simulate {
         let terms = model::terms(Some(&self.model), None, None)?;
         let expected = terms.expected_error;
         if let Some(preset) = &terms.preset {
-            let most = answer::most_at_the_end(&*params::open(preset)?, &network);
+            let most = engine::most_at_the_end(&*params::open(preset)?, &network);
             let largest = largest_result(&network, &pictures)?;
             if largest > most {
                 let why = format!("the result reaches {largest:.4e}, and the encrypted answer holds {most:.4e} at most");
                 let what = format!("{file} would not give its answers encrypted");
-                return Err(Failure::new(Class::Numeric, what, why, answer::ADVICE));
+                return Err(Failure::new(Class::Numeric, what, why, super::failure::OVERFLOW_ADVICE));
             }
         }
         let bits = match (self.noise_bits, expected) {

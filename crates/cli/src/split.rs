@@ -1,31 +1,52 @@
 //! `cipherlens keygen`, `encrypt`, `run`, `decrypt`: client and server as different people with different files.
 //!
-//! Both sides derive the plan from the same model file and preset, with the same unit costs, so the keys that `keygen`
-//! makes are the keys that `run` needs.
+//! A client needs what [`ClientSpec`] tells, which `compile` writes beside the network; where it has the network itself, that is worked
+//! out. Keys, ciphertexts and answers carry the digest of the plan they were made for, and a mismatch is named.
 
-use super::client::Client;
 use super::device::Compute;
-use super::failure::{Class, Failure, Outcome, explain};
+use super::failure::{Class, Failure, Outcome, about, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::fits;
-use super::plan::{Costs, Prepared, Wishes, check_memory, prepare, prepare_any};
-use super::progress::CountBar;
+use super::plan::{check_memory, note_faults, prepare};
+use super::progress::{CountBar, LayerBar};
 use super::sample::Sample;
-use super::server::Server;
-use super::{Global, answer, model};
+use super::told::{self, For};
+use super::{Global, model};
+use cipherlens::ckks::{Params, SecretKey};
+use cipherlens::engine::{Client, ClientSpec, Costs, PrepareOptions, Prepared, RunSpec, Server};
 use cipherlens::nn::Model;
 use cipherlens::nn::model::Fit;
 use cipherlens::wire::network::NetworkDigest;
 use cipherlens::wire::{Kind, WireError, container, objects};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
+
+/// Most pictures that a run is tried for where the network was not compiled.
+const MOST_TOGETHER: u32 = 64;
+
+/// What clients need of a network: no weights
+#[derive(Debug, clap::Args)]
+pub struct Spec {
+    /// Model file: what `compile` wrote (which wrote this beside it), safetensors or ONNX [default: the embedded network]
+    model: Option<PathBuf>,
+    /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
+    #[arg(long, short, value_name = "PRESET")]
+    preset: Option<String>,
+    /// File to write, as in net.client
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+}
 
 /// Client: make a secret key, and the evaluation keys a server needs for a network
 #[derive(Debug, clap::Args)]
 pub struct Keygen {
-    /// Model file the keys are for: safetensors, ONNX, or what `compile` wrote [default: the embedded network]
+    /// What the keys are for: net.client, or the network itself (what `compile` wrote, safetensors, ONNX) [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// Pictures that are encrypted and classified together, as far as the network has room: they need keys of their own
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pictures: u32,
     /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
     #[arg(long, short, value_name = "PRESET")]
     preset: Option<String>,
@@ -42,9 +63,10 @@ pub struct Keygen {
 /// Client: encrypt a picture
 #[derive(Debug, clap::Args)]
 pub struct Encrypt {
-    /// Picture of any size, or an array of the network's shape (.npy)
-    picture: PathBuf,
-    /// Model file [default: the embedded network]
+    /// Picture of any size, or an array of the network's shape (.npy); several that share one ciphertext, where the keys are for that
+    #[arg(required = true)]
+    pictures: Vec<PathBuf>,
+    /// net.client, or the network itself [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// The secret key that `keygen` made
@@ -83,15 +105,26 @@ pub struct Run {
 pub struct Decrypt {
     /// The encrypted answer
     ciphertext: PathBuf,
-    /// Model file [default: the embedded network]
+    /// net.client, or the network itself [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// The secret key that `keygen` made
     #[arg(long, short, value_name = "FILE")]
     key: PathBuf,
-    /// Also print the logits. Do not hand them back to the server: approximate results tell it about the key
+    /// Print so many of the likeliest classes of a picture
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Pictures that were encrypted together [default: all that a run takes]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pictures: Option<u32>,
+    /// Also print the logits, with the digits that the noise of encryption leaves. Do not hand them back to the server: they tell it about
+    /// the key
     #[arg(long)]
     logits: bool,
+    /// Print logits that may be made public: with noise that hides what theirs tells about the key, for this many bits of statistical
+    /// security (8 to 64; 20 or more costs most of their digits)
+    #[arg(long, value_name = "BITS", conflicts_with = "logits")]
+    publish: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -108,11 +141,11 @@ struct AllowInsecure {
 }
 
 impl AllowInsecure {
-    fn check(&self, prepared: &Prepared) -> Outcome {
-        if self.allow_insecure || !prepared.params.is_insecure() {
+    fn check(&self, params: &Params) -> Outcome {
+        if self.allow_insecure || !params.is_insecure() {
             return Ok(());
         }
-        let what = format!("preset `{}` protects nothing", prepared.params.name());
+        let what = format!("preset `{}` protects nothing", params.name());
         let why = "it is for tests: whoever has a ciphertext can decrypt it";
         Err(Failure::new(Class::WrongKey, what, why, "use a preset with 128 bits of security, or --allow-insecure in a test"))
     }
@@ -131,30 +164,108 @@ fn check_kind(path: &Path, expected: Kind) -> Outcome {
     }
 }
 
-/// Refuses a file that was not made for this network; `what` is said of it, as in `answer was`.
-fn check_network(path: &Path, what: &'static str, network: NetworkDigest) -> Outcome {
-    let origin = objects::read_origin(path).map_err(unusable(path))?;
-    origin.map_or(Ok(()), |origin| origin.check_network(what, network)).map_err(unusable(path))
-}
-
-/// The network planned for the parameter set that a file belongs to.
-fn prepare_for(network: &Model, model: Option<&Path>, path: &Path, compute: &Compute) -> Outcome<Prepared> {
-    let terms = model::terms(model, None, None)?;
-    let wishes = Wishes::on_terms(&terms, Costs::Typical);
-    let origin = objects::read_origin(path).map_err(unusable(path))?;
-    match origin {
-        Some(origin) => {
-            // Keys of another parameter set belong to a plan of that one.
-            let same = terms.preset.as_deref() == Some(origin.preset.as_str());
-            let kept = if same { wishes.kept } else { Vec::new() };
-            prepare(network, &origin.preset, Wishes { kept, ..wishes }, compute)
-        }
-        None => Err(Failure::new(
+/// The plan that a file was made for, and its parameter set.
+fn origin(path: &Path) -> Outcome<objects::Origin> {
+    objects::read_origin(path).map_err(unusable(path))?.ok_or_else(|| {
+        Failure::new(
             Class::WrongKey,
             format!("cannot use {}", path.display()),
             "the file holds a parameter set alone",
             "name a key or a ciphertext; `cipherlens inspect` tells what a file is",
-        )),
+        )
+    })
+}
+
+/// A network planned for the parameter set of a file, for so many pictures in a run.
+fn prepare_for(network: &Model, terms: &model::Terms, preset: &str, pictures: usize, compute: &Compute) -> Outcome<Prepared> {
+    let options = terms.options(Costs::Typical);
+    // Keys of another parameter set belong to a plan of that one.
+    let kept = if terms.preset.as_deref() == Some(preset) { options.kept } else { Vec::new() };
+    prepare(network, Some(preset), PrepareOptions { kept, pictures, ..options }, compute)
+}
+
+/// How many pictures the plan is for that a file was made for, among those of a network; a failure names the mismatch.
+fn together(path: &Path, what: &'static str, network: NetworkDigest, terms: &model::Terms) -> Outcome<usize> {
+    let origin = origin(path)?;
+    let mut counts: Vec<usize> = terms.plans.iter().map(|plan| plan.together).collect();
+    if counts.is_empty() {
+        counts = (0..=MOST_TOGETHER.ilog2()).map(|log| 1 << log).collect();
+    }
+    let found = counts.into_iter().find(|&k| origin.network == Some(network.together(k)));
+    found.ok_or_else(|| unusable(path)(WireError::Network { what, expected: network, found: origin.network }))
+}
+
+/// What a client knows: what it was told, and the network itself where it has that.
+struct Side {
+    spec: Arc<ClientSpec>,
+    params: Arc<Params>,
+    network: Option<(Model, Prepared)>,
+}
+
+/// What a client's step is about.
+struct Asked<'a> {
+    model: Option<&'a Path>,
+    /// The parameter set asked for.
+    preset: Option<&'a str>,
+    /// A key of the parameter set to use.
+    key: Option<&'a Path>,
+    /// Pictures in a run.
+    pictures: usize,
+    decrypting: bool,
+}
+
+impl Side {
+    fn open(asked: Asked<'_>, global: &Global) -> Outcome<Self> {
+        if let Some(path) = asked.model.filter(|path| told::is_one(path)) {
+            if asked.preset.is_some() {
+                let what = format!("{} is for one parameter set", path.display());
+                let advice = "leave --preset out, or name the network itself with --model";
+                return Err(Failure::new(Class::Usage, what, "it was planned for that when it was compiled", advice));
+            }
+            let (spec, params) = ClientSpec::read(path)?;
+            return Ok(Self { spec: Arc::new(spec), params, network: None });
+        }
+        let (network, _) = model::open(asked.model, global.input_size)?;
+        let digest = model::digest(asked.model, &network)?;
+        let mut terms = model::terms(asked.model, asked.preset, None)?;
+        let compute = Compute::default();
+        let prepared = match asked.key {
+            Some(key) => {
+                let preset = origin(key)?.preset;
+                if terms.preset.as_deref() != Some(preset.as_str()) {
+                    terms.client = None;
+                }
+                prepare_for(&network, &terms, &preset, asked.pictures, &compute)?
+            }
+            None => {
+                let options = PrepareOptions { pictures: asked.pictures, ..terms.options(Costs::Typical) };
+                prepare(&network, terms.preset.as_deref(), options, &compute)?
+            }
+        };
+        let grey = told::grey(&network)?;
+        let purpose = if asked.decrypting { For::Decrypting(&grey) } else { For::Encrypting };
+        let spec = told::of(&network, digest, &terms, &prepared, purpose)?;
+        Ok(Self { spec, params: prepared.params.clone(), network: Some((network, prepared)) })
+    }
+
+    /// The run for so many pictures.
+    fn run(&self, pictures: usize) -> Outcome<RunSpec> {
+        match &self.network {
+            // The one that was planned: others may be told, without their keys.
+            Some((_, prepared)) => {
+                let plan = self.spec.network().together(prepared.lowered.together);
+                Ok(self.spec.run_of(Some(plan), "run is")?.clone())
+            }
+            None => Ok(self.spec.run(pictures)?.clone()),
+        }
+    }
+
+    fn client(&self, key: &Path) -> Outcome<Client> {
+        Ok(Client::with_secret(&self.spec, &self.params, self.secret(key)?)?)
+    }
+
+    fn secret(&self, key: &Path) -> Outcome<SecretKey> {
+        objects::read_secret_key(key, &self.params).map_err(unusable(key))
     }
 }
 
@@ -162,10 +273,27 @@ fn size(path: &Path) -> String {
     bytes(std::fs::metadata(path).map_or(0, |m| m.len()))
 }
 
+impl Spec {
+    /// Writes it.
+    pub fn run(&self, global: &Global) -> Outcome {
+        let path = self.model.as_deref();
+        if let Some(path) = path.filter(|path| told::is_one(path)) {
+            return Err(told::no_weights(path, "this command"));
+        }
+        let asked = Asked { model: path, preset: self.preset.as_deref(), key: None, pictures: 1, decrypting: true };
+        let side = Side::open(asked, global)?;
+        side.spec.write(&self.output)?;
+        if !global.quiet {
+            let (file, network) = (self.output.display(), side.spec.network());
+            say!("{file}: {}, what clients need of network {network}, without its weights", size(&self.output));
+        }
+        Ok(())
+    }
+}
+
 impl Keygen {
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
-        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let (secret_path, keys_path) = (self.output.join("secret.key"), self.output.join("evaluation.keys"));
         let overwritten = if self.key.is_some() { &keys_path } else { &secret_path };
         if overwritten.exists() {
@@ -176,46 +304,43 @@ impl Keygen {
             };
             return Err(Failure::new(Class::BadInput, what, why, "name another folder, or move the key away"));
         }
-        let prepared = match &self.key {
-            Some(key) => {
-                check_kind(key, Kind::SecretKey)?;
-                prepare_for(&network, self.model.as_deref(), key, &Compute::default())?
-            }
-            None => {
-                let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), None)?;
-                let wishes = Wishes::on_terms(&terms, Costs::Typical);
-                prepare_any(&network, terms.preset.as_deref(), wishes, &Compute::default())?
-            }
-        };
-        self.insecure.check(&prepared)?;
-        check_memory(&prepared.plan)?;
+        if let Some(key) = &self.key {
+            check_kind(key, Kind::SecretKey)?;
+        }
+        let (model, preset) = (self.model.as_deref(), self.preset.as_deref());
+        let pictures = self.pictures as usize;
+        let side = Side::open(Asked { model, preset, key: self.key.as_deref(), pictures, decrypting: false }, global)?;
+        self.insecure.check(&side.params)?;
+        let run = side.run(pictures)?;
+        if let Some((_, prepared)) = &side.network {
+            check_memory(&prepared.plan)?;
+        }
         std::fs::create_dir_all(&self.output).map_err(|e| {
             let what = format!("cannot make the folder {}", self.output.display());
             Failure::from_error(Class::Resources, what, &e, "name a folder that you may write to")
         })?;
         let clock = Instant::now();
         let client = match &self.key {
-            Some(key) => {
-                let secret = objects::read_secret_key(key, &prepared.params).map_err(unusable(key))?;
-                Client::with_secret(&prepared, secret)
-            }
-            None => Client::new(&prepared, None)?,
+            Some(key) => side.client(key)?,
+            None => Client::new(&side.spec, &side.params)?,
         };
-        let bar = CountBar::new(global.progress_mode(), prepared.plan.keys().len(), "evaluation keys");
-        let keys = client.evaluation_keys(prepared.plan.keys(), None, &|| bar.advance())?;
+        let bar = CountBar::new(global.progress_mode(), run.keys.len(), "evaluation keys");
+        let keys = client.evaluation_keys(&run, &|| bar.advance())?;
         bar.finish();
-        let backend = prepared.host.as_ref();
-        let digest = model::digest(self.model.as_deref(), &network)?;
-        objects::write_evaluation_keys(&keys_path, &prepared.params, backend, &keys, Some(digest))
+        objects::write_evaluation_keys(&keys_path, &side.params, client.backend().as_ref(), &keys, Some(run.plan))
             .map_err(unusable(&keys_path))?;
         if self.key.is_none() {
-            objects::write_secret_key(&secret_path, &prepared.params, client.secret()).map_err(unusable(&secret_path))?;
+            objects::write_secret_key(&secret_path, &side.params, client.secret()).map_err(unusable(&secret_path))?;
         }
         if !global.quiet {
             if self.key.is_none() {
                 say!("{}: keep it, it decrypts everything", secret_path.display());
             }
-            say!("{}: {} keys, {}, for the server, for network {digest}", keys_path.display(), keys.len(), size(&keys_path));
+            let network = side.spec.network();
+            say!("{}: {} keys, {}, for the server, for network {network}", keys_path.display(), keys.len(), size(&keys_path));
+            if run.pictures > 1 {
+                say!("they are for {} pictures in one run", run.pictures);
+            }
             say!("made in {}", seconds(clock.elapsed().as_secs_f64()));
         }
         Ok(())
@@ -225,21 +350,38 @@ impl Keygen {
 impl Encrypt {
     /// Encrypts.
     pub fn run(&self, global: &Global) -> Outcome {
-        let (picture, name) = Sample::open(&self.picture)?;
-        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
-        let (input, notes) = model::encryptable(&network, &picture, self.fit, &name)?;
-        let prepared = prepare_for(&network, self.model.as_deref(), &self.key, &Compute::default())?;
-        self.insecure.check(&prepared)?;
-        answer::check_input(&prepared, &network, &input, &name)?;
-        let secret = objects::read_secret_key(&self.key, &prepared.params).map_err(unusable(&self.key))?;
-        let encrypted = Client::with_secret(&prepared, secret).encrypt(&prepared, &[input], None)?;
-        let digest = model::digest(self.model.as_deref(), &network)?;
-        objects::write_seeded_ciphertext(&self.output, &prepared.params, &encrypted, Some(digest))
+        let samples = self.pictures.iter().map(|path| Sample::open(path)).collect::<Outcome<Vec<_>>>()?;
+        let model = self.model.as_deref();
+        let pictures = samples.len();
+        check_kind(&self.key, Kind::SecretKey)?;
+        let side = Side::open(Asked { model, preset: None, key: Some(&self.key), pictures, decrypting: false }, global)?;
+        self.insecure.check(&side.params)?;
+        let (mut inputs, mut notes) = (Vec::new(), Vec::new());
+        for (sample, name) in &samples {
+            let (input, said) = match &side.network {
+                Some((network, prepared)) => {
+                    let (input, said) = model::encryptable(network, sample, self.fit, name)?;
+                    prepared.check_input(network, &input).map_err(about(name))?;
+                    (input, said)
+                }
+                None => sample.input(&side.spec.input, self.fit)?,
+            };
+            inputs.push(input);
+            notes.extend(said);
+        }
+        let client = side.client(&self.key)?;
+        let run = side.run(pictures)?;
+        let encrypted = client.encrypt(&run, &inputs)?;
+        objects::write_seeded_ciphertext(&self.output, &side.params, &encrypted, Some(run.plan))
             .map_err(unusable(&self.output))?;
         if !global.quiet {
             notes.iter().for_each(|note| say!("{note}"));
-            let shards = encrypted.shards(&prepared.params);
-            say!("{}: {shards} ciphertexts, {}, for the server, for network {digest}", self.output.display(), size(&self.output));
+            let (shards, network) = (encrypted.shards(&side.params), side.spec.network());
+            let file = self.output.display();
+            say!("{file}: {shards} ciphertexts, {}, for the server, for network {network}", size(&self.output));
+            if run.pictures > 1 {
+                say!("it takes keys that were made with --pictures {}", run.pictures);
+            }
         }
         Ok(())
     }
@@ -250,18 +392,33 @@ impl Run {
     pub fn run(&self, global: &Global) -> Outcome {
         check_kind(&self.keys, Kind::EvaluationKeys)?;
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
+        if let Some(path) = self.model.as_deref().filter(|path| told::is_one(path)) {
+            return Err(told::no_weights(path, "a run"));
+        }
         let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
         let digest = model::digest(self.model.as_deref(), &network)?;
-        check_network(&self.keys, "evaluation keys were", digest)?;
-        check_network(&self.ciphertext, "ciphertext was", digest)?;
-        let prepared = prepare_for(&network, self.model.as_deref(), &self.keys, &self.compute)?;
+        let terms = model::terms(self.model.as_deref(), None, None)?;
+        let pictures = together(&self.keys, "evaluation keys were", digest, &terms)?;
+        let of_ciphertext = together(&self.ciphertext, "ciphertext was", digest, &terms)?;
+        if pictures != of_ciphertext {
+            let what = format!("{} and {} are of different runs", self.keys.display(), self.ciphertext.display());
+            let why = format!("the keys are for {pictures} pictures in a run, the ciphertext is of {of_ciphertext}");
+            let advice = "make keys with --pictures for as many, or encrypt as many pictures as the keys are for";
+            return Err(Failure::new(Class::WrongKey, what, why, advice));
+        }
+        let prepared = prepare_for(&network, &terms, &origin(&self.keys)?.preset, pictures, &self.compute)?;
         check_memory(&prepared.plan)?;
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
         let input = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
         let keys = objects::read_evaluation_keys(&self.keys, params, backend).map_err(unusable(&self.keys))?;
         let clock = Instant::now();
-        let answer = Server::new(&prepared, keys, 1)?.run(input, global.progress_mode())?;
-        objects::write_ciphertext(&self.output, params, backend, &answer.ciphertext, Some(digest))
+        let session = Server::new(&prepared).session(Arc::new(keys), 1)?;
+        let bar = LayerBar::new(&prepared.plan, global.progress_mode());
+        let answer = session.run(input, &bar);
+        bar.finish();
+        let answer = answer?;
+        note_faults(&answer);
+        objects::write_ciphertext(&self.output, params, backend, &answer.ciphertext, Some(digest.together(pictures)))
             .map_err(unusable(&self.output))?;
         if !global.quiet {
             let spent = seconds(clock.elapsed().as_secs_f64());
@@ -271,51 +428,102 @@ impl Run {
     }
 }
 
+/// What is said where logits are shown.
+const LOGITS_WARNING: &str = "Do not hand these numbers back to the server: they tell it about your key.";
+
 impl Decrypt {
     /// Decrypts.
     pub fn run(&self, global: &Global) -> Outcome {
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
-        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
-        check_network(&self.ciphertext, "answer was", model::digest(self.model.as_deref(), &network)?)?;
-        let prepared = prepare_for(&network, self.model.as_deref(), &self.key, &Compute::default())?;
-        self.insecure.check(&prepared)?;
-        let (params, backend) = (&prepared.params, prepared.host.as_ref());
-        let secret = objects::read_secret_key(&self.key, params).map_err(unusable(&self.key))?;
-        let answer = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
-        let expected = prepared.plan.layers().last().map_or(0, |layer| layer.level_out);
-        if answer.level().0 != expected {
-            let why = format!("it is at {}, and answers of this network are at level {expected}", answer.level());
-            let advice = "name the file that `cipherlens run` wrote, not the encrypted picture";
-            return Err(Failure::new(Class::BadInput, format!("{} is not the answer", self.ciphertext.display()), why, advice));
+        check_kind(&self.key, Kind::SecretKey)?;
+        let model = self.model.as_deref();
+        // Which run it was tells the file; what was planned for one picture does for what all runs have in common.
+        let pictures = match model.filter(|path| told::is_one(path)) {
+            Some(_) => 1,
+            None => {
+                let (network, _) = model::open(model, global.input_size)?;
+                let terms = model::terms(model, None, None)?;
+                together(&self.ciphertext, "answer was", model::digest(model, &network)?, &terms)?
+            }
+        };
+        let side = Side::open(Asked { model, preset: None, key: Some(&self.key), pictures, decrypting: true }, global)?;
+        self.insecure.check(&side.params)?;
+        let made_for = origin(&self.ciphertext)?.network;
+        let run = side.spec.run_of(made_for, "answer was")?.clone();
+        let client = side.client(&self.key)?;
+        let backend = client.backend().clone();
+        let answer =
+            objects::read_ciphertext(&self.ciphertext, &side.params, backend.as_ref()).map_err(unusable(&self.ciphertext))?;
+        let mut results = client.decrypt(&run, &answer)?;
+        let wanted = self.pictures.map_or(run.pictures, |k| k as usize);
+        if wanted > run.pictures {
+            let what = format!("the answer is of {} pictures at most", run.pictures);
+            return Err(Failure::new(Class::Usage, what, format!("--pictures {wanted} was given"), "give a smaller number"));
         }
-        // The files of a picture hold one.
-        let logits = Client::with_secret(&prepared, secret).decrypt(&prepared, &answer)?.remove(0);
-        answer::check_result(&prepared, &logits)?;
-        let top = model::likeliest(&network, &logits, 3);
+        results.truncate(wanted);
+        let published = match self.publish {
+            Some(bits) => {
+                let (all, deviation) = client.published(&results.concat(), bits)?;
+                let each = all.len() / results.len().max(1);
+                results = all.chunks(each.max(1)).map(<[f64]>::to_vec).collect();
+                Some((bits, deviation))
+            }
+            None => None,
+        };
+        results.iter().enumerate().for_each(|(i, logits)| self.print(&side.spec, (i, wanted), logits, published, global));
+        Ok(())
+    }
+
+    fn print(
+        &self,
+        spec: &ClientSpec,
+        (picture, pictures): (usize, usize),
+        logits: &[f64],
+        published: Option<(u32, f64)>,
+        global: &Global,
+    ) {
+        let top = model::likeliest(&spec.classes, logits, self.top as usize);
         let label = top.first().map_or(String::new(), |l| l.class.clone());
         if self.json {
             let classes: Vec<&str> = top.iter().map(|l| l.class.as_str()).collect();
             let mut object = serde_json::json!({ "label": label, "top": classes });
-            if self.logits {
+            if pictures > 1 {
+                object["picture"] = picture.into();
+            }
+            if self.logits || published.is_some() {
                 object["logits"] = logits.into();
             }
+            if self.logits {
+                object["warning"] = LOGITS_WARNING.into();
+            }
+            if let Some((bits, deviation)) = published {
+                object["publish_bits"] = bits.into();
+                object["publish_deviation"] = deviation.into();
+            }
             say!("{object}");
-            return Ok(());
+            return;
         }
         if global.quiet {
             say!("{label}");
-            return Ok(());
+            return;
         }
-        for (rank, likely) in top.iter().enumerate() {
-            say!("{}. {}", rank + 1, likely.class);
+        if pictures > 1 {
+            say!("picture {}:", picture + 1);
+        }
+        match top.len() {
+            1 => say!("{label}"),
+            _ => top.iter().enumerate().for_each(|(rank, likely)| say!("{}. {}", rank + 1, likely.class)),
+        }
+        if self.logits || published.is_some() {
+            say!();
+            let places = spec.decimals().min(9);
+            logits.iter().enumerate().for_each(|(class, logit)| say!("{logit:>12.places$}  {}", spec.class_name(class)));
         }
         if self.logits {
-            say!();
-            for (class, logit) in logits.iter().enumerate() {
-                say!("{logit:>12.6}  {}", model::class_name(&network, class));
-            }
-            say!("Do not hand these numbers back to the server: they tell it about your key.");
+            say!("{LOGITS_WARNING}");
         }
-        Ok(())
+        if let Some((bits, deviation)) = published {
+            say!("Noise of standard deviation {deviation:.2e} was added, for {bits} bits of statistical security of one answer.");
+        }
     }
 }

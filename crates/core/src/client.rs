@@ -1,7 +1,22 @@
-//! A client's side of inference: pictures as tensors, and how they lie in the slots of ciphertexts.
+//! A client's side of inference: what it has to know of a network, pictures as tensors, and the holder of the secret key.
+//!
+//! ```text
+//! net.client -> ClientSpec -> Client: secret key, evaluation keys (for the server)
+//! picture -> Input::normalise -> Tensor -> Client::encrypt -> to the server
+//! from the server -> Client::decrypt -> results
+//! ```
 
+pub mod error;
+pub mod input;
+pub mod interleave;
 pub mod layout;
+pub mod session;
+pub mod spec;
 pub mod tensor;
 
+pub use error::ClientError;
+pub use input::{Fit, Input, Normalisation};
 pub use layout::Layout;
+pub use session::Client;
+pub use spec::{ClientSpec, Rest, RunSpec};
 pub use tensor::{Shape, Tensor};

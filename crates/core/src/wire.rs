@@ -27,12 +27,21 @@ pub enum Kind {
     Ciphertext = 5,
     /// A network ready to run encrypted.
     CompiledNetwork = 6,
+    /// What a client has to know of a network.
+    ClientSpec = 7,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 6] =
-        [Kind::Params, Kind::SecretKey, Kind::PublicKey, Kind::EvaluationKeys, Kind::Ciphertext, Kind::CompiledNetwork];
+    pub const ALL: [Kind; 7] = [
+        Kind::Params,
+        Kind::SecretKey,
+        Kind::PublicKey,
+        Kind::EvaluationKeys,
+        Kind::Ciphertext,
+        Kind::CompiledNetwork,
+        Kind::ClientSpec,
+    ];
 
     /// The kind with a number.
     pub fn from_u16(value: u16) -> Option<Self> {
@@ -47,6 +56,7 @@ impl Kind {
             Kind::EvaluationKeys => "evaluation keys",
             Kind::Ciphertext => "ciphertext",
             Kind::CompiledNetwork => "compiled network",
+            Kind::ClientSpec => "client's description of a network",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Random sparse block matrices given by their diagonals.
 
+use chacha20::ChaCha20Rng;
 use cipherlens::circuits::SlotMatrix;
 use rand::{RngExt, SeedableRng};
-use chacha20::ChaCha20Rng;
 use std::collections::BTreeMap;
 
 /// A seeded generator; prints its seed so that a failure can be replayed.

@@ -1,11 +1,11 @@
 //! Random small models, built through the same door as model files.
 
+use chacha20::ChaCha8Rng;
 use cipherlens::circuits::polynomial::Chebyshev;
 use cipherlens::nn::clear::{Network, Range};
 use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Model, TensorData};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
-use chacha20::ChaCha8Rng;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 

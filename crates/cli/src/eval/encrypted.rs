@@ -1,18 +1,19 @@
 //! `cipherlens eval --encrypted`: whole encrypted runs on many pictures, against the clear evaluation.
 
-use crate::answer;
-use crate::client::Client;
 use crate::dataset::Item;
 use crate::device::Compute;
-use crate::failure::{Outcome, explain};
-use crate::model::likeliest;
+use crate::failure::{Outcome, about, explain};
+use crate::model::{Terms, likeliest};
 use crate::output::{say, seconds};
-use crate::plan::{Wishes, check_memory, prepare_any};
+use crate::plan::{check_memory, prepare};
 use crate::progress::{CountBar, Mode, Progress};
-use crate::server::Server;
+use crate::told::{self, For};
+use cipherlens::engine::{Client, PrepareOptions, Server};
 use cipherlens::nn::Model;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::Fit;
+use cipherlens::wire::network::NetworkDigest;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How the encrypted runs compare with the clear ones.
@@ -48,21 +49,26 @@ pub struct Agreement {
 /// Runs all pictures encrypted, with one set of keys.
 pub fn run(
     network: &Model,
-    preset: Option<&str>,
-    wishes: Wishes,
+    (terms, digest): (&Terms, NetworkDigest),
+    options: PrepareOptions,
     compute: &Compute,
     items: &[Item],
     fit: Option<Fit>,
     mode: Mode,
 ) -> Outcome<Agreement> {
     let started = Instant::now();
-    let prepared = prepare_any(network, preset, Wishes { pictures: items.len(), ..wishes }, compute)?;
+    let options = PrepareOptions { pictures: items.len(), ..options };
+    let prepared = prepare(network, terms.preset.as_deref(), options, compute)?;
     check_memory(&prepared.plan)?;
     let clear = Network::<f64>::new(network);
-    let client = Client::new(&prepared, None)?;
-    let bar = CountBar::new(mode, prepared.plan.keys().len(), "evaluation keys");
+    let spec = told::of(network, digest, terms, &prepared, For::Decrypting(&told::grey(network)?))?;
+    let plan = digest.together(prepared.lowered.together);
+    let how = spec.run_of(Some(plan), "run is")?;
+    let client = Client::new(&spec, &prepared.params)?;
+    let bar = CountBar::new(mode, how.keys.len(), "evaluation keys");
     let runs = items.len().div_ceil(prepared.lowered.together);
-    let server = Server::new(&prepared, client.evaluation_keys(prepared.plan.keys(), None, &|| bar.advance())?, runs)?;
+    let keys = client.evaluation_keys(how, &|| bar.advance())?;
+    let session = Server::new(&prepared).session(Arc::new(keys), runs)?;
     bar.finish();
     let mut found = Agreement {
         evaluation: "encrypted",
@@ -78,18 +84,18 @@ pub fn run(
     let mut progress = Progress::new(mode, vec![prepared.plan.seconds(); items.len().div_ceil(together)]);
     let name = if together > 1 { "pictures" } else { "picture" };
     for items in items.chunks(together) {
-        let open = |item: &Item| Ok(item.open()?.input(network, fit)?.0);
+        let open = |item: &Item| Ok(item.open()?.input(network.input(), fit)?.0);
         let pictures = items.iter().map(open).collect::<Outcome<Vec<_>>>()?;
         for picture in &pictures {
-            answer::check_input(&prepared, network, picture, "a picture")?;
+            prepared.check_input(network, picture).map_err(about("a picture"))?;
         }
-        let encrypted = client.encrypt(&prepared, &pictures, None)?;
+        let encrypted = client.encrypt(how, &pictures)?;
         let clock = Instant::now();
         progress.begin(name);
-        let answer = server.run(server.expand(&encrypted)?, Mode::None)?;
+        let answer = session.run(session.expand(&encrypted)?, &())?;
         progress.end(name, clock.elapsed());
         found.mean_run_seconds += clock.elapsed().as_secs_f64() / found.images as f64;
-        let logits = client.decrypt(&prepared, &answer.ciphertext)?;
+        let logits = client.decrypt_unrounded(how, &answer.ciphertext)?;
         for ((item, picture), logits) in items.iter().zip(&pictures).zip(&logits) {
             let reference = clear.evaluate(picture).map_err(|e| explain("cannot evaluate the network", &e))?;
             found.compare(network, item.label, reference.values(), logits);
@@ -102,7 +108,7 @@ pub fn run(
 
 impl Agreement {
     fn compare(&mut self, network: &Model, label: Option<usize>, clear: &[f64], logits: &[f64]) {
-        let (ours, theirs) = (likeliest(network, logits, 1), likeliest(network, clear, 2));
+        let (ours, theirs) = (likeliest(network.classes(), logits, 1), likeliest(network.classes(), clear, 2));
         let index = |l: Option<&crate::model::Likely>| l.map(|l| l.index);
         let (ours, best) = (index(ours.first()), index(theirs.first()));
         self.agree += usize::from(ours == best);

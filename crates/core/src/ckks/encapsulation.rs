@@ -37,8 +37,7 @@ pub(super) struct SparseSecret {
 impl SparseSecret {
     /// The sparse secret that belongs to a dense one.
     pub(super) fn derive(key_id: &KeyId, dense: &[i8], weight: usize) -> Self {
-        let mut hasher =
-            Zeroizing::new(blake3::Hasher::new_derive_key("cipherlens sparse secret for encapsulation, version 1"));
+        let mut hasher = Zeroizing::new(blake3::Hasher::new_derive_key("cipherlens sparse secret for encapsulation, version 1"));
         hasher.update(&key_id.0);
         hasher.update(&(weight as u64).to_le_bytes());
         let bytes = Zeroizing::new(dense.iter().map(|&c| c as u8).collect::<Vec<u8>>());

@@ -55,7 +55,7 @@ pub struct Tag {
 
 impl Tag {
     /// Errors unless the parameter set is this one.
-    pub(super) fn check_params(&self, params: &Params, op: &'static str) -> Result<()> {
+    pub(crate) fn check_params(&self, params: &Params, op: &'static str) -> Result<()> {
         check_fingerprint(params, &self.fingerprint, op)
     }
     /// Errors unless the key is this one.

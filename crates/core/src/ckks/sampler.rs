@@ -10,9 +10,9 @@ mod gaussian;
 
 use super::error::{CkksError, Result};
 use crate::math::Modulus;
+use chacha20::ChaCha20Rng;
 use rand::rngs::SysRng;
 use rand::{Rng, SeedableRng, TryRng};
-use chacha20::ChaCha20Rng;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::{Zeroize, Zeroizing};
 

@@ -14,6 +14,7 @@
 //! small sets (lowering does).
 
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A position in a value of several shards, or a distance between two.
@@ -132,8 +133,9 @@ pub enum LayoutError {
     Shape(#[from] ShapeMismatch),
 }
 
-/// A checked layout: every element has its own place.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A checked layout: every element has its own place. Read from a file, it is checked again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub struct Layout {
     shape: Shape,
     slots: usize,
@@ -141,6 +143,53 @@ pub struct Layout {
     channels: Axis,
     rows: Axis,
     columns: Axis,
+}
+
+/// A layout as it is written down: shape, slots, and the digits of channels, rows and columns as (radix, shard step, slot step).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Stored {
+    shape: Shape,
+    slots: usize,
+    axes: [Vec<(usize, usize, usize)>; 3],
+}
+
+/// Most places, and most shards, of a layout from a file: checking takes a byte for each place.
+const MOST_STORED: usize = 1 << 26;
+/// Most shards of a layout from a file.
+const MOST_STORED_SHARDS: usize = 1 << 16;
+
+impl From<Layout> for Stored {
+    fn from(layout: Layout) -> Self {
+        let digits = |axis: Axis| axis.0.into_iter().map(|d| (d.radix, d.step.shard, d.step.slot)).collect();
+        Self { shape: layout.shape, slots: layout.slots, axes: [layout.channels, layout.rows, layout.columns].map(digits) }
+    }
+}
+
+impl TryFrom<Stored> for Layout {
+    type Error = LayoutError;
+
+    fn try_from(stored: Stored) -> Result<Self, LayoutError> {
+        let Stored { shape, slots, axes } = stored;
+        let refuse = || LayoutError::Places(format!("{axes:?}"));
+        let elements = shape.channels.checked_mul(shape.height).and_then(|n| n.checked_mul(shape.width));
+        let (mut room, mut shards) = (1usize, 1usize);
+        for &(radix, shard, slot) in axes.iter().flatten() {
+            if radix == 0 || (shard != 0 && slot != 0) || slot >= slots.max(1) {
+                return Err(refuse());
+            }
+            room = room.checked_mul(radix).filter(|&room| room <= MOST_STORED).ok_or_else(refuse)?;
+            let last = (radix - 1).checked_mul(shard).and_then(|last| last.checked_add(shards));
+            shards = last.filter(|&shards| shards <= MOST_STORED_SHARDS).ok_or_else(refuse)?;
+        }
+        let places = shards.checked_mul(slots).filter(|&places| places <= MOST_STORED);
+        if elements.is_none_or(|n| n > room) || places.is_none() {
+            return Err(refuse());
+        }
+        let axis = |digits: &Vec<(usize, usize, usize)>| {
+            Axis(digits.iter().map(|&(radix, shard, slot)| Digit { radix, step: Place { shard, slot } }).collect())
+        };
+        Self::new(shape, slots, [axis(&axes[0]), axis(&axes[1]), axis(&axes[2])])
+    }
 }
 
 impl Layout {

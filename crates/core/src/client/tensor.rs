@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Channels, height and width; a vector of n values is `n x 1 x 1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Shape {
     /// Channels.
     pub channels: usize,

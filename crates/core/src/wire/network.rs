@@ -17,6 +17,11 @@ impl NetworkDigest {
         }
         Self(*hasher.finalize().as_bytes())
     }
+
+    /// Of the network's plan for so many pictures in a run; for one, that of the network itself.
+    pub fn together(self, pictures: usize) -> Self {
+        if pictures == 1 { self } else { Self::of(&[b"pictures in a run", &self.0, &(pictures as u64).to_le_bytes()]) }
+    }
 }
 
 /// The first eight bytes in hexadecimal: enough for a person to compare.

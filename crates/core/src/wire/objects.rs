@@ -323,7 +323,7 @@ pub fn read_ciphertext(path: &Path, params: &Params, backend: &dyn Backend) -> R
 pub fn read_origin(path: &Path) -> Result<Option<Origin>, WireError> {
     let kind = super::container::kind_of(path)?;
     Ok(match kind {
-        Kind::Params | Kind::CompiledNetwork => None,
+        Kind::Params | Kind::CompiledNetwork | Kind::ClientSpec => None,
         Kind::SecretKey => Some(Reader::<Metadata<()>>::open(path, kind)?.metadata.origin),
         Kind::PublicKey => Some(Reader::<Metadata<[u8; 32]>>::open(path, kind)?.metadata.origin),
         Kind::EvaluationKeys => Some(Reader::<Metadata<Vec<KeyBody>>>::open(path, kind)?.metadata.origin),

@@ -97,7 +97,11 @@ mod tests {
             let (mut positive, mut negative) = (BigUint::ZERO, BigUint::ZERO);
             while term != BigUint::ZERO {
                 term = (term * &small >> BITS) / n;
-                if n % 2 == 0 { positive += &term } else { negative += &term }
+                if n % 2 == 0 {
+                    positive += &term
+                } else {
+                    negative += &term
+                }
                 n += 1;
             }
             sum += positive;

@@ -1,7 +1,36 @@
 //! How pictures become a network's input.
 
-use super::Input;
+use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
 use serde::{Deserialize, Serialize};
+
+/// The picture a model takes: `(u8 / 255 - mean) / std` per channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// Name in the graph.
+    pub name: String,
+    /// Channels, height, width.
+    pub shape: Shape,
+    /// Mean per channel.
+    pub mean: Vec<f64>,
+    /// Standard deviation per channel, positive.
+    pub std: Vec<f64>,
+    /// Where these come from.
+    pub normalisation: Normalisation,
+    /// How pictures of another aspect are brought to the shape, where nothing else is asked for.
+    pub fit: Fit,
+}
+
+impl Input {
+    /// The tensor of a picture given as `[channel][row][column]` in [0, 1]: `(v - mean) / std` per channel.
+    pub fn normalise<T: Element>(&self, planes: &[f64]) -> Result<Tensor<T>, ShapeMismatch> {
+        let plane = self.shape.plane();
+        let value = |(i, v): (usize, &f64)| T::from_f64((v - self.mean[i / plane]) / self.std[i / plane]);
+        if planes.len() != self.shape.len() {
+            return Err(ShapeMismatch { expected: self.shape, found: Shape::new(planes.len(), 1, 1) });
+        }
+        Tensor::new(self.shape, planes.iter().enumerate().map(value).collect())
+    }
+}
 
 /// How a picture is brought to the network's aspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

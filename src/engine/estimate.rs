@@ -1,13 +1,14 @@
 //! Which of some parameter sets runs a network fastest, by plans with the unit costs that are the same everywhere.
 
-use super::plan::slots_for;
-use cipherlens::ckks::{Params, presets};
-use cipherlens::nn::{self, LowerOptions, Lowered, Model};
-use cipherlens::plan::{Plan, PlanError, PlanOptions};
+use super::slots_for;
+use crate::ckks::{Params, presets};
+use crate::nn::{self, LowerOptions, Lowered, Model};
+use crate::plan::{Plan, PlanError, PlanOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Parameter sets to choose from, made once for many networks.
+#[derive(Debug)]
 pub struct Estimator {
     sets: Vec<(String, Result<Arc<Params>, String>)>,
     lowering: LowerOptions,

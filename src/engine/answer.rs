@@ -1,0 +1,117 @@
+//! Whether an answer can hold the numbers that a network gives: modulo q, what is too large wraps round and looks like any other.
+
+use super::{Prepared, Result};
+use crate::ckks::{Level, Params};
+use crate::nn::clear::Network;
+use crate::nn::model::{MAX_OUTPUT_DIVISOR, Operator};
+use crate::nn::simulate::Labelled;
+use crate::nn::{Model, Tensor};
+use rayon::prelude::*;
+
+/// The part of what an answer can hold that it may be asked to. The rest tells a number that is too large from one that is not.
+const USABLE: f64 = 0.5;
+/// Unseen pictures may have results this many times as large as those seen while compiling.
+const MARGIN: f64 = 4.0;
+
+/// Numbers that no ciphertext of the plan can hold.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// Results, of calibration.
+    #[error("the network's results reach {seen:.2e}, and at most {most:.2e} can be held")]
+    Results {
+        /// The largest seen.
+        seen: f64,
+        /// The most that can be held.
+        most: f64,
+    },
+    /// Numbers inside the network.
+    #[error("{layer:?} is fed {found:.4e}, and {most:.4e} is the most")]
+    Inside {
+        /// The layer that is fed them.
+        layer: String,
+        /// The largest.
+        found: f64,
+        /// The most that can be held.
+        most: f64,
+    },
+    /// The result of one input.
+    #[error("it reaches {found:.4e}, and the answer holds {most:.4e} at most")]
+    Result {
+        /// The largest.
+        found: f64,
+        /// The most that can be held.
+        most: f64,
+    },
+}
+
+/// The largest result of a network that an answer may hold.
+pub(super) fn most(prepared: &Prepared) -> f64 {
+    room(&prepared.params, prepared.plan.output_level()) * prepared.lowered.output_divisor
+}
+
+/// The largest result that an answer may hold of a network that ends at level 0, as networks do.
+pub fn most_at_the_end(params: &Params, network: &Model) -> f64 {
+    room(params, Level(0)) * network.output_divisor()
+}
+
+fn room(params: &Params, level: Level) -> f64 {
+    USABLE * params.capacity(level)
+}
+
+/// The power of two to divide the result by, so that results as large as `seen`, and some more, fit a parameter set's level 0.
+///
+/// # Errors
+/// [`Overflow::Results`] where none does.
+pub fn divisor(params: &Params, seen: f64) -> std::result::Result<f64, Overflow> {
+    let wanted = MARGIN * seen / room(params, Level(0));
+    if wanted.is_finite() && wanted <= MAX_OUTPUT_DIVISOR {
+        return Ok(wanted.max(1.0).log2().ceil().exp2());
+    }
+    Err(Overflow::Results { seen, most: MAX_OUTPUT_DIVISOR * room(params, Level(0)) / MARGIN })
+}
+
+/// Refuses an input whose result the answer could not hold, or that makes a number inside the network which no level can: it would be
+/// a number like any other, and wrong.
+pub(super) fn check_input(prepared: &Prepared, network: &Model, input: &Tensor<f64>) -> Result<()> {
+    let folded = network.fold_batch_norms();
+    let (mut inside, mut at) = (0.0, 0);
+    let result = Network::<f64>::new(network).evaluate_with(input, |node, operand, _| {
+        // What an activation is fed is brought to its interval by the layer before it.
+        if !matches!(folded.nodes()[node].operator, Operator::Fitted(_)) && largest(operand.values()) > inside {
+            (inside, at) = (largest(operand.values()), node);
+        }
+    })?;
+    // Level 0 holds what is bootstrapped, which has a bound, and the result; everything else is at least at level 1.
+    let room = room(&prepared.params, Level(1));
+    if inside > room {
+        return Err(Overflow::Inside { layer: folded.nodes()[at].name.clone(), found: inside, most: room }.into());
+    }
+    let (found, most) = (largest(result.values()), most(prepared));
+    if found <= most { Ok(()) } else { Err(Overflow::Result { found, most }.into()) }
+}
+
+impl Prepared {
+    /// Refuses an input whose result the answer could not hold, or that makes a number inside the network which no level can.
+    ///
+    /// # Errors
+    /// [`Overflow`] says which; [`super::EngineError::Shape`] for a tensor of another shape.
+    pub fn check_input(&self, network: &Model, input: &Tensor<f64>) -> Result<()> {
+        check_input(self, network, input)
+    }
+}
+
+/// The largest magnitude of a network's result on some pictures.
+///
+/// # Errors
+/// [`super::EngineError::Shape`] for a tensor of another shape.
+pub fn largest_result(network: &Model, pictures: &[Labelled]) -> Result<f64> {
+    let clear = Network::<f32>::new(network);
+    let of_one = |picture: &Labelled| Ok(largest(clear.evaluate(&picture.x)?.cast::<f64>().values()));
+    let all = pictures.par_iter().map(of_one).collect::<Result<Vec<f64>>>()?;
+    Ok(all.into_iter().fold(0.0, f64::max))
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |m, v| if v.is_nan() { f64::INFINITY } else { m.max(v.abs()) })
+}

@@ -1,0 +1,136 @@
+//! From a trained network and pictures to one that runs encrypted.
+
+use super::answer::{divisor, largest_result};
+use super::{BOOTSTRAPPING_PRESET, DEFAULT_PRESET, EngineError, Estimator, Foreseen, PrepareOptions, Prepared, Result};
+use super::{keep, prepare, run_spec};
+use crate::backend::choice::Devices;
+use crate::ckks::presets;
+use crate::nn::calibration::magnitudes;
+use crate::nn::compiled::KeptPlan;
+use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
+use crate::nn::simulate::Labelled;
+use crate::nn::{Compiled, Model};
+use serde_json::json;
+
+/// Parameter sets tried where none is named.
+pub const PRESETS: [&str; 3] = [DEFAULT_PRESET, "n16-boot-lean", BOOTSTRAPPING_PRESET];
+
+/// What is asked of a compiled network.
+#[derive(Debug, Clone, Default)]
+pub struct CompileOptions {
+    /// The parameter set; none: the one of [`PRESETS`] whose plan is fastest.
+    pub preset: Option<String>,
+    /// Most bytes that keys may take in memory.
+    pub max_key_bytes: Option<u64>,
+    /// The part of unseen pictures on which the answer must stay the same, and which fits to try.
+    pub choose: ChooseOptions,
+}
+
+/// A compiled network, and how it came about.
+#[derive(Debug)]
+pub struct Compilation {
+    /// What is kept: for the server, and in it what clients are told ([`Compiled::client`]).
+    pub compiled: Compiled,
+    /// The run of one picture, ready on this machine's processor.
+    pub prepared: Prepared,
+    /// How the activations were fitted; none where there are none.
+    pub choice: Option<Choice>,
+    /// What encryption is expected to do to results.
+    pub foreseen: Foreseen,
+}
+
+/// Fits a network's activations to pictures like those it will see, chooses the cheapest fits that keep its answers, plans it, and says
+/// what clients have to know.
+///
+/// Some hundred pictures tell what a target of 99 % needs. Takes from seconds (small networks) to minutes, on all threads; `watch` is told
+/// what is tried, and may end the search with the best found.
+///
+/// # Errors
+/// [`EngineError::Fits`] where no fits keep the answers, [`EngineError::NoPreset`] where no parameter set has levels for them,
+/// [`EngineError::Overflow`] for results that no ciphertext can hold, [`EngineError::NoPictures`], and those of [`prepare`].
+pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions, watch: &dyn Watch) -> Result<Compilation> {
+    if pictures.is_empty() {
+        return Err(EngineError::NoPictures);
+    }
+    let estimator = Estimator::new(&options.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]));
+    let choice = match network.activations().next() {
+        Some(_) => Some(fits(network, pictures, options, &estimator, watch)?),
+        None => None,
+    };
+    // Without an activation, what calibration sees alone bounds what is to be bootstrapped.
+    let by_magnitude = match choice.is_none() && estimator.fastest(network, options.max_key_bytes).is_err() {
+        true => {
+            let seen: Vec<_> = pictures.iter().map(|p| p.x.clone()).collect();
+            Some(network.with_magnitudes(&magnitudes(network, &seen)?))
+        }
+        false => None,
+    };
+    let fitted = choice.as_ref().map_or(by_magnitude.as_ref().unwrap_or(network), |c| &c.model);
+    let no_preset = |why| EngineError::NoPreset { network: network.name().into(), why };
+    let (preset, _) = estimator.fastest(fitted, options.max_key_bytes).map_err(no_preset)?;
+    let (lowering, planning) = estimator.options();
+    let counted = (lowering.counted.clone(), planning.counted.clone());
+    let asked = PrepareOptions { max_key_bytes: options.max_key_bytes, counted, ..PrepareOptions::default() };
+    let divisor = divisor(&*presets::by_name(preset)?, largest_result(fitted, pictures)?)?;
+    let fitted = fitted.with_output_divisor(divisor)?;
+    let prepared = prepare(&fitted, preset, asked.clone(), &Devices::default())?;
+    let more = keep(&fitted, preset, &asked)?;
+
+    let some: Vec<_> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).map(|p| p.x.cast()).collect();
+    let foreseen = prepared.foresee_all(&fitted, &some)?;
+    let foreseen = Foreseen { interval: extents(pictures), ..foreseen };
+
+    let decided = |p: &Prepared| KeptPlan { together: p.lowered.together, decisions: p.plan.decisions().clone() };
+    let report = json!({
+        "pictures": pictures.len(), "target": options.choose.target,
+        "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
+        "accuracy": choice.as_ref().and_then(|c| c.simulation.accuracy()),
+        "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),
+        "mean": network.input().mean, "std": network.input().std, "normalisation": network.input().normalisation, "fit": network.input().fit,
+        "output_divisor": divisor, "fits_tried": choice.as_ref().map(|c| c.tried.len()),
+        "expected_max_abs_logit_error": foreseen.error, "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
+    });
+    let mut compiled = Compiled {
+        preset: preset.to_owned(),
+        max_key_bytes: options.max_key_bytes,
+        plans: std::iter::once(&prepared).chain(&more).map(decided).collect(),
+        client: None,
+        report,
+        model: fitted,
+    };
+    let digest = compiled.digest();
+    let mut client = prepared.client_spec(&compiled.model, digest, &foreseen);
+    client.runs.extend(more.iter().map(|run| run_spec(run, digest, foreseen.rest)));
+    client.check(&prepared.params)?;
+    compiled.client = Some(client);
+    Ok(Compilation { compiled, prepared, choice, foreseen })
+}
+
+/// Chooses fits, ranked by what plans with all the keys they like cost: within a bound each would be planned some twenty times.
+fn fits(
+    network: &Model,
+    pictures: &[Labelled],
+    options: &CompileOptions,
+    estimator: &Estimator,
+    watch: &dyn Watch,
+) -> Result<Choice> {
+    let cost = |fitted: &Model| estimator.fastest(fitted, None).map(|(_, seconds)| seconds);
+    match choose(network, pictures, &options.choose, &cost, watch) {
+        // Values that no activation bounds must be bootstrapped: by what calibration sees of them.
+        Err(ChooseError::NoPlan { .. }) => {
+            let options = ChooseOptions { bounded: true, ..options.choose.clone() };
+            Ok(choose(network, pictures, &options, &cost, watch)?)
+        }
+        chosen => Ok(chosen?),
+    }
+}
+
+/// Least and most of each channel.
+fn extents(pictures: &[Labelled]) -> Vec<[f64; 2]> {
+    let channels = pictures.first().map_or(0, |p| p.x.shape().channels);
+    let of = |c: usize| {
+        let values = pictures.iter().flat_map(move |p| p.x.channel(c));
+        values.fold([f64::INFINITY, f64::NEG_INFINITY], |[a, b], &v| [a.min(f64::from(v)), b.max(f64::from(v))])
+    };
+    (0..channels).map(of).collect()
+}

@@ -1,0 +1,97 @@
+//! What can go wrong between a model and an answer.
+
+use crate::backend::BackendError;
+use crate::ckks::{CkksError, ParamsError};
+use crate::nn::calibration::CalibrationError;
+use crate::nn::compiled::CompiledError;
+use crate::nn::fit::ChooseError;
+use crate::nn::layout::LayoutError;
+use crate::nn::lower::LowerError;
+use crate::nn::model::ModelError;
+use crate::nn::tensor::ShapeMismatch;
+use crate::plan::PlanError;
+use cipherlens_core::client::ClientError;
+
+/// Why a step of the engine fails.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A parameter set that there is not, or that must not be used.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// The backend that was asked for cannot be had.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The scheme.
+    #[error(transparent)]
+    Scheme(#[from] CkksError),
+    /// A client's step.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The network cannot be turned into a program.
+    #[error("cannot run `{network}` with preset `{preset}`")]
+    Lower {
+        /// The network.
+        network: String,
+        /// The parameter set.
+        preset: String,
+        /// Why.
+        source: LowerError,
+    },
+    /// The program cannot be planned.
+    #[error("cannot run `{network}` with preset `{preset}`")]
+    Plan {
+        /// The network.
+        network: String,
+        /// The parameter set.
+        preset: String,
+        /// Why.
+        source: PlanError,
+    },
+    /// The network needs more GPU memory than may be taken.
+    #[error("the network does not fit the GPU memory that may be taken")]
+    DeviceMemory(#[source] PlanError),
+    /// The run.
+    #[error("the encrypted run failed")]
+    Run(#[source] PlanError),
+    /// The run would take more memory than the machine has.
+    #[error("a run would hold about {needed} bytes and {available} are available")]
+    Memory {
+        /// Bytes of the run.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+    /// No parameter set runs the network.
+    #[error("no parameter set runs `{network}`: {why}")]
+    NoPreset {
+        /// The network.
+        network: String,
+        /// What stands in the way of each.
+        why: String,
+    },
+    /// The network cannot be calibrated.
+    #[error("the network cannot be calibrated")]
+    Calibration(#[from] CalibrationError),
+    /// No fits keep its answers.
+    #[error("the activations cannot be fitted")]
+    Fits(#[from] ChooseError),
+    /// Results, or numbers inside the network, that no ciphertext can hold.
+    #[error(transparent)]
+    Overflow(#[from] super::Overflow),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The compiled network.
+    #[error(transparent)]
+    Compiled(#[from] CompiledError),
+    /// A tensor of another shape.
+    #[error(transparent)]
+    Shape(#[from] ShapeMismatch),
+    /// Slot vectors of another layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// What is asked for needs pictures, and none came.
+    #[error("a network is compiled with pictures, and none came")]
+    NoPictures,
+}

@@ -1,0 +1,277 @@
+//! A network, a parameter set and a machine: the program, its plan, and what a run of it will take.
+
+use super::{EngineError, Result, answer};
+use crate::backend::choice::{Choice, Devices, Opened};
+#[cfg(feature = "gpu")]
+use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
+use crate::backend::{Backend, BackendError, Mirror, Place, Statistics};
+use crate::circuits::NoisyEngine;
+use crate::ckks::{Params, presets};
+use crate::nn::clear::Network;
+use crate::nn::compiled::KeptPlan;
+use crate::nn::{self, Counted, LowerOptions, Lowered, Model, Tensor};
+#[cfg(feature = "gpu")]
+use crate::plan::{Checkpoints, DeviceDemand};
+use crate::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, execute};
+use cipherlens_core::client::{Rest, interleave};
+use std::sync::Arc;
+
+/// The parameter set where none is named.
+pub const DEFAULT_PRESET: &str = "n15-cnn";
+/// The parameter set for networks that need bootstrapping.
+pub const BOOTSTRAPPING_PRESET: &str = "n16-boot";
+/// Most pictures in a run that a plan is kept for.
+const MOST_TOGETHER: usize = 64;
+/// How many times the error foreseen the rest of an answer may be off what is said of it.
+const REST_SLACK: f64 = 16.0;
+
+/// A network ready to run on a parameter set and a backend.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The parameter set.
+    pub params: Arc<Params>,
+    /// Where it will run.
+    pub backend: Arc<dyn Backend>,
+    /// The processor's kernels, the same as `backend` if it runs there: for files, and for what a device cannot do.
+    pub host: Arc<dyn Backend>,
+    /// Where [`Choice::Auto`] took the processor: why no GPU.
+    pub no_gpu: Option<BackendError>,
+    /// The network as a program, with the layouts of its input and output.
+    pub lowered: Lowered,
+    /// Levels, splits, keys, cost.
+    pub plan: Arc<Plan>,
+    /// What a run will ask of a device, where one computes and that can be told.
+    pub demand: Option<Statistics>,
+}
+
+/// Which unit costs a plan's seconds are estimated from. Plans are decided by those that are the same everywhere: what is made once is
+/// what all others get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Costs {
+    /// Timed on this machine.
+    Measured,
+    /// The same everywhere.
+    #[default]
+    Typical,
+}
+
+impl Costs {
+    /// Timed where the processor computes. A GPU returns from a call before its work is done, so that a clock says nothing.
+    pub fn on(devices: &Devices) -> Self {
+        if devices.choice == Choice::Cpu { Self::Measured } else { Self::Typical }
+    }
+}
+
+/// What is asked of a plan.
+#[derive(Debug, Clone, Default)]
+pub struct PrepareOptions {
+    /// Pictures there are: as many of them go into one run as the slots have room for. 0 is 1.
+    pub pictures: usize,
+    /// Most bytes that keys may take in memory.
+    pub max_key_bytes: Option<u64>,
+    /// Plans that were decided before: taken as they are where they are for as many pictures.
+    pub kept: Vec<KeptPlan>,
+    /// Which unit costs its seconds are estimated from.
+    pub costs: Costs,
+    /// What was counted before of layouts and of matrices.
+    pub counted: (Counted, CutCounts),
+    /// Calls of a device that are compared with the processor's, word by word: `all`, or names of [`Backend`]'s methods with commas
+    /// between them.
+    pub compare: Option<String>,
+}
+
+/// As [`prepare`], with a parameter set chosen if none is named: the one with bootstrapping where the usual one has too few
+/// levels.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_any(network: &Model, preset: Option<&str>, options: PrepareOptions, devices: &Devices) -> Result<Prepared> {
+    if let Some(preset) = preset {
+        return prepare(network, preset, options, devices);
+    }
+    let params = presets::by_name(DEFAULT_PRESET)?;
+    let deep = || {
+        // How deep a network is does not depend on its layouts but for a level or two of moves: those of the usual slots do.
+        let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).ok()?;
+        let plan = Plan::new(&lowered.program, &params, &PlanOptions::default());
+        matches!(plan, Err(PlanError::LevelsExhausted { .. })).then_some(BOOTSTRAPPING_PRESET)
+    };
+    prepare(network, deep().unwrap_or(DEFAULT_PRESET), options, devices)
+}
+
+/// Slots to lower for. Bootstrapping costs by the slots that a ciphertext uses.
+pub fn slots_for(network: &Model, params: &Params) -> usize {
+    match params.bootstrap() {
+        // Some sets bootstrap vectors of fewer slots than they have; a network too wide for one takes several shards.
+        Some(spec) => nn::fitting_slots(network, params.slots().min(1 << spec.log_slots)),
+        None => params.slots(),
+    }
+}
+
+/// The plans that are kept with a compiled network, beside the one of a single picture: of as many pictures as the slots have room for,
+/// by powers of two, 64 at most. With each, the run prepared.
+///
+/// # Errors
+/// None where the network was prepared for one picture; those of [`presets::by_name`].
+pub fn keep(network: &Model, preset: &str, options: &PrepareOptions) -> Result<Vec<Prepared>> {
+    let params = presets::by_name(preset)?;
+    let most = together(network, &params, MOST_TOGETHER);
+    let mut kept = Vec::new();
+    for pictures in (1..).map(|log| 1usize << log).take_while(|&k| k <= most) {
+        // More pictures may need more keys than are allowed.
+        let options = PrepareOptions { pictures, ..options.clone() };
+        let Ok(prepared) = prepare(network, preset, options, &Devices::default()) else { break };
+        kept.push(prepared);
+    }
+    Ok(kept)
+}
+
+/// How many pictures one run may take, of so many that there are: a power of two that the slots have room for.
+fn together(network: &Model, params: &Params, pictures: usize) -> usize {
+    let most = params.bootstrap().map_or(params.slots(), |spec| params.slots().min(1 << spec.log_slots));
+    let room = most / nn::fitting_slots(network, most);
+    pictures.clamp(1, room.clamp(1, MOST_TOGETHER)).next_power_of_two()
+}
+
+/// Lowers a network for a parameter set and plans it, for a machine.
+///
+/// # Errors
+/// [`EngineError::Params`] for an unknown parameter set, [`EngineError::Backend`] where there is no such machine,
+/// [`EngineError::Lower`] and [`EngineError::Plan`] for a network that does not run, [`EngineError::DeviceMemory`].
+pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: &Devices) -> Result<Prepared> {
+    let params = presets::by_name(preset)?;
+    let Opened { mut backend, no_gpu, .. } = devices.open(params.tables().clone())?;
+    let mut host = match backend.place() {
+        Place::Host => backend.clone(),
+        Place::Device | Place::Nowhere => Devices::default().open(params.tables().clone())?.backend,
+    };
+    if let (Some(calls), Place::Device) = (&options.compare, backend.place()) {
+        let mirror = Mirror::new(host.clone(), backend.clone());
+        let mirror = if calls == "all" { mirror } else { mirror.only(calls.split(',').map(str::to_owned)) };
+        backend = Arc::new(mirror);
+        host = backend.clone();
+    }
+    let together = together(network, &params, options.pictures);
+    let slots = if together > 1 { nn::fitting_slots(network, params.slots()) } else { slots_for(network, &params) };
+    let (layouts, cuts) = options.counted;
+    let lowering = LowerOptions { counted: layouts, ..LowerOptions::default() };
+    let refused = |source| EngineError::Lower { network: network.name().into(), preset: preset.into(), source };
+    let lowered = nn::lower(network, slots, &lowering).map_err(refused)?.interleaved(together);
+    let cost = match options.costs {
+        Costs::Measured => Some(CostModel::measure(&params, &backend)?),
+        Costs::Typical => None,
+    };
+    let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));
+    let planning = PlanOptions { rotation_bytes, max_key_bytes: options.max_key_bytes, counted: cuts, ..PlanOptions::default() };
+    let plan = match options.kept.iter().find(|kept| kept.together == together) {
+        Some(kept) => Plan::decided(&lowered.program, &params, &planning, &kept.decisions),
+        None => Plan::new(&lowered.program, &params, &planning),
+    };
+    let plan = plan.and_then(|plan| match &cost {
+        Some(cost) => plan.estimated(cost),
+        None => Ok(plan),
+    });
+    let refused = |source| EngineError::Plan { network: network.name().into(), preset: preset.into(), source };
+    let plan = plan.map_err(refused)?;
+    let demand = demand(&plan, backend.as_ref())?;
+    Ok(Prepared { params, backend, host, no_gpu, lowered, plan: Arc::new(plan), demand })
+}
+
+/// What a device lets rotated values take: they are one buffer, and other things need room beside it.
+#[cfg(feature = "gpu")]
+fn rotation_room(backend: &dyn Backend) -> u64 {
+    GpuBackend::of(backend).map_or(u64::MAX, |gpu| gpu.limits().buffer.min(gpu.options().memory_limit.unwrap_or(u64::MAX) / 3))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn rotation_room(_backend: &dyn Backend) -> u64 {
+    u64::MAX
+}
+
+/// What a run will ask of the device. Where that is more than the user allows, a failure; where it is more than the device has,
+/// nothing is said: what it cannot do is redone on the processor.
+#[cfg(feature = "gpu")]
+fn demand(plan: &Plan, backend: &dyn Backend) -> Result<Option<Statistics>> {
+    let Some(gpu) = GpuBackend::of(backend) else { return Ok(None) };
+    match DeviceDemand::of(plan, gpu.limits(), gpu.options(), Checkpoints::for_plan(plan)) {
+        Ok(demand) => Ok(Some(demand.total)),
+        Err(e @ PlanError::DeviceMemory { .. }) if gpu.options().memory_limit.is_some() => Err(EngineError::DeviceMemory(e)),
+        Err(PlanError::DeviceMemory { .. }) => Ok(None),
+        Err(e) => Err(EngineError::Run(e)),
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn demand(_plan: &Plan, _backend: &dyn Backend) -> Result<Option<Statistics>> {
+    Ok(None)
+}
+
+/// What the noise of encryption is expected to do to a run's results.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Foreseen {
+    /// The largest error of a result.
+    pub error: f64,
+    /// What the answer holds beside the result.
+    pub rest: Rest,
+    /// Least and most of each channel of the inputs seen, once normalised.
+    pub interval: Vec<[f64; 2]>,
+}
+
+impl Prepared {
+    /// What a run on a GPU would ask of it that there need not be, where it would fit; none without GPU support.
+    #[cfg(feature = "gpu")]
+    pub fn usual_demand(&self) -> Option<Statistics> {
+        let plan = &self.plan;
+        DeviceDemand::of(plan, Limits::USUAL, &GpuOptions::default(), Checkpoints::for_plan(plan)).ok().map(|d| d.total)
+    }
+
+    /// What a run on a GPU would ask of it that there need not be, where it would fit; none without GPU support.
+    #[cfg(not(feature = "gpu"))]
+    pub fn usual_demand(&self) -> Option<Statistics> {
+        None
+    }
+
+    /// What encryption is expected to do to the result of a picture: the plan run on clear numbers with the noise that every
+    /// operation adds, on its parameter set. Some seconds of all threads for a network that is bootstrapped.
+    ///
+    /// # Errors
+    /// [`EngineError::Overflow`] for a result that the answer cannot hold.
+    pub fn foresee(&self, network: &Model, picture: &Tensor<f64>) -> Result<Foreseen> {
+        answer::check_input(self, network, picture)?;
+        let clear = Network::<f64>::new(network).evaluate(picture)?;
+        let noisy = NoisyEngine::new(&self.params, 1);
+        let shards = self.lowered.pack(std::slice::from_ref(picture))?;
+        let input = noisy.encrypted(shards, self.plan.input_level());
+        let output = execute(&self.plan, &noisy, input, &()).map_err(EngineError::Run)?;
+        let logits = self.lowered.unpack(&output.shards)?;
+        let of_first = logits.iter().take(1).flat_map(|l| l.values());
+        let error = clear.values().iter().zip(of_first).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let slots = interleave::part(&output.shards, 0, self.lowered.together);
+        let rest = Rest::of(&self.lowered.output, &slots, REST_SLACK * error / self.lowered.output_divisor);
+        let plane = picture.shape().plane().max(1);
+        let interval = picture.values().chunks(plane).map(extent).collect();
+        Ok(Foreseen { error, rest, interval })
+    }
+
+    /// The same of several pictures, the worst of each.
+    ///
+    /// # Errors
+    /// As [`Self::foresee`]; [`EngineError::NoPictures`] for none.
+    pub fn foresee_all(&self, network: &Model, pictures: &[Tensor<f64>]) -> Result<Foreseen> {
+        use rayon::prelude::*;
+        let all = pictures.par_iter().map(|picture| self.foresee(network, picture)).collect::<Result<Vec<_>>>()?;
+        all.into_iter().reduce(Foreseen::and).ok_or(EngineError::NoPictures)
+    }
+}
+
+impl Foreseen {
+    /// The worst of both.
+    pub fn and(self, other: Self) -> Self {
+        let interval = self.interval.iter().zip(&other.interval).map(|([a, b], [c, d])| [a.min(*c), b.max(*d)]).collect();
+        Self { error: self.error.max(other.error), rest: if self.rest == other.rest { self.rest } else { Rest::Other }, interval }
+    }
+}
+
+fn extent(values: &[f64]) -> [f64; 2] {
+    values.iter().fold([f64::INFINITY, f64::NEG_INFINITY], |[least, most], v| [least.min(*v), most.max(*v)])
+}
