@@ -48,29 +48,29 @@ pub struct BootstrapSpec {
 /// Sizes of the primes and levels of a ladder for bootstrapping: every level is a sum of terminal primes, exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grid {
-    /// Terminal primes of 25 bits, base levels of 40 (4/3 of a main prime), EvalMod 60 (two main primes), CoeffsToSlots 55 (one of each).
+    /// Terminal primes of 24.5 bits, base levels of 39.2 (4/3 of a main prime of 29.4), EvalMod 58.8 (two main primes), CoeffsToSlots 53.9 (one
+    /// of each). Main primes are half a bit smaller than special ones, so that P exceeds a digit of 12 by 7 bits: key switching is quiet
+    /// ([`QUIET_BITS`](super::gadget::QUIET_BITS)), which gives back what the smaller scale takes, and there are 25 bits less to attack.
     Bits40,
-    /// Terminal primes of 24 bits, base levels of 36 (6/5 of a main prime), EvalMod and CoeffsToSlots 54 (one of each): fewer limbs, and
+    /// Terminal primes of 24.1 bits, base levels of 36 (6/5 of a main prime of 29.93), EvalMod and CoeffsToSlots 54 (one of each): fewer limbs, and
     /// more noise than the error of the sine.
     Bits36,
 }
 
 impl Grid {
-    /// log2 of main primes.
-    const MAIN: f64 = 29.93;
-
-    /// log2 of terminal primes.
-    const fn terminal(self) -> f64 {
+    /// log2 of terminal and of main primes.
+    const fn primes(self) -> (f64, f64) {
         match self {
-            Grid::Bits40 => 25.0,
-            Grid::Bits36 => 24.1,
+            Grid::Bits40 => (24.5, 29.4),
+            Grid::Bits36 => (24.1, 29.93),
         }
     }
     /// Bits of a base level and of one of EvalMod.
     const fn levels(self) -> (f64, f64) {
+        let (terminal, main) = self.primes();
         match self {
-            Grid::Bits40 => (4.0 / 3.0 * Self::MAIN, 2.0 * Self::MAIN),
-            Grid::Bits36 => (6.0 / 5.0 * Self::MAIN, 24.1 + Self::MAIN),
+            Grid::Bits40 => (4.0 / 3.0 * main, 2.0 * main),
+            Grid::Bits36 => (6.0 / 5.0 * main, terminal + main),
         }
     }
 }
@@ -102,7 +102,7 @@ impl LadderSpec {
     /// 2^12 times the scale: 23 bits (21 in the worst slot) but for the noise, and a failure in 2^58 bootstraps. q0 is two terminal
     /// primes; for the other levels see [`Grid`].
     pub const fn bootstrapping(name: &'static str, sizes: BootstrapSizes) -> Self {
-        let (terminal_bits, main_bits) = (sizes.grid.terminal(), Grid::MAIN);
+        let (terminal_bits, main_bits) = sizes.grid.primes();
         let (scale_bits, eval_mod_bits) = sizes.grid.levels();
         Self {
             name,
