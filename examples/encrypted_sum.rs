@@ -10,7 +10,7 @@ use std::sync::Arc;
 mod backend;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A parameter set at 128 bits of security: a ciphertext of it holds a vector of N/2 numbers, its slots.
+    // A parameter set at 128 bits of classical security: a ciphertext of it holds a vector of N/2 numbers, its slots.
     let params = presets::by_name("n13")?;
     let backend = backend::from_arguments(&params)?.backend;
 

@@ -3,7 +3,7 @@
 
 use cipherlens::ckks::gadget::MAX_CONVERSION_LIMBS;
 use cipherlens::ckks::ladder::LadderSpec;
-use cipherlens::ckks::params::{PRIME_FLOOR, SECURITY_CAPS_128};
+use cipherlens::ckks::params::{PRIME_FLOOR, QUANTUM_CAPS_128, SECURITY_CAPS_128, SECURITY_ESTIMATES};
 use cipherlens::ckks::{Level, Params, ParamsError, Scale, presets};
 use cipherlens::math::primes::closest_primes;
 
@@ -51,6 +51,33 @@ fn presets_are_secure_and_their_ladders_are_close_to_nominal() {
             assert!(gadget.covers(params.window(level)) && gadget.covers(params.window(Level(0))));
         }
         scales_are_close_to_nominal(&params, spec);
+    }
+}
+
+#[test]
+fn what_is_said_of_security_is_of_two_kinds_of_attackers() {
+    let sets: Vec<_> = presets::all().iter().map(|spec| presets::by_name(spec.name).unwrap()).collect();
+    let quantum: Vec<_> = sets.iter().filter(|p| p.meets_quantum_128()).map(|p| p.name()).collect();
+    assert_eq!(quantum, ["n13", "n16-boot-lean"]);
+    for params in &sets {
+        let (classical, quantum) = (params.estimated_security(), params.estimated_quantum_security());
+        if params.is_insecure() {
+            assert_eq!((classical, quantum), (None, None));
+            continue;
+        }
+        let (Some(classical), Some(quantum)) = (classical, quantum) else { panic!("{}: no estimate", params.name()) };
+        // The cap is for 128 bits. Where one bit more of modulus costs no level, there are two bits of security to spare.
+        let least = if params.log_n() == 16 { 130.0 } else { 128.0 };
+        assert!(classical >= least && quantum < classical, "{}: {classical:.1}, {quantum:.1}", params.name());
+        assert_eq!(params.meets_quantum_128(), quantum >= 128.0, "{}: {quantum:.1}", params.name());
+    }
+    for ((n, classical), (same, quantum)) in SECURITY_CAPS_128.iter().zip(QUANTUM_CAPS_128) {
+        assert!(*n == same && quantum < *classical);
+    }
+    for pair in SECURITY_ESTIMATES.windows(2) {
+        let (a, b) = (pair[0], pair[1]);
+        assert!((a.0, a.1) < (b.0, b.1), "in ascending order");
+        assert!(a.0 != b.0 || (a.2 > b.2 && a.3 > b.3), "more modulus, less security");
     }
 }
 

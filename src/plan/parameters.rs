@@ -51,7 +51,7 @@ const TRANSFORM_LEVELS: std::ops::RangeInclusive<usize> = 2..=5;
 /// Digits tried at the top.
 const DIGITS: std::ops::RangeInclusive<usize> = 2..=10;
 
-/// All parameter sets that meet a goal at 128 bits of security, the fastest first. Cost: about a tenth of a second for each on one
+/// All parameter sets that meet a goal at 128 bits of classical security, the fastest first. Cost: about a tenth of a second for each on one
 /// thread at N = 2^16. The same for the same arguments.
 pub fn search(goal: Goal, cost: &CostModel) -> Result<Vec<Candidate>, PlanError> {
     let mut all = Vec::new();

@@ -2,7 +2,6 @@
 
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say};
-use cipherlens::ckks::params::SECURITY_CAPS_128;
 use cipherlens::ckks::{Level, Params, ParamsError, presets};
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Ladders for bootstrapping that meet a goal at 128 bits of security, the fastest (by estimate) first
+    /// Ladders for bootstrapping that meet a goal at 128 bits of classical security, the fastest (by estimate) first
     Search(search::Search),
 }
 
@@ -74,28 +73,47 @@ pub fn open(name: &str) -> Outcome<Arc<Params>> {
     })
 }
 
-/// log2 of the largest QP allowed at 128 bits for a ring degree.
-fn cap(log_n: u32) -> Option<f64> {
-    SECURITY_CAPS_128.iter().find(|row| row.0 == log_n).map(|row| row.1)
+/// Bits of classical security claimed, and estimated.
+fn classical(params: &Params) -> String {
+    match (params.security_bits_claim(), params.estimated_security()) {
+        (0, _) => "NONE (tests only)".into(),
+        (bits, Some(estimate)) => format!("{bits} bits (estimate {estimate:.1})"),
+        (bits, None) => format!("{bits} bits"),
+    }
 }
 
-fn security(params: &Params) -> String {
-    match params.security_bits_claim() {
-        0 => "NONE (tests only)".into(),
-        bits => match params.estimated_security() {
-            Some(estimate) => format!("{bits} bits, estimated {estimate:.0}"),
-            None => format!("{bits} bits"),
-        },
-    }
+/// Whether 128 bits hold against quantum computers too, and the estimate.
+fn quantum(params: &Params) -> String {
+    let claim = match (params.is_insecure(), params.meets_quantum_128()) {
+        (true, _) => return "-".into(),
+        (false, true) => "128 bits",
+        (false, false) => "below 128",
+    };
+    params.estimated_quantum_security().map_or(claim.into(), |estimate| format!("{claim} (estimate {estimate:.1})"))
+}
+
+/// A cap, where the table has a row for the ring.
+fn cap(bits: Option<f64>) -> String {
+    bits.map_or("-".into(), |c| format!("{c:.0}"))
+}
+
+/// The secret that the modulus is raised under, and what may be encrypted under it.
+fn sparse(params: &Params) -> Option<serde_json::Value> {
+    let circuit = params.bootstrap()?;
+    let [to_sparse, _] = params.encapsulation_requests().ok()?;
+    let log_modulus = params.tables().log2(&params.key_basis(&to_sparse.gadget).ok()?);
+    Some(serde_json::json!({ "weight": circuit.weight, "log_modulus": log_modulus }))
 }
 
 fn summary(params: &Params) -> serde_json::Value {
     let top = params.max_level();
     serde_json::json!({
         "name": params.name(), "log_n": params.log_n(), "slots": params.slots(), "levels": top.0,
-        "log_q": params.log_q(top), "log_qp": params.log_qp(), "log_qp_cap": cap(params.log_n()),
+        "log_q": params.log_q(top), "log_qp": params.log_qp(), "log_qp_cap": params.classical_cap(),
         "log_scale": params.scale(Level(0)).log2(), "limbs": params.window(top).len(), "special_primes": params.special().len(),
         "security_bits": params.security_bits_claim(), "estimated_security_bits": params.estimated_security(), "insecure": params.is_insecure(),
+        "log_qp_cap_quantum": params.quantum_cap(), "meets_quantum_128": params.meets_quantum_128(),
+        "estimated_quantum_security_bits": params.estimated_quantum_security(), "sparse_secret": sparse(params),
     })
 }
 
@@ -115,7 +133,9 @@ fn list(json: bool) -> Outcome {
         ("log Q", Align::Right),
         ("log QP", Align::Right),
         ("cap", Align::Right),
-        ("security", Align::Left),
+        ("classical", Align::Left),
+        ("cap", Align::Right),
+        ("quantum", Align::Left),
     ]);
     for p in &sets {
         table.row([
@@ -126,13 +146,18 @@ fn list(json: bool) -> Outcome {
             format!("2^{:.1}", p.scale(Level(0)).log2()),
             format!("{:.0}", p.log_q(p.max_level())),
             format!("{:.1}", p.log_qp()),
-            cap(p.log_n()).map_or("-".into(), |c| format!("{c:.0}")),
-            security(p),
+            cap(p.classical_cap()),
+            classical(p),
+            cap(p.quantum_cap()),
+            quantum(p),
         ]);
     }
     table.print("");
     say!();
-    say!("cap: the largest log2(QP) for 128 bits with a ternary secret and sigma 3.19 (Bossuat et al. 2024, table 5.2)");
+    say!(
+        "caps: the largest log2(QP) for 128 bits with a dense ternary secret and sigma 3.19, against classical attackers and those with a"
+    );
+    say!("quantum computer (Bossuat et al. 2024, ePrint 2024/463); estimates by the lattice estimator: docs/security.md");
     Ok(())
 }
 
@@ -154,10 +179,16 @@ fn show(params: &Arc<Params>, json: bool) -> Outcome {
     let literal = params.literal();
     say!("preset          {}", params.name());
     say!("ring            N = 2^{} = {}, {} slots a shard", params.log_n(), params.degree(), params.slots());
-    let cap = cap(params.log_n()).map_or("no row in the table".into(), |c| format!("cap for 128 bits: {c:.0}"));
-    say!("modulus         log2(QP) = {:.1} ({cap})", params.log_qp());
-    say!("security        {}", security(params));
+    say!("modulus         log2(QP) = {:.1}", params.log_qp());
+    say!("security        classical: {}, cap {}", classical(params), cap(params.classical_cap()));
+    say!("                quantum: {}, cap {}", quantum(params), cap(params.quantum_cap()));
     say!("secret          ternary, uniform, dense; error sigma {}", params.sigma());
+    if let Some(circuit) = params.bootstrap() {
+        say!(
+            "                and one of weight {} derived from it, with a key to it and a key back: whoever breaks either has both",
+            circuit.weight
+        );
+    }
     say!(
         "primes          {} terminal, {} main, {} special, each = 1 mod 2N and below 2^30",
         literal.terminal.len(),

@@ -116,7 +116,7 @@ pub fn print(prepared: &Prepared, costs: Costs) {
     let Prepared { params, plan, lowered, .. } = prepared;
     let counts = plan.counts();
     say!(
-        "preset {}: N = 2^{}, log2(QP) = {:.0}, {} bits of security, {} levels of which {} are used",
+        "preset {}: N = 2^{}, log2(QP) = {:.0}, {} bits of classical security, {} levels of which {} are used",
         params.name(),
         params.log_n(),
         params.log_qp(),

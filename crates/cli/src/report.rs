@@ -61,7 +61,7 @@ pub struct Report {
     pub log_n: u32,
     /// log2 of the product of all primes.
     pub log_qp: f64,
-    /// Bits of security of the parameter set; 0: none.
+    /// Bits of classical security of the parameter set; 0: none.
     pub security_bits: u32,
     /// Whether preset or seed give up security.
     pub insecure: bool,

@@ -81,7 +81,13 @@ fn doctor_and_params_answer_in_text_and_json() {
     assert_eq!(boot["bootstrap"]["levels_left"], 13);
     assert!(boot["bootstrap"]["log2_failure"].as_f64().is_some_and(|p| p < -50.0));
     assert!(boot["bootstrap"]["log_sparse_modulus"].as_f64().is_some_and(|bits| bits < 120.0));
-    assert!(boot["summary"]["estimated_security_bits"].as_f64().is_some_and(|bits| bits > 128.0));
+    assert!(boot["summary"]["estimated_security_bits"].as_f64().is_some_and(|bits| bits > 130.0));
+    assert_eq!((&boot["summary"]["log_qp_cap_quantum"], &boot["summary"]["meets_quantum_128"]), (&1663.0.into(), &false.into()));
+    assert_eq!(boot["summary"]["sparse_secret"]["weight"], 32);
+    let text = run(&["params", "show", "n16-boot"]).stdout;
+    for said in ["classical: 128 bits", "quantum: below 128", "one of weight 32"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
     assert!(run(&["params", "show", "n16-boot"]).stdout.contains("EvalMod: levels 17 to 24"));
 }
 

@@ -221,7 +221,7 @@ impl Bootstrap {
         }
         let security = params.security_bits_claim();
         say!(
-            "{}: N = 2^{}, log QP {:.0}, {security} bits of security; {} on {}",
+            "{}: N = 2^{}, log QP {:.0}, {security} bits of classical security; {} on {}",
             params.name(),
             params.log_n(),
             params.log_qp(),

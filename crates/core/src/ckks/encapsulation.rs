@@ -16,8 +16,8 @@ use crate::backend::Buffer;
 use crate::math::BaseConversion;
 use zeroize::Zeroizing;
 
-/// Cap on log2 of the modulus of anything encrypted under a secret of weight [`SPARSE_WEIGHT`], by log2 N, for well over 128 bits: the
-/// lowest attack found by the lattice estimator (27a581b; primal and dual, with meet in the middle and all splits of the
+/// Cap on log2 of the modulus of anything encrypted under a secret of weight [`SPARSE_WEIGHT`], by log2 N, for well over 128 bits (script and
+/// output: `docs/security.md`; whoever breaks this secret has the dense one too): the lowest attack found by the lattice estimator (27a581b; primal and dual, with meet in the middle and all splits of the
 /// support) is 2^147 at N = 2^16 and 2^200, and 2^140 at N = 2^15 and 2^120. Sets without a security claim obey the last row.
 pub const SPARSE_CAPS_128: [(u32, f64); 3] = [(15, 120.0), (16, 200.0), (17, 200.0)];
 

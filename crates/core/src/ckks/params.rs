@@ -13,8 +13,10 @@
 //! levels that a user computes on, a set may have levels for bootstrapping with scale rules of their own ([`Bootstrap`]).
 
 mod bootstrap;
+mod security;
 
 pub use bootstrap::Bootstrap;
+pub use security::{QUANTUM_CAPS_128, SECURITY_CAPS_128, SECURITY_ESTIMATES, STANDARD_SIGMA};
 
 use super::gadget::GadgetCache;
 use crate::math::{Basis, LimbId, MathError, RnsTables};
@@ -102,28 +104,7 @@ impl ParamsLiteral {
     pub fn log_qp(&self) -> f64 {
         self.terminal.iter().chain(&self.main).chain(&self.special).map(|&q| f64::from(q).log2()).sum()
     }
-
-    /// Errors if there are more modulus bits than [`SECURITY_CAPS_128`] allows, but for sets that claim nothing.
-    pub fn check_security(&self) -> Result<(), ParamsError> {
-        let cap = SECURITY_CAPS_128.iter().find(|row| row.0 == self.log_n).map_or(0.0, |row| row.1);
-        let log_qp = self.log_qp();
-        if self.insecure || log_qp <= cap {
-            return Ok(());
-        }
-        Err(ParamsError::Insecure { name: self.name.clone(), log_n: self.log_n, log_qp, cap })
-    }
 }
-
-/// Cap on log2(QP) for 128 bits of security by log2 N: dense ternary secret, sigma 3.19 (Bossuat et al., "Security
-/// Guidelines for Implementing Homomorphic Encryption", 2024, table 5.2).
-pub const SECURITY_CAPS_128: [(u32, f64); 6] = [(12, 106.0), (13, 214.0), (14, 430.0), (15, 868.0), (16, 1747.0), (17, 3523.0)];
-
-/// Bits of security at N = 2^16 by log2(QP): the least of usvp and dual hybrid attacks in the MATZOV cost model, by the lattice estimator
-/// (commit 27a581b). Straight lines between; nothing is said outside.
-pub const SECURITY_ESTIMATES_16: [(f64, f64); 3] = [(1550.0, 145.2), (1700.0, 131.8), (1747.0, 128.2)];
-
-/// The standard deviation that [`SECURITY_CAPS_128`] is stated for.
-pub const STANDARD_SIGMA: f64 = 3.19;
 
 /// Prefix of the names of sets without a security claim.
 pub const INSECURE_PREFIX: &str = "insecure-";
@@ -141,8 +122,8 @@ pub enum ParamsError {
     /// Tables cannot be built.
     #[error(transparent)]
     Math(#[from] MathError),
-    /// More modulus bits than the ring degree supports at 128 bits of security.
-    #[error("parameter set `{name}`: log2(QP) = {log_qp:.1} exceeds {cap:.0}, the cap for 128 bits at N = 2^{log_n}")]
+    /// More modulus bits than the ring degree supports at 128 bits of classical security.
+    #[error("parameter set `{name}`: log2(QP) = {log_qp:.1} exceeds {cap:.0}, the cap for 128 bits (classical) at N = 2^{log_n}")]
     Insecure {
         /// Name of the set.
         name: String,
@@ -365,20 +346,6 @@ impl Params {
     /// log2 of the product of all primes, special ones included: what security depends on.
     pub fn log_qp(&self) -> f64 {
         self.log_qp
-    }
-    /// Bits of security claimed: 128, or 0 for an insecure set.
-    pub fn security_bits_claim(&self) -> u32 {
-        if self.literal.insecure { 0 } else { 128 }
-    }
-    /// Bits of security by [`SECURITY_ESTIMATES_16`], where it says something of this set.
-    pub fn estimated_security(&self) -> Option<f64> {
-        if self.is_insecure() || self.log_n() != 16 {
-            return None;
-        }
-        SECURITY_ESTIMATES_16.windows(2).find_map(|pair| {
-            let ((low, from), (high, to)) = (pair[0], pair[1]);
-            (low..=high).contains(&self.log_qp).then(|| from + (to - from) * (self.log_qp - low) / (high - low))
-        })
     }
     /// Hash of everything that makes two sets incompatible (the name is not part of it).
     pub fn fingerprint(&self) -> [u8; 32] {

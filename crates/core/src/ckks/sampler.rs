@@ -20,6 +20,9 @@ use zeroize::{Zeroize, Zeroizing};
 pub type Seed = [u8; 32];
 
 /// A root of randomness that hands out fresh seeds. The root is wiped when dropped and never printed.
+///
+/// Not safe across a fork or a restored snapshot of the machine: both copies hand out the same seeds from then on, and two ciphertexts with the same
+/// seed show the difference of their plaintexts. Make a new one in the child.
 pub struct RandomSource {
     root: Zeroizing<Seed>,
     drawn: AtomicU64,
