@@ -116,8 +116,8 @@ fn decryption_is_the_phase_and_fresh_noise_is_gaussian() {
         let messages = polys(&b, &b.backend.download(plain.buffer()).unwrap(), basis);
         for (shard, raw) in raw.chunks(basis.len() * b.params.degree()).enumerate() {
             assert_eq!(distance(&compose(&b.params, basis, raw), &phases[shard], &q), 0.0);
-            // Tail cut of the sampler: 9.3 sigma.
-            assert!(distance(&messages[shard], &phases[shard], &q) <= 30.0);
+            let bound = sampler::Gaussian::new(b.params.sigma()).bound() as f64;
+            assert!(distance(&messages[shard], &phases[shard], &q) <= bound);
             let exact: Vec<f64> = phases[shard].iter().map(|x| x.to_string().parse().unwrap()).collect();
             assert_eq!(floats[shard], exact);
         }

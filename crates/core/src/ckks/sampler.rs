@@ -279,22 +279,24 @@ mod tests {
     #[test]
     fn known_answers() {
         let rng = || stream(&[3; 32], "test", 1, 2);
-        assert_eq!(rng().next_u64(), 0);
+        assert_eq!(rng().next_u64(), 0x4d3a_ebfa_cea9_249f);
         let m = Modulus::new(16_777_259).unwrap();
         let mut u = [0u32; 6];
         uniform(&mut rng(), &m, &mut u);
-        assert_eq!(u, [0; 6]);
+        assert_eq!(u, [11_084_959, 14_460_487, 11_007_949, 13_019_411, 15_789_764, 8_936_469]);
         let mut t = [0i8; 16];
         ternary(&mut rng(), &mut t);
-        assert_eq!(t, [0; 16]);
+        assert_eq!(t, [1, -1, 1, 0, 1, -1, -1, 1, -1, -1, 0, 1, 1, -1, -1, 0]);
         let mut s = [0i8; 16];
         sparse_ternary(&mut rng(), 4, &mut s);
-        assert_eq!(s, [0; 16]);
+        assert_eq!(s, [0, 0, -1, 0, -1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]);
         let mut e = [0i16; 16];
         Gaussian::new(3.19).sample(&mut rng(), &mut e);
-        assert_eq!(e, [0; 16]);
+        assert_eq!(e, [-1, -2, 0, 4, 0, 5, -1, 2, 0, 0, -2, -7, -4, 1, -3, 1]);
+        // Worked out with 120 decimal digits.
         let table = Gaussian::new(3.19).thresholds;
-        assert_eq!((table.len(), table[0], table[28]), (0, 0, 0));
+        assert_eq!((table.len(), table[0], table[13]), (29, 1_153_477_452_468_229_244, 9_223_174_159_202_072_686));
+        assert_eq!(table[26..].iter().map(|t| (1 << 63) - t).collect::<Vec<u64>>(), [687, 46, 3]);
     }
 
     #[test]
