@@ -78,12 +78,17 @@ impl Block {
         Some(Self::aligned(Memory::Pages(pages), capacity, PAGE))
     }
 
-    /// Zeros on pages of their own, locked in memory and left out of core dumps where the system lets it. None where there are no
-    /// such pages.
+    /// Zeros on pages of their own, kept out of swap and of core dumps where the system lets it. None where there are no such pages.
     fn guarded(len: usize) -> Option<Self> {
-        let pages = memmap2::MmapMut::map_anon((len.max(1)).checked_mul(4)?).ok()?;
-        guard(&pages);
-        Some(Self::aligned(Memory::Pages(pages), len, LINE))
+        let small = || {
+            let pages = memmap2::MmapMut::map_anon(len.max(1).checked_mul(4)?).ok()?;
+            Some(Self::aligned(Memory::Pages(pages), len, LINE))
+        };
+        let block = Self::pages(len).or_else(small)?;
+        if let Memory::Pages(pages) = &block.memory {
+            guard(pages);
+        }
+        Some(block)
     }
 }
 
