@@ -22,7 +22,7 @@ pub use encrypted::EncryptedEngine;
 pub use engine::Engine;
 pub use gadgets::{Gadgets, Switch};
 pub use linear_transform::{LinearTransform, Packing, SlotMatrix, Split};
-pub use noisy::NoisyEngine;
+pub use noisy::{NoisyEngine, NoisyRuns};
 pub use trace::{Counts, TraceEngine};
 
 use crate::ckks::{CkksError, Level};

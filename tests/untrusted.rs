@@ -8,8 +8,9 @@
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
 
-mod common;
+use cipherlens_testkit as common;
 
+use chacha20::ChaCha8Rng;
 use cipherlens::ckks::{KeyGenerator, KeyRequest, RandomSource};
 use cipherlens::nn::compiled::{Compiled, KeptPlan};
 use cipherlens::nn::model::Model;
@@ -19,7 +20,6 @@ use cipherlens::wire::objects;
 use common::models::{Builder, fit, picture, seeded};
 use common::onnx::{Attribute, Data, File, node};
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use targets::BED;
@@ -175,7 +175,7 @@ fn write_corpus() {
     };
     let plans = vec![KeptPlan { together: 1, decisions }];
     let report = serde_json::json!({"agreement": 0.99});
-    let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), plans, report };
+    let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), plans, client: None, report };
     compiled.write(&place("compiled", "convolution")).expect("written");
 
     let onnx = File::new(&[1, 3, 8, 8], "y")

@@ -36,7 +36,7 @@ pub enum Order {
 }
 
 /// How to bootstrap.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapOptions {
     /// Which linear transform comes first.
     pub order: Order,

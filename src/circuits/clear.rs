@@ -177,23 +177,7 @@ impl Engine for ClearEngine {
         Ok(ClearValue::new((0..count).map(shard).collect(), x.level))
     }
     fn inner_product(&self, rotated: &ClearValue, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<ClearValue> {
-        let slots = transform.matrix().slots();
-        let shard = |terms: &Vec<Product>| {
-            let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
-            let (mut d_re, mut d_im) = (vec![0.0; slots], vec![0.0; slots]);
-            for &Product { output, giant, term, source } in terms {
-                transform.turned_diagonal(output, giant, term, &mut d_re, &mut d_im);
-                let (x_re, x_im) = (&rotated.shards[source], rotated.imaginary.as_ref().map(|i| &i[source]));
-                for s in 0..slots {
-                    let imaginary = x_im.map_or(0.0, |i| i[s]);
-                    re[s] += d_re[s] * x_re[s] - d_im[s] * imaginary;
-                    im[s] += d_im[s] * x_re[s] + d_re[s] * imaginary;
-                }
-            }
-            (re, im)
-        };
-        let (re, im) = sums.par_iter().map(shard).unzip();
-        Ok(ClearValue::complex(re, im, rotated.level))
+        inner_products(&[rotated], transform, sums).pop().ok_or(CircuitError::EmptyMatrix)
     }
     fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize, gadgets: &Gadgets) -> Result<()> {
         let turned = self.rotate(&x, k, gadgets)?;
@@ -245,6 +229,38 @@ impl Engine for ClearEngine {
     }
 }
 
+/// [`Engine::inner_product`] of several values alike: a diagonal is made once for all of them, which costs as much as many products.
+pub(super) fn inner_products(all: &[&ClearValue], transform: &LinearTransform, sums: &[Vec<Product>]) -> Vec<ClearValue> {
+    let slots = transform.matrix().slots();
+    let shards = |terms: &Vec<Product>| {
+        let mut found = vec![(vec![0.0; slots], vec![0.0; slots]); all.len()];
+        let (mut d_re, mut d_im) = (vec![0.0; slots], vec![0.0; slots]);
+        for &Product { output, giant, term, source } in terms {
+            transform.diagonal(output, term, &mut d_re, &mut d_im);
+            // Turned back by its giant, the diagonal starts at this slot.
+            let first = giant % slots.max(1);
+            let stretches = [(first..slots, 0..slots - first), (0..first, slots - first..slots)];
+            for (x, (re, im)) in all.iter().zip(&mut found) {
+                let (x_re, x_im) = (&x.shards[source], x.imaginary.as_ref().map(|all| &all[source]));
+                for (to, from) in &stretches {
+                    let sum = (&mut re[to.clone()], &mut im[to.clone()]);
+                    let x = (&x_re[to.clone()], x_im.map(|im| &im[to.clone()]));
+                    add_products(sum, (&d_re[from.clone()], &d_im[from.clone()]), x);
+                }
+            }
+        }
+        found
+    };
+    let mut parts: Vec<(Vec<_>, Vec<_>)> = vec![(Vec::with_capacity(sums.len()), Vec::with_capacity(sums.len())); all.len()];
+    for shard in sums.par_iter().map(shards).collect::<Vec<_>>() {
+        for ((re, im), (shard_re, shard_im)) in parts.iter_mut().zip(shard) {
+            re.push(shard_re);
+            im.push(shard_im);
+        }
+    }
+    all.iter().zip(parts).map(|(x, (re, im))| ClearValue::complex(re, im, x.level)).collect()
+}
+
 /// The definition, by baby and giant steps only in the order of the sum.
 fn apply_to_shard(t: &DiagonalTransform, re: &[f64], im: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
     let (slots, period) = (t.slots(), t.period());
@@ -254,23 +270,45 @@ fn apply_to_shard(t: &DiagonalTransform, re: &[f64], im: Option<&[f64]>) -> (Vec
             let (d_re, d_im) = t.diagonal(term.diagonal);
             // rot_giant(D' rot_baby(x))[s] = D'[s + giant] x[s + giant + baby].
             let by = g * t.giant() % slots;
-            let baby = t.babies()[term.baby];
-            for s in 0..slots {
-                let (a, b) = (d_re[(s + by) % period], d_im[(s + by) % period]);
-                let at = (s + by + baby) % slots;
-                let (x, y) = (re[at], im.map_or(0.0, |im| im[at]));
-                out_re[s] += a * x - b * y;
-                out_im[s] += a * y + b * x;
+            let shift = by + t.babies()[term.baby];
+            // In stretches within which neither the diagonal nor the operand starts again.
+            let mut s = 0;
+            while s < slots {
+                let (d, x) = ((s + by) % period, (s + shift) % slots);
+                let len = (period - d).min(slots - x).min(slots - s);
+                let (d, x, to) = (d..d + len, x..x + len, s..s + len);
+                let imaginary = im.map(|im| &im[x.clone()]);
+                let sum = (&mut out_re[to.clone()], &mut out_im[to]);
+                add_products(sum, (&d_re[d.clone()], &d_im[d]), (&re[x], imaginary));
+                s += len;
             }
         }
     }
     (out_re, out_im)
 }
 
+/// `sum += d x`, complex; an imaginary part of x that is absent is 0.
+fn add_products((re, im): (&mut [f64], &mut [f64]), (d_re, d_im): (&[f64], &[f64]), (x_re, x_im): (&[f64], Option<&[f64]>)) {
+    let sums = re.iter_mut().zip(im).zip(d_re.iter().zip(d_im));
+    match x_im {
+        Some(x_im) => {
+            for (((re, im), (a, b)), (x, y)) in sums.zip(x_re.iter().zip(x_im)) {
+                *re += a * x - b * y;
+                *im += a * y + b * x;
+            }
+        }
+        None => {
+            for (((re, im), (a, b)), x) in sums.zip(x_re) {
+                *re += a * x;
+                *im += b * x;
+            }
+        }
+    }
+}
+
 fn turned(slots: &[f64], k: usize) -> Vec<f64> {
-    let mut turned = slots.to_vec();
-    turned.rotate_left(k % slots.len().max(1));
-    turned
+    let (wrapped, straight) = slots.split_at(k % slots.len().max(1));
+    [straight, wrapped].concat()
 }
 
 fn added(a: &[Vec<f64>], b: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -269,6 +269,13 @@ impl LinearTransform {
 
     /// Writes the diagonal of a term turned back by its giant, real and imaginary parts: `values[s] = D[s - g]`.
     pub fn turned_diagonal(&self, output: usize, giant: usize, term: Term, re: &mut [f64], im: &mut [f64]) {
+        self.diagonal(output, term, re, im);
+        re.rotate_right(giant % re.len().max(1));
+        im.rotate_right(giant % im.len().max(1));
+    }
+
+    /// Writes the diagonal of a term as it is, real and imaginary parts.
+    pub fn diagonal(&self, output: usize, term: Term, re: &mut [f64], im: &mut [f64]) {
         let (o, i, r) = (output, term.input, term.rotation);
         match self.packing {
             Packing::Real => {
@@ -288,8 +295,6 @@ impl LinearTransform {
                 self.diagonal_or_zero(o, i, r + (self.matrix.slots() / 2) as u32, -0.5, im);
             }
         }
-        re.rotate_right(giant % re.len().max(1));
-        im.rotate_right(giant % im.len().max(1));
     }
 
     /// The products of a giant and a batch of inputs, output by output.

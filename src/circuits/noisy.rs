@@ -3,6 +3,8 @@
 //! Every operation computes like [`ClearEngine`] and adds Gaussian noise to each slot, of the deviation that
 //! [`NoiseModel`] gives for the rounding and the key switches of that operation at that level.
 
+mod runs;
+
 use super::clear::ClearValue;
 use super::{CircuitError, ClearEngine, DiagonalTransform, Engine, Gadgets, LinearTransform, linear_transform::Product};
 use crate::ckks::{Level, NoiseModel, Noisy, Params, Scale};
@@ -11,6 +13,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use runs::NoisyRuns;
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
@@ -89,6 +93,12 @@ impl NoisyEngine {
         };
         let deviation = self.model().slot_deviation(noise);
         Ok(self.noised(x, deviation))
+    }
+
+    /// The inner products y of rotated shards, with what the rounding of the diagonals adds.
+    fn with_encoding_noise(&self, rotated: &ClearValue, y: ClearValue, sums: &[Vec<Product>]) -> ClearValue {
+        let terms = sums.iter().map(Vec::len).max().unwrap_or(0);
+        self.encoded(rotated, y, rotated.level, terms, self.params.degree())
     }
 
     /// What the rounding of plaintexts of degree `degree` adds to a sum of products with `terms` slots like x's.
@@ -180,8 +190,7 @@ impl Engine for NoisyEngine {
     }
     fn inner_product(&self, rotated: &ClearValue, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<ClearValue> {
         let y = ClearEngine.inner_product(rotated, transform, sums)?;
-        let terms = sums.iter().map(Vec::len).max().unwrap_or(0);
-        Ok(self.encoded(rotated, y, rotated.level, terms, self.params.degree()))
+        Ok(self.with_encoding_noise(rotated, y, sums))
     }
     fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize, gadgets: &Gadgets) -> Result<()> {
         let x = if k == 0 { x } else { self.switched(x, false, gadgets)? };

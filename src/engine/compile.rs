@@ -1,6 +1,7 @@
 //! From a trained network and pictures to one that runs encrypted.
 
 use super::answer::{divisor, largest_result};
+use super::prepare::extents;
 use super::{BOOTSTRAPPING_PRESET, DEFAULT_PRESET, EngineError, Estimator, Foreseen, PrepareOptions, Prepared, Result};
 use super::{keep, prepare, run_spec};
 use crate::backend::choice::Devices;
@@ -77,8 +78,11 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     let more = keep(&fitted, preset, &asked)?;
 
     let some: Vec<_> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).map(|p| p.x.cast()).collect();
-    let foreseen = prepared.foresee_all(&fitted, &some)?;
-    let foreseen = Foreseen { interval: extents(pictures), ..foreseen };
+    let foreseen = prepared.foresee(&fitted, &some)?;
+    // Inputs that were not seen may reach as far again to either side.
+    let wider = |[a, b]: [f64; 2]| [a - (b - a), b + (b - a)];
+    let seen: Vec<_> = pictures.iter().map(|p| p.x.clone()).collect();
+    let foreseen = Foreseen { interval: extents(&seen).into_iter().map(wider).collect(), ..foreseen };
 
     let decided = |p: &Prepared| KeptPlan { together: p.lowered.together, decisions: p.plan.decisions().clone() };
     let report = json!({
@@ -123,14 +127,4 @@ fn fits(
         }
         chosen => Ok(chosen?),
     }
-}
-
-/// Least and most of each channel.
-fn extents(pictures: &[Labelled]) -> Vec<[f64; 2]> {
-    let channels = pictures.first().map_or(0, |p| p.x.shape().channels);
-    let of = |c: usize| {
-        let values = pictures.iter().flat_map(move |p| p.x.channel(c));
-        values.fold([f64::INFINITY, f64::NEG_INFINITY], |[a, b], &v| [a.min(f64::from(v)), b.max(f64::from(v))])
-    };
-    (0..channels).map(of).collect()
 }

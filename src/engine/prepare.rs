@@ -5,15 +5,17 @@ use crate::backend::choice::{Choice, Devices, Opened};
 #[cfg(feature = "gpu")]
 use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
 use crate::backend::{Backend, BackendError, Mirror, Place, Statistics};
-use crate::circuits::NoisyEngine;
+use crate::circuits::NoisyRuns;
 use crate::ckks::{Params, presets};
 use crate::nn::clear::Network;
 use crate::nn::compiled::KeptPlan;
+use crate::nn::tensor::Element;
 use crate::nn::{self, Counted, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
 use crate::plan::{Checkpoints, DeviceDemand};
 use crate::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, execute};
 use cipherlens_core::client::{Rest, interleave};
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// The parameter set where none is named.
@@ -231,47 +233,47 @@ impl Prepared {
         None
     }
 
-    /// What encryption is expected to do to the result of a picture: the plan run on clear numbers with the noise that every
-    /// operation adds, on its parameter set. Some seconds of all threads for a network that is bootstrapped.
+    /// What encryption is expected to do to the results of some pictures: the plan run on clear numbers with the noise that every
+    /// operation adds, on its parameter set; the worst of all. Some seconds of all threads for a network that is bootstrapped.
     ///
     /// # Errors
-    /// [`EngineError::Overflow`] for a result that the answer cannot hold.
-    pub fn foresee(&self, network: &Model, picture: &Tensor<f64>) -> Result<Foreseen> {
-        answer::check_input(self, network, picture)?;
-        let clear = Network::<f64>::new(network).evaluate(picture)?;
-        let noisy = NoisyEngine::new(&self.params, 1);
-        let shards = self.lowered.pack(std::slice::from_ref(picture))?;
-        let input = noisy.encrypted(shards, self.plan.input_level());
-        let output = execute(&self.plan, &noisy, input, &()).map_err(EngineError::Run)?;
-        let logits = self.lowered.unpack(&output.shards)?;
-        let of_first = logits.iter().take(1).flat_map(|l| l.values());
-        let error = clear.values().iter().zip(of_first).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        let slots = interleave::part(&output.shards, 0, self.lowered.together);
-        let rest = Rest::of(&self.lowered.output, &slots, REST_SLACK * error / self.lowered.output_divisor);
-        let plane = picture.shape().plane().max(1);
-        let interval = picture.values().chunks(plane).map(extent).collect();
-        Ok(Foreseen { error, rest, interval })
-    }
-
-    /// The same of several pictures, the worst of each.
-    ///
-    /// # Errors
-    /// As [`Self::foresee`]; [`EngineError::NoPictures`] for none.
-    pub fn foresee_all(&self, network: &Model, pictures: &[Tensor<f64>]) -> Result<Foreseen> {
-        use rayon::prelude::*;
-        let all = pictures.par_iter().map(|picture| self.foresee(network, picture)).collect::<Result<Vec<_>>>()?;
-        all.into_iter().reduce(Foreseen::and).ok_or(EngineError::NoPictures)
+    /// [`EngineError::Overflow`] for a result that the answer cannot hold, [`EngineError::NoPictures`] without a picture.
+    pub fn foresee(&self, network: &Model, pictures: &[Tensor<f64>]) -> Result<Foreseen> {
+        if pictures.is_empty() {
+            return Err(EngineError::NoPictures);
+        }
+        pictures.iter().try_for_each(|picture| answer::check_input(self, network, picture))?;
+        let clear = Network::<f64>::new(network);
+        let exact = pictures.par_iter().map(|p| clear.evaluate(p)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let packed = |p: &Tensor<f64>| self.lowered.pack(std::slice::from_ref(p));
+        let slots = pictures.iter().map(packed).collect::<std::result::Result<Vec<_>, _>>()?;
+        let noisy = NoisyRuns::new(&self.params, 1, pictures.len());
+        let failed = |source| EngineError::Run(PlanError::Layer { layer: "input".into(), source });
+        let input = noisy.encrypted(slots, self.plan.input_level()).map_err(failed)?;
+        let outputs = execute(&self.plan, &noisy, input, &()).map_err(EngineError::Run)?;
+        let mut error: f64 = 0.0;
+        for (exact, output) in exact.iter().zip(&outputs) {
+            let logits = self.lowered.unpack(&output.shards)?;
+            let of_first = logits.iter().take(1).flat_map(|l| l.values());
+            error = exact.values().iter().zip(of_first).map(|(a, b)| (a - b).abs()).fold(error, f64::max);
+        }
+        let noise = REST_SLACK * error / self.lowered.output_divisor;
+        let mut rests = outputs.iter().map(|output| {
+            let slots = interleave::part(&output.shards, 0, self.lowered.together);
+            Rest::of(&self.lowered.output, &slots, noise)
+        });
+        let first = rests.next().unwrap_or(Rest::Other);
+        let rest = if rests.all(|rest| rest == first) { first } else { Rest::Other };
+        Ok(Foreseen { error, rest, interval: extents(pictures) })
     }
 }
 
-impl Foreseen {
-    /// The worst of both.
-    pub fn and(self, other: Self) -> Self {
-        let interval = self.interval.iter().zip(&other.interval).map(|([a, b], [c, d])| [a.min(*c), b.max(*d)]).collect();
-        Self { error: self.error.max(other.error), rest: if self.rest == other.rest { self.rest } else { Rest::Other }, interval }
-    }
-}
-
-fn extent(values: &[f64]) -> [f64; 2] {
-    values.iter().fold([f64::INFINITY, f64::NEG_INFINITY], |[least, most], v| [least.min(*v), most.max(*v)])
+/// Least and most of each channel.
+pub(super) fn extents<T: Element>(pictures: &[Tensor<T>]) -> Vec<[f64; 2]> {
+    let channels = pictures.first().map_or(0, |p| p.shape().channels);
+    let of = |c: usize| {
+        let values = pictures.iter().flat_map(move |p| p.channel(c)).map(|v| v.to_f64());
+        values.fold([f64::INFINITY, f64::NEG_INFINITY], |[least, most], v| [least.min(v), most.max(v)])
+    };
+    (0..channels).map(of).collect()
 }

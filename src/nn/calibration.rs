@@ -157,15 +157,15 @@ impl Calibration {
     /// Evaluates the exact model on every picture (normalised: [`super::model::Input::normalise`]), twice: once for the
     /// ranges, once for the histograms. Activations that are fitted already count as what they stand for. All threads.
     pub fn measure(model: &Model, pictures: &[Tensor<f32>]) -> Result<Self, CalibrationError> {
-        Self::within(model, channel_ranges(model, pictures)?, pictures)
+        Ok(Self::within(model, channel_ranges(model, pictures)?, pictures)?.0)
     }
 
-    /// [`Self::measure`] where the ranges are known: once.
+    /// [`Self::measure`] where the ranges are known: once. With the logits of the pictures.
     pub(in crate::nn) fn within(
         model: &Model,
         ranges: ChannelRanges,
         pictures: &[Tensor<f32>],
-    ) -> Result<Self, CalibrationError> {
+    ) -> Result<(Self, Vec<Vec<f32>>), CalibrationError> {
         let exact = Exact::new(model)?;
         let whole: Vec<Range> = ranges.iter().map(|c| c.iter().fold(Range::EMPTY, |a, b| a.union(*b))).collect();
         if let Some(dead) = whole.iter().position(|r| r.min >= r.max) {
@@ -173,32 +173,37 @@ impl Calibration {
             return Err(CalibrationError::NoSpread { layer, value, pictures: pictures.len() });
         }
         let empty = || whole.iter().map(|r| Histogram::new(*r)).collect::<Vec<_>>();
-        let nothing = || (empty(), vec![0.0; exact.nodes.len()]);
-        let count = |(mut histograms, mut largest): (Vec<Histogram>, Vec<f64>), x: &Tensor<f32>| {
+        let nothing = || (empty(), vec![0.0; exact.nodes.len()], Vec::new());
+        let count = |(mut histograms, mut largest, mut logits): Seen, x: &Tensor<f32>| {
             let largest_of = |node: usize, result: &Tensor<f32>| largest[node] = f64::max(largest[node], magnitude(result));
-            exact.watch_all(x, |k, operand, _| histograms[k].add(operand.values()), largest_of)?;
-            Ok((histograms, largest))
+            let result = exact.watch_all(x, |k, operand, _| histograms[k].add(operand.values()), largest_of)?;
+            logits.push(result.values().to_vec());
+            Ok((histograms, largest, logits))
         };
-        let merge = |mut a: (Vec<Histogram>, Vec<f64>), b: (Vec<Histogram>, Vec<f64>)| {
+        // Neighbours are merged, so the pictures keep their order.
+        let merge = |mut a: Seen, b: Seen| {
             for (a, b) in a.0.iter_mut().zip(b.0) {
                 a.counts.iter_mut().zip(b.counts).for_each(|(a, b)| *a += b);
             }
             a.1.iter_mut().zip(b.1).for_each(|(a, b)| *a = a.max(b));
+            a.2.extend(b.2);
             Ok(a)
         };
-        let seen: Result<(Vec<Histogram>, Vec<f64>), ShapeMismatch> =
-            pictures.par_iter().try_fold(nothing, count).try_reduce(nothing, merge);
+        let seen: Result<Seen, ShapeMismatch> = pictures.par_iter().try_fold(nothing, count).try_reduce(nothing, merge);
         let wrong = |source| CalibrationError::WrongKind { picture: 0, pictures: pictures.len(), source };
-        let (histograms, largest) = seen.map_err(wrong)?;
+        let (histograms, largest, logits) = seen.map_err(wrong)?;
         let magnitudes = exact.nodes.iter().cloned().zip(largest).collect();
         let layer = |(((node, found, function), channels), histogram): (((usize, _, _), _), _)| {
             let _: &super::model::Node = found;
             LayerInputs { node, name: found.name.clone(), function, channels, histogram }
         };
         let layers = model.activations().zip(ranges).zip(histograms).map(layer).collect();
-        Ok(Self { pictures: pictures.len(), layers, magnitudes })
+        Ok((Self { pictures: pictures.len(), layers, magnitudes }, logits))
     }
 }
+
+/// Of each activation the histogram, of each node the largest magnitude, of each picture the logits.
+type Seen = (Vec<Histogram>, Vec<f64>, Vec<Vec<f32>>);
 
 /// The largest magnitude in a tensor.
 fn magnitude(x: &Tensor<f32>) -> f64 {
@@ -261,23 +266,23 @@ impl Exact {
     }
 
     fn watch(&self, x: &Tensor<f32>, see: impl FnMut(usize, &Tensor<f32>, &Tensor<f32>)) -> Result<(), ShapeMismatch> {
-        self.watch_all(x, see, |_, _| ())
+        self.watch_all(x, see, |_, _| ()).map(drop)
     }
 
-    /// Sees what each activation is fed, and what each node makes.
+    /// Sees what each activation is fed, and what each node makes; gives the result.
     fn watch_all(
         &self,
         x: &Tensor<f32>,
         mut fed: impl FnMut(usize, &Tensor<f32>, &Tensor<f32>),
         mut made: impl FnMut(usize, &Tensor<f32>),
-    ) -> Result<(), ShapeMismatch> {
+    ) -> Result<Tensor<f32>, ShapeMismatch> {
         let watch = |node: usize, operand: &Tensor<f32>, result: &Tensor<f32>| {
             if let Some(k) = self.activation[node] {
                 fed(k, operand, result);
             }
             made(node, result);
         };
-        self.network.evaluate_with(x, watch).map(drop)
+        self.network.evaluate_with(x, watch)
     }
 
     fn ranges(&self, pictures: &[Tensor<f32>]) -> Result<ChannelRanges, CalibrationError> {

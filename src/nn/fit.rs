@@ -14,7 +14,8 @@ use super::model::{ActivationForm, ActivationFunction, FittedActivation, Model, 
 use crate::circuits::approximation::sign::relu_sign;
 use crate::circuits::approximation::{ApproximationError, Sample, least_squares};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 /// Points at which a function is sampled, for each degree.
 const SAMPLES_PER_DEGREE: usize = 48;
@@ -187,10 +188,36 @@ fn samples(layer: &LayerInputs, [a, b]: [f64; 2], count: usize, floor: f64) -> V
 
 /// The model with every activation fitted: one spec for all, or one each in the order of the calibration. All threads.
 pub fn fit(model: &Model, calibration: &Calibration, specs: &[FitSpec]) -> Result<Model, FitError> {
-    let layers = &calibration.layers;
-    if specs.len() != 1 && specs.len() != layers.len() {
-        return Err(FitError::Layers { expected: layers.len(), found: specs.len() });
+    Fits::default().fit(model, calibration, specs)
+}
+
+/// Fits of the layers of one calibration that were made before.
+#[derive(Default)]
+struct Fits(Mutex<HashMap<FitKey, FittedActivation>>);
+
+/// A layer, the form, and the bits of margin and floor.
+type FitKey = (usize, Form, [u64; 2]);
+
+impl Fits {
+    /// [`fit`], always to the same calibration.
+    fn fit(&self, model: &Model, calibration: &Calibration, specs: &[FitSpec]) -> Result<Model, FitError> {
+        let layers = &calibration.layers;
+        if specs.len() != 1 && specs.len() != layers.len() {
+            return Err(FitError::Layers { expected: layers.len(), found: specs.len() });
+        }
+        let one = |(k, layer): (usize, &LayerInputs)| {
+            let spec = &specs[k % specs.len()];
+            let key = (k, spec.form.clone(), [spec.margin.to_bits(), spec.floor.to_bits()]);
+            let known = self.lock().get(&key).cloned();
+            let fitted = known.map_or_else(|| fit_layer(layer, spec), Ok)?;
+            self.lock().entry(key).or_insert_with(|| fitted.clone());
+            Ok((layer.node, fitted))
+        };
+        let fitted = layers.par_iter().enumerate().map(one);
+        Ok(model.with_activations(&fitted.collect::<Result<BTreeMap<_, _>, FitError>>()?)?)
     }
-    let fitted = layers.par_iter().enumerate().map(|(k, layer)| Ok((layer.node, fit_layer(layer, &specs[k % specs.len()])?)));
-    Ok(model.with_activations(&fitted.collect::<Result<BTreeMap<_, _>, FitError>>()?)?)
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<FitKey, FittedActivation>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -223,13 +223,14 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
         let layout = &assignment.layouts[i + 1];
         let operation = match &step.operation {
             Logical::Conv { input, weights, bias } => {
+                let rotations = options.counted.rotations(weights, &assignment.layouts[*input], layout);
                 let (input, from) = from(*input);
-                let matrix = Arc::new(ConvMatrix::new(weights.clone(), from, layout));
+                let matrix = Arc::new(ConvMatrix::new(weights.clone(), from, layout, rotations));
                 Operation::Linear { input, matrix, rotate_sums: Vec::new(), bias: vectors(layout, bias) }
             }
             Logical::Move { input, moves, bias } => {
                 let (input, from) = from(*input);
-                let matrix = Arc::new(MoveMatrix::rearranged(moves, from, layout));
+                let matrix = Arc::new(MoveMatrix::rearranged(moves.clone(), from, layout));
                 Operation::Linear { input, matrix, rotate_sums: Vec::new(), bias: vectors(layout, bias) }
             }
             Logical::Dense { input, weights, bias } => {

@@ -204,9 +204,17 @@ pub fn exact_logits(model: &Model, pictures: &[Labelled]) -> Result<Vec<Vec<f32>
     let one = |(i, p): (usize, &Labelled)| {
         let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
         let logits = network.evaluate(&p.x).map_err(wrong)?.values().to_vec();
-        if logits.iter().all(|v| v.is_finite()) { Ok(logits) } else { Err(SimulateError::NotFinite { picture: i }) }
+        Ok(logits)
     };
-    pictures.par_iter().enumerate().map(one).collect()
+    check_finite(pictures.par_iter().enumerate().map(one).collect::<Result<_, _>>()?)
+}
+
+/// Logits that are numbers.
+pub(in crate::nn) fn check_finite(logits: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, SimulateError> {
+    match logits.iter().position(|of| !of.iter().all(|v| v.is_finite())) {
+        Some(picture) => Err(SimulateError::NotFinite { picture }),
+        None => Ok(logits),
+    }
 }
 
 /// As [`simulate`], with the logits of the exact network at hand.
@@ -217,16 +225,40 @@ pub fn simulate_against(
     noise: NoiseLevels,
     seed: u64,
 ) -> Result<Simulation, SimulateError> {
-    if pictures.is_empty() {
-        return Err(SimulateError::NoPictures);
+    Outcomes::default().simulate_against(exact, model, pictures, (noise, seed))
+}
+
+/// What became of the first pictures of a set with one model, noise and seed: simulated once, however often they are looked at.
+#[derive(Default)]
+pub(in crate::nn) struct Outcomes(Vec<Outcome>);
+
+impl Outcomes {
+    /// How many pictures were simulated.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
-    let simulator = Simulator::new(model);
-    let one = |(i, p): (usize, &Labelled)| {
-        let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
-        simulator.one(i, &p.x, noise, seed).map_err(wrong)
-    };
-    let outcomes: Vec<Outcome> = pictures.par_iter().enumerate().map(one).collect::<Result<_, _>>()?;
-    Ok(simulator.summary(pictures, exact, &outcomes))
+
+    /// As [`simulate_against`]. Pictures are always the first ones of the same set, model, noise and seed the same.
+    pub fn simulate_against(
+        &mut self,
+        exact: &[Vec<f32>],
+        model: &Model,
+        pictures: &[Labelled],
+        (noise, seed): (NoiseLevels, u64),
+    ) -> Result<Simulation, SimulateError> {
+        if pictures.is_empty() {
+            return Err(SimulateError::NoPictures);
+        }
+        let simulator = Simulator::new(model);
+        let one = |(i, p): (usize, &Labelled)| {
+            let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
+            simulator.one(i, &p.x, noise, seed).map_err(wrong)
+        };
+        let known = self.len();
+        let fresh: Vec<Outcome> = pictures.par_iter().enumerate().skip(known).map(one).collect::<Result<_, _>>()?;
+        self.0.extend(fresh);
+        Ok(simulator.summary(pictures, exact, &self.0[..pictures.len()]))
+    }
 }
 
 /// The precision at which noise moves the logits as far as they are known to be moved: the bits of [`NoiseLevels::bits`] with which the
@@ -447,13 +479,20 @@ fn second_largest(values: &[f32], largest: usize) -> Option<usize> {
 }
 
 fn range_of(values: &[f32]) -> Range {
-    let (mut min, mut max, mut sum) = (f32::INFINITY, f32::NEG_INFINITY, 0.0f32);
-    for v in values {
-        (min, max) = (min.min(*v), max.max(*v));
-        sum += *v;
+    // Lanes that do not wait for each other.
+    const LANES: usize = 16;
+    let (mut min, mut max, mut sum) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0.0f32; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (i, v) in chunk.iter().enumerate() {
+            (min[i], max[i]) = (min[i].min(*v), max[i].max(*v));
+            sum[i] += *v;
+        }
     }
+    let min = min.iter().chain(rest).fold(f32::INFINITY, |a, b| a.min(*b));
+    let max = max.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
     // min and max pass over NaN; the sum does not.
-    if sum.is_nan() {
+    if sum.iter().chain(rest).sum::<f32>().is_nan() {
         return Range { min: f64::NEG_INFINITY, max: f64::INFINITY };
     }
     Range { min: min.into(), max: max.into() }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     circuits::{
-        Gadgets, LinearTransform, SlotMatrix, TraceEngine,
+        CircuitError, Gadgets, LinearTransform, SlotMatrix, TraceEngine,
         bootstrap::{BootstrapOptions, Bootstrapper},
         linear_transform::{Candidate, TransformCounts},
         polynomial::Chebyshev,
@@ -84,9 +84,13 @@ pub(super) fn depth(step: &Step) -> usize {
 }
 
 /// What the ways to cut a matrix count, of matrices seen before: it depends on where a matrix is not zero, and costs a pass over that for
-/// every way. Shared by all plans that are made with clones of the same options.
+/// every way. Also the bootstrapping circuits that were made. Shared by all plans that are made with clones of the same options.
 #[derive(Debug, Clone, Default)]
-pub struct CutCounts(Arc<Mutex<HashMap<MatrixDigest, Cuts>>>);
+pub struct CutCounts {
+    cuts: Arc<Mutex<HashMap<MatrixDigest, Cuts>>>,
+    /// Those that are free to have any keys: a plan within a number of key bytes tries many others, each of megabytes, once.
+    bootstrappers: Arc<Mutex<Vec<Arc<Bootstrapper>>>>,
+}
 
 /// Of where a matrix is not zero.
 type MatrixDigest = [u8; 32];
@@ -105,11 +109,24 @@ impl CutCounts {
             hasher.update(bytemuck::cast_slice(rotations));
         }
         let key = *hasher.finalize().as_bytes();
-        let known = lock(&self.0).get(&key).cloned();
+        let known = lock(&self.cuts).get(&key).cloned();
         known.unwrap_or_else(|| {
             let found = Arc::new(LinearTransform::candidates(matrix));
-            lock(&self.0).entry(key).or_insert(found).clone()
+            lock(&self.cuts).entry(key).or_insert(found).clone()
         })
+    }
+
+    /// The bootstrapping circuit of a parameter set with these options.
+    fn bootstrapper(&self, params: &Arc<Params>, options: &BootstrapOptions) -> Result<Arc<Bootstrapper>, CircuitError> {
+        let same = |b: &&Arc<Bootstrapper>| Arc::ptr_eq(b.params(), params) && b.options() == options;
+        if let Some(known) = lock(&self.bootstrappers).iter().find(same) {
+            return Ok(known.clone());
+        }
+        let made = Arc::new(Bootstrapper::new(params, options)?);
+        if options.max_key_bytes.is_none() {
+            lock(&self.bootstrappers).push(made.clone());
+        }
+        Ok(made)
     }
 }
 
@@ -211,10 +228,10 @@ impl<'a> Workshop<'a> {
         }
         let options =
             BootstrapOptions { max_key_bytes: self.thrift.bootstrap_key_bytes, ..bootstrap_options(self.program, self.params) };
-        let bootstrapper = Bootstrapper::new(self.params, &options).map_err(failed)?;
+        let bootstrapper = self.options.counted.bootstrapper(self.params, &options).map_err(failed)?;
         let input = bootstrapper.input_level().map_err(failed)?.0;
         let output = bootstrapper.output_level().map_err(failed)?.0;
-        self.bootstrapper = Some(Arc::new(bootstrapper));
+        self.bootstrapper = Some(bootstrapper);
         Ok(Some(BootstrapLevels { input, output }))
     }
 

@@ -249,7 +249,7 @@ pub mod tests {
     }
 
     /// A file with a few changes.
-    fn mutant(file: &[u8], rng: &mut rand_chacha::ChaCha8Rng) -> Vec<u8> {
+    fn mutant(file: &[u8], rng: &mut chacha20::ChaCha8Rng) -> Vec<u8> {
         use rand::RngExt;
         let mut bytes = file.to_vec();
         for _ in 0..rng.random_range(1..=4) {
@@ -272,7 +272,7 @@ pub mod tests {
         use image::ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
         use rand::SeedableRng;
         println!("seed 73");
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(73);
+        let mut rng = chacha20::ChaCha8Rng::seed_from_u64(73);
         let picture = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([(28 * x) as u8, (36 * y) as u8, (x * y) as u8]));
         for format in [Png, Jpeg, Bmp, Gif, WebP] {
             let mut file = std::io::Cursor::new(Vec::new());

@@ -53,7 +53,7 @@ impl PlanCommand {
             Some(path) => {
                 let (picture, name) = Sample::open(path)?;
                 let (picture, _) = model::encryptable(&network, &picture, self.fit, &name)?;
-                Some(prepared.foresee(&network, &picture).map_err(about(&name))?.error)
+                Some(prepared.foresee(&network, std::slice::from_ref(&picture)).map_err(about(&name))?.error)
             }
             None => terms.expected_error,
         };

@@ -147,7 +147,12 @@ impl AllowInsecure {
         }
         let what = format!("preset `{}` protects nothing", params.name());
         let why = "it is for tests: whoever has a ciphertext can decrypt it";
-        Err(Failure::new(Class::WrongKey, what, why, "use a preset that claims 128 bits of security, or --allow-insecure in a test"))
+        Err(Failure::new(
+            Class::WrongKey,
+            what,
+            why,
+            "use a preset that claims 128 bits of security, or --allow-insecure in a test",
+        ))
     }
 }
 

@@ -42,7 +42,7 @@ pub fn of(
     let interval = vec![[-f64::MAX, f64::MAX]; network.input().shape.channels];
     let foreseen = match purpose {
         For::Encrypting => Foreseen { error: terms.expected_error.unwrap_or(0.0), rest: Rest::Other, interval },
-        For::Decrypting(picture) => Foreseen { interval, ..prepared.foresee(network, picture)? },
+        For::Decrypting(picture) => Foreseen { interval, ..prepared.foresee(network, std::slice::from_ref(picture))? },
     };
     let mut spec = prepared.client_spec(network, digest, &foreseen);
     if spec.runs.iter().all(|run| run.pictures != 1) {

@@ -8,11 +8,11 @@
 
 mod search;
 
-use super::{FitError, FitSpec, Form, fit};
+use super::{FitError, FitSpec, Fits, Form};
 use crate::nn::calibration::{Calibration, CalibrationError, channel_ranges};
 use crate::nn::equalize::equalize_with_ranges;
 use crate::nn::model::Model;
-use crate::nn::simulate::{Labelled, NoiseLevels, SimulateError, Simulation, exact_logits, simulate_against};
+use crate::nn::simulate::{Labelled, NoiseLevels, SimulateError, Simulation, check_finite, exact_logits};
 use crate::nn::tensor::Tensor;
 use search::Search;
 
@@ -319,9 +319,14 @@ pub fn choose(
     let for_fit: Vec<Tensor<f32>> = part(false).map(|p| p.x.clone()).collect();
     let judged: Vec<Labelled> = part(true).chain(part(false)).take(JUDGED.max(needed)).cloned().collect();
     let (equal, ranges) = equalize_with_ranges(model, &channel_ranges(model, &for_fit)?);
-    let calibration = Calibration::within(&equal, ranges, &for_fit)?;
+    let (calibration, logits) = Calibration::within(&equal, ranges, &for_fit)?;
     let equal = if options.bounded { equal.with_magnitudes(&calibration.magnitudes) } else { equal };
-    let exact = exact_logits(&equal, &judged)?;
+    // Those that were fitted to have been evaluated.
+    let held_out = found.div_ceil(HELD_OUT).min(judged.len());
+    let mut exact = exact_logits(&equal, &judged[..held_out])?;
+    exact.extend(logits.into_iter().take(judged.len() - held_out));
+    let exact = check_finite(exact)?;
+    let fits = Fits::default();
     let mut search = Search {
         model: &equal,
         calibration: &calibration,
@@ -333,11 +338,12 @@ pub fn choose(
         tried: Vec::new(),
         ahead: 0,
         simulated: (0, 0.0),
+        fits: &fits,
+        outcomes: Vec::new(),
     };
     let (specs, cost) = search.run()?;
+    let (fitted, simulation) = search.simulate(&specs, judged.len())?;
     let tried = search.tried;
-    let fitted = fit(&equal, &calibration, &specs)?;
-    let simulation = simulate_against(&exact, &fitted, &judged, options.noise, options.seed)?;
     Ok(Choice { model: fitted, specs, simulation, cost, tried, calibration })
 }
 

@@ -6,7 +6,7 @@ use crate::circuits::SlotMatrix;
 use crate::nn::layout::Layout;
 use crate::nn::model::Window;
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a convolution multiplies with.
 #[derive(Clone)]
@@ -28,7 +28,15 @@ pub(super) struct ConvWeights {
 /// multiplied by 0: what unused slots hold does not matter.
 pub(super) struct ConvMatrix {
     weights: Arc<ConvWeights>,
-    slots: usize,
+    input: Layout,
+    output: Layout,
+    /// Made for the first diagonal: planning asks for none.
+    slots: OnceLock<Slots>,
+    rotations: Arc<Vec<Vec<u32>>>,
+}
+
+/// What stands in the slots.
+struct Slots {
     /// Input elements by shard.
     sources: Vec<Coordinates>,
     /// Output elements by shard: the channel is the first of the group's inputs, row and column are those that the
@@ -38,7 +46,6 @@ pub(super) struct ConvMatrix {
     starts: Vec<Vec<u32>>,
     /// By output shard and slot, if there are factors.
     factors: Option<Vec<Vec<f64>>>,
-    rotations: Vec<Vec<u32>>,
 }
 
 /// What stands in the slots of a shard. Where nothing does, the coordinates are so far off that no kernel reaches them.
@@ -59,14 +66,13 @@ const CHUNK: usize = 64;
 impl std::fmt::Debug for ConvMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let products: usize = self.rotations.iter().map(Vec::len).sum();
-        let (i, o) = (self.sources.len(), self.targets.len());
+        let (i, o) = (self.input.shards(), self.output.shards());
         write!(f, "ConvMatrix({i} -> {o} shards, {products} diagonals, {:?})", self.weights.window)
     }
 }
 
-impl ConvMatrix {
-    /// The matrix that takes a tensor in layout `input` to its convolution in layout `output`.
-    pub fn new(weights: Arc<ConvWeights>, input: &Layout, output: &Layout) -> Self {
+impl Slots {
+    fn new(weights: &ConvWeights, input: &Layout, output: &Layout) -> Self {
         let (slots, window) = (input.slots(), weights.window);
         let nothing = |row| Coordinates { channel: vec![0; slots], row: vec![row; slots], column: vec![0; slots] };
         let mut sources = vec![nothing(NOWHERE); input.shards()];
@@ -96,30 +102,48 @@ impl ConvMatrix {
             }
         });
 
-        let rotations = ConvRotations::new(input, output, &window, weights.groups).into_lists();
-        let mut matrix = Self { weights, slots, sources, targets, starts, factors, rotations };
-        keep_one(&mut matrix.rotations);
-        // The rotations are those of a kernel without zeros.
-        if matrix.weights.weight.contains(&0.0) {
-            matrix.drop_empty_diagonals();
-        }
-        matrix
+        Self { sources, targets, starts, factors }
+    }
+}
+
+impl ConvMatrix {
+    /// The matrix that takes a tensor in layout `input` to its convolution in layout `output`, with rotations found by
+    /// [`Self::rotations_of`], for these weights or others that are zero at the same places.
+    pub fn new(weights: Arc<ConvWeights>, input: &Layout, output: &Layout, rotations: Arc<Vec<Vec<u32>>>) -> Self {
+        Self { weights, input: input.clone(), output: output.clone(), slots: OnceLock::new(), rotations }
     }
 
-    fn drop_empty_diagonals(&mut self) {
-        let inputs = self.sources.len();
+    /// The rotations between two layouts whose diagonals are not all zero: `[output shard * input shards + input shard]`.
+    pub fn rotations_of(weights: &Arc<ConvWeights>, input: &Layout, output: &Layout) -> Arc<Vec<Vec<u32>>> {
+        let mut rotations = ConvRotations::new(input, output, &weights.window, weights.groups).into_lists();
+        keep_one(&mut rotations);
+        // These are those of a kernel without zeros.
+        if weights.weight.contains(&0.0) {
+            rotations = Self::new(weights.clone(), input, output, Arc::new(rotations)).nonempty_diagonals();
+        }
+        Arc::new(rotations)
+    }
+
+    fn slots_of(&self) -> &Slots {
+        self.slots.get_or_init(|| Slots::new(&self.weights, &self.input, &self.output))
+    }
+
+    fn nonempty_diagonals(&self) -> Vec<Vec<u32>> {
+        let inputs = self.input.shards();
         let kept = self.rotations.par_iter().enumerate().map(|(block, rotations)| {
             let (o, i) = (block / inputs, block % inputs);
             rotations.iter().copied().filter(|r| self.has_weight(o, i, *r as usize)).collect()
         });
-        self.rotations = kept.collect();
-        keep_one(&mut self.rotations);
+        let mut kept: Vec<Vec<u32>> = kept.collect();
+        keep_one(&mut kept);
+        kept
     }
 
     /// Whether any weight on a diagonal is not zero: looks no further than the first one.
     fn has_weight(&self, output: usize, input: usize, rotation: usize) -> bool {
         let mut values = [0.0; 8 * CHUNK];
-        let spans = [(0, rotation, self.slots - rotation), (self.slots - rotation, 0, rotation)];
+        let slots = self.slots();
+        let spans = [(0, rotation, slots - rotation), (slots - rotation, 0, rotation)];
         spans.into_iter().any(|(to, from, len)| {
             (0..len).step_by(values.len()).any(|skip| {
                 let part = &mut values[..(len - skip).min(8 * CHUNK)];
@@ -144,7 +168,8 @@ impl ConvMatrix {
         let [kh, kw] = window.kernel.map(|k| k as i32);
         let [vertical, horizontal] = window.dilation.map(|d| d as i32);
         let (inputs, taps) = (*per_group as i32, kh * kw);
-        let (target, source, starts) = (&self.targets[output], &self.sources[input], &self.starts[output]);
+        let Slots { sources, targets, starts, .. } = self.slots_of();
+        let (target, source, starts) = (&targets[output], &sources[input], &starts[output]);
         for (n, chunk) in values.chunks_mut(CHUNK).enumerate() {
             let (t, s, len) = (to + n * CHUNK, from + n * CHUNK, chunk.len());
             let (tc, tr, tx) = (&target.channel[t..t + len], &target.row[t..t + len], &target.column[t..t + len]);
@@ -180,27 +205,27 @@ fn within(x: i32, end: i32) -> bool {
 
 impl SlotMatrix for ConvMatrix {
     fn inputs(&self) -> usize {
-        self.sources.len()
+        self.input.shards()
     }
 
     fn outputs(&self) -> usize {
-        self.targets.len()
+        self.output.shards()
     }
 
     fn slots(&self) -> usize {
-        self.slots
+        self.input.slots()
     }
 
     fn rotations(&self, output: usize, input: usize) -> &[u32] {
-        &self.rotations[output * self.sources.len() + input]
+        &self.rotations[output * self.input.shards() + input]
     }
 
     fn diagonal(&self, output: usize, input: usize, rotation: u32, values: &mut [f64]) {
-        let rotation = rotation as usize % self.slots;
-        let (straight, wrapped) = values.split_at_mut(self.slots - rotation);
+        let rotation = rotation as usize % self.slots();
+        let (straight, wrapped) = values.split_at_mut(self.slots() - rotation);
         self.fill_any(output, input, (0, rotation), straight);
         self.fill_any(output, input, (straight.len(), 0), wrapped);
-        if let Some(factors) = &self.factors {
+        if let Some(factors) = &self.slots_of().factors {
             values.iter_mut().zip(&factors[output]).for_each(|(v, f)| *v *= f);
         }
     }

@@ -1,9 +1,11 @@
 //! Linear layers by hybrid diagonals, and moving a tensor from one layout to another.
 
+use super::rotations::ConvRotations;
 use crate::circuits::SlotMatrix;
 use crate::nn::layout::{Layout, Place};
+use crate::nn::model::Window;
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// `weight x` for a weight of few rows: `m` diagonals, then a sum over slots by doubling.
 ///
@@ -66,7 +68,7 @@ impl DenseMatrix {
         }
         let mut matrix = Self { weights, slots, block, outputs, elements, rotations };
         if matrix.weights.weight.contains(&0.0) {
-            matrix.rotations = nonzero_rotations(&matrix);
+            matrix.rotations = matrix.nonzero_rotations();
             keep_one(&mut matrix.rotations);
         }
         matrix
@@ -77,6 +79,28 @@ impl DenseMatrix {
         let shard =
             |o: usize| (0..self.slots).map(|s| values.get(o * self.block + s % self.block).copied().unwrap_or(0.0)).collect();
         (0..self.outputs).map(shard).collect()
+    }
+
+    /// The rotations of each block whose diagonal is not all zero: weights that are zero may leave some empty. Looks no further than the
+    /// first that is not.
+    fn nonzero_rotations(&self) -> Vec<Vec<u32>> {
+        let inputs = self.elements.len();
+        let kept = self.rotations.par_iter().enumerate().map(|(block, rotations)| {
+            let (output, elements) = (block / inputs, &self.elements[block % inputs]);
+            let any = |r: &u32| (0..self.slots).any(|slot| self.value(output, elements, *r as usize, slot) != 0.0);
+            rotations.iter().copied().filter(any).collect()
+        });
+        kept.collect()
+    }
+
+    /// What stands in a slot of a diagonal.
+    fn value(&self, output: usize, elements: &[Option<u32>], rotation: usize, slot: usize) -> f64 {
+        let DenseWeights { weight, columns, repeat } = &*self.weights;
+        let row = output * self.block + slot % self.block;
+        match elements[(slot + rotation) % self.slots] {
+            Some(e) if row < self.weights.rows() => weight[row * columns + e as usize / repeat],
+            _ => 0.0,
+        }
     }
 
     /// The rotations to be added up afterwards.
@@ -103,15 +127,8 @@ impl SlotMatrix for DenseMatrix {
     }
 
     fn diagonal(&self, output: usize, input: usize, rotation: u32, values: &mut [f64]) {
-        let DenseWeights { weight, columns, repeat } = &*self.weights;
         let elements = &self.elements[input];
-        for (j, value) in values.iter_mut().enumerate() {
-            let row = output * self.block + j % self.block;
-            *value = match elements[(j + rotation as usize) % self.slots] {
-                Some(e) if row < self.weights.rows() => weight[row * columns + e as usize / repeat],
-                _ => 0.0,
-            };
-        }
+        values.iter_mut().enumerate().for_each(|(slot, value)| *value = self.value(output, elements, rotation as usize, slot));
     }
 }
 
@@ -120,22 +137,6 @@ pub(super) fn keep_one(rotations: &mut [Vec<u32>]) {
     if rotations.iter().all(Vec::is_empty) {
         rotations[0].push(0);
     }
-}
-
-/// The rotations of each block `[output * inputs + input]` whose diagonal is not all zero: weights that are zero may leave
-/// some empty.
-fn nonzero_rotations(matrix: &dyn SlotMatrix) -> Vec<Vec<u32>> {
-    let blocks = (0..matrix.outputs() * matrix.inputs()).into_par_iter().map(|block| {
-        let (o, i) = (block / matrix.inputs(), block % matrix.inputs());
-        let mut values = vec![0.0; matrix.slots()];
-        let mut kept = matrix.rotations(o, i).to_vec();
-        kept.retain(|r| {
-            matrix.diagonal(o, i, *r, &mut values);
-            values.iter().any(|v| *v != 0.0)
-        });
-        kept
-    });
-    blocks.collect()
 }
 
 /// Where the elements of a tensor come from.
@@ -148,17 +149,35 @@ pub(super) struct Moves {
 
 /// Moves elements from their places in one layout to places in another.
 pub(super) struct MoveMatrix {
-    slots: usize,
+    input: Layout,
+    output: Layout,
+    /// None where the tensor stays the same.
+    moves: Option<Arc<Moves>>,
+    /// Made for the first diagonal: planning asks for none.
+    places: OnceLock<Places>,
+    rotations: Vec<Vec<u32>>,
+}
+
+/// What stands in the slots.
+struct Places {
     /// Flat element per slot, `[shard][slot]`.
     inputs: Vec<Vec<Option<u32>>>,
     /// The operand's element that each slot of the result takes, and its factor, `[shard][slot]`.
     outputs: Vec<Vec<Option<(u32, f64)>>>,
-    rotations: Vec<Vec<u32>>,
 }
 
 impl std::fmt::Debug for MoveMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "MoveMatrix({} -> {} shards, {} diagonals)", self.inputs.len(), self.outputs.len(), self.products())
+        let products: usize = self.rotations.iter().map(Vec::len).sum();
+        write!(f, "MoveMatrix({} -> {} shards, {products} diagonals)", self.input.shards(), self.output.shards())
+    }
+}
+
+impl Moves {
+    /// The operand's element that an element takes, and its factor.
+    fn source(moves: Option<&Self>, element: usize) -> Option<(u32, f64)> {
+        let taken = moves.map_or(Some((element as u32, 1.0)), |moves| moves.sources[element]);
+        taken.filter(|(_, factor)| *factor != 0.0)
     }
 }
 
@@ -166,24 +185,47 @@ impl MoveMatrix {
     /// The same tensor from layout `input` to layout `output`. The tensors may differ in shape, not in the order of their
     /// elements.
     pub fn new(input: &Layout, output: &Layout) -> Self {
-        Self::of(input, output, |e| Some((e, 1.0)))
+        Self::of(None, input, output)
     }
 
     /// A tensor in layout `output` from one in layout `input`.
-    pub fn rearranged(moves: &Moves, input: &Layout, output: &Layout) -> Self {
-        Self::of(input, output, |e| moves.sources[e as usize])
+    pub fn rearranged(moves: Arc<Moves>, input: &Layout, output: &Layout) -> Self {
+        Self::of(Some(moves), input, output)
     }
 
-    fn of(input: &Layout, output: &Layout, source: impl Fn(u32) -> Option<(u32, f64)>) -> Self {
-        let slots = input.slots();
+    fn of(moves: Option<Arc<Moves>>, input: &Layout, output: &Layout) -> Self {
+        let rotations = rotations(moves.as_deref(), input, output);
+        Self { input: input.clone(), output: output.clone(), moves, places: OnceLock::new(), rotations }
+    }
+
+    /// The number of diagonals of a move.
+    pub fn products(moves: Option<&Moves>, input: &Layout, output: &Layout) -> usize {
+        rotations(moves, input, output).iter().map(Vec::len).sum()
+    }
+
+    fn places(&self) -> &Places {
+        self.places.get_or_init(|| {
+            let mut outputs = vec![vec![None; self.output.slots()]; self.output.shards()];
+            self.output.for_each(|i, to| outputs[to.shard][to.slot] = Moves::source(self.moves.as_deref(), i));
+            Places { inputs: self.input.elements(), outputs }
+        })
+    }
+}
+
+/// The rotations of a move, `[output shard * input shards + input shard]`, each ascending.
+fn rotations(moves: Option<&Moves>, input: &Layout, output: &Layout) -> Vec<Vec<u32>> {
+    let slots = input.slots();
+    let mut rotations: Vec<Vec<u32>> = if moves.is_none() && input.shape() == output.shape() {
+        // Each coordinate moves whatever the others are: as in a convolution of single pixels and channels.
+        let pixel = Window { kernel: [1, 1], stride: [1, 1], padding: [0; 4], dilation: [1, 1] };
+        ConvRotations::new(input, output, &pixel, input.shape().channels).into_lists()
+    } else {
         let mut places = vec![Place::default(); input.shape().len()];
         input.for_each(|i, place| places[i] = place);
-        let mut outputs = vec![vec![None; slots]; output.shards()];
         // Moves are sparse, and neighbours mostly move alike: lists, not a flag for every rotation of every pair of shards.
-        let mut rotations: Vec<Vec<u32>> = vec![Vec::new(); output.shards() * input.shards()];
+        let mut rotations = vec![Vec::new(); output.shards() * input.shards()];
         output.for_each(|i, to| {
-            let Some((from, factor)) = source(i as u32).filter(|(_, factor)| *factor != 0.0) else { return };
-            outputs[to.shard][to.slot] = Some((from, factor));
+            let Some((from, _)) = Moves::source(moves, i) else { return };
             let from = places[from as usize];
             let (list, rotation) =
                 (&mut rotations[to.shard * input.shards() + from.shard], (from.slot + slots - to.slot) % slots);
@@ -195,41 +237,60 @@ impl MoveMatrix {
             list.sort_unstable();
             list.dedup();
         }
-        keep_one(&mut rotations);
-        Self { slots, inputs: input.elements(), outputs, rotations }
-    }
-
-    /// Number of diagonals.
-    pub fn products(&self) -> usize {
-        self.rotations.iter().map(Vec::len).sum()
-    }
+        rotations
+    };
+    keep_one(&mut rotations);
+    rotations
 }
 
 impl SlotMatrix for MoveMatrix {
     fn inputs(&self) -> usize {
-        self.inputs.len()
+        self.input.shards()
     }
 
     fn outputs(&self) -> usize {
-        self.outputs.len()
+        self.output.shards()
     }
 
     fn slots(&self) -> usize {
-        self.slots
+        self.input.slots()
     }
 
     fn rotations(&self, output: usize, input: usize) -> &[u32] {
-        &self.rotations[output * self.inputs.len() + input]
+        &self.rotations[output * self.input.shards() + input]
     }
 
     fn diagonal(&self, output: usize, input: usize, rotation: u32, values: &mut [f64]) {
-        let (wrapped, straight) = self.inputs[input].split_at(rotation as usize % self.slots);
+        let Places { inputs, outputs } = self.places();
+        let (wrapped, straight) = inputs[input].split_at(rotation as usize % self.slots());
         let sources = straight.iter().chain(wrapped);
-        for ((value, to), from) in values.iter_mut().zip(&self.outputs[output]).zip(sources) {
+        for ((value, to), from) in values.iter_mut().zip(&outputs[output]).zip(sources) {
             *value = match to {
                 Some((source, factor)) if *from == Some(*source) => *factor,
                 _ => 0.0,
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::tensor::Shape;
+
+    /// Coordinate by coordinate and element by element.
+    #[test]
+    fn the_rotations_of_a_move_are_those_of_its_elements() {
+        let shape = Shape::new(6, 8, 8);
+        let all = |e: usize| Some((e as u32, 1.0));
+        let moves = Moves { sources: (0..shape.len()).map(all).collect(), stride: [1, 1] };
+        let layouts: Vec<Layout> =
+            [64, 256, 1024].iter().flat_map(|slots| crate::nn::lower::placement::inputs(shape, *slots, [2, 2])).collect();
+        assert!(layouts.len() > 6, "{} layouts", layouts.len());
+        for from in &layouts {
+            for to in layouts.iter().filter(|to| to.slots() == from.slots()) {
+                assert_eq!(rotations(None, from, to), rotations(Some(&moves), from, to), "{from} to {to}");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The choice of layouts: the cheapest assignment found by a beam search over the steps.
 
 use super::algebra::{Logical, LogicalStep};
-use super::conv_matrix::ConvWeights;
+use super::conv_matrix::{ConvMatrix, ConvWeights};
 use super::cost::{ConvCounts, Units};
 use super::dense::{MoveMatrix, Moves};
 use super::rotations::ConvRotations;
@@ -11,6 +11,7 @@ use crate::nn::model::Window;
 use crate::nn::tensor::Shape;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most shards of one value. A shard is megabytes of ciphertext, and a layer may have a block for any two.
@@ -38,16 +39,54 @@ type Pair = (Arc<Layout>, Arc<Layout>, Window, usize);
 /// What lowering has counted of pairs of layouts. Networks that differ in their activations alone have the same pairs, and counting them
 /// is most of the search: shared by all that are lowered with clones of the same options.
 #[derive(Debug, Clone, Default)]
-pub struct Counted(Arc<Mutex<HashMap<Pair, Arc<ConvCounts>>>>);
+pub struct Counted(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    convolutions: Mutex<HashMap<Pair, Arc<ConvCounts>>>,
+    /// Diagonals of moves between two layouts.
+    moves: Mutex<HashMap<(Arc<Layout>, Arc<Layout>), usize>>,
+    /// Rotations of convolutions whose weights are zero at certain places.
+    rotations: Mutex<HashMap<(Pair, Zeros), Rotations>>,
+}
+
+/// Digest of where weights are zero, none if none is.
+type Zeros = Option<[u8; 32]>;
+/// `[output shard * input shards + input shard]`.
+type Rotations = Arc<Vec<Vec<u32>>>;
+
+/// What is known by a key, found out where it is not.
+fn known<K: Eq + Hash + Clone, V: Clone>(all: &Mutex<HashMap<K, V>>, key: &K, find: impl FnOnce() -> V) -> V {
+    let lock = || all.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = lock().get(key).cloned();
+    found.unwrap_or_else(|| {
+        let found = find();
+        lock().entry(key.clone()).or_insert(found).clone()
+    })
+}
 
 impl Counted {
     fn of(&self, pair: &Pair) -> Arc<ConvCounts> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().get(pair).cloned();
-        known.unwrap_or_else(|| {
-            let counts = Arc::new(ConvCounts::of(&ConvRotations::new(&pair.0, &pair.1, &pair.2, pair.3)));
-            lock().entry(pair.clone()).or_insert(counts).clone()
-        })
+        known(&self.0.convolutions, pair, || Arc::new(ConvCounts::of(&ConvRotations::new(&pair.0, &pair.1, &pair.2, pair.3))))
+    }
+
+    fn move_products(&self, from: &Arc<Layout>, to: &Arc<Layout>) -> usize {
+        known(&self.0.moves, &(from.clone(), to.clone()), || MoveMatrix::products(None, from, to))
+    }
+
+    /// [`ConvMatrix::rotations_of`].
+    pub(super) fn rotations(&self, weights: &Arc<ConvWeights>, from: &Arc<Layout>, to: &Arc<Layout>) -> Rotations {
+        let zeros = weights.weight.contains(&0.0).then(|| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&(weights.weight.len() as u64).to_le_bytes());
+            for part in weights.weight.chunks(64) {
+                let bits = part.iter().fold(0u64, |bits, w| bits << 1 | u64::from(*w == 0.0));
+                hasher.update(&bits.to_le_bytes());
+            }
+            *hasher.finalize().as_bytes()
+        });
+        let key = ((from.clone(), to.clone(), weights.window, weights.groups), zeros);
+        known(&self.0.rotations, &key, || ConvMatrix::rotations_of(weights, from, to))
     }
 }
 
@@ -108,7 +147,7 @@ pub(super) fn assign(
                     for layout in moved_to(&state, *input, step, moves, choice) {
                         let count = products
                             .entry((from.clone(), layout.clone()))
-                            .or_insert_with(|| MoveMatrix::rearranged(moves, from, &layout).products());
+                            .or_insert_with(|| MoveMatrix::products(Some(moves), from, &layout));
                         let cost = state.cost + units[*input].matrix(*count);
                         next.push((Assignment { cost, ..state.clone() }, layout));
                     }
@@ -132,7 +171,7 @@ pub(super) fn assign(
                     let operands = [*a, *b].map(|v| state.layouts[v].clone());
                     let (from, to) = (&operands[moved], &operands[1 - moved]);
                     if to != from {
-                        let products = MoveMatrix::new(from, to).products();
+                        let products = known.move_products(from, to);
                         state.cost += price * units[[*a, *b][moved]].matrix(products);
                         state.moved.push((i, moved));
                     }

@@ -3,9 +3,9 @@
 
 use super::{Candidate, ChooseError, ChooseOptions, Watch};
 use crate::nn::calibration::Calibration;
-use crate::nn::fit::{FitError, FitSpec, Form, fit};
+use crate::nn::fit::{FitError, FitSpec, Fits, Form};
 use crate::nn::model::Model;
-use crate::nn::simulate::{Labelled, Simulation, simulate_against};
+use crate::nn::simulate::{Labelled, Outcomes, Simulation};
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -43,6 +43,9 @@ pub(super) struct Search<'a> {
     pub ahead: usize,
     /// Pictures simulated, and the seconds that took.
     pub simulated: (usize, f64),
+    pub fits: &'a Fits,
+    /// What became of the pictures with fits that were tried.
+    pub outcomes: Vec<(Vec<FitSpec>, Outcomes)>,
 }
 
 impl Search<'_> {
@@ -125,10 +128,8 @@ impl Search<'_> {
             }
             let spec = FitSpec { form: form.clone(), ..FitSpec::series(1) };
             let narrow = self.options.margins.iter().copied().fold(spec.margin, f64::min);
-            let fitted = fit(self.model, self.calibration, std::slice::from_ref(&spec)).or_else(|e| match e {
-                FitError::Undefined { .. } if narrow < spec.margin => {
-                    fit(self.model, self.calibration, &[FitSpec { margin: narrow, ..spec }])
-                }
+            let fitted = self.fit(std::slice::from_ref(&spec)).or_else(|e| match e {
+                FitError::Undefined { .. } if narrow < spec.margin => self.fit(&[FitSpec { margin: narrow, ..spec }]),
                 e => Err(e),
             });
             match fitted {
@@ -233,18 +234,28 @@ impl Search<'_> {
         self.tried.len() - 1
     }
 
-    fn simulate(&mut self, specs: &[FitSpec], count: usize) -> Result<Simulation, ChooseError> {
+    fn fit(&self, specs: &[FitSpec]) -> Result<Model, FitError> {
+        self.fits.fit(self.model, self.calibration, specs)
+    }
+
+    /// Some fits, and what became of the first `count` pictures with them. No picture is simulated twice with the same.
+    pub fn simulate(&mut self, specs: &[FitSpec], count: usize) -> Result<(Model, Simulation), ChooseError> {
         let clock = Instant::now();
-        let fitted = fit(self.model, self.calibration, specs)?;
+        let fitted = self.fit(specs)?;
+        let known = self.outcomes.iter().position(|(of, _)| of == specs);
+        let (specs, mut outcomes) =
+            known.map_or_else(|| (specs.to_vec(), Outcomes::default()), |at| self.outcomes.swap_remove(at));
         let (exact, pictures) = (&self.exact[..count], &self.pictures[..count]);
-        let found = simulate_against(exact, &fitted, pictures, self.options.noise, self.options.seed)?;
-        self.simulated = (self.simulated.0 + count, self.simulated.1 + clock.elapsed().as_secs_f64());
-        Ok(found)
+        let fresh = count.saturating_sub(outcomes.len());
+        let found = outcomes.simulate_against(exact, &fitted, pictures, (self.options.noise, self.options.seed))?;
+        self.outcomes.push((specs, outcomes));
+        self.simulated = (self.simulated.0 + fresh, self.simulated.1 + clock.elapsed().as_secs_f64());
+        Ok((fitted, found))
     }
 
     /// What the first `count` pictures say of some fits.
     fn judged(&mut self, specs: Vec<FitSpec>, cost: f64, count: usize) -> Result<Candidate, ChooseError> {
-        let s = self.simulate(&specs, count)?;
+        let (_, s) = self.simulate(&specs, count)?;
         let used = s.layers.iter().fold(0.0, |m: f64, l| m.max(l.used));
         let mut candidate = Candidate {
             specs,
@@ -274,7 +285,7 @@ impl Search<'_> {
             if !self.watch.goes_on() {
                 return Ok(None);
             }
-            let s = self.simulate(&specs, few)?;
+            let (_, s) = self.simulate(&specs, few)?;
             self.ahead = self.ahead.saturating_sub(few);
             harm.push((if s.diverged == 0 { s.rms_error } else { f64::INFINITY }, k));
         }
@@ -285,7 +296,7 @@ impl Search<'_> {
             specs
         };
         let cost_of = |dear_layers: usize| -> Result<f64, FitError> {
-            Ok((self.cost)(&fit(self.model, self.calibration, &specs_with(dear_layers))?).unwrap_or(f64::INFINITY))
+            Ok((self.cost)(&self.fits.fit(self.model, self.calibration, &specs_with(dear_layers))?).unwrap_or(f64::INFINITY))
         };
         // The most dear layers that are still cheap enough, without a simulation.
         let (mut keeps, mut too_dear) = (0, count);
