@@ -338,7 +338,9 @@ fn of_scheme(error: &CkksError) -> Known {
             Some((Class::Numeric, "use a preset with more levels or a smaller scale: `cipherlens params list`"))
         }
         CkksError::NotFinite { .. } => Some((Class::Numeric, "look for overflowing weights or pixels before encoding")),
-        CkksError::MissingKey { .. } => Some((Class::WrongKey, "make the keys again for this very plan")),
+        CkksError::MissingKey { .. } | CkksError::MissingKeys { .. } => {
+            Some((Class::WrongKey, "make the keys again for this very plan"))
+        }
         CkksError::ParamsMismatch { .. } | CkksError::KeyMismatch { .. } => {
             Some((Class::WrongKey, "use keys, ciphertexts and parameters that were made together"))
         }
@@ -389,7 +391,13 @@ fn of_plan(error: &PlanError) -> Known {
 
 fn of_file(error: &WireError) -> Known {
     match error {
-        WireError::Io { action: "write", .. } => Some((Class::Resources, "check the place, its permissions and free space")),
+        WireError::Exists { .. } => Some((Class::BadInput, "name another file or folder, or move this one away")),
+        WireError::TooLarge { .. } => {
+            Some((Class::WrongKey, "ask for the file again: this one cannot be for this network and preset"))
+        }
+        WireError::Io { action: "write", .. } | WireError::Stream { action: "write", .. } => {
+            Some((Class::Resources, "check the place, its permissions and free space"))
+        }
         WireError::Io { .. } => Some((Class::BadInput, "name a file that is there and that you may read")),
         WireError::Network { .. } => Some((
             Class::WrongKey,

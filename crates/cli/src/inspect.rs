@@ -6,9 +6,10 @@ use super::output::{Align, Table, bytes, grouped, say};
 use super::params::hex;
 use super::picture::Picture;
 use super::{Global, model};
+use cipherlens::ckks::presets;
 use cipherlens::nn::Compiled;
 use cipherlens::nn::model::{Fit, Model, Operator};
-use cipherlens::wire::{WireError, container, objects};
+use cipherlens::wire::{WireError, container, objects, verify};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ use std::path::{Path, PathBuf};
 pub struct Inspect {
     /// The file
     file: PathBuf,
+    /// Also read all of it: every hash, and every number against its modulus
+    #[arg(long)]
+    verify: bool,
 }
 
 impl Inspect {
@@ -34,7 +38,7 @@ impl Inspect {
             return inspect_compiled(path);
         }
         if start.starts_with(&container::MAGIC) {
-            return inspect_container(path);
+            return inspect_container(path, self.verify);
         }
         if npy::is_named_so(path) {
             let array = Array::open(path)?;
@@ -50,18 +54,25 @@ impl Inspect {
     }
 }
 
-fn inspect_container(path: &Path) -> Outcome {
+fn inspect_container(path: &Path, whole: bool) -> Outcome {
     let failed = |e: WireError| explain(format!("cannot read {}", path.display()), &e);
     let kind = container::kind_of(path).map_err(failed)?;
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     say!("{kind}, cipherlens format {}, {}", container::VERSION, bytes(size));
-    if let Some(origin) = objects::read_origin(path).map_err(failed)? {
+    let origin = objects::read_origin(path).map_err(failed)?;
+    if let Some(origin) = &origin {
         let warning = if origin.insecure { " (NO security, tests only)" } else { "" };
         say!("parameter set {}{warning}, fingerprint {}", origin.preset, hex(&origin.fingerprint[..16]));
         say!("made with secret key {}", origin.key_id);
         if let Some(network) = origin.network {
             say!("for network {network}");
         }
+    }
+    if whole {
+        let params = origin.map(|origin| presets::by_name(&origin.preset)).transpose();
+        let params = params.map_err(|e| explain("the file can be verified with its parameter set only", &e))?;
+        verify(path, params.as_deref()).map_err(failed)?;
+        say!("whole: every hash and every number is right");
     }
     Ok(())
 }

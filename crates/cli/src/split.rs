@@ -17,7 +17,7 @@ use cipherlens::engine::{Client, ClientSpec, Costs, PrepareOptions, Prepared, Ru
 use cipherlens::nn::Model;
 use cipherlens::nn::model::Fit;
 use cipherlens::wire::network::NetworkDigest;
-use cipherlens::wire::{Kind, WireError, container, objects};
+use cipherlens::wire::{Expect, Kind, WireError, container, objects};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -297,18 +297,27 @@ impl Spec {
 }
 
 impl Keygen {
+    /// Refuses names that are taken, before the work. Writing refuses them too, should another program be faster.
+    fn check_names(&self, secret: &Path, evaluation: &Path) -> Outcome {
+        let refuse = |path: &Path, why: &str, advice: &str| {
+            if !path.exists() {
+                return Ok(());
+            }
+            Err(Failure::new(Class::BadInput, format!("{} exists already", path.display()), why, advice))
+        };
+        let advice = "name another folder, or move the key away";
+        if self.key.is_some() {
+            return refuse(evaluation, "it may be of another network, whose server would lose it", advice);
+        }
+        let why = "overwriting a secret key would make everything encrypted with it unreadable";
+        refuse(secret, why, "name another folder, move the key away, or make evaluation keys from it with --key")?;
+        refuse(evaluation, "it belongs to another secret key, whose server would lose it", advice)
+    }
+
     /// Makes the keys.
     pub fn run(&self, global: &Global) -> Outcome {
         let (secret_path, keys_path) = (self.output.join("secret.key"), self.output.join("evaluation.keys"));
-        let overwritten = if self.key.is_some() { &keys_path } else { &secret_path };
-        if overwritten.exists() {
-            let what = format!("{} exists already", overwritten.display());
-            let why = match self.key {
-                Some(_) => "it may be of another network, whose server would lose it",
-                None => "overwriting a secret key would make everything encrypted with it unreadable",
-            };
-            return Err(Failure::new(Class::BadInput, what, why, "name another folder, or move the key away"));
-        }
+        self.check_names(&secret_path, &keys_path)?;
         if let Some(key) = &self.key {
             check_kind(key, Kind::SecretKey)?;
         }
@@ -327,16 +336,18 @@ impl Keygen {
         let clock = Instant::now();
         let client = match &self.key {
             Some(key) => side.client(key)?,
-            None => Client::new(&side.spec, &side.params)?,
+            None => {
+                let client = Client::new(&side.spec, &side.params)?;
+                // First, and never over another: evaluation keys can be made again from it, and it from nothing.
+                objects::write_secret_key(&secret_path, &side.params, client.secret()).map_err(unusable(&secret_path))?;
+                client
+            }
         };
         let bar = CountBar::new(global.progress_mode(), run.keys.len(), "evaluation keys");
         let keys = client.evaluation_keys(&run, &|| bar.advance())?;
         bar.finish();
-        objects::write_evaluation_keys(&keys_path, &side.params, client.backend().as_ref(), &keys, Some(run.plan))
+        objects::write_new_evaluation_keys(&keys_path, &side.params, client.backend().as_ref(), &keys, Some(run.plan))
             .map_err(unusable(&keys_path))?;
-        if self.key.is_none() {
-            objects::write_secret_key(&secret_path, &side.params, client.secret()).map_err(unusable(&secret_path))?;
-        }
         if !global.quiet {
             if self.key.is_none() {
                 say!("{}: keep it, it decrypts everything", secret_path.display());
@@ -414,8 +425,14 @@ impl Run {
         let prepared = prepare_for(&network, &terms, &origin(&self.keys)?.preset, pictures, &self.compute)?;
         check_memory(&prepared.plan)?;
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
-        let input = objects::read_ciphertext(&self.ciphertext, params, backend).map_err(unusable(&self.ciphertext))?;
-        let keys = objects::read_evaluation_keys(&self.keys, params, backend).map_err(unusable(&self.keys))?;
+        // Both come from somebody else: what the plan needs, and nothing that is larger.
+        let (run, key_id) = (digest.together(pictures), Some(origin(&self.keys)?.key_id));
+        let (level, shards) = (prepared.plan.input_level(), prepared.plan.program().input_shards);
+        let expect = Expect { key_id, ..Expect::ciphertext(run, level, shards).bounded(params) };
+        let input = objects::read_ciphertext_expecting(&self.ciphertext, params, backend, &expect);
+        let input = input.map_err(unusable(&self.ciphertext))?;
+        let expect = Expect { key_id, ..Expect::keys(run, prepared.plan.keys()).bounded(params) };
+        let keys = objects::read_evaluation_keys_expecting(&self.keys, params, backend, &expect).map_err(unusable(&self.keys))?;
         let clock = Instant::now();
         let session = Server::new(&prepared).session(Arc::new(keys), 1)?;
         let bar = LayerBar::new(&prepared.plan, global.progress_mode());
@@ -423,7 +440,7 @@ impl Run {
         bar.finish();
         let answer = answer?;
         note_faults(&answer);
-        objects::write_ciphertext(&self.output, params, backend, &answer.ciphertext, Some(digest.together(pictures)))
+        objects::write_ciphertext(&self.output, params, backend, &answer.ciphertext, Some(run))
             .map_err(unusable(&self.output))?;
         if !global.quiet {
             let spent = seconds(clock.elapsed().as_secs_f64());
@@ -457,8 +474,13 @@ impl Decrypt {
         let run = side.spec.run_of(made_for, "answer was")?.clone();
         let client = side.client(&self.key)?;
         let backend = client.backend().clone();
-        let answer =
-            objects::read_ciphertext(&self.ciphertext, &side.params, backend.as_ref()).map_err(unusable(&self.ciphertext))?;
+        // No larger than a picture or an answer of this network: which of the two is told by the client.
+        let shards = run.input.shards().max(run.output.shards());
+        let most = Expect::ciphertext(run.plan, side.params.max_level(), shards).bounded(&side.params).max_bytes;
+        let key_id = Some(client.secret().tag().key_id);
+        let expect = Expect { network: Some(run.plan), key_id, max_bytes: most, ..Expect::default() };
+        let answer = objects::read_ciphertext_expecting(&self.ciphertext, &side.params, backend.as_ref(), &expect);
+        let answer = answer.map_err(unusable(&self.ciphertext))?;
         let mut results = client.decrypt(&run, &answer)?;
         let wanted = self.pictures.map_or(run.pictures, |k| k as usize);
         if wanted > run.pictures {

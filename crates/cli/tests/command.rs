@@ -4,6 +4,8 @@
 // Helpers of tests are not inside a test function, which is where clippy.toml allows it.
 #![allow(clippy::expect_used)]
 
+use cipherlens::wire::container;
+use cipherlens::wire::objects::{CiphertextBody, KeyBody, Metadata};
 use image::{DynamicImage, ImageFormat};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +20,17 @@ mod tiny_model;
 
 use run::{command, finish, run};
 use tiny_model::TinyModel;
+
+/// A copy of a file with another header, every hash right.
+fn change_header<M: serde::Serialize + serde::de::DeserializeOwned>(from: &str, to: &str, change: impl FnOnce(&mut M)) {
+    let kind = container::kind_of(Path::new(from)).expect("a file");
+    let mut reader = container::Reader::<M>::open(Path::new(from), kind).expect("a file");
+    let sizes: Vec<usize> = reader.chunks().iter().map(|c| c.words as usize).collect();
+    let chunks: Vec<Vec<u32>> = sizes.iter().enumerate().map(|(i, &n)| reader.chunk(i, n).expect("a chunk")).collect();
+    change(&mut reader.metadata);
+    let chunks: Vec<&[u32]> = chunks.iter().map(Vec::as_slice).collect();
+    container::write(Path::new(to), kind, &reader.metadata, &chunks, false).expect("written");
+}
 
 fn path(dir: &Path, name: &str) -> String {
     dir.join(name).to_string_lossy().into_owned()
@@ -338,7 +351,15 @@ fn client_and_server_work_through_files() {
         let made = keygen(out, true);
         assert_eq!(made.code, 0, "{}", made.stderr);
     }
-    keygen(&keys, true).refused(3, &["secret.key exists already"]);
+    keygen(&keys, true).refused(3, &["secret.key exists already", "--key"]);
+    // Neither is replaced: not the server's keys of a secret that was moved away either.
+    let before = |name: &str| std::fs::read(format!("{others}/{name}")).expect("a file");
+    let (kept, theirs) = (before("evaluation.keys"), before("secret.key"));
+    std::fs::rename(format!("{others}/secret.key"), file("moved.key")).expect("moved");
+    keygen(&others, true).refused(3, &["evaluation.keys exists already", "another secret key"]);
+    assert_eq!(std::fs::read_dir(&others).expect("a folder").count(), 1, "nothing was made");
+    std::fs::rename(file("moved.key"), format!("{others}/secret.key")).expect("moved");
+    assert!(before("evaluation.keys") == kept && before("secret.key") == theirs);
     let (secret, evaluation) = (format!("{keys}/secret.key"), format!("{keys}/evaluation.keys"));
     let (picture, sent, answer) = (file("blue.png"), file("sent.ct"), file("answer.ct"));
 
@@ -355,6 +376,13 @@ fn client_and_server_work_through_files() {
     server(&secret, &sent).refused(4, &["kind `secret key`", "kind `evaluation keys`"]);
     server(&format!("{others}/evaluation.keys"), &sent).refused(4, &["key"]);
     server(&evaluation, &evaluation).refused(4, &["kind `ciphertext`"]);
+    // Keys that the network does not need, and pictures of another size: refused by what the header says, before they are loaded.
+    change_header(&evaluation, &file("fewer.keys"), |header: &mut Metadata<Vec<KeyBody>>| header.body.truncate(1));
+    server(&file("fewer.keys"), &sent).refused(4, &["keys are missing"]);
+    change_header(&sent, &file("more.ct"), |header: &mut Metadata<CiphertextBody>| header.body.shards += 1);
+    server(&evaluation, &file("more.ct")).refused(3, &["shards: expected"]);
+    change_header(&sent, &file("scale.ct"), |header: &mut Metadata<CiphertextBody>| header.body.scale *= 2.0);
+    server(&evaluation, &file("scale.ct")).refused(3, &["scale: expected"]);
     let done = server(&evaluation, &sent);
     assert_eq!(done.code, 0, "{}", done.stderr);
 
@@ -370,6 +398,9 @@ fn client_and_server_work_through_files() {
     decrypt(&secret, &secret, &[]).refused(4, &["kind `ciphertext`"]);
 
     assert!(run(&["inspect", &sent]).stdout.contains("insecure-toy"));
+    for whole in [&secret, &evaluation, &sent, &answer] {
+        assert!(run(&["inspect", whole, "--verify"]).stdout.contains("every hash and every number is right"), "{whole}");
+    }
     // A file cut short and one with a flipped bit.
     let bytes = std::fs::read(&sent).expect("it was written");
     std::fs::write(&sent, &bytes[..bytes.len() - 1]).expect("a file can be written");
@@ -379,6 +410,8 @@ fn client_and_server_work_through_files() {
     flipped[last] ^= 1;
     std::fs::write(&sent, &flipped).expect("a file can be written");
     server(&evaluation, &sent).refused(3, &["damaged"]);
+    assert_eq!(run(&["inspect", &sent]).code, 0, "its header is whole");
+    run(&["inspect", &sent, "--verify"]).refused(3, &["chunk 0", "damaged"]);
 }
 
 #[test]

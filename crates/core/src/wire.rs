@@ -2,12 +2,18 @@
 //!
 //! Every file is a [`container`]: a prelude, a small header, and chunks of raw little-endian words that are hashed one by
 //! one, so that a large key set can be loaded key by key. Hashes detect accidents (a cut download, a bad disk), not an
-//! attacker, who can compute them too; what an attacker could do with a file is bounded by the checks on load: sizes before
-//! allocation, every length against the parameters, every residue against its modulus.
+//! attacker, who can compute them too; what an attacker could do with a file is bounded by the checks on load: what is
+//! [expected](Expect) before anything is read, sizes before allocation, every length against the parameters, every residue against its
+//! modulus. All is read from and written to any [`Read`](std::io::Read) and [`Write`](std::io::Write); paths are a convenience.
 
 pub mod container;
+pub mod expect;
 pub mod network;
 pub mod objects;
+pub mod verify;
+
+pub use expect::Expect;
+pub use verify::{Verified, verify, verify_from};
 
 use std::path::PathBuf;
 
@@ -80,6 +86,34 @@ pub enum WireError {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// What is read from or written to, which is no file with a name, fails.
+    #[error("cannot {action} the data")]
+    Stream {
+        /// `read` or `write`.
+        action: &'static str,
+        /// What it says.
+        source: std::io::Error,
+    },
+    /// A file that is there already and must not be replaced.
+    #[error("{} exists already and is not replaced", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// More bytes than the reader takes.
+    #[error("the file has {found} bytes, and {most} are the most that can be expected here")]
+    TooLarge {
+        /// The most.
+        most: u64,
+        /// What the header says.
+        found: u64,
+    },
+    /// A byte between chunks that is not 0.
+    #[error("byte {at} lies between two parts and must be 0; the file was damaged")]
+    Padding {
+        /// Which.
+        at: u64,
     },
     /// Not a file of this program.
     #[error("this is not a cipherlens file: it does not begin with the cipherlens magic")]

@@ -5,9 +5,11 @@ use super::input::Input;
 use super::layout::Layout;
 use super::tensor::Shape;
 use crate::ckks::{KeyRequest, Level, Params, ParamsLiteral, Scale};
+use crate::wire::Kind;
+use crate::wire::container::{self, Contents, Opened};
 use crate::wire::network::NetworkDigest;
-use crate::wire::{Kind, container};
 use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -213,6 +215,16 @@ impl ClientSpec {
         Ok(container::write(path, Kind::ClientSpec, self, &[], false)?)
     }
 
+    /// Writes the same bytes to anything.
+    ///
+    /// # Errors
+    /// [`ClientError::File`].
+    pub fn write_to(&self, mut output: impl Write) -> Result<(), ClientError> {
+        let chunk = |_| Ok((&[][..]).into());
+        let contents = Contents { kind: Kind::ClientSpec, metadata: self, sizes: &[], chunk: &chunk };
+        Ok(container::write_to(&mut output, &contents)?)
+    }
+
     /// Reads one and checks it, with the parameter set it names. Nothing in a file makes this panic or take more memory than the
     /// tables of the largest parameter set.
     ///
@@ -220,7 +232,21 @@ impl ClientSpec {
     /// [`ClientError::File`] for a file that cannot be read, [`ClientError::Params`] and [`ClientError::Spec`] for one that must not
     /// be used.
     pub fn read(path: &Path) -> Result<(Self, Arc<Params>), ClientError> {
-        let spec = container::Reader::<Self>::open(path, Kind::ClientSpec)?.metadata;
+        Self::checked(Opened::path(path)?)
+    }
+
+    /// As [`Self::read`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_from(input: impl Read) -> Result<(Self, Arc<Params>), ClientError> {
+        Self::checked(Opened::input(input)?)
+    }
+
+    fn checked<R: Read>(opened: Opened<R>) -> Result<(Self, Arc<Params>), ClientError> {
+        let reader = opened.header::<Self>(Kind::ClientSpec)?;
+        let spec = reader.metadata.clone();
+        reader.finish()?;
         let params = spec.params()?;
         spec.check(&params)?;
         Ok((spec, params))

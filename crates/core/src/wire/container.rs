@@ -10,11 +10,20 @@
 //!      then, each at the next multiple of 64 bytes, the chunks: u32 words, at most 16 MiB, their BLAKE3 in the table
 //! ```
 //!
-//! All integers are little-endian. The file ends with its last chunk.
+//! All integers are little-endian, bytes between chunks are 0, and the file ends with its last chunk.
+//!
+//! What is read and written is any [`Read`] and [`Write`], in order from its first byte to its last; functions that take a path are
+//! helpers. A reader trusts no length: memory grows with the bytes that have come, or with those of a file whose size is known.
+
+mod place;
+
+pub use place::Existing;
 
 use super::{Kind, WireError};
+use place::Temporary;
 use serde::{Serialize, de::DeserializeOwned};
-use std::fs::{File, OpenOptions};
+use std::borrow::Cow;
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -31,6 +40,8 @@ pub const MAX_CHUNK_WORDS: usize = 4 << 20;
 const ALIGNMENT: u64 = 64;
 /// Bytes before the header.
 const PRELUDE: usize = 48;
+/// Words read at once into memory that grows.
+const PIECE: usize = 1 << 18;
 
 /// One chunk as the header records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -51,69 +62,110 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> WireE
     move |source| WireError::Io { action, path, source }
 }
 
-/// Writes a file in one go; see [`Writer`].
+/// What is written, whole: its kind, metadata, and chunks, which are asked for in order, once or twice.
+pub struct Contents<'a, M> {
+    /// What it is.
+    pub kind: Kind,
+    /// What this kind says about itself.
+    pub metadata: &'a M,
+    /// Lengths of the chunks in words.
+    pub sizes: &'a [usize],
+    /// The words of a chunk.
+    pub chunk: &'a dyn Fn(usize) -> Result<Cow<'a, [u32]>, WireError>,
+}
+
+/// Writes a file in one go, replacing what is there; see [`create`].
 pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u32]], private: bool) -> Result<(), WireError> {
     let sizes: Vec<usize> = chunks.iter().map(|c| c.len()).collect();
-    let mut writer = Writer::create(path, kind, metadata, &sizes, private)?;
-    for chunk in chunks {
-        writer.chunk(chunk)?;
-    }
-    writer.finish()
+    let chunk = |i: usize| Ok(chunks[i].into());
+    create(path, private, Existing::Replaced, &Contents { kind, metadata, sizes: &sizes, chunk: &chunk })
 }
 
-/// A file being written, chunk by chunk: to a temporary name beside it, then flushed to disk and renamed over `path`, so that
-/// there is never half a file under that name. One that other users of the machine must not read is `private` (mode 0600
-/// where the system has modes). Dropped before [`Self::finish`], it leaves nothing behind.
-#[derive(Debug)]
-pub struct Writer<M> {
-    path: PathBuf,
-    kind: Kind,
-    metadata: M,
-    temporary: Temporary,
-    table: Vec<ChunkEntry>,
-    written: usize,
-    at: u64,
+/// Writes a file: under a temporary name beside it, flushed to disk, and only then under its own, so that there is never half a file
+/// under that name, whenever the program or the system stops. One that other users of the machine must not read is `private` (mode 0600 where
+/// the system has modes). After an error there is nothing new.
+pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, contents: &Contents<'_, M>) -> Result<(), WireError> {
+    contents.check()?;
+    let mut temporary = Temporary::beside(path, private)?;
+    let failed = |e| io("write", path)(e);
+    // Hashes have a fixed size, so the header has its final length before they are known.
+    let mut hashes = vec![[0; 32]; contents.sizes.len()];
+    let mut at = (PRELUDE + contents.header(&hashes)?.len()) as u64;
+    temporary.file.seek(SeekFrom::Start(at)).map_err(failed)?;
+    for (i, entry) in hashes.iter_mut().enumerate() {
+        let words = contents.words(i)?;
+        let swapped = to_little_endian(&words);
+        let bytes: &[u8] = bytemuck::cast_slice(swapped.as_deref().map_or(&words, Vec::as_slice));
+        *entry = hash(bytes);
+        let write = |file: &mut File| file.write_all(padding(at)).and_then(|()| file.write_all(bytes));
+        write(&mut temporary.file).map_err(failed)?;
+        at = at.next_multiple_of(ALIGNMENT) + bytes.len() as u64;
+    }
+    let start = contents.start(&hashes)?;
+    let write = |file: &mut File| file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&start));
+    write(&mut temporary.file).map_err(failed)?;
+    temporary.name(path, existing)
 }
 
-impl<M: Serialize> Writer<M> {
-    /// Begins a file whose chunks will have these lengths in words.
-    pub fn create(path: &Path, kind: Kind, metadata: M, words: &[usize], private: bool) -> Result<Self, WireError> {
-        if let Some(&words) = words.iter().find(|&&words| words > MAX_CHUNK_WORDS) {
-            let (expected, found) = (format!("at most {MAX_CHUNK_WORDS} words"), words.to_string());
-            return Err(WireError::Shape { what: "chunk", expected, found });
+/// Writes the same bytes to anything, from first to last. Every chunk is asked for twice, since the hash of each comes before all of them.
+pub fn write_to<M: Serialize>(output: &mut dyn Write, contents: &Contents<'_, M>) -> Result<(), WireError> {
+    contents.check()?;
+    let hash_of = |i: usize| {
+        let words = contents.words(i)?;
+        let swapped = to_little_endian(&words);
+        Ok(hash(bytemuck::cast_slice(swapped.as_deref().map_or(&words, Vec::as_slice))))
+    };
+    let hashes = (0..contents.sizes.len()).map(hash_of).collect::<Result<Vec<_>, WireError>>()?;
+    let failed = |source| WireError::Stream { action: "write", source };
+    let start = contents.start(&hashes)?;
+    output.write_all(&start).map_err(failed)?;
+    let mut at = start.len() as u64;
+    for i in 0..contents.sizes.len() {
+        let words = contents.words(i)?;
+        let swapped = to_little_endian(&words);
+        let bytes: &[u8] = bytemuck::cast_slice(swapped.as_deref().map_or(&words, Vec::as_slice));
+        output.write_all(padding(at)).and_then(|()| output.write_all(bytes)).map_err(failed)?;
+        at = at.next_multiple_of(ALIGNMENT) + bytes.len() as u64;
+    }
+    output.flush().map_err(failed)
+}
+
+impl<M: Serialize> Contents<'_, M> {
+    fn check(&self) -> Result<(), WireError> {
+        match self.sizes.iter().find(|&&words| words > MAX_CHUNK_WORDS) {
+            None => Ok(()),
+            Some(words) => Err(WireError::Shape {
+                what: "chunk",
+                expected: format!("at most {MAX_CHUNK_WORDS} words"),
+                found: words.to_string(),
+            }),
         }
-        let table: Vec<ChunkEntry> = words.iter().map(|&w| ChunkEntry { words: w as u32, hash: [0; 32] }).collect();
-        // Hashes have a fixed size, so the header has its final length before they are known.
-        let header = encode_header(&metadata, &table)?;
-        let temporary = Temporary::beside(path, private)?;
-        let at = (PRELUDE + header.len()) as u64;
-        Ok(Self { path: path.to_path_buf(), kind, metadata, temporary, table, written: 0, at })
     }
 
-    /// Writes the next chunk, of the length announced.
-    pub fn chunk(&mut self, words: &[u32]) -> Result<(), WireError> {
-        let announced = self.table.get(self.written).map(|c| c.words as usize);
-        if announced != Some(words.len()) {
-            let expected = announced.map_or("no further chunk".into(), |n| n.to_string());
-            return Err(WireError::Shape { what: "words of a chunk", expected, found: words.len().to_string() });
+    fn words(&self, index: usize) -> Result<Cow<'_, [u32]>, WireError> {
+        let words = (self.chunk)(index)?;
+        if words.len() == self.sizes[index] {
+            return Ok(words);
         }
-        let swapped = to_little_endian(words);
-        let bytes: &[u8] = bytemuck::cast_slice(swapped.as_deref().map_or(words, Vec::as_slice));
-        self.table[self.written].hash = hash(bytes);
-        self.at = self.at.next_multiple_of(ALIGNMENT);
-        self.temporary.write_at(self.at, bytes).map_err(io("write", &self.path))?;
-        self.at += bytes.len() as u64;
-        self.written += 1;
-        Ok(())
+        let (expected, found) = (self.sizes[index].to_string(), words.len().to_string());
+        Err(WireError::Shape { what: "words of a chunk", expected, found })
     }
 
-    /// Writes the header and gives the file its name.
-    pub fn finish(mut self) -> Result<(), WireError> {
-        if self.written != self.table.len() {
-            let (expected, found) = (self.table.len().to_string(), self.written.to_string());
-            return Err(WireError::Shape { what: "chunks written", expected, found });
+    fn header(&self, hashes: &[[u8; 32]]) -> Result<Vec<u8>, WireError> {
+        let table: Vec<ChunkEntry> =
+            self.sizes.iter().zip(hashes).map(|(&words, &hash)| ChunkEntry { words: words as u32, hash }).collect();
+        let header = bincode::serde::encode_to_vec((self.metadata, table), bincode_config())
+            .map_err(|e| WireError::Header { reason: e.to_string() })?;
+        if header.len() > MAX_HEADER_BYTES {
+            let (expected, found) = (format!("at most {MAX_HEADER_BYTES} bytes"), header.len().to_string());
+            return Err(WireError::Shape { what: "header", expected, found });
         }
-        let header = encode_header(&self.metadata, &self.table)?;
+        Ok(header)
+    }
+
+    /// Prelude and header.
+    fn start(&self, hashes: &[[u8; 32]]) -> Result<Vec<u8>, WireError> {
+        let header = self.header(hashes)?;
         let mut start = vec![0u8; PRELUDE];
         start[..8].copy_from_slice(&MAGIC);
         start[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -122,61 +174,131 @@ impl<M: Serialize> Writer<M> {
         let hash = header_hash(&start, &header);
         start[16..].copy_from_slice(&hash);
         start.extend(header);
-        self.temporary.write_at(0, &start).map_err(io("write", &self.path))?;
-        self.temporary.file.sync_all().map_err(io("write", &self.path))?;
-        self.temporary.rename(&self.path)
+        Ok(start)
     }
 }
 
-fn encode_header<M: Serialize>(metadata: &M, table: &[ChunkEntry]) -> Result<Vec<u8>, WireError> {
-    let header = bincode::serde::encode_to_vec((metadata, table), bincode_config())
-        .map_err(|e| WireError::Header { reason: e.to_string() })?;
-    if header.len() > MAX_HEADER_BYTES {
-        let (expected, found) = (format!("at most {MAX_HEADER_BYTES} bytes"), header.len().to_string());
-        return Err(WireError::Shape { what: "header", expected, found });
-    }
-    Ok(header)
-}
-
-/// An open file whose header is checked; chunks are read one by one.
-#[derive(Debug)]
-pub struct Reader<M> {
-    /// What the kind of file says about itself.
-    pub metadata: M,
-    path: PathBuf,
-    file: File,
-    chunks: Vec<ChunkEntry>,
-    positions: Vec<u64>,
+/// The zeros before a chunk that would begin at `at`.
+fn padding(at: u64) -> &'static [u8] {
+    const ZEROS: [u8; ALIGNMENT as usize] = [0; ALIGNMENT as usize];
+    &ZEROS[..(at.next_multiple_of(ALIGNMENT) - at) as usize]
 }
 
 /// The kind of a file, from its first bytes.
 pub fn kind_of(path: &Path) -> Result<Kind, WireError> {
-    let mut file = File::open(path).map_err(io("read", path))?;
-    let mut prelude = [0u8; PRELUDE];
-    read_prelude(&mut file, path, &mut prelude)
+    Opened::path(path).map(|opened| opened.kind)
 }
 
-impl<M: DeserializeOwned> Reader<M> {
-    /// Opens a file of a kind: magic, version, kind, header hash and total length are checked before anything is used.
-    pub fn open(path: &Path, kind: Kind) -> Result<Self, WireError> {
-        let mut file = File::open(path).map_err(io("read", path))?;
-        let length = file.metadata().map_err(io("read", path))?.len();
-        let mut prelude = [0u8; PRELUDE];
-        let found = read_prelude(&mut file, path, &mut prelude)?;
-        if found != kind {
-            return Err(WireError::Kind { found: found.to_string(), expected: kind });
+/// What is being read, and how far.
+#[derive(Debug)]
+struct Source<R> {
+    input: R,
+    /// Where it is a file.
+    path: Option<PathBuf>,
+    /// Bytes there are, where that is known.
+    length: Option<u64>,
+    at: u64,
+}
+
+impl<R: Read> Source<R> {
+    /// Fills `bytes`, or says how many bytes there are where there should be more.
+    fn fill(&mut self, bytes: &mut [u8], what: &'static str) -> Result<(), WireError> {
+        let filled = self.fill_some(bytes)?;
+        self.at += filled as u64;
+        if filled == bytes.len() {
+            return Ok(());
         }
+        let expected = self.at + (bytes.len() - filled) as u64;
+        Err(WireError::Length { what, expected, found: self.at })
+    }
+
+    fn fill_some(&mut self, bytes: &mut [u8]) -> Result<usize, WireError> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.input.read(&mut bytes[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(source) => {
+                    return Err(match &self.path {
+                        Some(path) => io("read", path)(source),
+                        None => WireError::Stream { action: "read", source },
+                    });
+                }
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// Something whose first bytes are read: its kind is known, its header is not.
+#[derive(Debug)]
+pub struct Opened<R> {
+    source: Source<R>,
+    prelude: [u8; PRELUDE],
+    kind: Kind,
+}
+
+impl Opened<File> {
+    /// A file.
+    pub fn path(path: &Path) -> Result<Self, WireError> {
+        let file = File::open(path).map_err(io("read", path))?;
+        let about = file.metadata().map_err(io("read", path))?;
+        // Of a pipe or a device the system knows no length.
+        let length = about.is_file().then_some(about.len());
+        Self::of(Source { input: file, path: Some(path.to_path_buf()), length, at: 0 })
+    }
+}
+
+impl<R: Read> Opened<R> {
+    /// Anything that can be read. It is read in large pieces, and nothing after the last byte but one byte to see that there is none.
+    pub fn input(input: R) -> Result<Self, WireError> {
+        Self::of(Source { input, path: None, length: None, at: 0 })
+    }
+
+    fn of(mut source: Source<R>) -> Result<Self, WireError> {
+        let mut prelude = [0u8; PRELUDE];
+        let filled = source.fill_some(&mut prelude)?;
+        source.at = filled as u64;
+        if filled < MAGIC.len() || prelude[..8] != MAGIC {
+            return Err(WireError::Magic);
+        }
+        if filled < PRELUDE {
+            return Err(WireError::Length { what: "prelude", expected: PRELUDE as u64, found: filled as u64 });
+        }
+        let version = u16::from_le_bytes([prelude[8], prelude[9]]);
+        if version != VERSION {
+            return Err(WireError::Version { found: version, supported: VERSION });
+        }
+        let kind = u16::from_le_bytes([prelude[10], prelude[11]]);
+        let kind = Kind::from_u16(kind).ok_or_else(|| WireError::Shape {
+            what: "kind",
+            expected: format!("1 to {}", Kind::ALL.len()),
+            found: kind.to_string(),
+        })?;
+        Ok(Self { source, prelude, kind })
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Reads the header, which must be one of this kind: its hash is checked, and the total length where the system knows it, before
+    /// anything is used.
+    pub fn header<M: DeserializeOwned>(mut self, kind: Kind) -> Result<Reader<M, R>, WireError> {
+        if self.kind != kind {
+            return Err(WireError::Kind { found: self.kind.to_string(), expected: kind });
+        }
+        let prelude = &self.prelude;
         let size = u32::from_le_bytes([prelude[12], prelude[13], prelude[14], prelude[15]]) as usize;
         if size > MAX_HEADER_BYTES {
             let (expected, found) = (format!("at most {MAX_HEADER_BYTES} bytes"), size.to_string());
             return Err(WireError::Shape { what: "header", expected, found });
         }
-        if length < (PRELUDE + size) as u64 {
-            return Err(WireError::Length { what: "header", expected: (PRELUDE + size) as u64, found: length });
-        }
         let mut header = vec![0u8; size];
-        file.read_exact(&mut header).map_err(io("read", path))?;
-        if header_hash(&prelude, &header) != prelude[16..] {
+        self.source.fill(&mut header, "header")?;
+        if header_hash(prelude, &header) != prelude[16..] {
             return Err(WireError::Hash { what: "header".into() });
         }
         let ((metadata, chunks), used): ((M, Vec<ChunkEntry>), usize) =
@@ -185,53 +307,132 @@ impl<M: DeserializeOwned> Reader<M> {
         if used != size {
             return Err(WireError::Header { reason: format!("{} bytes are left over", size - used) });
         }
-        let mut positions = Vec::with_capacity(chunks.len());
         let mut end = (PRELUDE + size) as u64;
         for chunk in &chunks {
             if chunk.words as usize > MAX_CHUNK_WORDS {
                 let (expected, found) = (format!("at most {MAX_CHUNK_WORDS} words"), chunk.words.to_string());
                 return Err(WireError::Shape { what: "chunk", expected, found });
             }
-            let start = end.next_multiple_of(ALIGNMENT);
-            positions.push(start);
-            end = start + 4 * u64::from(chunk.words);
+            end = end.next_multiple_of(ALIGNMENT) + 4 * u64::from(chunk.words);
         }
-        if length != end {
-            return Err(WireError::Length { what: "chunks", expected: end, found: length });
+        if let Some(found) = self.source.length.filter(|&length| length != end) {
+            return Err(WireError::Length { what: "chunks", expected: end, found });
         }
-        Ok(Self { metadata, path: path.to_path_buf(), file, chunks, positions })
+        Ok(Reader { metadata, source: self.source, chunks, end, next: 0 })
     }
+}
 
+/// Something whose header is checked; chunks are read one by one, in order.
+#[derive(Debug)]
+pub struct Reader<M, R = File> {
+    /// What the kind of file says about itself.
+    pub metadata: M,
+    source: Source<R>,
+    chunks: Vec<ChunkEntry>,
+    end: u64,
+    next: usize,
+}
+
+impl<M: DeserializeOwned> Reader<M, File> {
+    /// Opens a file of a kind ([`Opened::header`]).
+    pub fn open(path: &Path, kind: Kind) -> Result<Self, WireError> {
+        Opened::path(path)?.header(kind)
+    }
+}
+
+impl<M, R: Read> Reader<M, R> {
     /// The chunk table.
     pub fn chunks(&self) -> &[ChunkEntry] {
         &self.chunks
     }
 
-    /// Reads a chunk, which must have `words` words and the recorded hash.
+    /// Bytes of the whole, as the header has it.
+    pub fn bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// Errors unless the table has chunks of exactly these lengths in words: to be asked before memory is taken for them.
+    pub fn check_sizes(&self, sizes: impl IntoIterator<Item = usize>) -> Result<(), WireError> {
+        let mut count = 0;
+        for (index, size) in sizes.into_iter().enumerate() {
+            self.check_chunk(index, size)?;
+            count = index + 1;
+        }
+        let found = self.chunks.len();
+        if found == count {
+            return Ok(());
+        }
+        Err(WireError::Shape { what: "chunks", expected: count.to_string(), found: found.to_string() })
+    }
+
+    /// Reads a chunk, the next one, which must have `words` words and the recorded hash.
     pub fn chunk(&mut self, index: usize, words: usize) -> Result<Vec<u32>, WireError> {
-        self.check_chunk(index, words)?;
-        let mut out = vec![0u32; words];
-        self.chunk_into(index, &mut out)?;
+        let mut out = Vec::new();
+        self.append_chunk(index, words, &mut out)?;
         Ok(out)
     }
 
-    /// Reads a chunk, as long as `out` and with the recorded hash, into memory that is the caller's to wipe, also after an error. Nothing
-    /// of the chunk is anywhere else.
-    pub fn chunk_into(&mut self, index: usize, out: &mut [u32]) -> Result<(), WireError> {
-        self.check_chunk(index, out.len())?;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
-        let read = |file: &mut File, bytes: &mut [u8]| {
-            file.seek(SeekFrom::Start(self.positions[index]))?;
-            file.read_exact(bytes)
-        };
-        read(&mut self.file, bytes).map_err(io("read", &self.path))?;
-        if hash(bytes) != self.chunks[index].hash {
-            return Err(WireError::Hash { what: format!("chunk {index}") });
+    /// As [`Self::chunk`], after what is in `out`. What is allocated follows the bytes that come.
+    pub fn append_chunk(&mut self, index: usize, words: usize, out: &mut Vec<u32>) -> Result<(), WireError> {
+        self.begin_chunk(index, words)?;
+        if self.source.length.is_some() {
+            reserve(out, words)?;
         }
-        if cfg!(target_endian = "big") {
-            out.iter_mut().for_each(|w| *w = u32::from_le(*w));
+        let mut hasher = blake3::Hasher::new();
+        let end = out.len() + words;
+        while out.len() < end {
+            let (at, piece) = (out.len(), PIECE.min(end - out.len()));
+            reserve(out, piece)?;
+            out.resize(at + piece, 0);
+            self.source.fill(bytemuck::cast_slice_mut(&mut out[at..]), "chunks")?;
+            hasher.update(bytemuck::cast_slice(&out[at..]));
+            from_little_endian(&mut out[at..]);
+        }
+        self.end_chunk(index, &hasher)
+    }
+
+    /// As [`Self::chunk`], of the length of `out`, into memory that is the caller's to wipe, also after an error. Nothing of the chunk is
+    /// anywhere else.
+    pub fn chunk_into(&mut self, index: usize, out: &mut [u32]) -> Result<(), WireError> {
+        self.begin_chunk(index, out.len())?;
+        let mut hasher = Zeroizing::new(blake3::Hasher::new());
+        self.source.fill(bytemuck::cast_slice_mut(out), "chunks")?;
+        hasher.update(bytemuck::cast_slice(out));
+        from_little_endian(out);
+        self.end_chunk(index, &hasher)
+    }
+
+    /// Reads all chunks and checks their hashes, without keeping them: `each(chunk, first, words)` sees the words from number `first` of a
+    /// chunk on, some at a time, before the hash of the chunk is known to be right.
+    pub fn scan(&mut self, mut each: impl FnMut(usize, usize, &[u32]) -> Result<(), WireError>) -> Result<(), WireError> {
+        let mut piece = Zeroizing::new(vec![0u32; PIECE]);
+        for index in 0..self.chunks.len() {
+            let words = self.chunks[index].words as usize;
+            self.begin_chunk(index, words)?;
+            let mut hasher = Zeroizing::new(blake3::Hasher::new());
+            for first in (0..words).step_by(PIECE) {
+                let piece = &mut piece[..PIECE.min(words - first)];
+                self.source.fill(bytemuck::cast_slice_mut(piece), "chunks")?;
+                hasher.update(bytemuck::cast_slice(piece));
+                from_little_endian(piece);
+                each(index, first, piece)?;
+            }
+            self.end_chunk(index, &hasher)?;
         }
         Ok(())
+    }
+
+    /// Errors unless all chunks were read and nothing follows.
+    pub fn finish(mut self) -> Result<(), WireError> {
+        if self.next != self.chunks.len() {
+            let (expected, found) = (self.chunks.len().to_string(), self.next.to_string());
+            return Err(WireError::Shape { what: "chunks read", expected, found });
+        }
+        // Of a file this was seen before; but it may have grown since.
+        if self.source.fill_some(&mut [0])? == 0 {
+            return Ok(());
+        }
+        Err(WireError::Length { what: "end", expected: self.end, found: self.end + 1 })
     }
 
     fn check_chunk(&self, index: usize, words: usize) -> Result<(), WireError> {
@@ -242,6 +443,42 @@ impl<M: DeserializeOwned> Reader<M> {
         let found = found.map_or("no such chunk".into(), |n| n.to_string());
         Err(WireError::Shape { what: "words of a chunk", expected: words.to_string(), found })
     }
+
+    /// Up to the first word of a chunk.
+    fn begin_chunk(&mut self, index: usize, words: usize) -> Result<(), WireError> {
+        self.check_chunk(index, words)?;
+        if index != self.next {
+            let (expected, found) = (format!("chunk {}", self.next), format!("chunk {index}"));
+            return Err(WireError::Shape { what: "order of chunks", expected, found });
+        }
+        let mut zeros = [0u8; ALIGNMENT as usize];
+        let zeros = &mut zeros[..padding(self.source.at).len()];
+        let at = self.source.at;
+        self.source.fill(zeros, "chunks")?;
+        match zeros.iter().position(|&b| b != 0) {
+            None => Ok(()),
+            Some(i) => Err(WireError::Padding { at: at + i as u64 }),
+        }
+    }
+
+    fn end_chunk(&mut self, index: usize, hasher: &blake3::Hasher) -> Result<(), WireError> {
+        if *hasher.finalize().as_bytes() != self.chunks[index].hash {
+            return Err(WireError::Hash { what: format!("chunk {index}") });
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// Room for more words, or a typed error.
+fn reserve(out: &mut Vec<u32>, words: usize) -> Result<(), WireError> {
+    let bytes = 4 * (out.len() + words);
+    let full = |_| WireError::Scheme(crate::backend::BackendError::OutOfMemory { op: "read", bytes }.into());
+    out.try_reserve(words).map_err(full)
+}
+
+fn header_hash(prelude: &[u8], header: &[u8]) -> [u8; 32] {
+    *blake3::Hasher::new().update(&prelude[..16]).update(header).finalize().as_bytes()
 }
 
 /// BLAKE3, without a trace of the bytes in the hasher that was used.
@@ -249,95 +486,14 @@ fn hash(bytes: &[u8]) -> [u8; 32] {
     *Zeroizing::new(blake3::Hasher::new()).update(bytes).finalize().as_bytes()
 }
 
-fn read_prelude(file: &mut File, path: &Path, prelude: &mut [u8; PRELUDE]) -> Result<Kind, WireError> {
-    let mut filled = 0;
-    while filled < PRELUDE {
-        match file.read(&mut prelude[filled..]).map_err(io("read", path))? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    if filled < MAGIC.len() || prelude[..8] != MAGIC {
-        return Err(WireError::Magic);
-    }
-    if filled < PRELUDE {
-        return Err(WireError::Length { what: "prelude", expected: PRELUDE as u64, found: filled as u64 });
-    }
-    let version = u16::from_le_bytes([prelude[8], prelude[9]]);
-    if version != VERSION {
-        return Err(WireError::Version { found: version, supported: VERSION });
-    }
-    let kind = u16::from_le_bytes([prelude[10], prelude[11]]);
-    Kind::from_u16(kind).ok_or_else(|| WireError::Shape {
-        what: "kind",
-        expected: format!("1 to {}", Kind::ALL.len()),
-        found: kind.to_string(),
-    })
-}
-
-fn header_hash(prelude: &[u8], header: &[u8]) -> [u8; 32] {
-    *blake3::Hasher::new().update(&prelude[..16]).update(header).finalize().as_bytes()
-}
-
 /// The words as they stand in a file; a copy is made, and wiped, only where the machine has another order.
 fn to_little_endian(words: &[u32]) -> Option<Zeroizing<Vec<u32>>> {
     cfg!(target_endian = "big").then(|| Zeroizing::new(words.iter().map(|w| w.to_le()).collect()))
 }
 
-/// A file that disappears unless it is renamed.
-#[derive(Debug)]
-struct Temporary {
-    path: PathBuf,
-    file: File,
-    kept: bool,
-}
-
-impl Temporary {
-    fn beside(path: &Path, private: bool) -> Result<Self, WireError> {
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut options = OpenOptions::new();
-        // Never an existing file: it might be readable by others, or a link to somewhere else.
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        if private {
-            use std::os::unix::fs::OpenOptionsExt;
-            options.mode(0o600);
-        }
-        #[cfg(not(unix))]
-        let _ = private;
-        let mut attempt = 0;
-        let (temporary, file) = loop {
-            let temporary = path.with_file_name(format!(".{name}.{}.{attempt}.part", std::process::id()));
-            match options.open(&temporary) {
-                Ok(file) => break (temporary, file),
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
-                Err(e) => return Err(io("write", path)(e)),
-            }
-        };
-        Ok(Self { path: temporary, file, kept: false })
-    }
-
-    fn write_at(&mut self, at: u64, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.seek(SeekFrom::Start(at))?;
-        self.file.write_all(bytes)
-    }
-
-    fn rename(mut self, to: &Path) -> Result<(), WireError> {
-        std::fs::rename(&self.path, to).map_err(io("write", to))?;
-        self.kept = true;
-        // The rename itself reaches the disk with the directory; a system that cannot sync one is not an error.
-        if let Some(Ok(directory)) = to.parent().map(File::open) {
-            let _ = directory.sync_all();
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.path);
-        }
+fn from_little_endian(words: &mut [u32]) {
+    if cfg!(target_endian = "big") {
+        words.iter_mut().for_each(|w| *w = u32::from_le(*w));
     }
 }
 
@@ -356,11 +512,41 @@ mod tests {
         (path, chunks)
     }
 
-    fn read_all(path: &Path) -> Result<(Meta, Vec<Vec<u32>>), WireError> {
-        let mut reader = Reader::<Meta>::open(path, Kind::Ciphertext)?;
+    fn chunks_of<R: Read>(mut reader: Reader<Meta, R>) -> Result<(Meta, Vec<Vec<u32>>), WireError> {
         let sizes: Vec<usize> = reader.chunks().iter().map(|c| c.words as usize).collect();
         let chunks = sizes.iter().enumerate().map(|(i, &n)| reader.chunk(i, n)).collect::<Result<_, _>>()?;
-        Ok((reader.metadata, chunks))
+        let metadata = reader.metadata.clone();
+        reader.finish()?;
+        Ok((metadata, chunks))
+    }
+
+    fn read_all(path: &Path) -> Result<(Meta, Vec<Vec<u32>>), WireError> {
+        Reader::<Meta>::open(path, Kind::Ciphertext).and_then(chunks_of)
+    }
+
+    /// As [`read_all`], and the same from anything that can be read, however little it gives at a time.
+    fn read_both(path: &Path) -> Result<(Meta, Vec<Vec<u32>>), WireError> {
+        let from_path = read_all(path);
+        let input = Dribble { input: fs::read(path).map(std::io::Cursor::new).unwrap(), turn: 0 };
+        let from_input = Opened::input(input).and_then(|o| o.header(Kind::Ciphertext)).and_then(chunks_of);
+        assert_eq!(from_path.as_ref().ok(), from_input.as_ref().ok());
+        from_path
+    }
+
+    /// Gives a few bytes at a time, and is interrupted before each.
+    struct Dribble<R> {
+        input: R,
+        turn: usize,
+    }
+    impl<R: Read> Read for Dribble<R> {
+        fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+            self.turn += 1;
+            if self.turn % 2 == 1 {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
+            let some = bytes.len().min(1 + self.turn % 13);
+            self.input.read(&mut bytes[..some])
+        }
     }
 
     #[test]
@@ -374,28 +560,85 @@ mod tests {
         let first = (48 + header).next_multiple_of(64);
         assert_eq!(bytes[first + 4..first + 8], [1, 0, 0, 0], "word 1 of chunk 0");
         assert_eq!(bytes.len(), (first + 400).next_multiple_of(64) + 68);
-        let (meta, read) = read_all(&path).unwrap();
+        let (meta, read) = read_both(&path).unwrap();
         assert_eq!((meta, read), (("meta".into(), 7), chunks));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
-    fn every_bit_flip_outside_padding_is_noticed() {
+    fn every_bit_flip_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let (path, _) = sample(dir.path());
         let bytes = fs::read(&path).unwrap();
-        let header = 48 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
-        let first = header.next_multiple_of(64);
-        let padding = |i: usize| (header..first).contains(&i) || (first + 400..(first + 400).next_multiple_of(64)).contains(&i);
         let damaged = dir.path().join("damaged.ct");
-        for i in (0..bytes.len()).filter(|&i| !padding(i)) {
+        let mut padding = 0;
+        for i in 0..bytes.len() {
             for bit in 0..8 {
                 let mut copy = bytes.clone();
                 copy[i] ^= 1 << bit;
                 fs::write(&damaged, &copy).unwrap();
-                assert!(read_all(&damaged).is_err(), "byte {i} bit {bit}");
+                let error = read_all(&damaged).expect_err("damaged");
+                padding += usize::from(matches!(error, WireError::Padding { at } if at == i as u64));
             }
         }
+        assert!(padding > 0 && padding % 8 == 0);
+    }
+
+    #[test]
+    fn what_is_written_is_the_same_for_a_path_and_for_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, chunks) = sample(dir.path());
+        let metadata = ("meta".to_string(), 7u64);
+        let sizes: Vec<usize> = chunks.iter().map(Vec::len).collect();
+        let chunk = |i: usize| Ok(Cow::from(&chunks[i]));
+        let contents = Contents { kind: Kind::Ciphertext, metadata: &metadata, sizes: &sizes, chunk: &chunk };
+        let mut output = Vec::new();
+        write_to(&mut output, &contents).unwrap();
+        assert_eq!(output, fs::read(&path).unwrap());
+        // One that is full after k bytes, for every k.
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                let some = bytes.len().min(self.0).min(5);
+                if some == 0 && !bytes.is_empty() {
+                    return Err(std::io::ErrorKind::StorageFull.into());
+                }
+                self.0 -= some;
+                Ok(some)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        for k in 0..output.len() {
+            let error = write_to(&mut Full(k), &contents).expect_err("full");
+            assert!(
+                matches!(&error, WireError::Stream { action: "write", source } if source.kind() == std::io::ErrorKind::StorageFull)
+            );
+        }
+        write_to(&mut Full(output.len()), &contents).unwrap();
+    }
+
+    #[test]
+    fn chunks_are_read_in_order_and_to_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, _) = sample(dir.path());
+        let open = || Reader::<Meta>::open(&path, Kind::Ciphertext).unwrap();
+        assert!(matches!(open().chunk(1, 0), Err(WireError::Shape { what: "order of chunks", .. })));
+        assert!(matches!(open().finish(), Err(WireError::Shape { what: "chunks read", .. })));
+        assert!(matches!(open().check_sizes([100, 0]), Err(WireError::Shape { what: "chunks", .. })));
+        assert!(matches!(open().check_sizes([100, 0, 17, 1]), Err(WireError::Shape { what: "words of a chunk", .. })));
+        let mut reader = open();
+        reader.check_sizes([100, 0, 17]).unwrap();
+        let mut seen = Vec::new();
+        reader
+            .scan(|chunk, first, words| {
+                seen.push((chunk, first, words.len()));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, [(0, 0, 100), (2, 0, 17)]);
+        reader.finish().unwrap();
     }
 
     #[test]
@@ -406,7 +649,7 @@ mod tests {
         let damaged = dir.path().join("damaged.ct");
         for cut in 0..bytes.len() {
             fs::write(&damaged, &bytes[..cut]).unwrap();
-            assert!(read_all(&damaged).is_err(), "cut at {cut}");
+            assert!(read_both(&damaged).is_err(), "cut at {cut}");
         }
         bytes.push(0);
         fs::write(&damaged, &bytes).unwrap();
@@ -458,14 +701,17 @@ mod tests {
     fn a_file_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("given-up.ct");
-        let mut writer = Writer::create(&path, Kind::Ciphertext, 0u8, &[2, 3], false).unwrap();
-        assert!(matches!(writer.chunk(&[1]), Err(WireError::Shape { what: "words of a chunk", .. })));
-        writer.chunk(&[1, 2]).unwrap();
-        assert!(matches!(writer.finish(), Err(WireError::Shape { what: "chunks written", .. })));
-        assert!(matches!(
-            Writer::create(&path, Kind::Ciphertext, 0u8, &[MAX_CHUNK_WORDS + 1], false),
-            Err(WireError::Shape { what: "chunk", .. })
-        ));
+        type Chunk<'a> = &'a dyn Fn(usize) -> Result<Cow<'a, [u32]>, WireError>;
+        fn attempt<'a>(path: &Path, sizes: &'a [usize], chunk: Chunk<'a>) -> WireError {
+            let contents = Contents { kind: Kind::Ciphertext, metadata: &0u8, sizes, chunk };
+            create(path, false, Existing::Replaced, &contents).unwrap_err()
+        }
+        let error = attempt(&path, &[2, 3], &|_| Ok(vec![1, 2].into()));
+        assert!(matches!(error, WireError::Shape { what: "words of a chunk", .. }));
+        let error = attempt(&path, &[2, 3], &|i| if i == 0 { Ok(vec![1, 2].into()) } else { Err(WireError::Magic) });
+        assert!(matches!(error, WireError::Magic));
+        let error = attempt(&path, &[MAX_CHUNK_WORDS + 1], &|_| Ok(vec![].into()));
+        assert!(matches!(error, WireError::Shape { what: "chunk", .. }));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
@@ -493,6 +739,11 @@ mod tests {
         write(&path, Kind::SecretKey, &0u8, &[&[1, 2]], true).unwrap();
         write(&path, Kind::SecretKey, &0u8, &[&[3, 4, 5]], true).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Reader::<u8>::open(&path, Kind::SecretKey).unwrap().chunk(0, 3).unwrap(), [3, 4, 5]);
+        // One that is to be kept is kept, whole.
+        let chunk = |_: usize| Ok(Cow::from(vec![9u32]));
+        let contents = Contents { kind: Kind::SecretKey, metadata: &0u8, sizes: &[1], chunk: &chunk };
+        assert!(matches!(create(&path, true, Existing::Kept, &contents), Err(WireError::Exists { .. })));
         assert_eq!(Reader::<u8>::open(&path, Kind::SecretKey).unwrap().chunk(0, 3).unwrap(), [3, 4, 5]);
         let nowhere = dir.path().join("missing").join("secret.key");
         assert!(matches!(write(&nowhere, Kind::SecretKey, &0u8, &[], true), Err(WireError::Io { action: "write", .. })));

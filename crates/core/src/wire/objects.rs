@@ -1,10 +1,14 @@
-//! Parameters, keys and ciphertexts as files.
+//! Parameters, keys and ciphertexts as files, or on anything that can be read and written.
+//!
+//! Functions named `..._to` and `..._from` write to any [`Write`] and read from any [`Read`]; those with a path are helpers. What comes from
+//! somebody else is read with an [`Expect`], which says what is wanted, and refuses anything else by its header.
 //!
 //! Every file but a parameter set names, in its [`Origin`], the parameter set (by fingerprint, and by preset name for people) and the
 //! secret key (by a random id that says nothing about it). Readers are given the parameter set and refuse anything else. Evaluation
 //! keys and ciphertexts also name their network, which [`Origin::check_network`] compares; a secret key serves any number of networks.
 
-use super::container::{MAX_CHUNK_WORDS, Reader, Writer};
+use super::container::{self, Contents, Existing, MAX_CHUNK_WORDS, Opened, Reader};
+use super::expect::Expect;
 use super::network::NetworkDigest;
 use super::{Kind, WireError};
 use crate::backend::{Backend, Shape};
@@ -12,8 +16,12 @@ use crate::ckks::{
     Ciphertext, CkksError, KeyId, KeyRequest, KeySet, KeySwitchKey, Level, Params, ParamsLiteral, PublicKey, Scale, SecretKey,
     SeededCiphertext, Tag,
 };
+use crate::math::Basis;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -53,7 +61,7 @@ impl Origin {
     }
 
     /// As the scheme knows it; errors unless the parameter set is this one.
-    fn tag(&self, params: &Params, what: &'static str) -> Result<Tag, WireError> {
+    pub(super) fn tag(&self, params: &Params, what: &'static str) -> Result<Tag, WireError> {
         if self.fingerprint != params.fingerprint() {
             let expected = format!("parameter set `{}` ({})", params.name(), short(&params.fingerprint()));
             let found = format!("`{}` ({})", self.preset, short(&self.fingerprint));
@@ -99,62 +107,78 @@ pub struct KeyBody {
 }
 
 /// Lengths of chunks of whole limbs for so many limbs of `degree` words.
-fn chunk_sizes(limbs: usize, degree: usize) -> Vec<usize> {
+pub(super) fn chunk_sizes(limbs: usize, degree: usize) -> impl Iterator<Item = usize> {
     let most = (MAX_CHUNK_WORDS / degree.max(1)).max(1);
-    (0..limbs.div_ceil(most)).map(|i| most.min(limbs - i * most) * degree).collect()
+    (0..limbs.div_ceil(most)).map(move |i| most.min(limbs - i * most) * degree)
 }
 
-fn write_words<M: Serialize>(writer: &mut Writer<M>, words: &[u32], degree: usize) -> Result<(), WireError> {
-    let mut rest = words;
-    for size in chunk_sizes(words.len() / degree.max(1), degree) {
-        let (chunk, tail) = rest.split_at(size);
-        writer.chunk(chunk)?;
-        rest = tail;
+/// Where a file goes: to a path, or to anything that can be written.
+enum Target<'a> {
+    Path { path: &'a Path, private: bool, existing: Existing },
+    Output(&'a mut dyn Write),
+}
+
+impl<'a> Target<'a> {
+    fn replaced(path: &'a Path) -> Self {
+        Self::Path { path, private: false, existing: Existing::Replaced }
     }
-    Ok(())
+
+    fn write<M: Serialize>(self, contents: &Contents<'_, M>) -> Result<(), WireError> {
+        match self {
+            Self::Path { path, private, existing } => container::create(path, private, existing, contents),
+            Self::Output(output) => container::write_to(output, contents),
+        }
+    }
+
+    /// Writes words, whole limbs a chunk.
+    fn write_words<M: Serialize>(self, kind: Kind, metadata: &M, words: &[u32], degree: usize) -> Result<(), WireError> {
+        let sizes: Vec<usize> = chunk_sizes(words.len() / degree.max(1), degree).collect();
+        // All chunks but the last are of one length.
+        let most = sizes.first().copied().unwrap_or(0);
+        let chunk = |i: usize| Ok(Cow::from(&words[i * most..][..sizes[i]]));
+        self.write(&Contents { kind, metadata, sizes: &sizes, chunk: &chunk })
+    }
 }
 
-/// Reads the chunks of so many limbs, `next` being the first; they are checked to be there before anything is allocated.
-fn read_words<M: serde::de::DeserializeOwned>(
-    reader: &mut Reader<M>,
+/// Reads the chunks of so many limbs, `next` being the first.
+fn read_words<M, R: Read>(
+    reader: &mut Reader<M, R>,
     next: &mut usize,
     limbs: usize,
     degree: usize,
 ) -> Result<Vec<u32>, WireError> {
-    let sizes = chunk_sizes(limbs, degree);
-    for (i, &size) in sizes.iter().enumerate() {
-        let found = reader.chunks().get(*next + i).map(|c| c.words as usize);
-        if found != Some(size) {
-            let found = found.map_or("no such chunk".into(), |n| n.to_string());
-            return Err(WireError::Shape { what: "words of a chunk", expected: size.to_string(), found });
-        }
-    }
-    let mut words = Vec::with_capacity(limbs * degree);
-    for size in sizes {
-        words.extend(reader.chunk(*next, size)?);
+    let mut words = Vec::new();
+    for size in chunk_sizes(limbs, degree) {
+        reader.append_chunk(*next, size, &mut words)?;
         *next += 1;
     }
     Ok(words)
 }
 
-fn all_read<M: serde::de::DeserializeOwned>(reader: &Reader<M>, next: usize) -> Result<(), WireError> {
-    let found = reader.chunks().len();
-    if found == next {
-        return Ok(());
-    }
-    Err(WireError::Shape { what: "chunks", expected: next.to_string(), found: found.to_string() })
-}
-
 /// Writes a parameter set.
 pub fn write_params(path: &Path, params: &Params) -> Result<(), WireError> {
-    super::container::write(path, Kind::Params, params.literal(), &[], false)
+    Target::replaced(path).write_words(Kind::Params, params.literal(), &[], 1)
+}
+
+/// As [`write_params`].
+pub fn write_params_to(mut output: impl Write, params: &Params) -> Result<(), WireError> {
+    Target::Output(&mut output).write_words(Kind::Params, params.literal(), &[], 1)
 }
 
 /// Reads a parameter set and checks it like any other ([`Params::new`]).
 pub fn read_params(path: &Path) -> Result<Arc<Params>, WireError> {
-    let reader = Reader::<ParamsLiteral>::open(path, Kind::Params)?;
-    all_read(&reader, 0)?;
-    let literal = reader.metadata;
+    params_of(Opened::path(path)?.header(Kind::Params)?)
+}
+
+/// As [`read_params`].
+pub fn read_params_from(input: impl Read) -> Result<Arc<Params>, WireError> {
+    params_of(Opened::input(input)?.header(Kind::Params)?)
+}
+
+pub(super) fn params_of<R: Read>(reader: Reader<ParamsLiteral, R>) -> Result<Arc<Params>, WireError> {
+    reader.check_sizes([])?;
+    let literal = reader.metadata.clone();
+    reader.finish()?;
     let primes = literal.terminal.len() + literal.main.len() + literal.special.len();
     if primes > MAX_PRIMES {
         return Err(WireError::Shape { what: "primes", expected: format!("at most {MAX_PRIMES}"), found: primes.to_string() });
@@ -162,20 +186,40 @@ pub fn read_params(path: &Path) -> Result<Arc<Params>, WireError> {
     Params::new(literal).map_err(|e| WireError::Scheme(e.into()))
 }
 
-/// Writes a secret key, readable by this user alone.
+/// Writes a secret key, readable by this user alone. A file of that name stays, and is an error: a key cannot be made again.
 pub fn write_secret_key(path: &Path, params: &Params, key: &SecretKey) -> Result<(), WireError> {
-    let metadata = Metadata { origin: Origin::new(params, &key.tag(), None), body: () };
-    let words: Zeroizing<Vec<u32>> = Zeroizing::new(key.expose_coefficients().iter().map(|&c| i32::from(c) as u32).collect());
-    super::container::write(path, Kind::SecretKey, &metadata, &[words.as_slice()], true)
+    secret_key_to(Target::Path { path, private: true, existing: Existing::Kept }, params, key)
 }
 
-/// Reads a secret key.
+/// Writes a secret key to anything; who else can read that, the caller knows.
+pub fn write_secret_key_to(mut output: impl Write, params: &Params, key: &SecretKey) -> Result<(), WireError> {
+    secret_key_to(Target::Output(&mut output), params, key)
+}
+
+fn secret_key_to(target: Target<'_>, params: &Params, key: &SecretKey) -> Result<(), WireError> {
+    let metadata = Metadata { origin: Origin::new(params, &key.tag(), None), body: () };
+    let words: Zeroizing<Vec<u32>> = Zeroizing::new(key.expose_coefficients().iter().map(|&c| i32::from(c) as u32).collect());
+    let chunk = |_: usize| Ok(Cow::from(words.as_slice()));
+    target.write(&Contents { kind: Kind::SecretKey, metadata: &metadata, sizes: &[words.len()], chunk: &chunk })
+}
+
+/// Reads a secret key. What was read is wiped, also where it is refused.
 pub fn read_secret_key(path: &Path, params: &Arc<Params>) -> Result<SecretKey, WireError> {
-    let mut reader = Reader::<Metadata<()>>::open(path, Kind::SecretKey)?;
+    secret_key_from(Opened::path(path)?, params)
+}
+
+/// As [`read_secret_key`]; what a buffered input keeps is the caller's to wipe.
+pub fn read_secret_key_from(input: impl Read, params: &Arc<Params>) -> Result<SecretKey, WireError> {
+    secret_key_from(Opened::input(input)?, params)
+}
+
+fn secret_key_from<R: Read>(opened: Opened<R>, params: &Arc<Params>) -> Result<SecretKey, WireError> {
+    let mut reader = opened.header::<Metadata<()>>(Kind::SecretKey)?;
     let tag = reader.metadata.origin.tag(params, "secret key")?;
-    all_read(&reader, 1)?;
+    reader.check_sizes([params.degree()])?;
     let mut words = Zeroizing::new(vec![0u32; params.degree()]);
     reader.chunk_into(0, &mut words)?;
+    reader.finish()?;
     let mut coefficients = Zeroizing::new(Vec::with_capacity(words.len()));
     for (index, &word) in words.iter().enumerate() {
         match word as i32 {
@@ -189,26 +233,41 @@ pub fn read_secret_key(path: &Path, params: &Arc<Params>) -> Result<SecretKey, W
 
 /// Writes a public (encryption) key; its uniform half as a seed.
 pub fn write_public_key(path: &Path, params: &Params, key: &PublicKey) -> Result<(), WireError> {
+    public_key_to(Target::replaced(path), params, key)
+}
+
+/// As [`write_public_key`].
+pub fn write_public_key_to(mut output: impl Write, params: &Params, key: &PublicKey) -> Result<(), WireError> {
+    public_key_to(Target::Output(&mut output), params, key)
+}
+
+fn public_key_to(target: Target<'_>, params: &Params, key: &PublicKey) -> Result<(), WireError> {
     let (seed, words) = key.parts();
     let metadata = Metadata { origin: Origin::new(params, &key.tag(), None), body: *seed };
-    let sizes = chunk_sizes(words.len() / params.degree(), params.degree());
-    let mut writer = Writer::create(path, Kind::PublicKey, metadata, &sizes, false)?;
-    write_words(&mut writer, words, params.degree())?;
-    writer.finish()
+    target.write_words(Kind::PublicKey, &metadata, words, params.degree())
 }
 
 /// Reads a public key; every residue is checked.
 pub fn read_public_key(path: &Path, params: &Params) -> Result<PublicKey, WireError> {
-    let mut reader = Reader::<Metadata<[u8; 32]>>::open(path, Kind::PublicKey)?;
-    let tag = reader.metadata.origin.tag(params, "public key")?;
-    let limbs = params.tables().len() - params.special().len();
-    let mut next = 0;
-    let words = read_words(&mut reader, &mut next, limbs, params.degree())?;
-    all_read(&reader, next)?;
-    Ok(PublicKey::from_parts(params, tag, reader.metadata.body, words)?)
+    public_key_from(Opened::path(path)?, params)
 }
 
-/// Writes evaluation keys, made for a network: of each the half that is not uniform, and a seed for the other.
+/// As [`read_public_key`].
+pub fn read_public_key_from(input: impl Read, params: &Params) -> Result<PublicKey, WireError> {
+    public_key_from(Opened::input(input)?, params)
+}
+
+fn public_key_from<R: Read>(opened: Opened<R>, params: &Params) -> Result<PublicKey, WireError> {
+    let mut reader = opened.header::<Metadata<[u8; 32]>>(Kind::PublicKey)?;
+    let tag = reader.metadata.origin.tag(params, "public key")?;
+    let limbs = params.tables().len() - params.special().len();
+    reader.check_sizes(chunk_sizes(limbs, params.degree()))?;
+    let (words, seed) = (read_words(&mut reader, &mut 0, limbs, params.degree())?, reader.metadata.body);
+    reader.finish()?;
+    Ok(PublicKey::from_parts(params, tag, seed, words)?)
+}
+
+/// Writes evaluation keys, made for a network: of each the half that is not uniform, and a seed for the other. A file of that name is replaced.
 pub fn write_evaluation_keys(
     path: &Path,
     params: &Params,
@@ -216,45 +275,157 @@ pub fn write_evaluation_keys(
     keys: &KeySet,
     network: Option<NetworkDigest>,
 ) -> Result<(), WireError> {
-    let body: Vec<KeyBody> =
-        keys.iter().map(|k| KeyBody { request: KeyRequest { kind: k.kind(), gadget: k.gadget() }, seed: *k.seed() }).collect();
-    let degree = params.degree();
-    let sizes: Vec<usize> = keys.iter().flat_map(|k| chunk_sizes(k.gadget().digits() * k.gadget().key_limbs(), degree)).collect();
-    let metadata = Metadata { origin: Origin::new(params, &keys.tag(), network), body };
-    let mut writer = Writer::create(path, Kind::EvaluationKeys, metadata, &sizes, false)?;
-    for key in keys.iter() {
-        write_words(&mut writer, &key.masked_half(backend)?, degree)?;
-    }
-    writer.finish()
+    evaluation_keys_to(Target::replaced(path), params, backend, keys, network)
 }
 
-/// Reads evaluation keys onto a backend, one by one; every residue is checked.
+/// As [`write_evaluation_keys`]; a file of that name stays, and is an error.
+pub fn write_new_evaluation_keys(
+    path: &Path,
+    params: &Params,
+    backend: &dyn Backend,
+    keys: &KeySet,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
+    let target = Target::Path { path, private: false, existing: Existing::Kept };
+    evaluation_keys_to(target, params, backend, keys, network)
+}
+
+/// As [`write_evaluation_keys`]. Takes each key from the backend twice.
+pub fn write_evaluation_keys_to(
+    mut output: impl Write,
+    params: &Params,
+    backend: &dyn Backend,
+    keys: &KeySet,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
+    evaluation_keys_to(Target::Output(&mut output), params, backend, keys, network)
+}
+
+fn evaluation_keys_to(
+    target: Target<'_>,
+    params: &Params,
+    backend: &dyn Backend,
+    keys: &KeySet,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
+    let body: Vec<KeyBody> =
+        keys.iter().map(|k| KeyBody { request: KeyRequest { kind: k.kind(), gadget: k.gadget() }, seed: *k.seed() }).collect();
+    // Of each chunk, its key, and where in the key it begins and ends.
+    let mut places = Vec::new();
+    for key in keys.iter() {
+        let mut at = 0;
+        for size in chunk_sizes(key.gadget().digits() * key.gadget().key_limbs(), params.degree()) {
+            places.push((key, at..at + size));
+            at += size;
+        }
+    }
+    let sizes: Vec<usize> = places.iter().map(|(_, range)| range.len()).collect();
+    let metadata = Metadata { origin: Origin::new(params, &keys.tag(), network), body };
+    // The words of the key that the last chunk was of.
+    let current: RefCell<Option<(*const KeySwitchKey, Vec<u32>)>> = RefCell::default();
+    let chunk = |i: usize| {
+        let (key, range) = &places[i];
+        let mut current = current.borrow_mut();
+        let words = match current.take() {
+            Some((of, words)) if of == Arc::as_ptr(key) => words,
+            _ => key.masked_half(backend)?,
+        };
+        let chunk = words[range.clone()].to_vec();
+        *current = Some((Arc::as_ptr(key), words));
+        Ok(Cow::from(chunk))
+    };
+    target.write(&Contents { kind: Kind::EvaluationKeys, metadata: &metadata, sizes: &sizes, chunk: &chunk })
+}
+
+/// Reads evaluation keys onto a backend, one by one; every residue is checked. Those of somebody else are read with
+/// [`read_evaluation_keys_expecting`].
 pub fn read_evaluation_keys(path: &Path, params: &Params, backend: &dyn Backend) -> Result<KeySet, WireError> {
-    let mut reader = Reader::<Metadata<Vec<KeyBody>>>::open(path, Kind::EvaluationKeys)?;
-    let tag = reader.metadata.origin.tag(params, "evaluation keys")?;
-    // All of them before the sizes of any are used.
+    read_evaluation_keys_expecting(path, params, backend, &Expect::default())
+}
+
+/// As [`read_evaluation_keys`], refused by the header unless they are what is expected.
+pub fn read_evaluation_keys_expecting(
+    path: &Path,
+    params: &Params,
+    backend: &dyn Backend,
+    expect: &Expect<'_>,
+) -> Result<KeySet, WireError> {
+    evaluation_keys_from(Opened::path(path)?, params, backend, expect)
+}
+
+/// As [`read_evaluation_keys_expecting`].
+pub fn read_evaluation_keys_from(
+    input: impl Read,
+    params: &Params,
+    backend: &dyn Backend,
+    expect: &Expect<'_>,
+) -> Result<KeySet, WireError> {
+    evaluation_keys_from(Opened::input(input)?, params, backend, expect)
+}
+
+fn evaluation_keys_from<R: Read>(
+    opened: Opened<R>,
+    params: &Params,
+    backend: &dyn Backend,
+    expect: &Expect<'_>,
+) -> Result<KeySet, WireError> {
+    let mut reader = opened.header::<Metadata<Vec<KeyBody>>>(Kind::EvaluationKeys)?;
+    let Metadata { origin, body } = reader.metadata.clone();
+    let tag = origin.tag(params, "evaluation keys")?;
+    expect.check_bytes(reader.bytes())?;
+    expect.check_origin(&origin, "evaluation keys were")?;
+    check_keys(params, &body)?;
+    expect.check_keys(&body)?;
+    let (mut limbs, degree) = (Vec::with_capacity(body.len()), params.degree());
+    for KeyBody { request: KeyRequest { gadget, .. }, .. } in &body {
+        limbs.push(gadget.digits() * params.key_basis(gadget).map_err(CkksError::from)?.len());
+    }
+    reader.check_sizes(limbs.iter().flat_map(|&limbs| chunk_sizes(limbs, degree)))?;
+    let mut keys = KeySet::new(tag);
+    let mut next = 0;
+    for (KeyBody { request, seed }, limbs) in body.into_iter().zip(limbs) {
+        let words = read_words(&mut reader, &mut next, limbs, degree)?;
+        keys.insert(KeySwitchKey::from_parts(params, backend, tag, request, seed, &words)?)?;
+    }
+    reader.finish()?;
+    Ok(keys)
+}
+
+/// Errors unless keys may exist, all of them, and none is there twice: before the sizes of any are used.
+pub(super) fn check_keys(params: &Params, body: &[KeyBody]) -> Result<(), WireError> {
     let mut seen = BTreeSet::new();
-    for KeyBody { request, .. } in &reader.metadata.body {
+    for KeyBody { request, .. } in body {
         request.check(params).map_err(CkksError::from)?;
         if !seen.insert(request) {
             let found = format!("a second {} key over {}", request.kind, request.gadget);
             return Err(WireError::Shape { what: "evaluation keys", expected: "each key once".into(), found });
         }
     }
-    let mut keys = KeySet::new(tag);
-    let mut next = 0;
-    for KeyBody { request, seed } in reader.metadata.body.clone() {
-        let limbs = params.key_basis(&request.gadget).map_err(CkksError::from)?.len();
-        let words = read_words(&mut reader, &mut next, request.gadget.digits() * limbs, params.degree())?;
-        keys.insert(KeySwitchKey::from_parts(params, backend, tag, request, seed, &words)?)?;
-    }
-    all_read(&reader, next)?;
-    Ok(keys)
+    Ok(())
 }
 
 /// Writes a fresh ciphertext, made for a network; the uniform halves travel as a seed.
 pub fn write_seeded_ciphertext(
     path: &Path,
+    params: &Params,
+    ciphertext: &SeededCiphertext,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
+    seeded_ciphertext_to(Target::replaced(path), params, ciphertext, network)
+}
+
+/// As [`write_seeded_ciphertext`].
+pub fn write_seeded_ciphertext_to(
+    mut output: impl Write,
+    params: &Params,
+    ciphertext: &SeededCiphertext,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
+    seeded_ciphertext_to(Target::Output(&mut output), params, ciphertext, network)
+}
+
+fn seeded_ciphertext_to(
+    target: Target<'_>,
     params: &Params,
     ciphertext: &SeededCiphertext,
     network: Option<NetworkDigest>,
@@ -265,7 +436,8 @@ pub fn write_seeded_ciphertext(
         shards: ciphertext.shards(params) as u32,
         seed: Some(ciphertext.seed),
     };
-    write_ciphertext_words(path, Origin::new(params, &ciphertext.tag, network), params.degree(), body, &ciphertext.words)
+    let metadata = Metadata { origin: Origin::new(params, &ciphertext.tag, network), body };
+    target.write_words(Kind::Ciphertext, &metadata, &ciphertext.words, params.degree())
 }
 
 /// Writes a ciphertext, made for or by a network.
@@ -276,42 +448,79 @@ pub fn write_ciphertext(
     ciphertext: &Ciphertext,
     network: Option<NetworkDigest>,
 ) -> Result<(), WireError> {
+    ciphertext_to(Target::replaced(path), params, backend, ciphertext, network)
+}
+
+/// As [`write_ciphertext`].
+pub fn write_ciphertext_to(
+    mut output: impl Write,
+    params: &Params,
+    backend: &dyn Backend,
+    ciphertext: &Ciphertext,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
+    ciphertext_to(Target::Output(&mut output), params, backend, ciphertext, network)
+}
+
+fn ciphertext_to(
+    target: Target<'_>,
+    params: &Params,
+    backend: &dyn Backend,
+    ciphertext: &Ciphertext,
+    network: Option<NetworkDigest>,
+) -> Result<(), WireError> {
     let (level, scale, shards) = (ciphertext.level().0 as u32, ciphertext.scale().0, ciphertext.shards() as u32);
     let words = backend.download(ciphertext.buffer()).map_err(CkksError::from)?;
     let body = CiphertextBody { level, scale, shards, seed: None };
-    write_ciphertext_words(path, Origin::new(params, &ciphertext.tag(), network), params.degree(), body, &words)
+    let metadata = Metadata { origin: Origin::new(params, &ciphertext.tag(), network), body };
+    target.write_words(Kind::Ciphertext, &metadata, &words, params.degree())
 }
 
-fn write_ciphertext_words(
-    path: &Path,
-    origin: Origin,
-    degree: usize,
-    body: CiphertextBody,
-    words: &[u32],
-) -> Result<(), WireError> {
-    let metadata = Metadata { origin, body };
-    let sizes = chunk_sizes(words.len() / degree, degree);
-    let mut writer = Writer::create(path, Kind::Ciphertext, metadata, &sizes, false)?;
-    write_words(&mut writer, words, degree)?;
-    writer.finish()
-}
-
-/// Reads a ciphertext of either form onto a backend; every residue is checked.
+/// Reads a ciphertext of either form onto a backend; every residue is checked. One of somebody else is read with
+/// [`read_ciphertext_expecting`].
 pub fn read_ciphertext(path: &Path, params: &Params, backend: &dyn Backend) -> Result<Ciphertext, WireError> {
-    let mut reader = Reader::<Metadata<CiphertextBody>>::open(path, Kind::Ciphertext)?;
-    let tag = reader.metadata.origin.tag(params, "ciphertext")?;
-    let CiphertextBody { level, scale, shards, seed } = reader.metadata.body;
-    let (level, scale, shards) = (Level(level as usize), Scale(scale), shards as usize);
-    params.check_level(level).map_err(CkksError::from)?;
-    if shards == 0 || shards > MAX_SHARDS {
-        return Err(WireError::Shape { what: "shards", expected: format!("1 to {MAX_SHARDS}"), found: shards.to_string() });
-    }
-    let (basis, degree) = (params.window(level), params.degree());
-    let polys = if seed.is_some() { shards } else { 2 * shards };
-    let mut next = 0;
-    let words = read_words(&mut reader, &mut next, polys * basis.len(), degree)?;
-    all_read(&reader, next)?;
-    if let Some(seed) = seed {
+    read_ciphertext_expecting(path, params, backend, &Expect::default())
+}
+
+/// As [`read_ciphertext`], refused by the header unless it is what is expected.
+pub fn read_ciphertext_expecting(
+    path: &Path,
+    params: &Params,
+    backend: &dyn Backend,
+    expect: &Expect<'_>,
+) -> Result<Ciphertext, WireError> {
+    ciphertext_from(Opened::path(path)?, params, backend, expect)
+}
+
+/// As [`read_ciphertext_expecting`].
+pub fn read_ciphertext_from(
+    input: impl Read,
+    params: &Params,
+    backend: &dyn Backend,
+    expect: &Expect<'_>,
+) -> Result<Ciphertext, WireError> {
+    ciphertext_from(Opened::input(input)?, params, backend, expect)
+}
+
+fn ciphertext_from<R: Read>(
+    opened: Opened<R>,
+    params: &Params,
+    backend: &dyn Backend,
+    expect: &Expect<'_>,
+) -> Result<Ciphertext, WireError> {
+    let mut reader = opened.header::<Metadata<CiphertextBody>>(Kind::Ciphertext)?;
+    let Metadata { origin, body } = reader.metadata.clone();
+    let tag = origin.tag(params, "ciphertext")?;
+    expect.check_bytes(reader.bytes())?;
+    expect.check_origin(&origin, "ciphertext was")?;
+    let (polys, basis) = polys(params, &body)?;
+    expect.check_ciphertext(params, &body)?;
+    let (level, scale) = (Level(body.level as usize), check_scale(params, &body)?);
+    let (limbs, degree) = (polys * basis.len(), params.degree());
+    reader.check_sizes(chunk_sizes(limbs, degree))?;
+    let words = read_words(&mut reader, &mut 0, limbs, degree)?;
+    reader.finish()?;
+    if let Some(seed) = body.seed {
         return Ok(SeededCiphertext { words, seed, level, scale, tag }.expand(params, backend)?);
     }
     crate::ckks::keys::check_residues("ciphertext", params, basis, &words, polys)?;
@@ -319,14 +528,43 @@ pub fn read_ciphertext(path: &Path, params: &Params, backend: &dyn Backend) -> R
     Ok(Ciphertext::from_parts(params, buffer, level, scale, tag)?)
 }
 
+/// How many polynomials of a ciphertext are in its file, and over which primes.
+pub(super) fn polys<'a>(params: &'a Params, body: &CiphertextBody) -> Result<(usize, &'a Basis), WireError> {
+    let (level, shards) = (Level(body.level as usize), body.shards as usize);
+    params.check_level(level).map_err(CkksError::from)?;
+    if shards == 0 || shards > MAX_SHARDS {
+        return Err(WireError::Shape { what: "shards", expected: format!("1 to {MAX_SHARDS}"), found: shards.to_string() });
+    }
+    Ok((if body.seed.is_some() { shards } else { 2 * shards }, params.window(level)))
+}
+
+/// The scale of a ciphertext, which must be one that values at its level can have.
+pub(super) fn check_scale(params: &Params, body: &CiphertextBody) -> Result<Scale, WireError> {
+    let (scale, level) = (Scale(body.scale), Level(body.level as usize));
+    let log_q = params.log_q(level);
+    if scale.0.is_finite() && scale.0 >= 1.0 && scale.log2() < log_q {
+        return Ok(scale);
+    }
+    Err(CkksError::ScaleRange { op: "load ciphertext", scale, level, log_q }.into())
+}
+
 /// Where the object in a file comes from; none for a parameter set or a network.
 pub fn read_origin(path: &Path) -> Result<Option<Origin>, WireError> {
-    let kind = super::container::kind_of(path)?;
+    origin_from(Opened::path(path)?)
+}
+
+/// As [`read_origin`].
+pub fn read_origin_from(input: impl Read) -> Result<Option<Origin>, WireError> {
+    origin_from(Opened::input(input)?)
+}
+
+fn origin_from<R: Read>(opened: Opened<R>) -> Result<Option<Origin>, WireError> {
+    let kind = opened.kind();
     Ok(match kind {
         Kind::Params | Kind::CompiledNetwork | Kind::ClientSpec => None,
-        Kind::SecretKey => Some(Reader::<Metadata<()>>::open(path, kind)?.metadata.origin),
-        Kind::PublicKey => Some(Reader::<Metadata<[u8; 32]>>::open(path, kind)?.metadata.origin),
-        Kind::EvaluationKeys => Some(Reader::<Metadata<Vec<KeyBody>>>::open(path, kind)?.metadata.origin),
-        Kind::Ciphertext => Some(Reader::<Metadata<CiphertextBody>>::open(path, kind)?.metadata.origin),
+        Kind::SecretKey => Some(opened.header::<Metadata<()>>(kind)?.metadata.origin),
+        Kind::PublicKey => Some(opened.header::<Metadata<[u8; 32]>>(kind)?.metadata.origin),
+        Kind::EvaluationKeys => Some(opened.header::<Metadata<Vec<KeyBody>>>(kind)?.metadata.origin),
+        Kind::Ciphertext => Some(opened.header::<Metadata<CiphertextBody>>(kind)?.metadata.origin),
     })
 }
