@@ -22,7 +22,7 @@ pub use compile::{Compilation, CompileOptions, PRESETS, compile};
 pub use error::EngineError;
 pub use estimate::Estimator;
 pub use prepare::{
-    BOOTSTRAPPING_PRESET, Costs, DEFAULT_PRESET, Foreseen, PrepareOptions, Prepared, keep, prepare, prepare_any, slots_for,
+    BOOTSTRAPPING_PRESET, Costs, DEFAULT_PRESET, Foreseen, PrepareOptions, Prepared, keep, open, prepare, prepare_any, slots_for,
 };
 pub use server::{Answer, DeviceRun, Server, Session};
 pub use spec::run_spec;

@@ -11,7 +11,9 @@ use crate::nn::compiled::KeptPlan;
 use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
 use crate::nn::simulate::Labelled;
 use crate::nn::{Compiled, Model};
+use cipherlens_core::client::ClientSpec;
 use serde_json::json;
+use std::sync::Arc;
 
 /// Parameter sets tried where none is named.
 pub const PRESETS: [&str; 3] = [DEFAULT_PRESET, "n16-boot-lean", BOOTSTRAPPING_PRESET];
@@ -30,8 +32,10 @@ pub struct CompileOptions {
 /// A compiled network, and how it came about.
 #[derive(Debug)]
 pub struct Compilation {
-    /// What is kept: for the server, and in it what clients are told ([`Compiled::client`]).
+    /// What is kept, for the server.
     pub compiled: Compiled,
+    /// What clients are told; it is in the compiled network too.
+    pub client: Arc<ClientSpec>,
     /// The run of one picture, ready on this machine's processor.
     pub prepared: Prepared,
     /// How the activations were fitted; none where there are none.
@@ -106,8 +110,8 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     let mut client = prepared.client_spec(&compiled.model, digest, &foreseen);
     client.runs.extend(more.iter().map(|run| run_spec(run, digest, foreseen.rest)));
     client.check(&prepared.params)?;
-    compiled.client = Some(client);
-    Ok(Compilation { compiled, prepared, choice, foreseen })
+    compiled.client = Some(client.clone());
+    Ok(Compilation { compiled, client: Arc::new(client), prepared, choice, foreseen })
 }
 
 /// Chooses fits, ranked by what plans with all the keys they like cost: within a bound each would be planned some twenty times.

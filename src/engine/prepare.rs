@@ -10,7 +10,7 @@ use crate::ckks::{Params, presets};
 use crate::nn::clear::Network;
 use crate::nn::compiled::KeptPlan;
 use crate::nn::tensor::Element;
-use crate::nn::{self, Counted, LowerOptions, Lowered, Model, Tensor};
+use crate::nn::{self, Compiled, Counted, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
 use crate::plan::{Checkpoints, DeviceDemand};
 use crate::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, execute};
@@ -177,6 +177,20 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
     let plan = plan.map_err(refused)?;
     let demand = demand(&plan, backend.as_ref())?;
     Ok(Prepared { params, backend, host, no_gpu, lowered, plan: Arc::new(plan), demand })
+}
+
+/// A compiled network, for a run of so many pictures on a machine: by the plan it was compiled with.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn open(compiled: &Compiled, pictures: usize, devices: &Devices) -> Result<Prepared> {
+    let (max_key_bytes, kept) = (compiled.max_key_bytes, compiled.plans.clone());
+    prepare(
+        &compiled.model,
+        &compiled.preset,
+        PrepareOptions { pictures, max_key_bytes, kept, ..PrepareOptions::default() },
+        devices,
+    )
 }
 
 /// What a device lets rotated values take: they are one buffer, and other things need room beside it.

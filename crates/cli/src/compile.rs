@@ -105,7 +105,7 @@ impl Compile {
         }
         let watch = Watching { talk: global.progress_mode() != Mode::None, stop: super::interrupt::asked() };
         let compilation = engine::compile(&network, &pictures, &self.options(), &watch)?;
-        let Compilation { mut compiled, prepared, choice, foreseen } = compilation;
+        let Compilation { mut compiled, client, prepared, choice, foreseen } = compilation;
         compiled.report["source"] = file.into();
         compiled.report["calibrated_with"] = self.calib.clone().into();
         compiled.report["calibration_files"] = notes.into();
@@ -114,10 +114,8 @@ impl Compile {
         let advice = "name a file in a folder that you may write to";
         compiled.write(&self.output).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;
         let told = self.output.with_extension("client");
-        if let Some(client) = &compiled.client {
-            let what = || format!("cannot write {}", told.display());
-            client.write(&told).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;
-        }
+        let what = || format!("cannot write {}", told.display());
+        client.write(&told).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;
         let size = std::fs::metadata(&self.output).map_or(0, |m| m.len());
         if self.json {
             let mut object = compiled.report;

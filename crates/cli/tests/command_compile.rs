@@ -159,7 +159,7 @@ fn from_onnx_to_an_encrypted_answer() {
     assert_eq!(kept.max_key_bytes, Some(most));
     let tight = path("tight.lens");
     assert_eq!(kept.plans.iter().map(|plan| plan.together).collect::<Vec<_>>(), [1, 2, 4]);
-    Compiled { max_key_bytes: Some(1000), plans: Vec::new(), ..kept }
+    Compiled { max_key_bytes: Some(1000), plans: Vec::new(), client: None, ..kept }
         .write(Path::new(&tight))
         .expect("a folder that can be written");
     for command in [&["plan", &tight][..], &["classify", &tight, &green], &["keygen", "--model", &tight, "-o", &tight]] {

@@ -36,6 +36,12 @@ impl Run {
         serde_json::from_str(self.stdout.lines().last().unwrap_or_default()).expect("the last line is JSON")
     }
 
+    /// Success; all of standard output.
+    pub fn text(&self) -> &str {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        &self.stdout
+    }
+
     /// Refused by the parser of the command line, in its own form, with these words.
     pub fn not_understood(&self, words: &[&str]) {
         assert_eq!(self.code, 2, "stdout: {}\nstderr: {}", self.stdout, self.stderr);

@@ -20,9 +20,6 @@ use zeroize::{Zeroize, Zeroizing};
 pub type Seed = [u8; 32];
 
 /// A root of randomness that hands out fresh seeds. The root is wiped when dropped and never printed.
-///
-/// Not safe across a fork or a restored snapshot of the machine: both copies hand out the same seeds from then on, and two ciphertexts with the same
-/// seed show the difference of their plaintexts. Make a new one in the child.
 pub struct RandomSource {
     root: Zeroizing<Seed>,
     drawn: AtomicU64,
@@ -159,8 +156,8 @@ pub fn sparse_ternary(rng: &mut ChaCha20Rng, weight: usize, out: &mut [i8]) {
 /// `thresholds[k] = 2^63 P(|X| <= k)`, to the nearest integer, as long as that is below `2^63`. A sample is the number of thresholds that a
 /// 63-bit uniform reaches, with the sign of the remaining bit. All thresholds are compared for each sample, by subtraction and shift.
 ///
-/// Every `P(|X| <= k)` is met to within `2^-64`, so every `P(|X| = k)` to within `2^-63`; magnitudes that never come out have less than `2^-64`
-/// in all. At sigma 3.19 there are 29 thresholds, and the statistical distance from the Gaussian is below `30 * 2^-64`, or `2^-59`.
+/// Every `P(|X| <= k)` is met to within `2^-64`, so every `P(|X| = k)` to within `2^-63`; magnitudes that never come out have less
+/// than `2^-64` in all. At sigma 3.19 there are 29 thresholds, and the statistical distance from the Gaussian is below `30 * 2^-64`, or `2^-59`.
 #[derive(Debug, Clone)]
 pub struct Gaussian {
     thresholds: Vec<u64>,

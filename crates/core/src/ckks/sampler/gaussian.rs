@@ -96,7 +96,7 @@ mod tests {
             let (mut term, mut sum, mut n) = (one.clone(), one.clone(), 1u32);
             let (mut positive, mut negative) = (BigUint::ZERO, BigUint::ZERO);
             while term != BigUint::ZERO {
-                term = (term * &small >> BITS) / n;
+                term = ((term * &small) >> BITS) / n;
                 if n % 2 == 0 {
                     positive += &term
                 } else {
@@ -106,7 +106,7 @@ mod tests {
             }
             sum += positive;
             sum -= negative;
-            (0..halvings).fold(sum, |y, _| &y * &y >> BITS)
+            (0..halvings).fold(sum, |y, _| (&y * &y) >> BITS)
         };
         let last = (12.0 * sigma).ceil() as u32;
         let density: Vec<BigUint> = (0..=last).map(density).collect();
