@@ -1,7 +1,7 @@
 //! What is secret is not left in memory: after keys, seeds and plaintexts are dropped, this process searches its own memory for them.
 //!
-//! What to search for is worked out by another process, which hands it over with all bits inverted, so that nothing here but the library ever
-//! had it. One test alone, since others at the same time would leave copies of their own.
+//! What to search for is worked out by another process, which hands it over with all bits inverted, so that nothing here but the library
+//! ever had it. One test alone, since others at the same time would leave copies of their own.
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used)]
 

@@ -1,7 +1,7 @@
 //! Files with one thing wrong: every one is refused by a typed error, or means what the right one means, and none makes the library panic.
 //!
-//! Some thousands of them run with the tests; all of them, some tens of thousands, with `CIPHERLENS_CORRUPTIONS=all`. Damage is what a disk or
-//! a network does: hashes then tell. Forgeries have every hash right, as somebody makes them who wants them to be read.
+//! Some thousands of them run with the tests; all of them, some tens of thousands, with `CIPHERLENS_CORRUPTIONS=all`. Damage is what a disk
+//! or a network does: hashes then tell. Forgeries have every hash right, as somebody makes them who wants them to be read.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};

@@ -82,8 +82,8 @@ pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u3
 }
 
 /// Writes a file: under a temporary name beside it, flushed to disk, and only then under its own, so that there is never half a file
-/// under that name, whenever the program or the system stops. One that other users of the machine must not read is `private` (mode 0600 where
-/// the system has modes). After an error there is nothing new.
+/// under that name, whenever the program or the system stops. One that other users of the machine must not read is `private` (mode
+/// 0600 where the system has modes). After an error there is nothing new.
 pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, contents: &Contents<'_, M>) -> Result<(), WireError> {
     contents.check()?;
     let mut temporary = Temporary::beside(path, private)?;

@@ -1,7 +1,7 @@
 //! Parameters, keys and ciphertexts as files, or on anything that can be read and written.
 //!
-//! Functions named `..._to` and `..._from` write to any [`Write`] and read from any [`Read`]; those with a path are helpers. What comes from
-//! somebody else is read with an [`Expect`], which says what is wanted, and refuses anything else by its header.
+//! Functions named `..._to` and `..._from` write to any [`Write`] and read from any [`Read`]; those with a path are helpers. What comes
+//! from somebody else is read with an [`Expect`], which says what is wanted, and refuses anything else by its header.
 //!
 //! Every file but a parameter set names, in its [`Origin`], the parameter set (by fingerprint, and by preset name for people) and the
 //! secret key (by a random id that says nothing about it). Readers are given the parameter set and refuse anything else. Evaluation
@@ -267,7 +267,8 @@ fn public_key_from<R: Read>(opened: Opened<R>, params: &Params) -> Result<Public
     Ok(PublicKey::from_parts(params, tag, seed, words)?)
 }
 
-/// Writes evaluation keys, made for a network: of each the half that is not uniform, and a seed for the other. A file of that name is replaced.
+/// Writes evaluation keys, made for a network: of each the half that is not uniform, and a seed for the other. A file of that
+/// name is replaced.
 pub fn write_evaluation_keys(
     path: &Path,
     params: &Params,
