@@ -133,8 +133,40 @@ fn divided_results() {
         assert!((256.0 * part - whole).abs() <= 1e-9 * whole.max(1e-3), "{part} of {whole}");
     }
     let model = Builder::new(Shape::new(1, 1, 1)).node("y", &["x"], serde_json::json!({"op": "flatten"})).build("y");
-    for bad in [0.0, -2.0, 0.5, 3.0, f64::NAN, f64::INFINITY, 2f64.powi(41)] {
+    for good in [0.5, 2f64.powi(-40), 2f64.powi(40)] {
+        assert_eq!(model.with_output_divisor(good).expect("a power of two").output_divisor(), good);
+    }
+    for bad in [0.0, -2.0, 0.3, 3.0, f64::NAN, f64::INFINITY, 2f64.powi(41), 2f64.powi(-41)] {
         assert!(model.with_output_divisor(bad).is_err(), "{bad}");
+    }
+}
+
+/// A divisor comes to the layer with weights, not to an average, whose weights are small already: divided once more, the rounding of its
+/// plaintexts would be a factor common to all results.
+#[test]
+fn divisors_pass_averages_and_sums() {
+    let mut rng = seeded(23);
+    let shape = Shape::new(3, 8, 8);
+    let conv =
+        ConvShape { input: shape, outputs: 4, kernel: [3, 3], stride: [1, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+    for sum in [false, true] {
+        let mut b = Builder::new(shape);
+        b.conv("c", "x", &conv, &mut rng).node("pool", &["c"], serde_json::json!({"op": "global_avg_pool"}));
+        if sum {
+            b.conv("d", "x", &conv, &mut rng).node("other", &["d"], serde_json::json!({"op": "global_avg_pool"}));
+            b.node("sum", &["pool", "other"], serde_json::json!({"op": "add"}));
+        }
+        b.node("view", &[if sum { "sum" } else { "pool" }], serde_json::json!({"op": "flatten"}));
+        for divisor in [2f64.powi(20), 2f64.powi(-20)] {
+            let model = b.build("view").with_output_divisor(divisor).expect("a power of two");
+            let lowered = agrees(&model, &picture(shape, &mut rng), SLOTS, &mut rng);
+            let of = |layer: &str| lowered.program.steps.iter().find(|s| s.layer == layer).expect("it is there");
+            let Operation::Linear { matrix, .. } = &of("pool").operation else { panic!("an average is linear") };
+            let mut diagonal = vec![0.0; SLOTS];
+            matrix.diagonal(0, 0, matrix.rotations(0, 0)[0], &mut diagonal);
+            let largest = diagonal.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+            assert!((largest - 1.0 / 64.0).abs() < 1e-12, "sum: {sum}, {divisor}: {largest}");
+        }
     }
 }
 

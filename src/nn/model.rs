@@ -45,7 +45,7 @@ pub const MAX_ELEMENTS: usize = 1 << 26;
 pub const MAX_TOTAL_ELEMENTS: usize = 1 << 28;
 /// Most multiplications of one evaluation.
 pub const MAX_MULTIPLICATIONS: u128 = 1 << 42;
-/// Largest divisor of an encrypted result.
+/// Largest divisor of an encrypted result, and largest factor of one that is too small for the noise.
 pub const MAX_OUTPUT_DIVISOR: f64 = (1u64 << 40) as f64;
 /// Largest polynomial degree.
 pub const MAX_POLYNOMIAL_DEGREE: usize = 255;
@@ -279,7 +279,26 @@ impl Model {
         self.output_divisor
     }
 
-    /// The same network with its encrypted result divided by `divisor`, a power of two from 1 to [`MAX_OUTPUT_DIVISOR`].
+    /// For each value, whether it is held divided by [`Self::output_divisor`] while it is encrypted: the result, and what it is an
+    /// average, a view or a sum of and nothing else reads. The divisor then comes to the weights of the layer before: those of an
+    /// average are small already, and divided once more a plaintext could not resolve them.
+    pub fn divided(&self) -> Vec<bool> {
+        let mut readers = vec![0; self.nodes.len() + 1];
+        self.nodes.iter().flat_map(|n| &n.inputs).for_each(|v| readers[v.0] += 1);
+        let mut divided = vec![false; self.nodes.len() + 1];
+        divided[self.output.0] = self.output_divisor != 1.0;
+        for (i, node) in self.nodes.iter().enumerate().rev().filter(|(i, _)| self.output.0 > *i) {
+            use Operator::{Add, AvgPool2d, Flatten, Gather, GlobalAvgPool, Rearrange};
+            let passes = matches!(node.operator, Add | AvgPool2d { .. } | Flatten | Gather(_) | GlobalAvgPool | Rearrange(_));
+            if divided[i + 1] && passes && node.inputs.iter().all(|v| v.0 > 0 && readers[v.0] == 1) {
+                node.inputs.iter().for_each(|v| divided[v.0] = true);
+            }
+        }
+        divided
+    }
+
+    /// The same network with its encrypted result divided by `divisor`, a power of two from 1 / [`MAX_OUTPUT_DIVISOR`] to
+    /// [`MAX_OUTPUT_DIVISOR`].
     pub fn with_output_divisor(&self, divisor: f64) -> Result<Self, ModelError> {
         check::output_divisor(divisor)?;
         Ok(Self { output_divisor: divisor, ..self.clone() })

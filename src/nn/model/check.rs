@@ -101,10 +101,12 @@ fn input(spec: InputSpec) -> Result<Input, ModelError> {
 
 /// Errors unless it is a power of two within bounds.
 pub(super) fn output_divisor(divisor: f64) -> Result<(), ModelError> {
-    if (1.0..=MAX_OUTPUT_DIVISOR).contains(&divisor) && divisor.log2().fract() == 0.0 {
+    if (MAX_OUTPUT_DIVISOR.recip()..=MAX_OUTPUT_DIVISOR).contains(&divisor) && divisor.log2().fract() == 0.0 {
         return Ok(());
     }
-    let reason = format!("the divisor {divisor} of the result is not a power of two from 1 to {MAX_OUTPUT_DIVISOR}");
+    let reason = format!(
+        "the divisor {divisor} of the result is not a power of two from 1 / {MAX_OUTPUT_DIVISOR} to {MAX_OUTPUT_DIVISOR}"
+    );
     Err(ModelError::BadNode { node: "the graph's output".into(), reason })
 }
 

@@ -75,22 +75,12 @@ impl Algebra<'_> {
         fits.then(|| Rc::new(Gauge { alpha: vec![alpha; channels], beta: vec![0.0; channels] }))
     }
 
-    /// The result is wanted divided, where it is, and so is what it is a view of.
+    /// The result is wanted divided, where it is, and so is what brings the divisor to a layer with weights.
     fn want_divided(&self, wanted: &mut [Option<Rc<Gauge>>]) {
         let divisor = self.model.output_divisor();
-        if divisor == 1.0 {
-            return;
-        }
-        let mut value = self.model.output();
-        loop {
-            let channels = self.model.shape(value).channels;
-            wanted[value.0] = Some(Rc::new(Gauge { alpha: vec![1.0 / divisor; channels], beta: vec![0.0; channels] }));
-            let Some(node) = value.0.checked_sub(1).map(|i| &self.model.nodes()[i]) else { break };
-            let operand = node.inputs[0];
-            if !matches!(node.operator, Operator::Flatten) || self.readers[operand.0].len() != 1 {
-                break;
-            }
-            value = operand;
+        for (value, _) in self.model.divided().into_iter().enumerate().filter(|(_, divided)| *divided) {
+            let channels = self.model.shape(Value(value)).channels;
+            wanted[value] = Some(Rc::new(Gauge { alpha: vec![1.0 / divisor; channels], beta: vec![0.0; channels] }));
         }
     }
 
