@@ -3,13 +3,15 @@
 use super::{Prepared, Result};
 use crate::ckks::{Level, Params};
 use crate::nn::clear::Network;
-use crate::nn::model::{MAX_OUTPUT_DIVISOR, Operator};
+use crate::nn::model::{MAX_OUTPUT_DIVISOR, Operator, Value};
 use crate::nn::simulate::Labelled;
 use crate::nn::{Model, Tensor};
 use rayon::prelude::*;
 
 /// The part of what an answer can hold that it may be asked to. The rest tells a number that is too large from one that is not.
 const USABLE: f64 = 0.5;
+/// Results below this are brought to 1 or more.
+const SMALL: f64 = 0.125;
 /// Unseen pictures may have results this many times as large as those seen while compiling.
 const MARGIN: f64 = 4.0;
 
@@ -59,14 +61,17 @@ fn room(params: &Params, level: Level) -> f64 {
     USABLE * params.capacity(level)
 }
 
-/// The power of two to divide the result by, so that results as large as `seen`, and some more, fit a parameter set's level 0.
+/// The power of two to divide the result by, so that results as large as `seen`, and some more, fit a parameter set's level 0; below 1
+/// for results that are small beside the noise, which does not know how large they are.
 ///
 /// # Errors
 /// [`Overflow::Results`] where none does.
 pub fn divisor(params: &Params, seen: f64) -> std::result::Result<f64, Overflow> {
     let wanted = MARGIN * seen / room(params, Level(0));
     if wanted.is_finite() && wanted <= MAX_OUTPUT_DIVISOR {
-        return Ok(wanted.max(1.0).log2().ceil().exp2());
+        let fits = wanted.max(MAX_OUTPUT_DIVISOR.recip()).log2().ceil();
+        let whole = if (f64::MIN_POSITIVE..SMALL).contains(&seen) { seen.log2().floor() } else { 0.0 };
+        return Ok(whole.max(fits).exp2());
     }
     Err(Overflow::Results { seen, most: MAX_OUTPUT_DIVISOR * room(params, Level(0)) / MARGIN })
 }
@@ -75,11 +80,14 @@ pub fn divisor(params: &Params, seen: f64) -> std::result::Result<f64, Overflow>
 /// a number like any other, and wrong.
 pub(super) fn check_input(prepared: &Prepared, network: &Model, input: &Tensor<f64>) -> Result<()> {
     let folded = network.fold_batch_norms();
+    let divided = folded.divided();
     let (mut inside, mut at) = (0.0, 0);
+    let held = |value: Value| if divided[value.0] { folded.output_divisor() } else { 1.0 };
     let result = Network::<f64>::new(network).evaluate_with(input, |node, operand, _| {
         // What an activation is fed is brought to its interval by the layer before it.
-        if !matches!(folded.nodes()[node].operator, Operator::Fitted(_)) && largest(operand.values()) > inside {
-            (inside, at) = (largest(operand.values()), node);
+        let magnitude = largest(operand.values()) / held(folded.nodes()[node].inputs[0]);
+        if !matches!(folded.nodes()[node].operator, Operator::Fitted(_)) && magnitude > inside {
+            (inside, at) = (magnitude, node);
         }
     })?;
     // Level 0 holds what is bootstrapped, which has a bound, and the result; everything else is at least at level 1.

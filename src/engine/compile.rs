@@ -9,7 +9,7 @@ use crate::ckks::presets;
 use crate::nn::calibration::magnitudes;
 use crate::nn::compiled::KeptPlan;
 use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
-use crate::nn::simulate::Labelled;
+use crate::nn::simulate::{Labelled, Margins, exact_logits};
 use crate::nn::{Compiled, Model};
 use cipherlens_core::client::ClientSpec;
 use serde_json::json;
@@ -42,6 +42,8 @@ pub struct Compilation {
     pub choice: Option<Choice>,
     /// What encryption is expected to do to results.
     pub foreseen: Foreseen,
+    /// The part of the answers that should survive it.
+    pub kept: f64,
 }
 
 /// Fits a network's activations to pictures like those it will see, chooses the cheapest fits that keep its answers, plans it, and says
@@ -52,7 +54,7 @@ pub struct Compilation {
 ///
 /// # Errors
 /// [`EngineError::Fits`] where no fits keep the answers, [`EngineError::NoPreset`] where no parameter set has levels for them,
-/// [`EngineError::Overflow`] for results that no ciphertext can hold, [`EngineError::NoPictures`], and those of [`prepare`].
+/// [`EngineError::Noise`] where logits differ by less than encryption moves them, [`EngineError::Overflow`] for results that no ciphertext can hold, [`EngineError::NoPictures`], and those of [`prepare`].
 pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions, watch: &dyn Watch) -> Result<Compilation> {
     if pictures.is_empty() {
         return Err(EngineError::NoPictures);
@@ -83,6 +85,11 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
 
     let some: Vec<_> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).map(|p| p.x.cast()).collect();
     let foreseen = prepared.foresee(&fitted, &some)?;
+    let margins = Margins::under_errors(&exact_logits(&fitted, pictures)?, &foreseen.errors);
+    if margins.expected_agreement < options.choose.target {
+        let Margins { median, mean_shift, expected_agreement: expected } = margins;
+        return Err(EngineError::Noise { median, mean_shift, expected, target: options.choose.target });
+    }
     // Inputs that were not seen may reach as far again to either side.
     let wider = |[a, b]: [f64; 2]| [a - (b - a), b + (b - a)];
     let seen: Vec<_> = pictures.iter().map(|p| p.x.clone()).collect();
@@ -96,7 +103,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
         "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),
         "mean": network.input().mean, "std": network.input().std, "normalisation": network.input().normalisation, "fit": network.input().fit,
         "output_divisor": divisor, "fits_tried": choice.as_ref().map(|c| c.tried.len()),
-        "expected_max_abs_logit_error": foreseen.error, "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
+        "expected_max_abs_logit_error": foreseen.error, "expected_agreement_with_noise": margins.expected_agreement, "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
     });
     let mut compiled = Compiled {
         preset: preset.to_owned(),
@@ -111,7 +118,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     client.runs.extend(more.iter().map(|run| run_spec(run, digest, foreseen.rest)));
     client.check(&prepared.params)?;
     compiled.client = Some(client.clone());
-    Ok(Compilation { compiled, client: Arc::new(client), prepared, choice, foreseen })
+    Ok(Compilation { compiled, client: Arc::new(client), prepared, choice, foreseen, kept: margins.expected_agreement })
 }
 
 /// Chooses fits, ranked by what plans with all the keys they like cost: within a bound each would be planned some twenty times.

@@ -8,6 +8,7 @@ use crate::nn::fit::ChooseError;
 use crate::nn::layout::LayoutError;
 use crate::nn::lower::LowerError;
 use crate::nn::model::ModelError;
+use crate::nn::simulate::SimulateError;
 use crate::nn::tensor::ShapeMismatch;
 use crate::plan::PlanError;
 use cipherlens_core::client::ClientError;
@@ -76,6 +77,24 @@ pub enum EngineError {
     /// No fits keep its answers.
     #[error("the activations cannot be fitted")]
     Fits(#[from] ChooseError),
+    /// The network cannot be evaluated on the pictures.
+    #[error("the network cannot be evaluated")]
+    Simulate(#[from] SimulateError),
+    /// Logits that differ by so little that the noise of encryption decides too many answers.
+    #[error(
+        "the two largest logits differ by {median:.2e} (median), and encryption moves that difference by {mean_shift:.2e}: {:.2} % of the answers \
+         should stay, {:.2} % are asked for", 100.0 * expected, 100.0 * target
+    )]
+    Noise {
+        /// Median of the difference of the two largest logits.
+        median: f64,
+        /// Mean of how far noise moves it.
+        mean_shift: f64,
+        /// The part of the answers that should stay.
+        expected: f64,
+        /// The part asked for.
+        target: f64,
+    },
     /// Results, or numbers inside the network, that no ciphertext can hold.
     #[error(transparent)]
     Overflow(#[from] super::Overflow),

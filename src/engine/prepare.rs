@@ -227,6 +227,8 @@ fn demand(_plan: &Plan, _backend: &dyn Backend) -> Result<Option<Statistics>> {
 pub struct Foreseen {
     /// The largest error of a result.
     pub error: f64,
+    /// The errors of the results of each picture, `[picture][result]`.
+    pub errors: Vec<Vec<f64>>,
     /// What the answer holds beside the result.
     pub rest: Rest,
     /// Least and most of each channel of the inputs seen, once normalised.
@@ -265,12 +267,13 @@ impl Prepared {
         let failed = |source| EngineError::Run(PlanError::Layer { layer: "input".into(), source });
         let input = noisy.encrypted(slots, self.plan.input_level()).map_err(failed)?;
         let outputs = execute(&self.plan, &noisy, input, &()).map_err(EngineError::Run)?;
-        let mut error: f64 = 0.0;
+        let mut errors = Vec::with_capacity(pictures.len());
         for (exact, output) in exact.iter().zip(&outputs) {
             let logits = self.lowered.unpack(&output.shards)?;
             let of_first = logits.iter().take(1).flat_map(|l| l.values());
-            error = exact.values().iter().zip(of_first).map(|(a, b)| (a - b).abs()).fold(error, f64::max);
+            errors.push(exact.values().iter().zip(of_first).map(|(a, b)| b - a).collect::<Vec<f64>>());
         }
+        let error = errors.iter().flatten().fold(0.0, |worst: f64, e| worst.max(e.abs()));
         let noise = REST_SLACK * error / self.lowered.output_divisor;
         let mut rests = outputs.iter().map(|output| {
             let slots = interleave::part(&output.shards, 0, self.lowered.together);
@@ -278,7 +281,7 @@ impl Prepared {
         });
         let first = rests.next().unwrap_or(Rest::Other);
         let rest = if rests.all(|rest| rest == first) { first } else { Rest::Other };
-        Ok(Foreseen { error, rest, interval: extents(pictures) })
+        Ok(Foreseen { error, errors, rest, interval: extents(pictures) })
     }
 }
 

@@ -7,7 +7,8 @@ use super::clear::{Network, Range};
 use super::model::{FittedActivation, MAGNITUDE_MARGIN, Model, Operator, Value};
 use super::tensor::{ShapeMismatch, Tensor};
 use chacha20::ChaCha8Rng;
-use foresee::{Margins, part_beyond};
+pub use foresee::Margins;
+use foresee::part_beyond;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 

@@ -105,7 +105,7 @@ impl Compile {
         }
         let watch = Watching { talk: global.progress_mode() != Mode::None, stop: super::interrupt::asked() };
         let compilation = engine::compile(&network, &pictures, &self.options(), &watch)?;
-        let Compilation { mut compiled, client, prepared, choice, foreseen } = compilation;
+        let Compilation { mut compiled, client, prepared, choice, foreseen, kept } = compilation;
         compiled.report["source"] = file.into();
         compiled.report["calibrated_with"] = self.calib.clone().into();
         compiled.report["calibration_files"] = notes.into();
@@ -132,10 +132,15 @@ impl Compile {
                 print_fits(choice);
             }
             plan::print(&prepared, Costs::Typical);
-            if divisor > 1.0 {
-                say!("the result is divided by {divisor} while it is encrypted, and multiplied again after decryption");
+            match divisor {
+                d if d > 1.0 => say!("the result is divided by {d} while it is encrypted, and multiplied again after decryption"),
+                d if d < 1.0 => {
+                    say!("the result is multiplied by {} while it is encrypted, and divided again after decryption", 1.0 / d)
+                }
+                _ => {}
             }
-            say!("expected: logits off by about {:.1e} for encryption", foreseen.error);
+            let error = foreseen.error;
+            say!("expected: logits off by about {error:.1e} for encryption, which {:.2} % of the answers survive", 100.0 * kept);
             say!();
         }
         if talk {

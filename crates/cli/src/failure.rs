@@ -207,6 +207,13 @@ fn of_engine(error: EngineError, name: &str) -> Failure {
             Failure::from_error(Class::BadInput, error.to_string(), e, advice)
         }
         EngineError::Fits(e) => of_fits(e),
+        EngineError::Noise { .. } => Failure::new(
+            Class::Numeric,
+            "encryption would change too many answers",
+            error.to_string(),
+            "scale up what makes the logits differ (in its last layers it is lost beside larger numbers), name a preset with a larger scale, or \
+             ask for less with --target",
+        ),
         EngineError::Overflow(e @ Overflow::Results { .. }) => Failure::from_error(
             Class::Numeric,
             "the network's results are too large to be encrypted",

@@ -41,7 +41,9 @@ pub fn of(
     // Nothing was seen of its inputs: all numbers are taken.
     let interval = vec![[-f64::MAX, f64::MAX]; network.input().shape.channels];
     let foreseen = match purpose {
-        For::Encrypting => Foreseen { error: terms.expected_error.unwrap_or(0.0), rest: Rest::Other, interval },
+        For::Encrypting => {
+            Foreseen { error: terms.expected_error.unwrap_or(0.0), errors: Vec::new(), rest: Rest::Other, interval }
+        }
         For::Decrypting(picture) => Foreseen { interval, ..prepared.foresee(network, std::slice::from_ref(picture))? },
     };
     let mut spec = prepared.client_spec(network, digest, &foreseen);

@@ -341,6 +341,24 @@ fn results_beyond_the_modulus_are_scaled_or_refused() {
     assert!(near(&numbers(&report["clear_logits"]), &[1.0, 4.0, 2.0].map(|v| 5e7 * v / 255.0)), "{report}");
     assert!((0.02..50.0).contains(&(error / expected)) && error < 1e4, "{error} where {expected} was foreseen");
 
+    // Far below what noise leaves of a number: multiplied instead. What is too small inside the network is refused.
+    let tiny = folder.write("tiny.onnx", means(colour(), "x", 3, 1e-9).bytes());
+    let small = folder.path("tiny.lens");
+    let compiled = run(&[&["compile", &tiny, "--calib", &calib, "-o", &small, "--json"], &unit[..]].concat()).json();
+    let divisor = compiled["output_divisor"].as_f64().expect("a number");
+    assert!(divisor < 1e-9 && divisor.log2().fract() == 0.0, "{divisor}");
+    let report = run(&["classify", &small, &dark, "--json", "--seed", "3"]).json();
+    assert_eq!((report["label"].as_str(), report["clear_label"].as_str()), (Some("class 1"), Some("class 1")));
+    let error = report["max_abs_logit_error"].as_f64().expect("a number");
+    assert!(error < 1e-13, "{report}");
+    let scale = |file: File, from: &str, to: &str, by: f32| {
+        let weight = (0..9).map(|i| if i % 4 == 0 { by } else { 0.0 }).collect();
+        file.constant(&format!("{to}.w"), &[3, 3, 1, 1], Data::Real(weight)).node(node("Conv", &[from, &format!("{to}.w")], to))
+    };
+    let lost = means(scale(scale(colour(), "x", "down", 1e-14), "down", "up", 1e14), "up", 3, 1.0);
+    compile(&folder.write("lost.onnx", lost.bytes()), &["--target", "0.5"])
+        .refused(6, &["too many answers", "differ by", "--target"]);
+
     // With client and server apart, the divisor is undone by who decrypts.
     let keys = folder.path("keys");
     assert_eq!(run(&["keygen", "--model", &lens, "-o", &keys, "--allow-insecure"]).code, 0);

@@ -8,7 +8,7 @@ const LEAST_TAIL: usize = 4;
 
 /// How sure a network is of its answers, and how far an approximation moves them.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Margins {
+pub struct Margins {
     /// Median of the difference between the two largest logits.
     pub median: f64,
     /// Mean of how far that difference moved, either way.
@@ -18,6 +18,19 @@ pub(super) struct Margins {
 }
 
 impl Margins {
+    /// Of the logits of an exact network, `[picture][class]`, if they are off by errors like those seen on some pictures,
+    /// `[picture][class]` too. One logit is the largest whatever happens to it.
+    pub fn under_errors(logits: &[Vec<f32>], errors: &[Vec<f64>]) -> Self {
+        let (mut margins, mut shifts) = (Vec::with_capacity(logits.len()), Vec::new());
+        for logits in logits {
+            let first = super::largest(logits);
+            let Some(second) = super::second_largest(logits, first) else { continue };
+            margins.push(f64::from(logits[first]) - f64::from(logits[second]));
+            shifts.extend(errors.iter().filter(|e| e.len() == logits.len()).map(|e| (e[first] - e[second]).abs()));
+        }
+        Self::of(margins, &shifts).unwrap_or(Self { median: 0.0, mean_shift: 0.0, expected_agreement: 1.0 })
+    }
+
     /// Of margins and the sizes of their shifts; nothing if there are none.
     ///
     /// A network is surer of the pictures it was trained on than of others, so counting answers on those flatters a fit. The
@@ -25,7 +38,7 @@ impl Margins {
     /// them below the median M: `P(m < x) = x / 2M`. A shift by d to the wrong side, which half of all shifts are, then costs
     /// an answer with probability `d / 2M`: in all, `mean |d| / 4M`. A network that is not so sure has more small margins
     /// than that: then what counts is half the part of all pairs of a margin and a shift in which the shift is the larger.
-    pub fn of(mut margins: Vec<f64>, shifts: &[f64]) -> Option<Self> {
+    pub(super) fn of(mut margins: Vec<f64>, shifts: &[f64]) -> Option<Self> {
         margins.sort_by(f64::total_cmp);
         let median = *margins.get(margins.len() / 2)?;
         let count = shifts.len() as f64;
