@@ -12,6 +12,7 @@ mod file;
 mod fold;
 pub mod formula;
 mod gather;
+mod name;
 mod rearrange;
 mod write;
 
@@ -21,6 +22,7 @@ pub(in crate::nn) use content::Content;
 pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
 pub use gather::Gather;
+pub(in crate::nn) use name::printable;
 pub use rearrange::Rearrange;
 
 pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
@@ -418,7 +420,7 @@ impl Model {
             if classes.len() != outputs {
                 return Err(bad(format!("{} class names for {outputs} logits", classes.len())));
             }
-            model.classes = classes.to_vec();
+            model.classes = classes.iter().map(|name| printable(name).into_owned()).collect();
         }
         Ok(model)
     }

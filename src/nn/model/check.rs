@@ -26,7 +26,7 @@ pub(super) fn build(spec: GraphSpec, tensors: Tensors<'_, '_>) -> Result<Model, 
         let inputs: Vec<Value> = node.inputs.iter().filter_map(|name| values.get(name).copied()).collect();
         let shapes: Vec<Shape> = inputs.iter().map(|v| v.0.checked_sub(1).map_or(input.shape, |i| nodes[i].shape)).collect();
         let (operator, shape) = NodeCheck { node, shapes: &shapes, tensors, weights: &weights }.check()?;
-        let checked = Node { name: node.name.clone(), operator, inputs, shape };
+        let checked = Node { name: printable(&node.name).into_owned(), operator, inputs, shape };
         work = work.saturating_add(multiplications(&checked, shapes[0]));
         if work > MAX_MULTIPLICATIONS {
             return Err(too_large("the number of multiplications", work, MAX_MULTIPLICATIONS));
@@ -41,7 +41,10 @@ pub(super) fn build(spec: GraphSpec, tensors: Tensors<'_, '_>) -> Result<Model, 
     let output = values[&spec.output];
     let output_divisor = spec.output_divisor.unwrap_or(1.0);
     self::output_divisor(output_divisor)?;
-    let model = Model { name: spec.name, input, classes: spec.classes, nodes, output, output_divisor, training: spec.training };
+    let classes = spec.classes.iter().map(|name| printable(name).into_owned()).collect();
+    let input = Input { name: printable(&input.name).into_owned(), ..input };
+    let name = printable(&spec.name).into_owned();
+    let model = Model { name, input, classes, nodes, output, output_divisor, training: spec.training };
     let outputs = model.shape(output).len();
     if !model.classes.is_empty() && model.classes.len() != outputs {
         return Err(ModelError::Shapes {
