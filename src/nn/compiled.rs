@@ -70,12 +70,12 @@ impl Compiled {
         matches!(container::kind_of(path), Ok(Kind::CompiledNetwork) | Err(WireError::Version { .. }))
     }
 
-    /// What its keys and ciphertexts are known by: anything that changes its answers or its plan changes it. The report does
+    /// What its keys and ciphertexts are known by: anything that changes its answers or its plan changes it. The report and its name do
     /// not.
     pub fn digest(&self) -> NetworkDigest {
         let most = self.max_key_bytes.map_or(Vec::new(), |bytes| bytes.to_le_bytes().to_vec());
         let plans = serde_json::to_vec(&self.plans).unwrap_or_default();
-        NetworkDigest::of(&[b"compiled", &self.model.to_bytes(), self.preset.as_bytes(), &most, &plans])
+        NetworkDigest::of(&[b"compiled", &self.model.written_as(""), self.preset.as_bytes(), &most, &plans])
     }
 
     /// Writes it: to a temporary file first, so that there is never half a file.

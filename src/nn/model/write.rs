@@ -6,13 +6,19 @@ use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 
 impl Model {
-    /// What keys and ciphertexts of a model that is run without being compiled are known by.
+    /// What keys and ciphertexts of a model that is run without being compiled are known by: anything that changes its answers changes
+    /// it, and what it is called does not: an ONNX file is called by its name.
     pub fn digest(&self) -> NetworkDigest {
-        NetworkDigest::of(&[b"model", &self.to_bytes()])
+        NetworkDigest::of(&[b"model", &self.written_as("")])
     }
 
     /// The model as a file: safetensors with all numbers in f64, so that what is read is what was written, bit for bit.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.written_as(&self.name)
+    }
+
+    /// As [`Self::to_bytes`], with another name.
+    pub(in crate::nn) fn written_as(&self, called: &str) -> Vec<u8> {
         let mut file = Writer { tensors: Vec::new() };
         let name = |v: &Value| format!("v{}", v.0);
         let nodes: Vec<Json> = self
@@ -29,7 +35,7 @@ impl Model {
             .collect();
         let input = &self.input;
         let graph = json!({
-            "name": self.name,
+            "name": called,
             "input": {
                 "name": "v0", "channels": input.shape.channels, "height": input.shape.height, "width": input.shape.width,
                 "mean": input.mean, "std": input.std, "normalisation": input.normalisation, "fit": input.fit,
