@@ -121,7 +121,7 @@ pub enum PlanError {
         found_level: usize,
     },
     /// Decisions made for another program or parameter set.
-    #[error("the plan kept with the network does not fit it: step {step} (`{layer}`): {reason}; compile the network again")]
+    #[error("step {step} (`{layer}`): {reason}")]
     Decisions {
         /// The step of the program.
         step: usize,
@@ -130,6 +130,9 @@ pub enum PlanError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// A plan that was kept, and is not for this program and parameter set: of a changed file, or of another version of this program.
+    #[error("the plan kept with the network does not fit it: {0}; compile the network again")]
+    Kept(Box<PlanError>),
     /// Keys that do not belong to the plan.
     #[error("the evaluation keys are not those of this plan: {0}; make the keys again for it")]
     Keys(#[source] CircuitError),

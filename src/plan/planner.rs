@@ -131,8 +131,17 @@ impl Plan {
     /// the program.
     ///
     /// # Errors
-    /// Decisions made for something else.
+    /// [`PlanError::Kept`]: decisions made for something else.
     pub fn decided(
+        program: &Program,
+        params: &Arc<Params>,
+        options: &PlanOptions,
+        decisions: &Decisions,
+    ) -> Result<Self, PlanError> {
+        Self::carried_out(program, params, options, decisions).map_err(|source| PlanError::Kept(Box::new(source)))
+    }
+
+    fn carried_out(
         program: &Program,
         params: &Arc<Params>,
         options: &PlanOptions,

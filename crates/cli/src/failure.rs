@@ -147,8 +147,10 @@ fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stat
 
 /// Turns an error of the library into a failure: class and advice come from the innermost error that is known.
 pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failure {
-    let known = find(error)
-        .and_then(of_backend)
+    let kept = find(error).is_some_and(|e| matches!(e, PlanError::Kept(_)));
+    let known = kept
+        .then_some((Class::BadInput, "compile the network again, or take the file as it was written"))
+        .or_else(|| find(error).and_then(of_backend))
         .or_else(|| find(error).and_then(of_scheme))
         .or_else(|| find(error).and_then(of_params))
         .or_else(|| find(error).and_then(of_circuit))
