@@ -7,13 +7,19 @@
 //!    else reads them. Everything else becomes a node of a [`Model`] (`operators`, `layers`, `shapes`);
 //! 3. the model is checked as one from any other file, and batch normalisation is folded into convolutions.
 //!
+//! Constants obey their number types: narrow integers wrap round, and what is cast to f16 or bf16 is rounded. What depends on the picture
+//! is computed with real numbers: where a file casts it to f16 or bf16, the rounding is left out, and the result nearer to the function
+//! meant. Integers that depend on the picture (pixels, before they are cast) are exact or refused.
+//!
 //! Every operator that is not supported is named at once. Nothing in a file makes the reader panic, and it takes no more
 //! memory than a small multiple of the file.
 
 mod arithmetic;
 mod attributes;
+mod batch;
 mod constant;
 mod elementwise;
+mod ending;
 mod expression;
 mod external;
 mod folding;
@@ -34,6 +40,7 @@ pub mod schema;
 mod shapes;
 mod values;
 mod view;
+mod whole;
 
 use super::model::{Content, MAX_FILE_BYTES, Model, ModelError};
 use bytes::Bytes;
@@ -48,6 +55,8 @@ pub const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 pub const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
 /// The oldest set of operators that is read.
 const LEAST_OPSET: i64 = 11;
+/// The newest: what a later one means is not known.
+const MOST_OPSET: i64 = 28;
 
 /// What an ONNX file does not say.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +87,14 @@ pub enum OnnxError {
         found: i64,
         /// The oldest version read.
         least: i64,
+    },
+    /// Operators newer than those known.
+    #[error("the file uses opset {found}, and up to {most} is known; export it again with an older one, as in opset_version=17")]
+    NewerOpset {
+        /// Its version.
+        found: i64,
+        /// The newest version read.
+        most: i64,
     },
     /// More inputs or outputs than one.
     #[error("the graph has {found} {what}, this program runs networks of one picture and one result")]

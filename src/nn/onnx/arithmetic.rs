@@ -2,7 +2,7 @@
 //! f64 and rounded to f32 where the operands are: for sums, products, quotients and roots that is what f32 arithmetic gives.
 
 use super::attributes::Attributes;
-use super::constant::{Budget, Constant, Data, Reason, common, positions, product, repeating};
+use super::constant::{Budget, Constant, Data, Reason, common, narrowed, positions, product, repeating};
 use crate::nn::model::ActivationFunction;
 
 /// The flat indices of a tensor of shape `from` that is repeated to the shape `to`.
@@ -55,12 +55,13 @@ pub(super) fn binary(
     let truncated = attributes.int("fmod", 0) != 0;
     if let (Data::Whole(x), Data::Whole(y)) = (&a.data, &b.data) {
         let f = |x: i64, y: i64| match op {
-            "Add" => x.checked_add(y),
-            "Sub" => x.checked_sub(y),
-            "Mul" => x.checked_mul(y),
-            "Div" => x.checked_div(y),
-            "Mod" if truncated => x.checked_rem(y),
-            "Mod" => x.checked_rem(y).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r }),
+            "Add" => Some(x.wrapping_add(y)),
+            "Sub" => Some(x.wrapping_sub(y)),
+            "Mul" => Some(x.wrapping_mul(y)),
+            "Div" | "Mod" if y == 0 => None,
+            "Div" => Some(x.wrapping_div(y)),
+            "Mod" if truncated => Some(x.wrapping_rem(y)),
+            "Mod" => Some(x.wrapping_rem(y)).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r }),
             "Min" => Some(x.min(y)),
             "Max" => Some(x.max(y)),
             _ => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
@@ -187,26 +188,19 @@ pub(super) fn choose(which: &Constant, a: &Constant, b: &Constant, budget: &mut 
 pub(super) fn cast(x: &Constant, to: i64, budget: &mut Budget) -> Result<Option<Constant>, Reason> {
     budget.take(x.len())?;
     let values = (0..x.len()).map(|i| x.at(i));
-    // Integers that do not fit keep their lowest bits.
-    let narrow: fn(i64) -> i64 = match to {
+    let kind = match to {
         1 | 10 | 16 => return Ok(Some(Constant::floating(x.dims.clone(), values, true))),
         11 => return Ok(Some(Constant::floating(x.dims.clone(), values, false))),
         9 => {
             let data = Data::Whole(values.map(|v| i64::from(v != 0.0)).collect());
             return Ok(Some(Constant { dims: x.dims.clone(), data }));
         }
-        2 => |v| i64::from(v as u8),
-        3 => |v| i64::from(v as i8),
-        4 => |v| i64::from(v as u16),
-        5 => |v| i64::from(v as i16),
-        6 => |v| i64::from(v as i32),
-        12 => |v| i64::from(v as u32),
-        7 | 13 => |v| v,
+        2..=7 | 12 | 13 => to as i32,
         _ => return Ok(None),
     };
     let data = match &x.data {
-        Data::Whole(v) => v.iter().map(|v| narrow(*v)).collect(),
-        _ => values.map(|v| narrow(v as i64)).collect(),
+        Data::Whole(v) => v.iter().map(|v| narrowed(*v, kind)).collect(),
+        _ => values.map(|v| narrowed(v as i64, kind)).collect(),
     };
     Ok(Some(Constant { dims: x.dims.clone(), data: Data::Whole(data) }))
 }

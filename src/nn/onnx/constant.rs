@@ -161,6 +161,18 @@ impl Constant {
         Ok(constant)
     }
 
+    /// The values as a number type holds them, as ONNX counts the types: integers that do not fit keep their lowest bits, and f16 and
+    /// bf16 are rounded to.
+    pub fn typed(mut self, kind: i32) -> Self {
+        match (&mut self.data, kind) {
+            (Data::Whole(values), kind) => values.iter_mut().for_each(|v| *v = narrowed(*v, kind)),
+            (Data::Single(values), 10) => values.iter_mut().for_each(|v| *v = to_half(*v)),
+            (Data::Single(values), 16) => values.iter_mut().for_each(|v| *v = to_bfloat(*v)),
+            _ => {}
+        }
+        self
+    }
+
     /// The same values in another shape.
     pub fn reshaped(&self, dims: Vec<usize>) -> Result<Self, Reason> {
         if product(&dims) != Some(self.len()) || dims.len() > MAX_RANK {
@@ -249,6 +261,40 @@ impl Budget {
 
 fn each<T, const N: usize>(bytes: &[u8], to: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks::<N>().0.iter().map(|b| to(*b)).collect()
+}
+
+/// An integer with the lowest bits that its type has.
+pub(super) fn narrowed(v: i64, kind: i32) -> i64 {
+    match kind {
+        2 => i64::from(v as u8),
+        3 => i64::from(v as i8),
+        4 => i64::from(v as u16),
+        5 => i64::from(v as i16),
+        6 => i64::from(v as i32),
+        12 => i64::from(v as u32),
+        _ => v,
+    }
+}
+
+/// The nearest number of f16, the even one of two.
+fn to_half(v: f32) -> f32 {
+    if !v.is_finite() {
+        return v;
+    }
+    // Numbers of f16 have ten bits behind the first, and the smallest are 2^-24 apart.
+    let exponent = ((v.to_bits() >> 23 & 0xff) as i32 - 127).max(-14);
+    let step = f64::from(exponent - 10).exp2();
+    let rounded = (f64::from(v) / step).round_ties_even() * step;
+    if rounded.abs() > 65504.0 { f32::INFINITY.copysign(v) } else { rounded as f32 }
+}
+
+/// The nearest number of bf16, the even one of two.
+fn to_bfloat(v: f32) -> f32 {
+    if v.is_nan() {
+        return v;
+    }
+    let bits = v.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
 fn bfloat(bits: u16) -> f32 {

@@ -1,9 +1,9 @@
 //! Elementwise operators: gathered into expressions, and made nodes of when something else reads them.
 
-use super::constant::{Constant, common};
+use super::constant::{Constant, common, positions, repeating};
 use super::expression::{Recognised, is_small, recognise};
 use super::graph::{Importer, Known, Refusal, Traced};
-use super::view::natural;
+use super::view::{Part, View, natural};
 use crate::nn::model::formula::{Binary, Step, Unary};
 use crate::nn::model::{ActivationFunction, Formula, OperatorSpec};
 
@@ -168,28 +168,50 @@ impl<'f> Importer<'f> {
             return Ok(Traced { expression, name: name.into(), ..x });
         }
         let per_channel = is_per_channel(&c.dims, &x.dims);
+        if !per_channel && let Some(made) = self.with_channels_elsewhere(op, x, c, swapped, name)? {
+            return Ok(made);
+        }
         let values = c.real();
-        let (factor, offset): (Vec<f64>, Vec<f64>) = match (op, swapped) {
-            _ if !per_channel => {
-                return Err(Refusal::Unsupported("a constant for each pixel is combined; one for each channel can be".into()));
-            }
-            (Binary::Add, _) => (vec![1.0; values.len()], values),
-            (Binary::Subtract, false) => (vec![1.0; values.len()], values.into_iter().map(|v| -v).collect()),
-            (Binary::Subtract, true) => (vec![-1.0; values.len()], values),
-            (Binary::Multiply, _) => (values.clone(), vec![0.0; values.len()]),
-            (Binary::Divide, false) => (values.iter().map(|v| 1.0 / v).collect(), vec![0.0; values.len()]),
-            _ => {
-                return Err(Refusal::Unsupported(
-                    "with a constant for each channel, only sums and products are supported".into(),
-                ));
-            }
-        };
+        if !per_channel {
+            return Err(Refusal::Unsupported("a constant for each pixel is combined; one for each channel can be".into()));
+        }
+        let (factor, offset) = channel_line(op, swapped, values)?;
         let value = self.channelled(x, name)?;
         if self.shape(value).channels != factor.len() {
             return Err(Refusal::Unsupported("channels that were reshaped are scaled".into()));
         }
         let base = self.affine(value, factor, offset, name)?;
         Ok(Traced::of(base, x.dims.clone()))
+    }
+
+    /// As [`Self::with_constant`] where the channels of x are at another axis than the second: where each element of x is one of a single
+    /// value and the constant is the same for all that come from one of its channels, it is applied before they are moved.
+    fn with_channels_elsewhere(
+        &mut self,
+        op: Binary,
+        x: &Traced,
+        c: &Constant,
+        swapped: bool,
+        name: &str,
+    ) -> Result<Option<Traced>, Refusal> {
+        if !common(&c.dims, &x.dims).is_ok_and(|both| both == x.dims) {
+            return Ok(None);
+        }
+        let view = self.view(x, name)?;
+        let Some(part) = view.single().cloned() else { return Ok(None) };
+        let sources = part.elements(view.shape.len(), &mut self.room)?;
+        let mut values = vec![None; part.from.channels];
+        for (source, at) in sources.iter().zip(positions(&x.dims, repeating(&c.dims, &x.dims)?)) {
+            let value = values.get_mut(*source as usize / part.from.plane()).ok_or("an element comes from nowhere")?;
+            if *value.get_or_insert(c.at(at)) != c.at(at) {
+                return Ok(None);
+            }
+        }
+        // What nothing is taken of may be anything.
+        let (factor, offset) = channel_line(op, swapped, values.into_iter().map(|v| v.unwrap_or(1.0)).collect())?;
+        let source = self.affine(part.source, factor, offset, name)?;
+        let view = View { parts: vec![Part { source, ..part }], ..view };
+        Ok(Some(self.viewed(view, x.dims.clone(), name)))
     }
 
     /// x, made a value first if its expression has grown enough.
@@ -255,6 +277,22 @@ impl<'f> Importer<'f> {
         self.settled.insert(key, value);
         Ok(value)
     }
+}
+
+/// `factor x + offset` of each channel, for a function of x and a constant for each; `swapped`: the constant is the first operand.
+fn channel_line(op: Binary, swapped: bool, values: Vec<f64>) -> Result<(Vec<f64>, Vec<f64>), Refusal> {
+    let all = |value: f64| vec![value; values.len()];
+    Ok(match (op, swapped) {
+        (Binary::Add, _) => (all(1.0), values),
+        (Binary::Subtract, false) => (all(1.0), values.into_iter().map(|v| -v).collect()),
+        (Binary::Subtract, true) => (all(-1.0), values),
+        (Binary::Multiply, _) => (values.clone(), all(0.0)),
+        (Binary::Divide, false) => (values.iter().map(|v| 1.0 / v).collect(), all(0.0)),
+        _ => {
+            let why = "with a constant for each channel, only sums and products are supported";
+            return Err(Refusal::Unsupported(why.into()));
+        }
+    })
 }
 
 /// Whether a tensor has one number for each channel, the second axis of another.

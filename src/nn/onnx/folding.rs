@@ -24,6 +24,11 @@ pub(super) fn fold(
         None => attributes.ints("axes").map(<[i64]>::to_vec),
     };
     Ok(Some(match op {
+        "Dropout"
+            if given(2).is_some_and(|on| on.uniform() != Some(0.0)) && given(1).and_then(Constant::uniform) != Some(0.0) =>
+        {
+            return Err("it is in training mode: call model.eval() before the export".into());
+        }
         "Identity" | "Dropout" => operand(0)?.clone(),
         "Cast" => return arithmetic::cast(operand(0)?, attributes.int("to", 1), budget),
         "CastLike" => {

@@ -9,16 +9,22 @@ use super::input;
 use super::schema::{DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use super::values::Named;
 use super::view::Room;
-use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, OnnxError, OnnxOptions};
+use super::whole::Whole;
+use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, MOST_OPSET, OnnxError, OnnxOptions};
 use crate::nn::model::{
     Fit, Formula, GraphSpec, InputSpec, MAX_ELEMENTS, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation,
-    OperatorSpec, TensorData, UnsupportedOperator,
+    OperatorSpec, TensorData, UnsupportedOperator, printable,
 };
 use crate::nn::tensor::Shape;
 use prost::Message;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+
+/// Numbers of TensorProto.DataType.
+const FLOAT: i32 = 1;
+pub(super) const INT64: i32 = 7;
+const BOOL: i32 = 9;
 
 /// Longest description of a value that is decoded.
 const MAX_NOTE_BYTES: usize = 1 << 12;
@@ -98,13 +104,23 @@ pub(super) struct Importer<'f> {
     /// What the file calls a constant; all of them are held by `known`, so that addresses stay theirs.
     called: HashMap<*const Constant, &'f str>,
     /// Pictures of the batch that the file was written for; one of them is read.
-    batch: usize,
+    pub batch: usize,
+    /// The file's set of operators.
+    pub opset: i64,
+    /// Constants that are others for the batch of the file than for one picture, as they are for the batch.
+    pub as_written: HashMap<&'f str, Rc<Constant>>,
+    /// Values of the picture that are integers.
+    pub whole: HashMap<&'f str, Whole>,
+    /// Values that are the result, or passed on to it alone.
+    ends: HashSet<&'f str>,
+    /// What is said of an operator at the end that was left out.
+    pub left_out: Option<String>,
     /// Shapes that the file notes, decoded when one is asked for.
     noted: Option<HashMap<String, Vec<usize>>>,
     /// Constants that could not be computed.
     lost_constants: HashSet<&'f str>,
-    /// Number types of constants of integers.
-    number_types: HashMap<&'f str, i32>,
+    /// Number types of constants, as ONNX counts them.
+    pub number_types: HashMap<&'f str, i32>,
     /// The node that is read, for what is computed for it.
     reading: String,
     /// Shape of each value.
@@ -119,8 +135,6 @@ pub(super) struct Importer<'f> {
     names: HashSet<String>,
     /// Expressions that have become values, by their base.
     pub settled: HashMap<(usize, Formula), usize>,
-    /// Names of the graph's outputs.
-    pub output: &'f str,
 }
 
 /// The model of a file.
@@ -132,7 +146,10 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
     if opset < LEAST_OPSET {
         return Err(OnnxError::Opset { found: opset, least: LEAST_OPSET }.into());
     }
-    let initializers: HashMap<&str, usize> = graph.initializer.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+    if opset > MOST_OPSET {
+        return Err(OnnxError::NewerOpset { found: opset, most: MOST_OPSET }.into());
+    }
+    let initializers = initializers(graph)?;
     let inputs: Vec<_> = graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
     let [input] = inputs[..] else { return Err(OnnxError::Ends { what: "inputs", found: inputs.len() }.into()) };
     let [output] = &graph.output[..] else {
@@ -141,10 +158,11 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
     let (mut shape, batch) = input::shape(graph, input, &initializers, options.input_size)?;
     let kind = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type);
     super::normalisation::check_type(&input.name, kind)?;
-    let turned = channels_last(graph, &input.name, shape);
+    let turned = channels_last(graph, &input.name, shape, &initializers);
     if turned {
         shape = Shape::new(shape.width, shape.channels, shape.height);
     }
+    let order = order(graph, &input.name, &initializers, &output.name)?;
     let mut importer = Importer {
         file: graph,
         initializers,
@@ -155,6 +173,11 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         tensors: HashMap::new(),
         called: HashMap::new(),
         batch,
+        opset,
+        as_written: HashMap::new(),
+        whole: HashMap::new(),
+        ends: super::ending::values(graph, &order, &output.name),
+        left_out: None,
         noted: None,
         lost_constants: HashSet::new(),
         number_types: HashMap::new(),
@@ -166,15 +189,15 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         room: Room::new(),
         names: HashSet::new(),
         settled: HashMap::new(),
-        output: &output.name,
     };
     let picture = importer.input(shape, turned).map_err(|refusal| match refusal {
         Refusal::Failed(error) => error,
         _ => OnnxError::NotOnnx("its input cannot be transposed".into()).into(),
     })?;
     importer.known.insert(&input.name, Known::Traced(picture));
+    importer.whole.extend(Whole::pixels(kind).map(|pixels| (input.name.as_str(), pixels)));
     let mut unsupported = Vec::new();
-    for i in order(graph, &input.name, &importer.initializers, &output.name)? {
+    for i in order {
         let node = &graph.node[i];
         importer.reading = called(node, i);
         match importer.node(node) {
@@ -182,8 +205,8 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
             Err(Refusal::Lost) => importer.lose(node),
             Err(Refusal::Unsupported(advice)) => {
                 let operator = match own(&node.domain) {
-                    true => node.op_type.clone(),
-                    false => format!("{}.{}", node.domain, node.op_type),
+                    true => printable(&node.op_type).into_owned(),
+                    false => printable(&format!("{}.{}", node.domain, node.op_type)).into_owned(),
                 };
                 unsupported.push(UnsupportedOperator { node: called(node, i), operator, advice });
                 importer.lose(node);
@@ -204,7 +227,7 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         _ if !unsupported.is_empty() => return Err(ModelError::UnsupportedOperators(unsupported)),
         Ok(value) => value,
         Err(Refusal::Unsupported(advice)) => {
-            let operator = UnsupportedOperator { node: output.name.clone(), operator: "output".into(), advice };
+            let operator = UnsupportedOperator { node: printable(&output.name).into_owned(), operator: "output".into(), advice };
             return Err(ModelError::UnsupportedOperators(vec![operator]));
         }
         Err(Refusal::Failed(error)) => return Err(error),
@@ -218,17 +241,51 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
     let mut model = importer.finish(result, shape, turned, options)?;
     super::normalisation::settle(&mut model, kind, own, options);
     if !input.name.is_empty() {
-        model.input.name.clone_from(&input.name);
+        model.input.name = printable(&input.name).into_owned();
     }
     Ok(model)
 }
 
+/// The constants of a graph by name.
+fn initializers(graph: &GraphProto) -> Result<HashMap<&str, usize>, OnnxError> {
+    if let Some(sparse) = graph.sparse_initializer.first() {
+        let tensor = sparse.values.as_ref().map_or_else(String::new, |values| values.name.clone());
+        return Err(OnnxError::Tensor { tensor, reason: "it is sparse: write it as a dense one".into() });
+    }
+    let mut found = HashMap::with_capacity(graph.initializer.len());
+    for (i, tensor) in graph.initializer.iter().enumerate() {
+        if found.insert(tensor.name.as_str(), i).is_some() {
+            let reason = "the file gives it twice, and only one can be meant: name each constant once".into();
+            return Err(OnnxError::Tensor { tensor: tensor.name.clone(), reason });
+        }
+    }
+    Ok(found)
+}
+
 /// Whether a file takes pictures with their channels last, as TensorFlow does: all that it does to them is to bring the channels
 /// to the front, but for sums and products before.
-fn channels_last(graph: &GraphProto, input: &str, shape: Shape) -> bool {
-    if shape.width > 4 {
+fn channels_last(graph: &GraphProto, input: &str, shape: Shape, initializers: &HashMap<&str, usize>) -> bool {
+    // The extents as they are read before it is known: the last is called the width.
+    let (height, width, channels) = (shape.channels, shape.height, shape.width);
+    if channels > 4 {
         return false;
     }
+    // Of a single channel, a reshape does it too.
+    let target = |name: &str| {
+        let tensor = match initializers.get(name) {
+            Some(at) => Some(&graph.initializer[*at]),
+            None => {
+                let maker = graph.node.iter().find(|n| n.op_type == "Constant" && n.output.first().is_some_and(|o| o == name));
+                maker.and_then(|n| Attributes(n).tensor("value"))
+            }
+        };
+        let constant = Constant::decode(tensor?, name, &Folder::new(None)).ok()?;
+        constant.integers().map(<[i64]>::to_vec)
+    };
+    let to_front = |node: &NodeProto| {
+        let target = node.input.get(1).and_then(|name| target(name));
+        channels == 1 && target.is_some_and(|t| t.get(1..) == Some(&[1, height as i64, width as i64]))
+    };
     let mut names = HashSet::from([input]);
     let mut found = false;
     for node in graph.node.iter().filter(|node| node.op_type != "Shape") {
@@ -238,6 +295,7 @@ fn channels_last(graph: &GraphProto, input: &str, shape: Shape) -> bool {
         match node.op_type.as_str() {
             "Identity" | "Cast" | "Add" | "Sub" | "Mul" | "Div" => names.extend(node.output.iter().map(String::as_str)),
             "Transpose" if Attributes(node).ints("perm") == Some(&[0, 3, 1, 2]) => found = true,
+            "Reshape" if to_front(node) => found = true,
             _ => return false,
         }
     }
@@ -251,7 +309,7 @@ pub(super) fn extent(value: i64) -> Option<usize> {
 
 /// What messages call a node.
 fn called(node: &NodeProto, index: usize) -> String {
-    if node.name.is_empty() { format!("number {index}") } else { node.name.clone() }
+    if node.name.is_empty() { format!("number {index}") } else { printable(&node.name).into_owned() }
 }
 
 /// Indices of the nodes that the output depends on, each after its operands.
@@ -311,9 +369,9 @@ impl<'f> Importer<'f> {
         for name in &node.input {
             operands.push(if name.is_empty() { None } else { Some(self.value(name)?) });
         }
-        if node.op_type == "Reshape" {
-            self.one_of_batch(&mut operands)?;
-        }
+        let attributes = Attributes(node);
+        attributes.check()?;
+        self.of_one(node, &mut operands)?;
         let constants: Option<Vec<Option<&Constant>>> = operands
             .iter()
             .map(|o| match o {
@@ -322,75 +380,89 @@ impl<'f> Importer<'f> {
                 Some(_) => None,
             })
             .collect();
-        let attributes = Attributes(node);
         if let Some(constants) = constants {
-            let made = match node.op_type.as_str() {
-                "Constant" => Some(vec![constant(&attributes, self.folder)?]),
-                "Split" => Some(split(&constants, node.output.len(), &attributes, &mut self.budget)?),
-                op => fold(op, &attributes, &constants, self.number_type(node), &mut self.budget)?.map(|made| vec![made]),
-            };
-            let Some(made) = made else {
+            let Some(made) = self.computed(node, &constants)? else {
                 return Err(Refusal::Unsupported(
                     "it computes a constant and is not one of the operators that are computed when the file is read: simplify the \
                      file (onnxsim)"
                         .into(),
                 ));
             };
+            self.note_computed(node, &constants, &made)?;
             for (i, (made, name)) in made.into_iter().zip(&node.output).enumerate() {
                 product(&made.dims).filter(|_| made.dims.len() <= MAX_RANK).ok_or("its shape overflows")?;
                 let made = Rc::new(made);
                 self.called.insert(Rc::as_ptr(&made), name);
                 self.make(node, i, Known::Constant(made));
             }
-            if let (Some(kind), Some(name)) = (self.number_type(node), node.output.first()) {
-                self.number_types.insert(name, kind);
+            if let Some(kind) = self.number_type(node) {
+                self.number_types.extend(node.output.iter().map(|name| (name.as_str(), kind)));
             }
             return Ok(());
         }
         if operands.iter().flatten().any(|o| matches!(o, Known::Lost)) && super::operators::is_known(&node.op_type) {
             return Err(Refusal::Lost);
         }
-        self.operator(node, &operands)
+        let whole = self.integers_of(node, &operands)?;
+        self.operator(node, &operands)?;
+        if let Some(whole) = whole {
+            self.whole.extend(node.output.iter().map(|name| (name.as_str(), whole)));
+        }
+        Ok(())
     }
 
-    /// Makes a reshape of a batch one of a single picture. A target that does not begin with the batch would mix pictures.
-    fn one_of_batch(&self, operands: &mut [Option<Known>]) -> Result<(), Refusal> {
-        let [Some(Known::Traced(x)), Some(Known::Constant(target))] = operands else { return Ok(()) };
-        let Some([first, rest @ ..]) = target.integers().filter(|_| self.batch > 1) else { return Ok(()) };
-        if x.dims.first() != Some(&1) {
-            return Ok(());
-        }
-        if *first == self.batch as i64 {
-            *target = Rc::new(Constant::whole([&[1], rest].concat()));
-            return Ok(());
-        }
-        match *first {
-            -1 | 0 => Ok(()),
-            _ => Err(Refusal::Unsupported(
-                format!(
-                    "the file is for batches of {} pictures, and here a reshape to {:?} may mix them: export with a batch of 1",
-                    self.batch,
-                    target.integers().unwrap_or(&[])
-                )
-                .into(),
-            )),
-        }
+    /// What a node makes whose operands are all known; none if it is not one of those that are computed.
+    fn computed(&mut self, node: &NodeProto, operands: &[Option<&Constant>]) -> Result<Option<Vec<Constant>>, Refusal> {
+        let attributes = Attributes(node);
+        let kind = self.number_type(node);
+        let made = match node.op_type.as_str() {
+            "Constant" => Some(vec![constant(&attributes, self.folder)?]),
+            "Split" => Some(split(operands, node.output.len(), &attributes, &mut self.budget)?),
+            op => fold(op, &attributes, operands, kind, &mut self.budget)?.map(|made| vec![made]),
+        };
+        let typed = |constant: Constant| match kind {
+            Some(kind) => constant.typed(kind),
+            None => constant,
+        };
+        Ok(made.map(|made| made.into_iter().map(typed).collect()))
     }
 
-    /// The number type of the integers that a node makes, as ONNX counts them, where it is known: constants are held as i64.
+    /// Notes what a node makes for the batch of the file, where that is something else than for one picture.
+    fn note_computed(&mut self, node: &'f NodeProto, operands: &[Option<&Constant>], made: &[Constant]) -> Result<(), Refusal> {
+        let written: Vec<Option<Rc<Constant>>> =
+            node.input.iter().map(|name| self.as_written.get(name.as_str()).cloned()).collect();
+        if written.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let all: Vec<Option<&Constant>> = written.iter().zip(operands).map(|(w, of_one)| w.as_deref().or(*of_one)).collect();
+        let whole = self.computed(node, &all)?.unwrap_or_default();
+        let others = whole.into_iter().zip(made).zip(&node.output).filter(|((whole, of_one), _)| whole != *of_one);
+        self.as_written.extend(others.map(|((whole, _), name)| (name.as_str(), Rc::new(whole))));
+        Ok(())
+    }
+
+    /// Whether a value is the result, or passed on to it and to nothing else.
+    pub fn is_at_the_end(&self, name: Option<&String>) -> bool {
+        name.is_some_and(|name| self.ends.contains(name.as_str()))
+    }
+
+    /// The number type of the constants that a node makes, as ONNX counts them, where it is known: integers are held as i64, and f16 and
+    /// bf16 as f32.
     fn number_type(&self, node: &NodeProto) -> Option<i32> {
         let attributes = Attributes(node);
         let of = |i: usize| self.number_types.get(node.input.get(i)?.as_str()).copied();
         match node.op_type.as_str() {
-            "Constant" | "ConstantOfShape" => Some(attributes.tensor("value")?.data_type),
+            "Constant" => Some(attributes.tensor("value")?.data_type),
+            "ConstantOfShape" => Some(attributes.tensor("value").map_or(FLOAT, |value| value.data_type)),
+            "Shape" | "Size" => Some(INT64),
+            "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" | "Not" | "IsNaN"
+            | "IsInf" => Some(BOOL),
             "Cast" => i32::try_from(attributes.int("to", 1)).ok(),
             "QuantizeLinear" => match attributes.int("output_dtype", 0) {
                 0 => of(2),
                 kind => i32::try_from(kind).ok(),
             },
-            "DequantizeLinear" => None,
-            "CastLike" => of(1),
-            "Where" => of(1),
+            "CastLike" | "DequantizeLinear" | "Where" => of(1),
             _ => of(0),
         }
     }
@@ -592,8 +664,14 @@ impl<'f> Importer<'f> {
             (true, true) => imagenet.to_vec(),
             (true, false) => vec![plain; shape.channels],
         };
+        let mut notes = serde_json::Map::new();
+        if turned {
+            let note = "the ONNX file takes [1, height, width, channels]; read as channels first";
+            notes.insert("input".into(), note.into());
+        }
+        notes.extend(self.left_out.map(|note| ("output".to_owned(), note.into())));
         let spec = GraphSpec {
-            name: if options.name.is_empty() { self.file.name.chars().take(200).collect() } else { options.name.clone() },
+            name: if options.name.is_empty() { printable(&self.file.name).into_owned() } else { options.name.clone() },
             input: InputSpec {
                 name: "v0".into(),
                 channels: shape.channels,
@@ -608,11 +686,9 @@ impl<'f> Importer<'f> {
             nodes: self.nodes,
             output: format!("v{result}"),
             output_divisor: None,
-            training: match turned {
-                true => {
-                    serde_json::json!({ "input": "the ONNX file takes [1, height, width, channels]; read as channels first" })
-                }
-                false => serde_json::Value::Null,
+            training: match notes.is_empty() {
+                true => serde_json::Value::Null,
+                false => notes.into(),
             },
         };
         // What was computed on the way takes memory, and is not needed any more.
@@ -663,7 +739,7 @@ pub(super) fn readable(node: &NodeProto) -> String {
     }
     let name = parts.join(".");
     let name = if name.is_empty() { node.op_type.to_lowercase() } else { name };
-    name.chars().take(200).collect()
+    printable(&name).into_owned()
 }
 
 /// Whether a shape has that many elements.

@@ -3,7 +3,7 @@
 use super::OnnxError;
 use super::graph::extent;
 use super::schema::{DimensionProto, GraphProto, ValueInfoProto};
-use crate::nn::model::{MAX_ELEMENTS, MAX_EXTENT};
+use crate::nn::model::{MAX_ELEMENTS, MAX_EXTENT, printable};
 use crate::nn::tensor::Shape;
 use std::collections::HashMap;
 use std::fmt;
@@ -61,7 +61,7 @@ pub(super) fn shape(
         let dim = |d: &DimensionProto| match (d.dim_value, d.dim_param.as_deref()) {
             (Some(v), _) => v.to_string(),
             (None, None | Some("")) => "?".to_owned(),
-            (None, Some(name)) => name.chars().take(40).collect(),
+            (None, Some(name)) => printable(name).chars().take(40).collect(),
         };
         let shape = dims.iter().take(9).map(dim).collect::<Vec<_>>().join(", ");
         OnnxError::InputShape { input: input.name.clone(), shape, reason }

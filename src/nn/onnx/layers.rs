@@ -16,6 +16,9 @@ impl Importer<'_> {
                 format!("its weights have {} axes; only convolutions of pictures (4 axes) are supported", weight.dims.len());
             return Err(Refusal::Unsupported(why.into()));
         };
+        if let Some(kernel) = a.ints("kernel_shape").filter(|k| !k.is_empty() && *k != [kh as i64, kw as i64]) {
+            return Err(Refusal::Bad(format!("its kernel_shape is {kernel:?}, and its weights are for [{kh}, {kw}]")));
+        }
         if x.dims.len() != 4 {
             return Err(Refusal::Unsupported("it is used on a vector; convolutions of pictures are supported".into()));
         }

@@ -2,7 +2,7 @@
 
 use super::attributes::Attributes;
 use super::constant::{Constant, Data};
-use super::graph::{Importer, Known, Refusal, Traced, readable};
+use super::graph::{INT64, Importer, Known, Refusal, Traced, readable};
 use super::schema::NodeProto;
 use crate::nn::model::formula::{Binary, Unary};
 use crate::nn::model::{ActivationFunction, OperatorSpec};
@@ -136,7 +136,6 @@ impl<'f> Importer<'f> {
             Some(Some(Known::Lost)) => Err(Refusal::Lost),
             _ => Err(Refusal::Bad("its first operand is missing".into())),
         };
-        let ends = node.output.first().is_some_and(|o| o == self.output);
         let made = match node.op_type.as_str() {
             "Conv" => self.conv(&x()?, operands, &attributes, name)?,
             "BatchNormalization" => self.batch_norm(&x()?, operands, &attributes, name)?,
@@ -145,10 +144,21 @@ impl<'f> Importer<'f> {
             "ReduceMean" => self.reduce_mean(&x()?, operands, &attributes, name)?,
             "Gemm" => self.gemm(&x()?, operands, &attributes, name)?,
             "MatMul" => self.matmul(&x()?, operands, name)?,
-            "Identity" | "Dropout" => x()?,
+            "Identity" => x()?,
+            "Dropout" => {
+                if !is_off(constant(operands, 1)?.as_deref(), operands.get(2)) {
+                    return Err(Refusal::Unsupported("it is in training mode: call model.eval() before the export".into()));
+                }
+                x()?
+            }
             "Cast" if matches!(attributes.int("to", 1), 1 | 10 | 11 | 16) => x()?,
-            // The largest logit stays the largest.
-            "Softmax" | "LogSoftmax" if ends => x()?,
+            // Between integers that fit.
+            "Cast"
+                if attributes.int("to", 1) != BOOL && node.input.first().is_some_and(|n| self.whole.contains_key(n.as_str())) =>
+            {
+                x()?
+            }
+            "Softmax" | "LogSoftmax" if self.is_at_the_end(node.output.first()) => self.last_softmax(x()?, node)?,
             "Shape" | "Size" => {
                 let x = x()?;
                 let bound = |at: i64| {
@@ -161,6 +171,9 @@ impl<'f> Importer<'f> {
                 } else {
                     Constant { dims: Vec::new(), data: Data::Whole(vec![dims.iter().product()]) }
                 };
+                let size = node.op_type == "Size";
+                self.note_written(node, &known, !x.dims.is_empty() && (size || start == 0), size);
+                self.number_types.extend(node.output.first().map(|name| (name.as_str(), INT64)));
                 self.make(node, 0, Known::Constant(Rc::new(known)));
                 return Ok(());
             }
@@ -235,6 +248,16 @@ impl<'f> Importer<'f> {
         let dims = vec![1, shape.channels, shape.height, shape.width];
         Ok(Traced::of(base, dims))
     }
+}
+
+/// Whether a Dropout passes everything on. Of its operands, those that say which part is dropped, and whether it is trained.
+pub(super) fn is_off(part: Option<&Constant>, training: Option<&Option<Known>>) -> bool {
+    let known = match training {
+        None | Some(None) => return true,
+        Some(Some(Known::Constant(c))) => c.uniform(),
+        Some(Some(_)) => None,
+    };
+    known == Some(0.0) || part.is_some_and(|part| part.uniform() == Some(0.0))
 }
 
 /// An operand that must be known; none if it is left out.

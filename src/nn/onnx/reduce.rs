@@ -78,10 +78,10 @@ pub(super) fn reduce(
 #[expect(clippy::type_complexity, reason = "it is named once")]
 fn whole(op: &str) -> Option<(i64, fn(i64, i64) -> Option<i64>)> {
     Some(match op {
-        "ReduceSum" | "ReduceMean" => (0, i64::checked_add),
+        "ReduceSum" | "ReduceMean" => (0, |sum, v| Some(sum.wrapping_add(v))),
         "ReduceL1" => (0, |sum, v| sum.checked_add(v.checked_abs()?)),
         "ReduceSumSquare" => (0, |sum, v| sum.checked_add(v.checked_mul(v)?)),
-        "ReduceProd" => (1, i64::checked_mul),
+        "ReduceProd" => (1, |product, v| Some(product.wrapping_mul(v))),
         "ReduceMax" => (i64::MIN, |a, b| Some(a.max(b))),
         "ReduceMin" => (i64::MAX, |a, b| Some(a.min(b))),
         _ => return None,

@@ -19,6 +19,7 @@ enum Kind {
     Node,
     Attribute,
     Tensor,
+    SparseTensor,
     /// A value's description, and everything in it.
     ValueInfo,
     /// Opset or note: no message inside.
@@ -32,7 +33,8 @@ impl Kind {
             (Self::Model, 7) => Some(Self::Graph),
             (Self::Model, 8 | 14) => Some(Self::Flat),
             (Self::Graph, 1) => Some(Self::Node),
-            (Self::Graph, 5) | (Self::Attribute, 5) => Some(Self::Tensor),
+            (Self::Graph, 5) | (Self::Attribute, 5) | (Self::SparseTensor, 1) => Some(Self::Tensor),
+            (Self::Graph, 15) => Some(Self::SparseTensor),
             (Self::Graph, 11 | 12) => Some(Self::ValueInfo),
             (Self::Node, 5) => Some(Self::Attribute),
             (Self::Tensor, 13) => Some(Self::Flat),

@@ -54,6 +54,8 @@ pub struct GraphProto {
     /// Descriptions of values in between ([`ValueInfoProto`]), decoded only where one is asked for.
     #[prost(bytes = "bytes", repeated, tag = "13")]
     pub value_info: Vec<Bytes>,
+    #[prost(message, repeated, tag = "15")]
+    pub sparse_initializer: Vec<SparseTensorProto>,
 }
 
 /// An operator with its operands.
@@ -90,6 +92,9 @@ pub struct AttributeProto {
     pub floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
+    /// Which of them it is ([`Self`] in onnx.proto3 has the numbers); 0 in old files.
+    #[prost(int32, tag = "20")]
+    pub kind: i32,
 }
 
 /// A constant.
@@ -119,6 +124,13 @@ pub struct TensorProto {
     /// 1: the values are in another file.
     #[prost(int32, tag = "14")]
     pub data_location: i32,
+}
+
+/// A constant that is mostly zeros; its other values only, which are not read.
+#[derive(Clone, PartialEq, Message)]
+pub struct SparseTensorProto {
+    #[prost(message, optional, tag = "1")]
+    pub values: Option<TensorProto>,
 }
 
 /// Name and type of an input or output.

@@ -61,8 +61,10 @@ impl<'f> Importer<'f> {
     /// The axes of x in another order.
     pub fn transposed(&mut self, x: &Traced, order: &[usize], name: &str) -> Result<Traced, Refusal> {
         let dims: Vec<usize> = order.iter().map(|at| x.dims[*at]).collect();
-        if product(&dims) != product(&x.dims) || dims.len() != x.dims.len() {
-            return Err("its axes are given twice".into());
+        let mut given = order.to_vec();
+        given.sort_unstable();
+        if !given.iter().copied().eq(0..x.dims.len()) {
+            return Err(Refusal::Bad(format!("{order:?} is no order of {} axes", x.dims.len())));
         }
         // Axes of 1 may go anywhere; where the others keep their order, nothing moves.
         let kept: Vec<usize> = order.iter().copied().filter(|at| x.dims[*at] > 1).collect();
