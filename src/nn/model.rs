@@ -410,7 +410,10 @@ impl Model {
         }
         let usable = |s: &f64| s.is_finite() && *s > 0.0 && (1.0 / s).is_finite();
         let input = &model.input;
-        if input.mean.len() != channels || input.std.len() != channels || !input.mean.iter().all(|m| m.is_finite()) {
+        if let Some(m) = input.mean.iter().find(|m| !m.is_finite()) {
+            return Err(bad(format!("mean {m} is not a finite number")));
+        }
+        if input.mean.len() != channels || input.std.len() != channels {
             return Err(bad(format!("{} means and {} deviations for {channels} channels", input.mean.len(), input.std.len())));
         }
         if let Some(s) = input.std.iter().find(|s| !usable(s)) {
