@@ -275,8 +275,8 @@ impl Model {
         self.output
     }
 
-    /// What the result is divided by while it is encrypted, so that it stays below the modulus: a power of two, 1 for most networks.
-    /// Whoever decrypts multiplies by it ([`Lowered::unpack`](super::lower::Lowered::unpack) does).
+    /// What the result is divided by while it is encrypted, so that it stays below the modulus and, below 1, above the noise: a power
+    /// of two, 1 for most networks. Whoever decrypts multiplies by it ([`Lowered::unpack`](super::lower::Lowered::unpack) does).
     pub fn output_divisor(&self) -> f64 {
         self.output_divisor
     }

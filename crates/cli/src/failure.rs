@@ -246,6 +246,11 @@ fn of_fits(error: &ChooseError) -> Failure {
         ChooseError::Fit(FitError::Undefined { .. }) | ChooseError::Calibration(CalibrationError::Undefined { .. }) => {
             (Class::BadInput, "bound what comes to that layer (a clip, adding a constant) and export the network again")
         }
+        ChooseError::Calibration(CalibrationError::NoSpread { .. }) => (
+            Class::BadInput,
+            "if the pictures differ, the layer is dead (what comes to it is a constant): take it out of the network, or train it again; else \
+             calibrate on pictures that differ",
+        ),
         ChooseError::Stopped { expected, .. } => {
             let reached = (1000.0 * expected).floor() / 1000.0;
             let advice = match *expected > 0.0 {
