@@ -40,8 +40,27 @@ impl<T: Element> Series<T> {
         }
     }
 
-    /// Clenshaw's recurrence for all elements of a chunk at once.
+    /// The polynomial of every value.
     fn apply(&self, values: &mut [T]) {
+        #[cfg(target_arch = "x86_64")]
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has what the function needs.
+            unsafe { self.apply_avx2(values) };
+            return;
+        }
+        self.apply_lanes(values);
+    }
+
+    /// [`Self::apply_lanes`] compiled for wide registers: the same roundings.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn apply_avx2(&self, values: &mut [T]) {
+        self.apply_lanes(values);
+    }
+
+    /// Clenshaw's recurrence for all elements of a chunk at once.
+    #[inline(always)]
+    fn apply_lanes(&self, values: &mut [T]) {
         for chunk in values.chunks_mut(LANES) {
             let (mut t, mut b1, mut b2) = ([T::default(); LANES], [T::default(); LANES], [T::default(); LANES]);
             for (t, v) in t.iter_mut().zip(chunk.iter()) {

@@ -45,11 +45,13 @@ pub struct Counted(Arc<Known>);
 struct Known {
     convolutions: Mutex<HashMap<Pair, Arc<ConvCounts>>>,
     /// Diagonals of moves between two layouts.
-    moves: Mutex<HashMap<(Arc<Layout>, Arc<Layout>), usize>>,
+    moves: Mutex<HashMap<FromTo, usize>>,
     /// Rotations of convolutions whose weights are zero at certain places.
     rotations: Mutex<HashMap<(Pair, Zeros), Rotations>>,
 }
 
+/// Two layouts of one tensor.
+type FromTo = (Arc<Layout>, Arc<Layout>);
 /// Digest of where weights are zero, none if none is.
 type Zeros = Option<[u8; 32]>;
 /// `[output shard * input shards + input shard]`.
