@@ -2,7 +2,7 @@
 
     python3 docs/security/failure.py
 
-A coefficient of the raised ciphertext is q0 I + (message), and I = round(Y) for Y a sum of h independent uniform variables on [-1/2, 1/2): `src/ckks/overflow.rs`
+A coefficient of the raised ciphertext is q0 I + (message), and I = round(Y) for Y a sum of h independent uniform variables on [-1/2, 1/2): `crates/core/src/ckks/overflow.rs`
 says why, and computes the same in f64. It fails where |I| >= k. What is bounded is the number of failures expected, which is at least the probability
 of one: no independence is used.
 """
