@@ -9,13 +9,25 @@ use cipherlens::plan::parameters::{Goal, search};
 /// What a preset is for, from its sizes.
 fn goal(spec: &LadderSpec) -> Option<Goal> {
     let circuit = spec.bootstrap?.circuit;
-    Some(Goal {
-        grid: if spec.terminal_bits == 25.0 { Grid::Bits40 } else { Grid::Bits36 },
+    let (left, slots_to_coeffs, coeffs_to_slots) =
+        (spec.levels - circuit.slots_to_coeffs, circuit.slots_to_coeffs, circuit.coeffs_to_slots);
+    let sizes = |grid| BootstrapSizes {
+        grid,
         log_n: spec.log_n,
         log_slots: circuit.log_slots,
-        left: spec.levels - circuit.slots_to_coeffs,
-        slots_to_coeffs: Some(circuit.slots_to_coeffs),
-        coeffs_to_slots: Some(circuit.coeffs_to_slots),
+        left,
+        slots_to_coeffs,
+        coeffs_to_slots,
+        special: spec.special,
+    };
+    let is_its = |grid: &Grid| LadderSpec::bootstrapping(spec.name, sizes(*grid)) == *spec;
+    Some(Goal {
+        grid: [Grid::Bits40, Grid::Bits36].into_iter().find(is_its).unwrap(),
+        log_n: spec.log_n,
+        log_slots: circuit.log_slots,
+        left,
+        slots_to_coeffs: Some(slots_to_coeffs),
+        coeffs_to_slots: Some(coeffs_to_slots),
     })
 }
 

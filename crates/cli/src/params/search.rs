@@ -15,7 +15,7 @@ pub struct Search {
     /// log2 of the ring degree
     #[arg(long, value_name = "BITS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(15..=17))]
     log_n: u32,
-    /// Bits of a level: 40, or 36 for fewer limbs and less precision
+    /// Bits of a level, about: 40 (39.2), or 36 for fewer limbs and less precision
     #[arg(long, value_name = "BITS", default_value_t = 40, value_parser = parse_bits)]
     level_bits: u32,
     /// log2 of the slots of a vector [default: all of the ring]
