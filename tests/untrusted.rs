@@ -12,10 +12,12 @@ use cipherlens_testkit as common;
 
 use chacha20::ChaCha8Rng;
 use cipherlens::ckks::{KeyGenerator, KeyRequest, RandomSource};
+use cipherlens::client::{ClientSpec, Layout, Rest, RunSpec};
 use cipherlens::nn::compiled::{Compiled, KeptPlan};
 use cipherlens::nn::model::Model;
 use cipherlens::nn::tensor::Shape;
 use cipherlens::plan::{Decision, Decisions};
+use cipherlens::wire::network::NetworkDigest;
 use cipherlens::wire::objects;
 use common::models::{Builder, fit, picture, seeded};
 use common::onnx::{Attribute, Data, File, node};
@@ -27,7 +29,7 @@ use targets::BED;
 type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every reader of the library.
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     ("params", targets::params),
     ("secret_key", targets::secret_key),
     ("public_key", targets::public_key),
@@ -35,6 +37,7 @@ const TARGETS: [Target; 9] = [
     ("ciphertext", targets::ciphertext),
     ("seeded_ciphertext", targets::seeded_ciphertext),
     ("compiled", targets::compiled),
+    ("client_spec", targets::client_spec),
     ("model", targets::model),
     ("onnx", targets::onnx),
 ];
@@ -168,6 +171,32 @@ fn write_corpus() {
     let model = b.build("a");
     let model = fit(&model, &picture(shape, &mut rng), &mut rng);
     std::fs::write(place("model", "convolution"), model.to_bytes()).expect("written");
+    let layout = Layout::row_major(shape, params.slots()).expect("it fits");
+    let run = RunSpec {
+        pictures: 1,
+        plan: NetworkDigest([7; 32]),
+        slots: params.slots(),
+        input: layout.clone(),
+        input_level: top,
+        output: layout,
+        rest: Rest::Zeros,
+        output_level: cipherlens::ckks::Level(0),
+        keys: requests,
+    };
+    let spec = ClientSpec {
+        name: "convolution".into(),
+        params: params.literal().clone(),
+        input: model.input().clone(),
+        interval: vec![[-2.0, 2.0]; 2],
+        classes: vec!["one".into(), "other".into()],
+        output_divisor: 1.0,
+        largest: 100.0,
+        noise: 1e-5,
+        runs: vec![run],
+    };
+    spec.check(params).expect("it fits together");
+    spec.write(&place("client_spec", "convolution")).expect("written");
+
     let decisions = Decisions {
         input_level: 3,
         steps: vec![Decision::Run { level: 3, cut: None }, Decision::Bootstrap { value: 1 }],

@@ -1,8 +1,8 @@
 //! Readers of the command: pictures, packed sets of pictures, arrays. None may panic; each answers whether the bytes were accepted.
 
-use crate::cli::dataset::{self, Expected};
-use crate::cli::npy::Array;
-use crate::cli::picture::Picture;
+use cipherlens_cli::dataset::{self, Expected};
+use cipherlens_cli::npy::Array;
+use cipherlens_cli::picture::Picture;
 use cipherlens::nn::model::Fit;
 
 /// Sides above this are read but not resized, which would take the time of other inputs.

@@ -4,6 +4,7 @@
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::{Ciphertext, Client, Evaluator, KeySet, Level, Params, presets};
+use cipherlens::client::ClientSpec;
 use cipherlens::nn::compiled::Compiled;
 use cipherlens::nn::model::Model;
 use cipherlens::nn::onnx::OnnxOptions;
@@ -143,6 +144,16 @@ pub fn compiled(bytes: &[u8]) -> bool {
         let _ = Compiled::is_one(path);
         Compiled::read(path).is_ok_and(|compiled| {
             let _ = compiled.digest();
+            true
+        })
+    })
+}
+
+/// What a client is told of a network.
+pub fn client_spec(bytes: &[u8]) -> bool {
+    [bytes.to_vec(), resealed(bytes)].iter().any(|bytes| {
+        ClientSpec::read_from(&bytes[..]).is_ok_and(|(spec, _)| {
+            let _ = (spec.run(1), spec.class_name(0), spec.decimals(), spec.rounded(0.123));
             true
         })
     })

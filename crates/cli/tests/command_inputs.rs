@@ -356,8 +356,14 @@ fn results_beyond_the_modulus_are_scaled_or_refused() {
         file.constant(&format!("{to}.w"), &[3, 3, 1, 1], Data::Real(weight)).node(node("Conv", &[from, &format!("{to}.w")], to))
     };
     let lost = means(scale(scale(colour(), "x", "down", 1e-14), "down", "up", 1e14), "up", 3, 1.0);
-    compile(&folder.write("lost.onnx", lost.bytes()), &["--target", "0.5"])
-        .refused(6, &["too many answers", "differ by", "--target"]);
+    let coloured = folder.path("coloured");
+    std::fs::create_dir(&coloured).expect("a folder can be made");
+    for level in 1..=4 {
+        folder.picture(&format!("coloured/{level}.png"), &image::RgbImage::from_pixel(4, 4, image::Rgb([level, 50, 9])));
+    }
+    let lost = folder.write("lost.onnx", lost.bytes());
+    let refused = run(&[&["compile", &lost, "--calib", &coloured, "-o", &small, "--target", "0.5"], &unit[..]].concat());
+    refused.refused(6, &["too many answers", "differ by", "--target"]);
 
     // With client and server apart, the divisor is undone by who decrypts.
     let keys = folder.path("keys");

@@ -19,13 +19,17 @@ pub struct Margins {
 
 impl Margins {
     /// Of the logits of an exact network, `[picture][class]`, if they are off by errors like those seen on some pictures,
-    /// `[picture][class]` too. One logit is the largest whatever happens to it.
+    /// `[picture][class]` too. One logit is the largest whatever happens to it, and where two are the largest there is no answer to lose.
     pub fn under_errors(logits: &[Vec<f32>], errors: &[Vec<f64>]) -> Self {
         let (mut margins, mut shifts) = (Vec::with_capacity(logits.len()), Vec::new());
         for logits in logits {
             let first = super::largest(logits);
             let Some(second) = super::second_largest(logits, first) else { continue };
-            margins.push(f64::from(logits[first]) - f64::from(logits[second]));
+            let margin = f64::from(logits[first]) - f64::from(logits[second]);
+            if margin == 0.0 {
+                continue;
+            }
+            margins.push(margin);
             shifts.extend(errors.iter().filter(|e| e.len() == logits.len()).map(|e| (e[first] - e[second]).abs()));
         }
         Self::of(margins, &shifts).unwrap_or(Self { median: 0.0, mean_shift: 0.0, expected_agreement: 1.0 })
@@ -97,6 +101,20 @@ mod tests {
         assert!((1.0 - found.expected_agreement - lost).abs() < 0.02 * lost && lost > 0.1, "{found:?} {lost}");
         assert_eq!(Margins::of(vec![1.0], &[f64::NAN]).unwrap().expected_agreement, 0.0);
         assert_eq!(Margins::of(Vec::new(), &[]), None);
+    }
+
+    #[test]
+    fn errors_as_large_as_the_margins_lose_answers() {
+        let logits = vec![vec![1.0, 3.0, 2.0], vec![5.0, 5.0, 1.0], vec![2.0, 1.0, 0.0]];
+        let small = Margins::under_errors(&logits, &[vec![1e-3, -1e-3, 0.0]]);
+        assert_eq!((small.median, small.expected_agreement > 0.99), (1.0, true), "{small:?}");
+        let large = Margins::under_errors(&logits, &[vec![10.0, -10.0, 0.0]]);
+        assert!(large.expected_agreement <= 0.5, "{large:?}");
+        // A factor common to all errors of a picture moves no difference.
+        assert_eq!(Margins::under_errors(&logits, &[vec![7.0; 3]]).expected_agreement, 1.0);
+        for nothing in [vec![], vec![vec![1.0]], vec![vec![2.0, 2.0]]] {
+            assert_eq!(Margins::under_errors(&nothing, &[vec![9.0, 1.0]]).expected_agreement, 1.0);
+        }
     }
 
     #[test]
