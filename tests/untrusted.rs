@@ -143,7 +143,10 @@ fn write_corpus() {
     let top = params.max_level();
     let place = |target: &str, name: &str| {
         std::fs::create_dir_all(corpus(target)).expect("a folder that can be written");
-        corpus(target).join(name)
+        let path = corpus(target).join(name);
+        // A secret key is never replaced.
+        let _ = std::fs::remove_file(&path);
+        path
     };
     objects::write_params(&place("params", "tiny"), params).expect("written");
     let boot = cipherlens::ckks::presets::by_name("insecure-boot-lean").expect("a preset");
