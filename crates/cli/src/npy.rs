@@ -216,7 +216,7 @@ impl Header {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A file as numpy writes it.

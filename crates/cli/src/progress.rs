@@ -169,8 +169,11 @@ impl CountBar {
 /// Progress through the layers of a plan.
 pub struct LayerBar {
     layer_of: Vec<usize>,
-    state: Mutex<(Progress, Option<(usize, String, Instant)>)>,
+    state: Mutex<(Progress, Option<Running>)>,
 }
+
+/// The layer that runs: its index, its name, when it began.
+type Running = (usize, String, Instant);
 
 impl LayerBar {
     /// Of a plan that is going to be run.

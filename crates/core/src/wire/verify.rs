@@ -23,7 +23,7 @@ pub struct Verified {
 /// set allows, every residue, and that nothing follows. Takes a few MiB whatever its size.
 ///
 /// `params` is the set that it belongs to; a file that holds one needs none, and for one that was made for another it is an error. A
-/// compiled network is checked by reading it ([`crate::nn::Compiled::read`]), and is an error here.
+/// compiled network is checked by reading it (`nn::Compiled::read` of cipherlens), and is an error here.
 pub fn verify(path: &Path, params: Option<&Params>) -> Result<Verified, WireError> {
     verified(Opened::path(path)?, params)
 }
