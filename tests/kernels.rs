@@ -3,52 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cipherlens::backend::cpu::{CpuBackend, Isa};
-use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Shape};
-use cipherlens::math::primes::closest_primes;
+use cipherlens::backend::{Backend, BackendError, Buffer, PlainTerm, PolySelect, Shape};
 use cipherlens::math::{BaseConversion, Basis, BasisChange, LimbId, RnsTables, naive};
+use cipherlens_testkit::kernels::{FILLS, Fill, gadget, rng, tables, words};
 use num_bigint::BigInt;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::RngExt;
 use std::sync::Arc;
-
-fn rng(seed: u64) -> StdRng {
-    println!("seed {seed}");
-    StdRng::seed_from_u64(seed)
-}
-
-/// Terminal-like primes of 25 bits, main ones of 30, special ones of 29 to 30.
-fn tables(log_n: u32, small: usize, main: usize, special: usize) -> Arc<RnsTables> {
-    let mut primes = closest_primes(25.2, small, log_n + 1, &[]).unwrap();
-    primes.extend(closest_primes(30.0, main, log_n + 1, &primes).unwrap());
-    primes.extend(closest_primes(29.9, special, log_n + 1, &primes).unwrap());
-    Arc::new(RnsTables::new(log_n, &primes).unwrap())
-}
 
 fn backends(tables: &Arc<RnsTables>) -> Vec<CpuBackend> {
     Isa::available().into_iter().map(|isa| CpuBackend::with_isa(tables.clone(), isa)).collect()
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Fill {
-    Random,
-    Largest,
-    Zero,
-}
-const FILLS: [Fill; 3] = [Fill::Random, Fill::Largest, Fill::Zero];
-
-fn words(tables: &RnsTables, basis: &Basis, polys: usize, fill: Fill, rng: &mut StdRng) -> Vec<u32> {
-    let n = tables.degree();
-    let mut out = Vec::with_capacity(polys * basis.len() * n);
-    for _ in 0..polys {
-        for &l in basis.limbs() {
-            let q = tables.modulus(l).value();
-            out.extend((0..n).map(|_| match fill {
-                Fill::Random => rng.random_range(0..q),
-                Fill::Largest => q - 1,
-                Fill::Zero => 0,
-            }));
-        }
-    }
-    out
 }
 
 fn upload(backend: &CpuBackend, polys: usize, limbs: usize, words: &[u32]) -> Buffer {
@@ -62,24 +25,6 @@ fn by_limb(tables: &RnsTables, basis: &Basis, words: &[u32], f: impl Fn(LimbId, 
 
 fn zip_limbs(tables: &RnsTables, basis: &Basis, a: &[u32], b: &[u32], f: impl Fn(LimbId, u32, u32) -> u32) -> Vec<u32> {
     a.iter().zip(b).enumerate().map(|(i, (&x, &y))| f(basis.limbs()[i / tables.degree() % basis.len()], x, y)).collect()
-}
-
-/// A gadget over the first `window` limbs with digits of `alpha`, the last `alpha` limbs as special primes, and a key
-/// made for more than is used.
-fn gadget(tables: &RnsTables, window: std::ops::Range<usize>, alpha: usize, skipped: usize) -> GadgetPlan {
-    let (all, special) = (Basis::range(window.clone()), Basis::range(tables.len() - alpha..tables.len()));
-    let extended = all.then(&special);
-    let digits: Vec<_> = all.limbs().chunks(alpha).map(|c| Basis::new(c.iter().copied())).collect();
-    GadgetPlan {
-        mod_up: digits.iter().map(|d| BaseConversion::new(tables, d, &extended.minus(d), |_| 1)).collect(),
-        mod_down: BasisChange::new(tables, &extended, &all),
-        key_digits: (0..digits.len()).map(|k| k + skipped).collect(),
-        key_limbs: (0..extended.len()).map(|l| l + skipped * alpha).collect(),
-        window: all,
-        special,
-        extended,
-        digits,
-    }
 }
 
 #[test]

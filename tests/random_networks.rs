@@ -163,6 +163,14 @@ fn kept(plan: &Plan, program: &cipherlens::plan::Program, params: &Arc<Params>, 
     assert_eq!(again.keys(), plan.keys(), "seed {seed}");
     assert_eq!(again.decisions(), plan.decisions(), "seed {seed}");
     assert_eq!((again.counts(), again.seconds()), (plan.counts(), plan.seconds()), "seed {seed}");
+    // Of another network, or changed: said to be so, whatever it fails at.
+    let (mut short, mut low) = (decisions.clone(), decisions);
+    short.steps.pop();
+    low.input_level = 0;
+    for other in [short, low] {
+        let error = Plan::decided(program, params, &PlanOptions::default(), &other);
+        assert!(matches!(error, Err(PlanError::Kept(_))), "seed {seed}: {other:?}");
+    }
     again
 }
 

@@ -468,6 +468,15 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_plan_that_does_not_fit_is_bad_input() {
+        let missing = CkksError::MissingKey { kind: KeyKind::Relin, level: Level(3), have: "no keys".into() };
+        let e = PlanError::Kept(Box::new(PlanError::Layer { layer: "act1".into(), source: CircuitError::Ckks(missing) }));
+        let failure = explain("cannot run", &e);
+        assert_eq!(failure.class, Class::BadInput);
+        assert!(failure.to_string().contains("act1") && failure.to_string().contains("compile the network again"), "{failure}");
+    }
+
+    #[test]
     fn known_errors_are_found_below_wrappers() {
         let e = Wraps(BackendError::OutOfMemory { op: "mod_up", bytes: 7 });
         let failure = explain("cannot run", &e);

@@ -1,15 +1,15 @@
 //! GPU backends for tests, and what they are compared on.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+pub use crate::kernels::{FILLS, Fill, gadget, rng, tables, words};
 use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions};
 use cipherlens::backend::{
     Backend, Buffer, Coefficients, GadgetPlan, KeyRotation, PlainSource, PlainTerm, PolySelect, Rotation, Shape,
 };
-use cipherlens::math::primes::closest_primes;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, rngs::StdRng};
 use std::sync::{Arc, OnceLock};
 
 pub fn options(wide: Wide) -> GpuOptions {
@@ -38,37 +38,6 @@ pub fn open(tables: &Arc<RnsTables>) -> Vec<GpuBackend> {
         .collect()
 }
 
-pub fn tables(log_n: u32, small: usize, main: usize, special: usize) -> Arc<RnsTables> {
-    let mut primes = closest_primes(25.2, small, log_n + 1, &[]).unwrap();
-    primes.extend(closest_primes(30.0, main, log_n + 1, &primes).unwrap());
-    primes.extend(closest_primes(29.9, special, log_n + 1, &primes).unwrap());
-    Arc::new(RnsTables::new(log_n, &primes).unwrap())
-}
-
-#[derive(Debug, Clone, Copy)]
-pub enum Fill {
-    Random,
-    Largest,
-    Zero,
-}
-pub const FILLS: [Fill; 3] = [Fill::Random, Fill::Largest, Fill::Zero];
-
-pub fn words(tables: &RnsTables, basis: &Basis, polys: usize, fill: Fill, rng: &mut StdRng) -> Vec<u32> {
-    let n = tables.degree();
-    let mut out = Vec::with_capacity(polys * basis.len() * n);
-    for _ in 0..polys {
-        for &l in basis.limbs() {
-            let q = tables.modulus(l).value();
-            out.extend((0..n).map(|_| match fill {
-                Fill::Random => rng.random_range(0..q),
-                Fill::Largest => q - 1,
-                Fill::Zero => 0,
-            }));
-        }
-    }
-    out
-}
-
 /// Runs a call on the CPU and on every GPU form; all must give the same words.
 pub fn same(gpus: &[GpuBackend], what: &str, f: impl Fn(&dyn Backend) -> Buffer) {
     let Some(first) = gpus.first() else { return };
@@ -83,27 +52,6 @@ pub fn same(gpus: &[GpuBackend], what: &str, f: impl Fn(&dyn Backend) -> Buffer)
             panic!("{} {what}: word {at} of {shape:?} is {} instead of {}", gpu.name(), got[at], want[at]);
         }
     }
-}
-
-pub fn gadget(tables: &RnsTables, window: std::ops::Range<usize>, alpha: usize, skipped: usize) -> GadgetPlan {
-    let (all, special) = (Basis::range(window), Basis::range(tables.len() - alpha..tables.len()));
-    let extended = all.then(&special);
-    let digits: Vec<_> = all.limbs().chunks(alpha).map(|c| Basis::new(c.iter().copied())).collect();
-    GadgetPlan {
-        mod_up: digits.iter().map(|d| BaseConversion::new(tables, d, &extended.minus(d), |_| 1)).collect(),
-        mod_down: BasisChange::new(tables, &extended, &all),
-        key_digits: (0..digits.len()).map(|k| k + skipped).collect(),
-        key_limbs: (0..extended.len()).map(|l| l + skipped * alpha).collect(),
-        window: all,
-        special,
-        extended,
-        digits,
-    }
-}
-
-pub fn rng(seed: u64) -> StdRng {
-    println!("seed {seed}");
-    StdRng::seed_from_u64(seed)
 }
 
 /// Plaintexts from integer coefficients, residues by 128-bit arithmetic.

@@ -6,6 +6,7 @@ pub mod cnn;
 pub mod diagonals;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod kernels;
 pub mod models;
 pub mod onnx;
 pub mod resnet20;
