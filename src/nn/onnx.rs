@@ -30,6 +30,7 @@ mod layers;
 mod normal;
 mod normalisation;
 mod operators;
+mod order;
 mod piecewise;
 mod products;
 mod quantised;

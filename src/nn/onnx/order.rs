@@ -1,0 +1,124 @@
+//! A graph before it is walked: its constants, whether its pictures have their channels last, and the order of its nodes.
+
+use super::OnnxError;
+use super::attributes::Attributes;
+use super::constant::Constant;
+use super::external::Folder;
+use super::schema::{GraphProto, NodeProto};
+use crate::nn::model::{ModelError, printable};
+use crate::nn::tensor::Shape;
+use std::collections::{HashMap, HashSet};
+
+/// The constants of a graph by name.
+pub(super) fn initializers(graph: &GraphProto) -> Result<HashMap<&str, usize>, OnnxError> {
+    if let Some(sparse) = graph.sparse_initializer.first() {
+        let tensor = sparse.values.as_ref().map_or_else(String::new, |values| values.name.clone());
+        return Err(OnnxError::Tensor { tensor, reason: "it is sparse: write it as a dense one".into() });
+    }
+    let mut found = HashMap::with_capacity(graph.initializer.len());
+    for (i, tensor) in graph.initializer.iter().enumerate() {
+        if found.insert(tensor.name.as_str(), i).is_some() {
+            let reason = "the file gives it twice, and only one can be meant: name each constant once".into();
+            return Err(OnnxError::Tensor { tensor: tensor.name.clone(), reason });
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a file takes pictures with their channels last, as TensorFlow does: all that it does to them is to bring the channels
+/// to the front, but for sums and products before.
+pub(super) fn channels_last(graph: &GraphProto, input: &str, shape: Shape, initializers: &HashMap<&str, usize>) -> bool {
+    // The extents as they are read before it is known: the last is called the width.
+    let (height, width, channels) = (shape.channels, shape.height, shape.width);
+    if channels > 4 {
+        return false;
+    }
+    // Of a single channel, a reshape does it too.
+    let target = |name: &str| {
+        let tensor = match initializers.get(name) {
+            Some(at) => Some(&graph.initializer[*at]),
+            None => {
+                let maker = graph.node.iter().find(|n| n.op_type == "Constant" && n.output.first().is_some_and(|o| o == name));
+                maker.and_then(|n| Attributes(n).tensor("value"))
+            }
+        };
+        let constant = Constant::decode(tensor?, name, &Folder::new(None)).ok()?;
+        constant.integers().map(<[i64]>::to_vec)
+    };
+    let to_front = |node: &NodeProto| {
+        let target = node.input.get(1).and_then(|name| target(name));
+        channels == 1 && target.is_some_and(|t| t.get(1..) == Some(&[1, height as i64, width as i64]))
+    };
+    let mut names = HashSet::from([input]);
+    let mut found = false;
+    for node in graph.node.iter().filter(|node| node.op_type != "Shape") {
+        if !node.input.iter().any(|name| names.contains(name.as_str())) {
+            continue;
+        }
+        match node.op_type.as_str() {
+            "Identity" | "Cast" | "Add" | "Sub" | "Mul" | "Div" => names.extend(node.output.iter().map(String::as_str)),
+            "Transpose" if Attributes(node).ints("perm") == Some(&[0, 3, 1, 2]) => found = true,
+            "Reshape" if to_front(node) => found = true,
+            _ => return false,
+        }
+    }
+    found
+}
+
+/// What messages call a node.
+pub(super) fn called(node: &NodeProto, index: usize) -> String {
+    if node.name.is_empty() { format!("number {index}") } else { printable(&node.name).into_owned() }
+}
+
+/// Indices of the nodes that the output depends on, each after its operands.
+pub(super) fn order(
+    graph: &GraphProto,
+    input: &str,
+    initializers: &HashMap<&str, usize>,
+    output: &str,
+) -> Result<Vec<usize>, ModelError> {
+    let mut makers: HashMap<&str, usize> = HashMap::new();
+    for (i, node) in graph.node.iter().enumerate() {
+        for value in node.output.iter().filter(|o| !o.is_empty()) {
+            if value == input || makers.insert(value, i).is_some() {
+                return Err(ModelError::DuplicateValue { node: called(node, i), value: value.clone() });
+            }
+        }
+    }
+    let maker = |by: &str, value: &str| match makers.get(value) {
+        Some(i) => Ok(Some(*i)),
+        None if value.is_empty() || value == input || initializers.contains_key(value) => Ok(None),
+        None => Err(ModelError::UndefinedValue { node: by.to_owned(), value: value.to_owned() }),
+    };
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        New,
+        Open,
+        Done,
+    }
+    let mut state = vec![State::New; graph.node.len()];
+    let mut order = Vec::new();
+    let mut stack: Vec<(usize, usize)> = maker("the graph's output", output)?.into_iter().map(|i| (i, 0)).collect();
+    while let Some((i, next)) = stack.pop() {
+        state[i] = State::Open;
+        let node = &graph.node[i];
+        let Some(value) = node.input.get(next) else {
+            state[i] = State::Done;
+            order.push(i);
+            continue;
+        };
+        stack.push((i, next + 1));
+        if let Some(j) = maker(&called(node, i), value)? {
+            match state[j] {
+                State::New => stack.push((j, 0)),
+                State::Done => {}
+                State::Open => {
+                    let from = stack.iter().position(|(k, _)| *k == j).unwrap_or(0);
+                    let nodes = stack[from..].iter().map(|(k, _)| called(&graph.node[*k], *k)).collect();
+                    return Err(ModelError::Cycle { nodes });
+                }
+            }
+        }
+    }
+    Ok(order)
+}
