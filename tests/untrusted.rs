@@ -188,6 +188,7 @@ fn write_corpus() {
     };
     let spec = ClientSpec {
         name: "convolution".into(),
+        network: NetworkDigest([7; 32]),
         params: params.literal().clone(),
         input: model.input().clone(),
         interval: vec![[-2.0, 2.0]; 2],

@@ -92,8 +92,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     }
     // Inputs that were not seen may reach as far again to either side.
     let wider = |[a, b]: [f64; 2]| [a - (b - a), b + (b - a)];
-    let seen: Vec<_> = pictures.iter().map(|p| p.x.clone()).collect();
-    let foreseen = Foreseen { interval: extents(&seen).into_iter().map(wider).collect(), ..foreseen };
+    let foreseen = Foreseen { interval: extents(pictures.iter().map(|p| &p.x)).into_iter().map(wider).collect(), ..foreseen };
 
     let decided = |p: &Prepared| KeptPlan { together: p.lowered.together, decisions: p.plan.decisions().clone() };
     let report = json!({

@@ -55,14 +55,6 @@ pub enum EngineError {
     /// The run.
     #[error("the encrypted run failed")]
     Run(#[source] PlanError),
-    /// The run would take more memory than the machine has.
-    #[error("a run would hold about {needed} bytes and {available} are available")]
-    Memory {
-        /// Bytes of the run.
-        needed: u64,
-        /// Bytes there are.
-        available: u64,
-    },
     /// No parameter set runs the network.
     #[error("no parameter set runs `{network}`: {why}")]
     NoPreset {

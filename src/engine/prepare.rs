@@ -281,16 +281,19 @@ impl Prepared {
         });
         let first = rests.next().unwrap_or(Rest::Other);
         let rest = if rests.all(|rest| rest == first) { first } else { Rest::Other };
-        Ok(Foreseen { error, errors, rest, interval: extents(pictures) })
+        Ok(Foreseen { error, errors, rest, interval: extents(pictures.iter()) })
     }
 }
 
 /// Least and most of each channel.
-pub(super) fn extents<T: Element>(pictures: &[Tensor<T>]) -> Vec<[f64; 2]> {
-    let channels = pictures.first().map_or(0, |p| p.shape().channels);
-    let of = |c: usize| {
-        let values = pictures.iter().flat_map(move |p| p.channel(c)).map(|v| v.to_f64());
-        values.fold([f64::INFINITY, f64::NEG_INFINITY], |[least, most], v| [least.min(v), most.max(v)])
-    };
-    (0..channels).map(of).collect()
+pub(super) fn extents<'a, T: Element + 'a>(pictures: impl Iterator<Item = &'a Tensor<T>>) -> Vec<[f64; 2]> {
+    let mut all: Vec<[f64; 2]> = Vec::new();
+    for picture in pictures {
+        all.resize(picture.shape().channels, [f64::INFINITY, f64::NEG_INFINITY]);
+        for (c, extent) in all.iter_mut().enumerate() {
+            let values = picture.channel(c).iter().map(|v| v.to_f64());
+            *extent = values.fold(*extent, |[least, most], v| [least.min(v), most.max(v)]);
+        }
+    }
+    all
 }

@@ -31,6 +31,7 @@ impl Prepared {
         let seen = foreseen.interval.iter().copied().chain(std::iter::repeat([f64::INFINITY, f64::NEG_INFINITY]));
         ClientSpec {
             name: network.name().into(),
+            network: digest,
             params: self.params.literal().clone(),
             input: input.clone(),
             interval: of_pictures.zip(seen).map(|([a, b], [c, d])| [a.min(c), b.max(d)]).collect(),

@@ -117,12 +117,10 @@ impl Compiled {
 
     /// Whether what clients are told is of this very network and its plans.
     fn check_client(&self) -> Result<(), CompiledError> {
-        let Some(client) = &self.client else { return Ok(()) };
-        let digest = self.digest();
-        let stranger = client.runs.iter().find(|run| run.plan != digest.together(run.pictures));
-        stranger.map_or(Ok(()), |run| {
-            let what = "description for clients was";
-            Err(WireError::Network { what, expected: digest, found: Some(run.plan) }.into())
-        })
+        let (expected, found) = (self.digest(), self.client.as_ref().map(|client| client.network));
+        if found.is_none_or(|found| found == expected) {
+            return Ok(());
+        }
+        Err(WireError::Network { what: "description for clients was", expected, found }.into())
     }
 }

@@ -94,8 +94,9 @@ impl Task<'_> {
     /// picture is returned; the others are classified all the same.
     pub fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
-        let (network, model_file) = model::open(self.model, global.input_size)?;
-        let terms = model::terms(self.model, self.how.preset.as_deref(), self.how.max_key_bytes)?;
+        let source = model::open(self.model, global.input_size)?;
+        let terms = source.terms(self.how.preset.as_deref(), self.how.max_key_bytes);
+        let model::Source { network, name: model_file, digest, .. } = source;
         let mut inputs = Vec::with_capacity(self.pictures.len());
         for (picture, image) in &self.pictures {
             let (tensor, notes) = model::encryptable(&network, picture, self.how.fit, image)?;
@@ -128,7 +129,6 @@ impl Task<'_> {
         }
         plan::check_memory(&prepared.plan)?;
 
-        let digest = model::digest(self.model, &network)?;
         let like = inputs.first().map_or_else(|| told::grey(&network), |input| Ok(input.tensor.clone()))?;
         let spec = told::of(&network, digest, &terms, &prepared, For::Decrypting(&like))?;
         let how = spec.run_of(Some(digest.together(prepared.lowered.together)), "run is")?.clone();

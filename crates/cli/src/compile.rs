@@ -76,7 +76,7 @@ impl Compile {
     pub fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
         let talk = !self.json && !global.quiet;
-        let (network, file) = model::open(Some(&self.model), global.input_size)?;
+        let model::Source { network, name: file, .. } = model::open(Some(&self.model), global.input_size)?;
         let own = network.input().clone();
         self.check_pixels()?;
         let network = network.described(&self.mean, &self.std, &self.classes).map_err(|e| {

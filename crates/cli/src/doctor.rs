@@ -28,7 +28,7 @@ impl Doctor {
         let features = system::cpu_features();
         let threads = rayon::current_num_threads();
         // The demo's plan, priced with kernels timed here: what a first run will take.
-        let (network, _) = model::open(None, None)?;
+        let network = model::open(None, None)?.network;
         let options = PrepareOptions { costs: Costs::Measured, ..PrepareOptions::default() };
         let prepared = plan::prepare(&network, Some(DEFAULT_PRESET), options, &Compute::default())?;
         let gpus = Adapters::find(&self.compute.devices_or(Choice::Auto)?, &prepared.plan);

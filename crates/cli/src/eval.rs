@@ -63,19 +63,20 @@ impl Eval {
     /// Evaluates and prints.
     pub fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
-        let (network, name) = model::open(self.model.as_deref(), global.input_size)?;
+        let source = model::open(self.model.as_deref(), global.input_size)?;
+        let (network, name) = (&source.network, source.name.clone());
         let mut items = Vec::new();
         for spec in &self.images {
-            let found = dataset::open(spec, &dataset::Expected::by(&network))?;
+            let found = dataset::open(spec, &dataset::Expected::by(network))?;
             let keep = self.limit.map_or(found.len(), |l| l as usize).min(found.len());
             items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
         }
         if self.encrypted {
-            let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
+            let terms = source.terms(self.preset.as_deref(), self.max_key_bytes);
             let options = terms.options(Costs::on(&self.compute.devices()?));
             let found = encrypted::run(
-                &network,
-                (&terms, model::digest(self.model.as_deref(), &network)?),
+                network,
+                (&terms, source.digest),
                 options,
                 &self.compute,
                 &items,
@@ -89,7 +90,7 @@ impl Eval {
             }
             return Ok(());
         }
-        let clear = Network::<f32>::new(&network);
+        let clear = Network::<f32>::new(network);
         let batches: Vec<_> = items.chunks(BATCH).collect();
         let mut progress = Progress::of_proportions(global.progress_mode(), batches.iter().map(|b| b.len() as f64).collect());
         let mut predictions = Vec::with_capacity(items.len());
@@ -110,7 +111,7 @@ impl Eval {
             progress.end("pictures", begun.elapsed());
         }
         progress.finish();
-        self.report(&network, &name, &predictions, started.elapsed().as_secs_f64());
+        self.report(network, &name, &predictions, started.elapsed().as_secs_f64());
         Ok(())
     }
 

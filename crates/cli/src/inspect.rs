@@ -93,7 +93,7 @@ fn inspect_compiled(path: &Path) -> Outcome {
 }
 
 fn inspect_model(path: &Path, global: &Global) -> Outcome {
-    let (network, file) = model::open(Some(path), global.input_size)?;
+    let model::Source { network, name: file, .. } = model::open(Some(path), global.input_size)?;
     say!("network {}", network.digest());
     inspect_network(&network, &file);
     Ok(())

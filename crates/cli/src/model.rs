@@ -17,11 +17,22 @@ static EMBEDDED: &[u8] = include_bytes!("../../../models/imagenette11.safetensor
 /// Its place in the repository, as reports name it.
 pub const EMBEDDED_NAME: &str = "models/imagenette11.safetensors (embedded)";
 
-/// The model in a file (safetensors, ONNX, or compiled), or the embedded one, and what to call it. `size`: of the pictures, for
-/// ONNX that leaves it open.
-pub fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<(Model, String)> {
-    let (model, name) = open_any(path, size)?;
-    let shape = model.input().shape;
+/// A network, opened once: what it is, what to call it, and what was said of it when it was compiled.
+pub struct Source {
+    /// The network.
+    pub network: Model,
+    /// Its file, as reports name it.
+    pub name: String,
+    /// What its keys and ciphertexts are known by.
+    pub digest: NetworkDigest,
+    /// The terms it was compiled on; none where it was not.
+    compiled: Option<Terms>,
+}
+
+/// The network in a file (safetensors, ONNX, or compiled), or the embedded one. `size`: of the pictures, for ONNX that leaves it open.
+pub fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
+    let source = open_any(path, size)?;
+    let (name, shape) = (&source.name, source.network.input().shape);
     match size {
         Some(size) if (size.height, size.width) != (shape.height, shape.width) => Err(Failure::new(
             Class::Usage,
@@ -29,21 +40,46 @@ pub fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<(Model, Str
             format!("the network is for pictures of {}x{}", shape.height, shape.width),
             "leave the option out: it is for ONNX files that leave height and width open",
         )),
-        _ => Ok((model, name)),
+        _ => Ok(source),
     }
 }
 
-fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<(Model, String)> {
+fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
+    let plain = |network: Model, name: String| Source { digest: network.digest(), network, name, compiled: None };
     match path {
-        Some(path) if Compiled::is_one(path) => Ok((open_compiled(path)?.model, path.display().to_string())),
+        Some(path) if Compiled::is_one(path) => {
+            let compiled = open_compiled(path)?;
+            let (digest, name) = (compiled.digest(), path.display().to_string());
+            let expected_error = compiled.report["expected_max_abs_logit_error"].as_f64();
+            let Compiled { model: network, preset, max_key_bytes, plans, client, .. } = compiled;
+            let terms = Terms { preset: Some(preset), max_key_bytes, plans, expected_error, client };
+            Ok(Source { network, name, digest, compiled: Some(terms) })
+        }
         Some(path) => {
             let options = OnnxOptions { input_size: size, ..OnnxOptions::default() };
-            let model = Model::from_file_with(path, &options).map_err(|e| refuse(&path.display().to_string(), &e))?;
-            Ok((model, path.display().to_string()))
+            let network = Model::from_file_with(path, &options).map_err(|e| refuse(&path.display().to_string(), &e))?;
+            Ok(plain(network, path.display().to_string()))
         }
         None => {
-            let model = Model::from_bytes(EMBEDDED).map_err(|e| refuse(EMBEDDED_NAME, &e))?;
-            Ok((model, EMBEDDED_NAME.to_string()))
+            let network = Model::from_bytes(EMBEDDED).map_err(|e| refuse(EMBEDDED_NAME, &e))?;
+            Ok(plain(network, EMBEDDED_NAME.to_string()))
+        }
+    }
+}
+
+impl Source {
+    /// What is asked for, or else what the network was compiled for.
+    pub fn terms(&self, preset: Option<&str>, max_key_bytes: Option<u64>) -> Terms {
+        let asked = Terms { preset: preset.map(str::to_owned), max_key_bytes, ..Terms::default() };
+        let Some(compiled) = &self.compiled else { return asked };
+        let same = preset.is_none_or(|preset| compiled.preset.as_deref() == Some(preset));
+        let same_keys = max_key_bytes.is_none_or(|most| compiled.max_key_bytes == Some(most));
+        Terms {
+            preset: asked.preset.or_else(|| compiled.preset.clone()),
+            max_key_bytes: max_key_bytes.or(compiled.max_key_bytes),
+            plans: if same && same_keys { compiled.plans.clone() } else { Vec::new() },
+            expected_error: compiled.expected_error.filter(|_| same),
+            client: compiled.client.clone().filter(|_| same && same_keys),
         }
     }
 }
@@ -62,14 +98,6 @@ pub fn open_compiled(path: &Path) -> Outcome<Compiled> {
     })
 }
 
-/// What keys and ciphertexts of the network in a file, or of the embedded one, are known by; `network` is what [`open`] gave.
-pub fn digest(path: Option<&Path>, network: &Model) -> Outcome<NetworkDigest> {
-    match path.filter(|path| Compiled::is_one(path)) {
-        Some(path) => Ok(open_compiled(path)?.digest()),
-        None => Ok(network.digest()),
-    }
-}
-
 /// On what terms a network runs.
 #[derive(Debug, Default)]
 pub struct Terms {
@@ -83,22 +111,6 @@ pub struct Terms {
     pub expected_error: Option<f64>,
     /// What clients are told, on that parameter set and with those keys.
     pub client: Option<ClientSpec>,
-}
-
-/// What is asked for, or else what the network in the file was compiled for.
-pub fn terms(path: Option<&Path>, preset: Option<&str>, max_key_bytes: Option<u64>) -> Outcome<Terms> {
-    let asked = Terms { preset: preset.map(str::to_owned), max_key_bytes, ..Terms::default() };
-    let Some(path) = path.filter(|path| Compiled::is_one(path)) else { return Ok(asked) };
-    let compiled = open_compiled(path)?;
-    let same = preset.is_none_or(|preset| preset == compiled.preset);
-    let same_keys = max_key_bytes.is_none_or(|most| compiled.max_key_bytes == Some(most));
-    Ok(Terms {
-        client: compiled.client.filter(|_| same && same_keys),
-        plans: if same && same_keys { compiled.plans } else { Vec::new() },
-        preset: asked.preset.or(Some(compiled.preset)),
-        max_key_bytes: asked.max_key_bytes.or(compiled.max_key_bytes),
-        expected_error: compiled.report["expected_max_abs_logit_error"].as_f64().filter(|_| same),
-    })
 }
 
 impl Terms {

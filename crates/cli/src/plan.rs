@@ -44,9 +44,10 @@ pub struct PlanCommand {
 impl PlanCommand {
     /// Plans and prints.
     pub fn run(&self, global: &Global) -> Outcome {
-        let (network, file) = model::open(self.model.as_deref(), global.input_size)?;
+        let source = model::open(self.model.as_deref(), global.input_size)?;
+        let terms = source.terms(self.preset.as_deref(), self.max_key_bytes);
+        let model::Source { network, name: file, .. } = source;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
-        let terms = model::terms(self.model.as_deref(), self.preset.as_deref(), self.max_key_bytes)?;
         let options = PrepareOptions { pictures: self.pictures as usize, ..terms.options(costs) };
         let mut prepared = prepare(&network, terms.preset.as_deref(), options, &Compute::default())?;
         let expected = match &self.picture {

@@ -45,14 +45,15 @@ pub struct Simulate {
 impl Simulate {
     /// Simulates and prints. An activation that leaves its interval is a failure, after the figures.
     pub fn run(&self, global: &Global) -> Outcome {
-        let (network, file) = model::open(Some(&self.model), global.input_size)?;
+        let source = model::open(Some(&self.model), global.input_size)?;
+        let terms = source.terms(None, None);
+        let model::Source { network, name: file, .. } = source;
         let (pictures, notes) = pictures(&network, &self.images, Purpose::Measure, self.limit, self.fit)?;
         let failed = |e: &dyn std::error::Error| {
             let advice = "compile again with pictures like these, or with a wider --margin";
             let why = e.to_string();
             Failure::new(Class::Numeric, format!("{file} would not give its answers encrypted"), why, advice)
         };
-        let terms = model::terms(Some(&self.model), None, None)?;
         let expected = terms.expected_error;
         if let Some(preset) = &terms.preset {
             let most = engine::most_at_the_end(&*params::open(preset)?, &network);

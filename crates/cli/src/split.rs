@@ -214,9 +214,16 @@ struct Asked<'a> {
     preset: Option<&'a str>,
     /// A key of the parameter set to use.
     key: Option<&'a Path>,
-    /// Pictures in a run.
-    pictures: usize,
+    pictures: Pictures<'a>,
     decrypting: bool,
+}
+
+/// How many pictures the run is for.
+enum Pictures<'a> {
+    /// So many.
+    Count(usize),
+    /// As many as the answer in a file is of.
+    OfAnswer(&'a Path),
 }
 
 impl Side {
@@ -230,9 +237,13 @@ impl Side {
             let (spec, params) = ClientSpec::read(path)?;
             return Ok(Self { spec: Arc::new(spec), params, network: None });
         }
-        let (network, _) = model::open(asked.model, global.input_size)?;
-        let digest = model::digest(asked.model, &network)?;
-        let mut terms = model::terms(asked.model, asked.preset, None)?;
+        let source = model::open(asked.model, global.input_size)?;
+        let mut terms = source.terms(asked.preset, None);
+        let model::Source { network, digest, .. } = source;
+        let pictures = match asked.pictures {
+            Pictures::Count(pictures) => pictures,
+            Pictures::OfAnswer(path) => together(path, "answer was", digest, &terms)?,
+        };
         let compute = Compute::default();
         let prepared = match asked.key {
             Some(key) => {
@@ -240,10 +251,10 @@ impl Side {
                 if terms.preset.as_deref() != Some(preset.as_str()) {
                     terms.client = None;
                 }
-                prepare_for(&network, &terms, &preset, asked.pictures, &compute)?
+                prepare_for(&network, &terms, &preset, pictures, &compute)?
             }
             None => {
-                let options = PrepareOptions { pictures: asked.pictures, ..terms.options(Costs::Typical) };
+                let options = PrepareOptions { pictures, ..terms.options(Costs::Typical) };
                 prepare(&network, terms.preset.as_deref(), options, &compute)?
             }
         };
@@ -258,7 +269,7 @@ impl Side {
         match &self.network {
             // The one that was planned: others may be told, without their keys.
             Some((_, prepared)) => {
-                let plan = self.spec.network().together(prepared.lowered.together);
+                let plan = self.spec.network.together(prepared.lowered.together);
                 Ok(self.spec.run_of(Some(plan), "run is")?.clone())
             }
             None => Ok(self.spec.run(pictures)?.clone()),
@@ -285,11 +296,12 @@ impl Spec {
         if let Some(path) = path.filter(|path| told::is_one(path)) {
             return Err(told::no_weights(path, "this command"));
         }
-        let asked = Asked { model: path, preset: self.preset.as_deref(), key: None, pictures: 1, decrypting: true };
+        let asked =
+            Asked { model: path, preset: self.preset.as_deref(), key: None, pictures: Pictures::Count(1), decrypting: true };
         let side = Side::open(asked, global)?;
         side.spec.write(&self.output)?;
         if !global.quiet {
-            let (file, network) = (self.output.display(), side.spec.network());
+            let (file, network) = (self.output.display(), side.spec.network);
             say!("{file}: {}, what clients need of network {network}, without its weights", size(&self.output));
         }
         Ok(())
@@ -323,7 +335,8 @@ impl Keygen {
         }
         let (model, preset) = (self.model.as_deref(), self.preset.as_deref());
         let pictures = self.pictures as usize;
-        let side = Side::open(Asked { model, preset, key: self.key.as_deref(), pictures, decrypting: false }, global)?;
+        let asked = Asked { model, preset, key: self.key.as_deref(), pictures: Pictures::Count(pictures), decrypting: false };
+        let side = Side::open(asked, global)?;
         self.insecure.check(&side.params)?;
         let run = side.run(pictures)?;
         if let Some((_, prepared)) = &side.network {
@@ -352,7 +365,7 @@ impl Keygen {
             if self.key.is_none() {
                 say!("{}: keep it, it decrypts everything", secret_path.display());
             }
-            let network = side.spec.network();
+            let network = side.spec.network;
             say!("{}: {} keys, {}, for the server, for network {network}", keys_path.display(), keys.len(), size(&keys_path));
             if run.pictures > 1 {
                 say!("they are for {} pictures in one run", run.pictures);
@@ -370,7 +383,8 @@ impl Encrypt {
         let model = self.model.as_deref();
         let pictures = samples.len();
         check_kind(&self.key, Kind::SecretKey)?;
-        let side = Side::open(Asked { model, preset: None, key: Some(&self.key), pictures, decrypting: false }, global)?;
+        let asked = Asked { model, preset: None, key: Some(&self.key), pictures: Pictures::Count(pictures), decrypting: false };
+        let side = Side::open(asked, global)?;
         self.insecure.check(&side.params)?;
         let (mut inputs, mut notes) = (Vec::new(), Vec::new());
         for (sample, name) in &samples {
@@ -392,7 +406,7 @@ impl Encrypt {
             .map_err(unusable(&self.output))?;
         if !global.quiet {
             notes.iter().for_each(|note| say!("{note}"));
-            let (shards, network) = (encrypted.shards(&side.params), side.spec.network());
+            let (shards, network) = (encrypted.shards(&side.params), side.spec.network);
             let file = self.output.display();
             say!("{file}: {shards} ciphertexts, {}, for the server, for network {network}", size(&self.output));
             if run.pictures > 1 {
@@ -411,9 +425,9 @@ impl Run {
         if let Some(path) = self.model.as_deref().filter(|path| told::is_one(path)) {
             return Err(told::no_weights(path, "a run"));
         }
-        let (network, _) = model::open(self.model.as_deref(), global.input_size)?;
-        let digest = model::digest(self.model.as_deref(), &network)?;
-        let terms = model::terms(self.model.as_deref(), None, None)?;
+        let source = model::open(self.model.as_deref(), global.input_size)?;
+        let terms = source.terms(None, None);
+        let model::Source { network, digest, .. } = source;
         let pictures = together(&self.keys, "evaluation keys were", digest, &terms)?;
         let of_ciphertext = together(&self.ciphertext, "ciphertext was", digest, &terms)?;
         if pictures != of_ciphertext {
@@ -459,15 +473,7 @@ impl Decrypt {
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
         check_kind(&self.key, Kind::SecretKey)?;
         let model = self.model.as_deref();
-        // Which run it was tells the file; what was planned for one picture does for what all runs have in common.
-        let pictures = match model.filter(|path| told::is_one(path)) {
-            Some(_) => 1,
-            None => {
-                let (network, _) = model::open(model, global.input_size)?;
-                let terms = model::terms(model, None, None)?;
-                together(&self.ciphertext, "answer was", model::digest(model, &network)?, &terms)?
-            }
-        };
+        let pictures = Pictures::OfAnswer(&self.ciphertext);
         let side = Side::open(Asked { model, preset: None, key: Some(&self.key), pictures, decrypting: true }, global)?;
         self.insecure.check(&side.params)?;
         let made_for = origin(&self.ciphertext)?.network;

@@ -46,16 +46,7 @@ pub fn of(
         }
         For::Decrypting(picture) => Foreseen { interval, ..prepared.foresee(network, std::slice::from_ref(picture))? },
     };
-    let mut spec = prepared.client_spec(network, digest, &foreseen);
-    if spec.runs.iter().all(|run| run.pictures != 1) {
-        // The run of one picture says which network it is.
-        let mut one = run_spec(prepared, digest, foreseen.rest);
-        one.pictures = 1;
-        one.plan = digest;
-        one.slots = one.input.slots();
-        one.keys = Vec::new();
-        spec.runs.insert(0, one);
-    }
+    let spec = prepared.client_spec(network, digest, &foreseen);
     Ok(Arc::new(spec))
 }
 

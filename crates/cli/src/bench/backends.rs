@@ -167,7 +167,7 @@ impl Backends {
             all.push(Workload::convolution(channels, side, params::open(preset)?, Level(level)).map_err(failed)?);
         }
         if !self.quick && self.wanted("demo") {
-            let (network, _) = model::open(None, None)?;
+            let network = model::open(None, None)?.network;
             all.push(Workload::new("demo", &network, params::open(PRESET)?, Level(0)).map_err(failed)?);
         }
         Ok(all)

@@ -29,6 +29,8 @@ const MAX_CLASSES: usize = 1 << 16;
 pub struct ClientSpec {
     /// What the network is called.
     pub name: String,
+    /// The network, on the terms it was planned on.
+    pub network: NetworkDigest,
     /// The parameter set, in full: a client need not have the same presets.
     pub params: ParamsLiteral,
     /// Shape and normalisation of the input, and how pictures are brought to it.
@@ -43,7 +45,7 @@ pub struct ClientSpec {
     pub largest: f64,
     /// The largest error of a result that encryption is expected to make.
     pub noise: f64,
-    /// How the network runs, for one picture first, then for more.
+    /// How the network runs: for one picture, for several at once.
     pub runs: Vec<RunSpec>,
 }
 
@@ -87,16 +89,20 @@ pub enum Rest {
 impl Rest {
     /// What slots `[shard][slot]` of one picture's result hold beside its elements, where they are below `noise` of it.
     pub fn of(layout: &Layout, slots: &[Vec<f64>], noise: f64) -> Self {
+        let elements = layout.elements();
         let candidates =
             std::iter::once(Rest::Zeros).chain((0..layout.slots().ilog2()).map(|log| Rest::Copies { period: 1 << log }));
-        candidates.into_iter().find(|rest| rest.error(layout, slots) <= noise).unwrap_or(Rest::Other)
+        candidates.into_iter().find(|rest| rest.deviation(&elements, slots) <= noise).unwrap_or(Rest::Other)
     }
 
     /// The largest deviation of slots `[shard][slot]` of one picture from what this says of them.
     pub fn error(self, layout: &Layout, slots: &[Vec<f64>]) -> f64 {
-        let elements = layout.elements();
+        self.deviation(&layout.elements(), slots)
+    }
+
+    fn deviation(self, elements: &[Vec<Option<u32>>], slots: &[Vec<f64>]) -> f64 {
         let mut worst: f64 = 0.0;
-        for (shard, elements) in slots.iter().zip(&elements) {
+        for (shard, elements) in slots.iter().zip(elements) {
             for (s, (value, element)) in shard.iter().zip(elements).enumerate() {
                 if element.is_some() {
                     continue;
@@ -118,11 +124,6 @@ impl Rest {
 }
 
 impl ClientSpec {
-    /// The network, by its plan for one picture.
-    pub fn network(&self) -> NetworkDigest {
-        self.runs.first().map_or(NetworkDigest([0; 32]), |run| run.plan)
-    }
-
     /// The run that takes so many pictures with the fewest slots.
     ///
     /// # Errors
@@ -139,7 +140,7 @@ impl ClientSpec {
     /// [`ClientError::Network`] where there is none.
     pub fn run_of(&self, plan: Option<NetworkDigest>, what: &'static str) -> Result<&RunSpec, ClientError> {
         let found = self.runs.iter().find(|run| Some(run.plan) == plan);
-        found.ok_or(ClientError::Network { what, expected: self.network(), found: plan })
+        found.ok_or(ClientError::Network { what, expected: self.network, found: plan })
     }
 
     /// The parameter set. Costs what its tables cost: a second for the largest.
@@ -198,8 +199,8 @@ impl ClientSpec {
         if self.name.len() > MAX_NAME || self.classes.len() > MAX_CLASSES || self.classes.iter().any(|c| c.len() > MAX_NAME) {
             return refuse("names", format!("at most {MAX_CLASSES} of {MAX_NAME} bytes"), format!("{}", self.classes.len()));
         }
-        if self.runs.first().is_none_or(|run| run.pictures != 1) {
-            return refuse("runs", "the one of a single picture first".into(), format!("{} runs", self.runs.len()));
+        if self.runs.is_empty() {
+            return refuse("runs", "one at least".into(), "none".into());
         }
         for run in &self.runs {
             run.check(self, params)?;
@@ -258,6 +259,10 @@ impl RunSpec {
         let refuse = |what, expected: String, found: String| Err(ClientError::Spec { what, expected, found });
         if !self.pictures.is_power_of_two() || self.pictures > MAX_PICTURES {
             return refuse("pictures in a run", format!("a power of two, at most {MAX_PICTURES}"), self.pictures.to_string());
+        }
+        if self.plan != spec.network.together(self.pictures) {
+            let expected = spec.network.together(self.pictures).to_string();
+            return refuse("plan of a run", expected, self.plan.to_string());
         }
         if !self.slots.is_power_of_two() || self.slots > params.slots() {
             return refuse("slots", format!("a power of two, at most {}", params.slots()), self.slots.to_string());
