@@ -1,5 +1,5 @@
 //! Every insecure preset for bootstrapping, end to end: what is left, and how close.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens::circuits::{BootstrapOptions, Bootstrapper, EncryptedEngine};
 use cipherlens::ckks::{PrecisionStats, presets};

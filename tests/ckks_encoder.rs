@@ -1,5 +1,5 @@
 //! Encoding against its definition on the slots, and its forms against each other.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens::ckks::*;
 use support::*;

@@ -1,5 +1,5 @@
 //! Wrong inputs give typed errors with the numbers in them.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens::ckks::*;
 use std::sync::Arc;

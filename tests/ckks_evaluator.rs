@@ -1,5 +1,5 @@
 //! Every operation of the evaluator against clear slot arithmetic.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens::backend::PlainTerm;
 use cipherlens::ckks::*;

@@ -1,5 +1,5 @@
 //! Measured noise against predicted, and precision of the presets.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens::ckks::*;
 use support::*;

@@ -1,5 +1,5 @@
 //! Parameter sets: security, ladders, gadgets.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens::ckks::gadget::MAX_CONVERSION_LIMBS;
 use cipherlens::ckks::ladder::LadderSpec;

@@ -520,13 +520,13 @@ mod allocations {
     #[global_allocator]
     static ALLOCATOR: Counting = Counting;
 
-    pub fn start() -> isize {
+    pub(crate) fn start() -> isize {
         let now = NOW.with(Cell::get);
         PEAK.with(|peak| peak.set(now));
         now
     }
 
-    pub fn peak_since(start: isize) -> isize {
+    pub(crate) fn peak_since(start: isize) -> isize {
         PEAK.with(Cell::get) - start
     }
 }

@@ -1,5 +1,5 @@
 //! The search for parameter sets with bootstrapping: presets are what it finds, and what it finds holds.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens::ckks::ladder::{BootstrapSizes, Grid, LadderSpec};
 use cipherlens::ckks::{Params, presets};

@@ -3,7 +3,7 @@
 //! What to search for is worked out by another process, which hands it over with all bits inverted, so that nothing here but the library
 //! ever had it. One test alone, since others at the same time would leave copies of their own.
 #![cfg(target_os = "linux")]
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;

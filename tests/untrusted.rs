@@ -4,7 +4,7 @@
 //! `CIPHERLENS_MUTANTS` is the number for each target (2,000 if it is not set), `CIPHERLENS_SEED` the generator's seed.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-#[allow(dead_code, reason = "the fuzzer uses what this test does not")]
+#[allow(dead_code, unreachable_pub, reason = "the fuzzer uses what this test does not, from another crate")]
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
 

@@ -1,6 +1,6 @@
 //! Files of parameters, keys and ciphertexts: what is written can be used when read; whatever was changed is refused by
 //! a typed error.
-#![allow(clippy::expect_used, clippy::panic, clippy::type_complexity)]
+#![allow(clippy::expect_used, clippy::panic, clippy::type_complexity, reason = "a test that cannot go on may stop")]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;

@@ -2,7 +2,7 @@
 //!
 //! Some thousands of them run with the tests; all of them, some tens of thousands, with `CIPHERLENS_CORRUPTIONS=all`. Damage is what a disk
 //! or a network does: hashes then tell. Forgeries have every hash right, as somebody makes them who wants them to be read.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;

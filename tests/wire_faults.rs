@@ -1,6 +1,6 @@
 //! Writing that fails, or stops, at any byte; and two programs that want one name. There is the file that was there before, or the whole
 //! new one, and never a part of one.
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;

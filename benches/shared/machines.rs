@@ -12,12 +12,12 @@ use {
 };
 
 /// Whether little of everything is to be measured.
-pub fn quick() -> bool {
+pub(crate) fn quick() -> bool {
     std::env::args().any(|a| a == "--quick")
 }
 
 /// Something to measure on.
-pub enum Machine {
+pub(crate) enum Machine {
     /// The processor.
     Processor,
     /// A GPU that passed its self-test.
@@ -26,7 +26,7 @@ pub enum Machine {
 }
 
 /// The processor, then a GPU; why there is none is said.
-pub fn all() -> Vec<Machine> {
+pub(crate) fn all() -> Vec<Machine> {
     let mut machines = vec![Machine::Processor];
     match gpu() {
         Ok(gpu) => machines.push(gpu),
@@ -55,7 +55,7 @@ fn gpu() -> cipherlens::backend::Result<Machine> {
 
 impl Machine {
     /// A backend for these primes.
-    pub fn open(&self, tables: &Arc<RnsTables>) -> Arc<dyn Backend> {
+    pub(crate) fn open(&self, tables: &Arc<RnsTables>) -> Arc<dyn Backend> {
         match self {
             Self::Processor => Arc::new(CpuBackend::new(tables.clone()).unwrap()),
             #[cfg(feature = "gpu")]
@@ -64,7 +64,7 @@ impl Machine {
     }
 
     /// One that times its kernels by the device's clock, where there is such a clock.
-    pub fn open_profiled(&self, tables: &Arc<RnsTables>) -> Option<Profiled> {
+    pub(crate) fn open_profiled(&self, tables: &Arc<RnsTables>) -> Option<Profiled> {
         match self {
             Self::Processor => {
                 let _ = tables;
@@ -78,32 +78,32 @@ impl Machine {
 
 /// A backend that times its kernels.
 #[cfg(feature = "gpu")]
-pub struct Profiled(GpuBackend);
+pub(crate) struct Profiled(GpuBackend);
 
 #[cfg(feature = "gpu")]
 impl Profiled {
     /// The backend.
-    pub fn backend(&self) -> &dyn Backend {
+    pub(crate) fn backend(&self) -> &dyn Backend {
         &self.0
     }
     /// All kernels so far.
-    pub fn kernel_time(&self) -> Duration {
+    pub(crate) fn kernel_time(&self) -> Duration {
         Duration::from_nanos(self.0.timings().unwrap().iter().map(|t| t.nanoseconds).sum())
     }
 }
 
 /// There is none without a GPU.
 #[cfg(not(feature = "gpu"))]
-pub enum Profiled {}
+pub(crate) enum Profiled {}
 
 #[cfg(not(feature = "gpu"))]
 impl Profiled {
     /// The backend.
-    pub fn backend(&self) -> &dyn Backend {
+    pub(crate) fn backend(&self) -> &dyn Backend {
         match *self {}
     }
     /// All kernels so far.
-    pub fn kernel_time(&self) -> std::time::Duration {
+    pub(crate) fn kernel_time(&self) -> std::time::Duration {
         match *self {}
     }
 }

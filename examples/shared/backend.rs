@@ -12,7 +12,7 @@ fn text(error: BackendError) -> String {
 }
 
 /// Opens what the command line asks for.
-pub fn from_arguments(params: &Params) -> Result<Opened, Box<dyn Error>> {
+pub(crate) fn from_arguments(params: &Params) -> Result<Opened, Box<dyn Error>> {
     let mut choice = Choice::Auto;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {

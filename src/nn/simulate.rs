@@ -235,12 +235,12 @@ pub(in crate::nn) struct Outcomes(Vec<Outcome>);
 
 impl Outcomes {
     /// How many pictures were simulated.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// As [`simulate_against`]. Pictures are always the first ones of the same set, model, noise and seed the same.
-    pub fn simulate_against(
+    pub(super) fn simulate_against(
         &mut self,
         exact: &[Vec<f32>],
         model: &Model,

@@ -8,7 +8,7 @@ use crate::{
 use std::sync::Arc;
 
 /// Bytes of a ciphertext of some shards at a level: two halves of L limbs of N words each.
-pub fn ciphertext_bytes(params: &Params, level: Level, shards: usize) -> u64 {
+pub(super) fn ciphertext_bytes(params: &Params, level: Level, shards: usize) -> u64 {
     (shards * 2 * params.window(level).len() * params.degree() * 4) as u64
 }
 
@@ -20,7 +20,7 @@ fn switching_bytes(params: &Params, shape: &SwitchShape) -> (u64, u64) {
 }
 
 /// Bytes a step needs beside its operands and its result.
-pub fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: TraceValue) -> Result<u64, PlanError> {
+pub(super) fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: TraceValue) -> Result<u64, PlanError> {
     let one = ciphertext_bytes(params, step.level_in, 1);
     let (digits, extended) = switching_bytes(params, &switch_shape(params, step.level_in)?);
     let shards = operand.shards as u64;
@@ -46,14 +46,14 @@ pub fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: TraceVal
 
 /// Which values are alive, step by step.
 #[derive(Debug)]
-pub struct Living {
+pub(super) struct Living {
     last_use: Vec<usize>,
     bytes: Vec<u64>,
 }
 
 impl Living {
     /// Before the first step; `input` is the bytes of the input.
-    pub fn new(steps: &[PlannedStep], output: usize, input: u64) -> Self {
+    pub(super) fn new(steps: &[PlannedStep], output: usize, input: u64) -> Self {
         let mut last_use = vec![0; steps.len() + 1];
         for (i, step) in steps.iter().enumerate() {
             for v in &step.operands {
@@ -69,7 +69,7 @@ impl Living {
     }
 
     /// Bytes alive during step `index`, which makes a value of `result` bytes.
-    pub fn during(&mut self, index: usize, result: u64) -> u64 {
+    pub(super) fn during(&mut self, index: usize, result: u64) -> u64 {
         self.bytes.push(result);
         let alive = |v: usize| v == index + 1 || self.last_use[v] >= index;
         (0..self.bytes.len()).filter(|&v| alive(v)).map(|v| self.bytes[v]).sum()

@@ -168,7 +168,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl<'a> Workshop<'a> {
-    pub fn new(
+    pub(super) fn new(
         program: &'a Program,
         params: &'a Arc<Params>,
         options: &'a PlanOptions,
@@ -221,7 +221,7 @@ impl<'a> Workshop<'a> {
     }
 
     /// Makes the bootstrapping circuit, if the parameter set has levels for one: what it takes and gives.
-    pub fn with_bootstrap(&mut self) -> Result<Option<BootstrapLevels>, PlanError> {
+    pub(super) fn with_bootstrap(&mut self) -> Result<Option<BootstrapLevels>, PlanError> {
         let failed = |source| PlanError::Layer { layer: "bootstrapping".into(), source };
         if self.params.bootstrap().is_none() {
             return Ok(None);
@@ -236,17 +236,17 @@ impl<'a> Workshop<'a> {
     }
 
     /// The bootstrapping circuit, if the parameter set has levels for one.
-    pub fn bootstrapper(&self) -> Option<&Arc<Bootstrapper>> {
+    pub(super) fn bootstrapper(&self) -> Option<&Arc<Bootstrapper>> {
         self.bootstrapper.as_ref()
     }
 
     /// The gadgets of all steps.
-    pub fn gadgets(&self) -> &Arc<Gadgets> {
+    pub(super) fn gadgets(&self) -> &Arc<Gadgets> {
         &self.gadgets
     }
 
     /// How the matrix of step `i`, if it has one, is cut at a level.
-    pub fn cut(&self, i: usize, level: usize) -> Result<Option<Cut>, PlanError> {
+    pub(super) fn cut(&self, i: usize, level: usize) -> Result<Option<Cut>, PlanError> {
         let step = &self.program.steps[i];
         let Operation::Linear { .. } = step.operation else { return Ok(None) };
         let best = self.cheapest(i, level).ok_or_else(|| empty_matrix(step))?;
@@ -254,7 +254,7 @@ impl<'a> Workshop<'a> {
     }
 
     /// Seconds of what a trace counted, each operation at its level.
-    pub fn price(&self, trace: &Trace) -> f64 {
+    pub(super) fn price(&self, trace: &Trace) -> f64 {
         trace.by_level.iter().filter_map(|(l, c)| self.shapes.get(l.0).map(|s| self.cost.seconds(c, s))).sum()
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// Time single operations on this machine
 #[derive(Debug, clap::Args)]
-pub struct Bench {
+pub(crate) struct Bench {
     #[command(subcommand)]
     action: Action,
 }
@@ -40,7 +40,7 @@ enum Action {
 
 /// Options of every benchmark.
 #[derive(Debug, clap::Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// Measure each operation for at least this many seconds
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = positive)]
     seconds: f64,
@@ -57,7 +57,7 @@ fn positive(text: &str) -> Result<f64, String> {
 
 impl Bench {
     /// Runs and prints.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         match &self.action {
             Action::Ops(ops) => ops.run(global),
             Action::Rotations(rotations) => rotations.run(global),
@@ -66,7 +66,7 @@ impl Bench {
         }
     }
     /// Whether the answer is to be one JSON line.
-    pub fn json(&self) -> bool {
+    pub(crate) fn json(&self) -> bool {
         match &self.action {
             Action::Ops(ops) => ops.common.json,
             Action::Rotations(rotations) => rotations.common.json,

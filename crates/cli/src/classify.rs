@@ -23,7 +23,7 @@ use std::time::Instant;
 
 /// Classify pictures encrypted, from key generation to decryption, in one process
 #[derive(Debug, clap::Args)]
-pub struct Classify {
+pub(crate) struct Classify {
     /// Model file: what `compile` wrote, safetensors, or ONNX without activations to fit
     model: PathBuf,
     /// Pictures: PNG, JPEG, GIF, BMP or WebP of any size; or arrays of the network's shape (.npy)
@@ -38,7 +38,7 @@ pub struct Classify {
 
 /// How pictures are classified.
 #[derive(Debug, Default, clap::Args)]
-pub struct How {
+pub(crate) struct How {
     /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
     #[arg(long, short, value_name = "PRESET")]
     pub preset: Option<String>,
@@ -58,7 +58,7 @@ pub struct How {
 
 impl Classify {
     /// Runs it.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let pictures: Vec<_> = self.pictures.iter().map(|path| Sample::open_all(path)).collect::<Outcome<_>>()?;
         let task = Task {
             model: Some(&self.model),
@@ -71,7 +71,7 @@ impl Classify {
 }
 
 /// What is to be classified, with what, and how.
-pub struct Task<'a> {
+pub(crate) struct Task<'a> {
     /// Model file; the embedded network if there is none.
     pub model: Option<&'a Path>,
     /// Pictures and what to call them.
@@ -92,7 +92,7 @@ struct Input {
 impl Task<'_> {
     /// Plans, makes keys, and classifies the pictures, as many in a run as the slots have room for. The last failure of a
     /// picture is returned; the others are classified all the same.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
         let source = model::open(self.model, global.input_size)?;
         let terms = source.terms(self.how.preset.as_deref(), self.how.max_key_bytes);

@@ -24,7 +24,7 @@ const LARGEST_MEAN: f64 = 1.0;
 const LARGEST_STD: f64 = 2.0;
 /// Fit a network's activations to pictures, plan it, and write it to a file that runs encrypted
 #[derive(Debug, clap::Args)]
-pub struct Compile {
+pub(crate) struct Compile {
     /// Model file: ONNX, safetensors, or what `compile` wrote before
     model: PathBuf,
     /// Pictures like those that will be classified: DIR, packed:DIR, or arrays of the network's shape (FILE.npy). They need no labels
@@ -73,7 +73,7 @@ pub struct Compile {
 
 impl Compile {
     /// Compiles.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
         let talk = !self.json && !global.quiet;
         let model::Source { network, name: file, .. } = model::open(Some(&self.model), global.input_size)?;
@@ -248,7 +248,7 @@ fn in_words(tried: &Candidate) -> String {
 }
 
 /// Labelled pictures as a network's input, at most `limit` of each description, evenly spread; and which files they are from.
-pub fn pictures(
+pub(crate) fn pictures(
     network: &Model,
     specs: &[String],
     purpose: Purpose,
@@ -299,7 +299,7 @@ fn print_fits(choice: &Choice) {
 }
 
 /// How many answers stay, in words.
-pub fn print_simulation(s: &cipherlens::nn::simulate::Simulation) {
+pub(crate) fn print_simulation(s: &cipherlens::nn::simulate::Simulation) {
     say!();
     say!("simulated on {} pictures: {:.2} % get the answer of the exact network", s.pictures, 100.0 * s.agreement());
     say!(

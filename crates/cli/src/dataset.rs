@@ -238,11 +238,11 @@ pub(crate) mod tests {
     use super::*;
     use std::fs;
 
-    pub fn classes() -> Expected {
+    pub(crate) fn classes() -> Expected {
         Expected { classes: ["gas pump", "cat", "French horn"].map(String::from).to_vec(), outputs: 3, size: [2, 4] }
     }
 
-    pub fn jpeg(value: u8) -> Vec<u8> {
+    pub(crate) fn jpeg(value: u8) -> Vec<u8> {
         let mut bytes = std::io::Cursor::new(Vec::new());
         image::RgbImage::from_pixel(8, 8, image::Rgb([value; 3])).write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
         bytes.into_inner()

@@ -14,7 +14,7 @@ const PHOTOGRAPH_NAME: &str = "assets/images/chelsea.png (embedded)";
 
 /// Encrypt a picture, classify it without decrypting, decrypt the answer
 #[derive(Debug, Default, clap::Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Picture: PNG, JPEG, GIF, BMP or WebP of any size [default: the embedded photograph of a cat]
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub struct Demo {
 
 impl Demo {
     /// Runs it.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let picture = match &self.image {
             Some(path) => Sample::open(path)?,
             None => {

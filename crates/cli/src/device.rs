@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Where to compute: options of every command that evaluates on ciphertexts. Keys are made, pictures encrypted and answers
 /// decrypted on the processor whatever is chosen here, since a secret key never reaches a GPU.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Compute {
+pub(crate) struct Compute {
     /// Where to compute: cpu, gpu, or auto for a GPU that passes its self-test, else the processor [default: cpu]
     #[arg(long, value_name = "auto|cpu|gpu",
           value_parser = PossibleValuesParser::new(Choice::NAMES).try_map(|name| name.parse::<Choice>()))]
@@ -24,7 +24,7 @@ pub struct Compute {
 }
 
 /// Bytes from `123`, `64MiB`, `6GB`.
-pub fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit = match unit.trim().to_ascii_lowercase().as_str() {
@@ -43,12 +43,12 @@ pub fn size(text: &str) -> Result<u64, String> {
 
 impl Compute {
     /// What is asked for. A GPU that is named is one that is wanted.
-    pub fn devices(&self) -> Outcome<Devices> {
+    pub(crate) fn devices(&self) -> Outcome<Devices> {
         self.devices_or(Choice::Cpu)
     }
 
     /// The same for a command that does otherwise where nothing is asked for.
-    pub fn devices_or(&self, usual: Choice) -> Outcome<Devices> {
+    pub(crate) fn devices_or(&self, usual: Choice) -> Outcome<Devices> {
         let named = self.adapter.is_some();
         let choice = self.backend.unwrap_or(if named { Choice::Gpu } else { usual });
         if choice == Choice::Cpu && (named || self.max_vram.is_some()) {
@@ -60,12 +60,12 @@ impl Compute {
     }
 
     /// Whether the processor is sure to compute.
-    pub fn is_cpu(&self) -> bool {
+    pub(crate) fn is_cpu(&self) -> bool {
         self.devices().is_ok_and(|d| d.choice == Choice::Cpu)
     }
 
     /// Opens it, and says on standard error why `auto` took no GPU.
-    pub fn open(&self, params: &Params) -> Outcome<Arc<dyn Backend>> {
+    pub(crate) fn open(&self, params: &Params) -> Outcome<Arc<dyn Backend>> {
         let Opened { backend, no_gpu, .. } = self.devices()?.open(params.tables().clone()).map_err(|e| match self.is_cpu() {
             true => explain("cannot start the CPU kernels", &e),
             false => explain("cannot compute on a GPU", &e),

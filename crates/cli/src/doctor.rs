@@ -12,7 +12,7 @@ use cipherlens::engine::{Costs, DEFAULT_PRESET, PrepareOptions};
 
 /// What this machine offers: processor, memory, graphics cards with their self-tests, and what fits
 #[derive(Debug, clap::Args)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     #[command(flatten)]
     compute: Compute,
     /// Print one JSON object
@@ -22,7 +22,7 @@ pub struct Doctor {
 
 impl Doctor {
     /// Prints it.
-    pub fn run(&self, _global: &Global) -> Outcome {
+    pub(crate) fn run(&self, _global: &Global) -> Outcome {
         let (total, available) = system::memory_bytes();
         let limit = system::memory_limit_bytes();
         let features = system::cpu_features();

@@ -20,7 +20,7 @@ const BATCH: usize = 256;
 
 /// Accuracy on a set of labelled pictures
 #[derive(Debug, clap::Args)]
-pub struct Eval {
+pub(crate) struct Eval {
     /// Model file: safetensors, ONNX, or what `compile` wrote [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -61,7 +61,7 @@ struct Prediction {
 
 impl Eval {
     /// Evaluates and prints.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
         let source = model::open(self.model.as_deref(), global.input_size)?;
         let (network, name) = (&source.network, source.name.clone());

@@ -96,10 +96,10 @@ impl fmt::Display for Failure {
 }
 
 /// Result of a command.
-pub type Outcome<T = ()> = Result<T, Failure>;
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
 /// An error and its sources, outermost first, without a source whose text its parent already contains.
-pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut reasons: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(e) = next {
@@ -114,7 +114,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
 
 /// The first error of a type in a source chain. A transparent error is no link of its chain (its source is that of the error
 /// inside), so those of the library are opened here.
-pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+pub(crate) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(e) = next {
         if let Some(found) = e.downcast_ref::<T>() {
@@ -146,7 +146,7 @@ fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stat
 }
 
 /// Turns an error of the library into a failure: class and advice come from the innermost error that is known.
-pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failure {
+pub(crate) fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failure {
     let kept = find(error).is_some_and(|e| matches!(e, PlanError::Kept(_)));
     let known = kept
         .then_some((Class::BadInput, "compile the network again, or take the file as it was written"))
@@ -161,7 +161,7 @@ pub fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) -> Failur
 }
 
 /// A failure of the engine that concerns an input called `name`.
-pub fn about(name: &str) -> impl Fn(EngineError) -> Failure + use<'_> {
+pub(crate) fn about(name: &str) -> impl Fn(EngineError) -> Failure + use<'_> {
     move |error| of_engine(error, name)
 }
 
@@ -319,7 +319,7 @@ fn known_of_client(error: &ClientError) -> Failure {
 }
 
 /// What to do about a result that is too large.
-pub const OVERFLOW_ADVICE: &str =
+pub(crate) const OVERFLOW_ADVICE: &str =
     "compile the network with pictures like this one among those of --calib: its result is then scaled to fit";
 
 type Known = Option<(Class, &'static str)>;
@@ -429,7 +429,7 @@ fn of_file(error: &WireError) -> Known {
 }
 
 /// What to do about a bug.
-pub const BUG_ADVICE: &str =
+pub(crate) const BUG_ADVICE: &str =
     "this is a bug in cipherlens: please report it with the command line and the output of `cipherlens doctor`";
 
 #[cfg(test)]

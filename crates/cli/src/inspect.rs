@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// What a file is: a model, a picture, an array, keys, a ciphertext
 #[derive(Debug, clap::Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// The file
     file: PathBuf,
     /// Also read all of it: every hash, and every number against its modulus
@@ -26,7 +26,7 @@ pub struct Inspect {
 
 impl Inspect {
     /// Prints it.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let path = &self.file;
         let mut start = Vec::new();
         let read = File::open(path).and_then(|f| f.take(4096).read_to_end(&mut start));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const INTERRUPTED: i32 = 130;
 
 /// Becomes true when Ctrl-C is pressed; pressed again, it ends the program as usual. From the first call on.
-pub fn asked() -> &'static AtomicBool {
+pub(crate) fn asked() -> &'static AtomicBool {
     static ASKED: AtomicBool = AtomicBool::new(false);
     static HANDLER: OnceLock<()> = OnceLock::new();
     HANDLER.get_or_init(|| {

@@ -11,7 +11,7 @@ mod demo;
 mod device;
 mod doctor;
 mod eval;
-mod failure;
+pub mod failure;
 mod inspect;
 mod interrupt;
 mod model;
@@ -22,7 +22,7 @@ pub mod picture;
 mod plan;
 mod progress;
 mod report;
-mod sample;
+pub mod sample;
 mod secrets;
 mod simulate;
 mod split;
@@ -51,7 +51,7 @@ struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// Threads to compute with; `bench` takes several, as in 1,4 [default: all processors]
     #[arg(long, short = 't', global = true, value_name = "T", value_delimiter = ',',
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -69,7 +69,7 @@ pub struct Global {
 
 impl Global {
     /// Progress mode with `--quiet` taken into account.
-    pub fn progress_mode(&self) -> progress::Mode {
+    pub(crate) fn progress_mode(&self) -> progress::Mode {
         if self.quiet { progress::Mode::None } else { self.progress }
     }
 }

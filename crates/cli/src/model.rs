@@ -15,10 +15,10 @@ use std::path::Path;
 /// The demo's network.
 static EMBEDDED: &[u8] = include_bytes!("../../../models/imagenette11.safetensors");
 /// Its place in the repository, as reports name it.
-pub const EMBEDDED_NAME: &str = "models/imagenette11.safetensors (embedded)";
+pub(crate) const EMBEDDED_NAME: &str = "models/imagenette11.safetensors (embedded)";
 
 /// A network, opened once: what it is, what to call it, and what was said of it when it was compiled.
-pub struct Source {
+pub(crate) struct Source {
     /// The network.
     pub network: Model,
     /// Its file, as reports name it.
@@ -30,7 +30,7 @@ pub struct Source {
 }
 
 /// The network in a file (safetensors, ONNX, or compiled), or the embedded one. `size`: of the pictures, for ONNX that leaves it open.
-pub fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
+pub(crate) fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
     let source = open_any(path, size)?;
     let (name, shape) = (&source.name, source.network.input().shape);
     match size {
@@ -69,7 +69,7 @@ fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
 
 impl Source {
     /// What is asked for, or else what the network was compiled for.
-    pub fn terms(&self, preset: Option<&str>, max_key_bytes: Option<u64>) -> Terms {
+    pub(crate) fn terms(&self, preset: Option<&str>, max_key_bytes: Option<u64>) -> Terms {
         let asked = Terms { preset: preset.map(str::to_owned), max_key_bytes, ..Terms::default() };
         let Some(compiled) = &self.compiled else { return asked };
         let same = preset.is_none_or(|preset| compiled.preset.as_deref() == Some(preset));
@@ -85,7 +85,7 @@ impl Source {
 }
 
 /// A compiled network.
-pub fn open_compiled(path: &Path) -> Outcome<Compiled> {
+pub(crate) fn open_compiled(path: &Path) -> Outcome<Compiled> {
     Compiled::read(path).map_err(|e| match e {
         CompiledError::Model(e) => refuse(&path.display().to_string(), &e),
         CompiledError::File(e @ WireError::Version { .. }) => {
@@ -100,7 +100,7 @@ pub fn open_compiled(path: &Path) -> Outcome<Compiled> {
 
 /// On what terms a network runs.
 #[derive(Debug, Default)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// The parameter set.
     pub preset: Option<String>,
     /// Most bytes of keys.
@@ -115,7 +115,7 @@ pub struct Terms {
 
 impl Terms {
     /// What is asked of a plan on these terms.
-    pub fn options(&self, costs: Costs) -> PrepareOptions {
+    pub(crate) fn options(&self, costs: Costs) -> PrepareOptions {
         PrepareOptions { max_key_bytes: self.max_key_bytes, kept: self.plans.clone(), costs, ..PrepareOptions::default() }
     }
 }
@@ -144,13 +144,13 @@ fn refuse(name: &str, error: &ModelError) -> Failure {
 }
 
 /// What to call a class: its name, or its index where they have no names.
-pub fn class_name(classes: &[String], class: usize) -> String {
+pub(crate) fn class_name(classes: &[String], class: usize) -> String {
     classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
 /// One of the likeliest classes.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Likely {
+pub(crate) struct Likely {
     /// Its index.
     pub index: usize,
     /// Its name.
@@ -162,7 +162,7 @@ pub struct Likely {
 }
 
 /// The `count` likeliest classes, likeliest first.
-pub fn likeliest(classes: &[String], logits: &[f64], count: usize) -> Vec<Likely> {
+pub(crate) fn likeliest(classes: &[String], logits: &[f64], count: usize) -> Vec<Likely> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     let largest = order.first().map_or(0.0, |&c| logits[c]);
@@ -178,7 +178,7 @@ pub fn likeliest(classes: &[String], logits: &[f64], count: usize) -> Vec<Likely
 
 /// An input called `name` that is to be encrypted, as a tensor: refused if it would drive a fitted activation out of its
 /// interval, since the answer would be noise and nobody could tell.
-pub fn encryptable(model: &Model, sample: &Sample, fit: Option<Fit>, name: &str) -> Outcome<(Tensor<f64>, Vec<String>)> {
+pub(crate) fn encryptable(model: &Model, sample: &Sample, fit: Option<Fit>, name: &str) -> Outcome<(Tensor<f64>, Vec<String>)> {
     let (tensor, notes) = sample.input(model.input(), fit)?;
     check_picture(model, &tensor.cast()).map_err(|e| {
         let advice = "use a picture like those the network was compiled with, or compile it again with pictures like this one";

@@ -220,7 +220,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// A file as numpy writes it.
-    pub fn file(descr: &str, order: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    pub(crate) fn file(descr: &str, order: &str, shape: &str, values: &[u8]) -> Vec<u8> {
         let mut header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
         while (10 + header.len() + 1) % 64 != 0 {
             header.push(' ');

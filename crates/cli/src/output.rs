@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 /// Prints a line. A reader that has gone away (`cipherlens plan ... | head`) ends the program quietly.
-pub fn line(text: fmt::Arguments<'_>) {
+pub(crate) fn line(text: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
     if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
         let broken_pipe = error.kind() == io::ErrorKind::BrokenPipe;
@@ -24,7 +24,7 @@ pub(crate) use say;
 
 /// A column's alignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     /// Text.
     Left,
     /// Numbers.
@@ -33,26 +33,26 @@ pub enum Align {
 
 /// A table of text, columns as wide as their widest cell.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// An empty table with these columns.
-    pub fn new<const C: usize>(columns: [(&str, Align); C]) -> Self {
+    pub(crate) fn new<const C: usize>(columns: [(&str, Align); C]) -> Self {
         Self { columns: columns.iter().map(|(name, align)| (name.to_string(), *align)).collect(), rows: Vec::new() }
     }
     /// Adds a row.
-    pub fn row<const C: usize>(&mut self, cells: [String; C]) {
+    pub(crate) fn row<const C: usize>(&mut self, cells: [String; C]) {
         self.rows.push(cells.into());
     }
     /// Adds a line between rows.
-    pub fn rule(&mut self) {
+    pub(crate) fn rule(&mut self) {
         self.rows.push(Vec::new());
     }
     /// The lines, heading first.
-    pub fn render(&self) -> Vec<String> {
+    pub(crate) fn render(&self) -> Vec<String> {
         let width = |c: usize| {
             let cells = self.rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count());
             cells.chain([self.columns[c].0.chars().count()]).max().unwrap_or(0)
@@ -76,7 +76,7 @@ impl Table {
         lines
     }
     /// Prints it, indented.
-    pub fn print(&self, indent: &str) {
+    pub(crate) fn print(&self, indent: &str) {
         for text in self.render() {
             say!("{indent}{text}");
         }
@@ -84,7 +84,7 @@ impl Table {
 }
 
 /// Bytes in a unit a person reads: `1.9 GiB`.
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = 0;
@@ -96,7 +96,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// Seconds in a form a person reads: `0.42 s`, `3.1 s`, `2 min 05 s`.
-pub fn seconds(value: f64) -> String {
+pub(crate) fn seconds(value: f64) -> String {
     match value {
         v if !v.is_finite() => "?".into(),
         v if v < 0.0995 => format!("{:.1} ms", v * 1e3),
@@ -107,7 +107,7 @@ pub fn seconds(value: f64) -> String {
 }
 
 /// A whole number with thin groups of three: `1,234,567`.
-pub fn grouped(value: usize) -> String {
+pub(crate) fn grouped(value: usize) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (i, c) in digits.chars().enumerate() {

@@ -9,11 +9,11 @@ mod bootstrap;
 mod search;
 
 /// The preset used where none is named.
-pub const DEFAULT_PRESET: &str = "n15-cnn";
+pub(crate) const DEFAULT_PRESET: &str = "n15-cnn";
 
 /// Parameter sets and their security
 #[derive(Debug, clap::Args)]
-pub struct ParamsCommand {
+pub(crate) struct ParamsCommand {
     #[command(subcommand)]
     action: Action,
 }
@@ -41,7 +41,7 @@ enum Action {
 
 impl ParamsCommand {
     /// Prints them.
-    pub fn run(&self) -> Outcome {
+    pub(crate) fn run(&self) -> Outcome {
         match &self.action {
             Action::List { json } => list(*json),
             Action::Show { preset, json } => {
@@ -52,7 +52,7 @@ impl ParamsCommand {
         }
     }
     /// Whether the answer is to be one JSON line.
-    pub fn json(&self) -> bool {
+    pub(crate) fn json(&self) -> bool {
         match self.action {
             Action::List { json } | Action::Show { json, .. } => json,
             Action::Search(ref search) => search.json,
@@ -61,7 +61,7 @@ impl ParamsCommand {
 }
 
 /// The parameter set of a preset.
-pub fn open(name: &str) -> Outcome<Arc<Params>> {
+pub(crate) fn open(name: &str) -> Outcome<Arc<Params>> {
     presets::by_name(name).map_err(|e| match &e {
         ParamsError::NoSuchPreset { have, .. } => Failure::new(
             Class::Usage,
@@ -235,6 +235,6 @@ fn show(params: &Arc<Params>, json: bool) -> Outcome {
 }
 
 /// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 /// What a network costs encrypted, before any key exists
 #[derive(Debug, clap::Args)]
-pub struct PlanCommand {
+pub(crate) struct PlanCommand {
     /// Model file: safetensors, ONNX, or what `compile` wrote [default: the embedded network]
     model: Option<PathBuf>,
     /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
@@ -43,7 +43,7 @@ pub struct PlanCommand {
 
 impl PlanCommand {
     /// Plans and prints.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let source = model::open(self.model.as_deref(), global.input_size)?;
         let terms = source.terms(self.preset.as_deref(), self.max_key_bytes);
         let model::Source { network, name: file, .. } = source;
@@ -82,7 +82,7 @@ impl PlanCommand {
 const COMPARE: &str = "CIPHERLENS_COMPARE";
 
 /// A network prepared for a parameter set, or for the one that suits it, and a machine. Says on standard error why `auto` took no GPU.
-pub fn prepare(network: &Model, preset: Option<&str>, options: PrepareOptions, compute: &Compute) -> Outcome<Prepared> {
+pub(crate) fn prepare(network: &Model, preset: Option<&str>, options: PrepareOptions, compute: &Compute) -> Outcome<Prepared> {
     let options = PrepareOptions { compare: std::env::var(COMPARE).ok(), ..options };
     let prepared = engine::prepare_any(network, preset, options, &compute.devices()?)?;
     if let Some(why) = &prepared.no_gpu {
@@ -92,7 +92,7 @@ pub fn prepare(network: &Model, preset: Option<&str>, options: PrepareOptions, c
 }
 
 /// Refuses a run that would take more memory than there is.
-pub fn check_memory(plan: &Plan) -> Outcome {
+pub(crate) fn check_memory(plan: &Plan) -> Outcome {
     let available = system::memory_bytes().1.into_iter().chain(system::memory_limit_bytes()).min();
     match available {
         Some(available) if plan.peak_bytes() > available => Err(Failure::new(
@@ -106,14 +106,14 @@ pub fn check_memory(plan: &Plan) -> Outcome {
 }
 
 /// Says on standard error what was redone on the processor.
-pub fn note_faults(answer: &engine::Answer) {
+pub(crate) fn note_faults(answer: &engine::Answer) {
     for fault in answer.device.iter().flat_map(|device| &device.faults) {
         eprintln!("note: redone on the processor: {fault}");
     }
 }
 
 /// The plan as a table.
-pub fn print(prepared: &Prepared, costs: Costs) {
+pub(crate) fn print(prepared: &Prepared, costs: Costs) {
     let Prepared { params, plan, lowered, .. } = prepared;
     let counts = plan.counts();
     say!(
@@ -177,14 +177,14 @@ pub fn print(prepared: &Prepared, costs: Costs) {
 }
 
 /// What a device does, for a person.
-pub fn device_work(s: &Statistics) -> String {
+pub(crate) fn device_work(s: &Statistics) -> String {
     let moved = s.uploaded_bytes + s.key_bytes + s.downloaded_bytes;
     let dispatches = grouped(s.dispatches as usize);
     format!("{dispatches} dispatches, {} moved, {} of its memory at most", bytes(moved), bytes(s.peak_bytes))
 }
 
 /// The plan as JSON.
-pub fn json(prepared: &Prepared) -> serde_json::Value {
+pub(crate) fn json(prepared: &Prepared) -> serde_json::Value {
     let Prepared { params, plan, backend, lowered, .. } = prepared;
     serde_json::json!({
         "preset": params.name(), "backend": backend.name(), "log_n": params.log_n(), "log_qp": params.log_qp(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// A bar on a terminal, plain lines elsewhere.
     #[default]
     Auto,
@@ -22,7 +22,7 @@ pub enum Mode {
 
 /// Progress through steps whose relative cost is known beforehand.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     style: Style,
     /// Estimated seconds of each step.
     estimates: Vec<f64>,
@@ -46,12 +46,12 @@ const TICKS: u64 = 1000;
 
 impl Progress {
     /// Progress over steps with these estimated seconds.
-    pub fn new(mode: Mode, estimates: Vec<f64>) -> Self {
+    pub(crate) fn new(mode: Mode, estimates: Vec<f64>) -> Self {
         Self::with(mode, estimates, true)
     }
 
     /// Progress over steps of which only the proportions are known.
-    pub fn of_proportions(mode: Mode, weights: Vec<f64>) -> Self {
+    pub(crate) fn of_proportions(mode: Mode, weights: Vec<f64>) -> Self {
         Self::with(mode, weights, false)
     }
 
@@ -65,12 +65,12 @@ impl Progress {
     }
 
     /// Tells how many of something dear are still to come, of so many in each step.
-    pub fn counting(self, each: Vec<usize>, what: &'static str) -> Self {
+    pub(crate) fn counting(self, each: Vec<usize>, what: &'static str) -> Self {
         Self { dear: (each, what), ..self }
     }
 
     /// A step begins.
-    pub fn begin(&mut self, name: &str) {
+    pub(crate) fn begin(&mut self, name: &str) {
         let text = format!("{name} ({}/{})", self.done + 1, self.estimates.len());
         match &self.style {
             Style::Bar(bar) => {
@@ -83,7 +83,7 @@ impl Progress {
     }
 
     /// The step that began last has ended.
-    pub fn end(&mut self, name: &str, spent: Duration) {
+    pub(crate) fn end(&mut self, name: &str, spent: Duration) {
         self.done = (self.done + 1).min(self.estimates.len());
         match &self.style {
             Style::Bar(bar) => {
@@ -102,7 +102,7 @@ impl Progress {
     }
 
     /// All is done; the bar goes away.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Style::Bar(bar) = &self.style {
             bar.finish_and_clear();
         }
@@ -138,11 +138,11 @@ impl Progress {
 
 /// A count of many small equal steps: a bar on a terminal, nothing elsewhere. Any thread may advance it.
 #[derive(Debug)]
-pub struct CountBar(Option<ProgressBar>);
+pub(crate) struct CountBar(Option<ProgressBar>);
 
 impl CountBar {
     /// So many steps of something.
-    pub fn new(mode: Mode, count: usize, what: &'static str) -> Self {
+    pub(crate) fn new(mode: Mode, count: usize, what: &'static str) -> Self {
         if mode != Mode::Auto || !std::io::stderr().is_terminal() {
             return Self(None);
         }
@@ -153,13 +153,13 @@ impl CountBar {
         Self(Some(bar))
     }
     /// One step more is done.
-    pub fn advance(&self) {
+    pub(crate) fn advance(&self) {
         if let Some(bar) = &self.0 {
             bar.inc(1);
         }
     }
     /// All is done; the bar goes away.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
@@ -167,7 +167,7 @@ impl CountBar {
 }
 
 /// Progress through the layers of a plan.
-pub struct LayerBar {
+pub(crate) struct LayerBar {
     layer_of: Vec<usize>,
     state: Mutex<(Progress, Option<Running>)>,
 }
@@ -177,7 +177,7 @@ type Running = (usize, String, Instant);
 
 impl LayerBar {
     /// Of a plan that is going to be run.
-    pub fn new(plan: &Plan, mode: Mode) -> Self {
+    pub(crate) fn new(plan: &Plan, mode: Mode) -> Self {
         let layer_of = plan.layer_of_steps();
         let mut bootstraps = vec![0; plan.layers().len()];
         for (step, &layer) in plan.steps().iter().zip(&layer_of) {
@@ -190,7 +190,7 @@ impl LayerBar {
     }
 
     /// The run has ended.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (progress, layer) = &mut *state;
         if let Some((_, name, begun)) = layer.take() {

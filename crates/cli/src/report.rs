@@ -14,7 +14,7 @@ const SMALLEST_RANGE: f64 = 0.01;
 
 /// Seconds of each phase.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Seconds {
+pub(crate) struct Seconds {
     /// Lowering and planning.
     pub plan: f64,
     /// Secret and evaluation keys.
@@ -29,7 +29,7 @@ pub struct Seconds {
 
 /// How long a layer of the plan took.
 #[derive(Debug, Clone, Serialize)]
-pub struct LayerSeconds {
+pub(crate) struct LayerSeconds {
     /// The layer, as in the plan.
     pub layer: String,
     /// Seconds it took.
@@ -38,7 +38,7 @@ pub struct LayerSeconds {
 
 /// Everything worth knowing about a run; `--json` prints it as it is.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Version of this program.
     pub version: &'static str,
     /// The network's name.
@@ -129,7 +129,7 @@ pub struct Report {
 
 impl Report {
     /// Compares decrypted with clear logits.
-    pub fn new(network: &Model, prepared: &Prepared, clear: &[f64], logits: &[f64], seconds: Seconds) -> Outcome<Self> {
+    pub(crate) fn new(network: &Model, prepared: &Prepared, clear: &[f64], logits: &[f64], seconds: Seconds) -> Outcome<Self> {
         let (params, plan) = (&prepared.params, &prepared.plan);
         let counts = plan.counts();
         if clear.len() != logits.len() || clear.is_empty() {
@@ -190,13 +190,13 @@ impl Report {
     }
 
     /// One JSON line.
-    pub fn print_json(&self) {
+    pub(crate) fn print_json(&self) {
         // A struct of numbers, strings and lists always serializes.
         say!("{}", serde_json::to_string(self).unwrap_or_default());
     }
 
     /// For a person.
-    pub fn print(&self, quiet: bool) {
+    pub(crate) fn print(&self, quiet: bool) {
         if self.pictures_together > 1 {
             say!("The encrypted answer for {}: {}", self.image, self.label);
         } else {
@@ -268,7 +268,7 @@ impl Report {
     }
 
     /// A failure if the encrypted answer is not the clear one.
-    pub fn check(&self) -> Outcome {
+    pub(crate) fn check(&self) -> Outcome {
         if self.logits.iter().all(|l| l.is_finite()) && self.max_abs_logit_error <= 0.01 * self.logit_range.max(SMALLEST_RANGE) {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 /// Leaves secrets out of core dumps: should this process crash, the system writes none of it to disk. A system that refuses, or has no
 /// such dumps, is not an error.
-pub fn no_core_dumps() {
+pub(crate) fn no_core_dumps() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, setrlimit};

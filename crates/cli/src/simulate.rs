@@ -18,7 +18,7 @@ const SAMPLED: usize = 16;
 
 /// Accuracy and agreement with the fitted polynomials and noise, on clear numbers
 #[derive(Debug, clap::Args)]
-pub struct Simulate {
+pub(crate) struct Simulate {
     /// What `compile` wrote
     model: PathBuf,
     /// Pictures: DIR (one folder a class), FILE.npy (arrays), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
@@ -44,7 +44,7 @@ pub struct Simulate {
 
 impl Simulate {
     /// Simulates and prints. An activation that leaves its interval is a failure, after the figures.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let source = model::open(Some(&self.model), global.input_size)?;
         let terms = source.terms(None, None);
         let model::Source { network, name: file, .. } = source;

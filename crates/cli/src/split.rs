@@ -27,7 +27,7 @@ const MOST_TOGETHER: u32 = 64;
 
 /// What clients need of a network: no weights
 #[derive(Debug, clap::Args)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// Model file: what `compile` wrote (which wrote this beside it), safetensors or ONNX [default: the embedded network]
     model: Option<PathBuf>,
     /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
@@ -40,7 +40,7 @@ pub struct Spec {
 
 /// Client: make a secret key, and the evaluation keys a server needs for a network
 #[derive(Debug, clap::Args)]
-pub struct Keygen {
+pub(crate) struct Keygen {
     /// What the keys are for: net.client, or the network itself (what `compile` wrote, safetensors, ONNX) [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -62,7 +62,7 @@ pub struct Keygen {
 
 /// Client: encrypt a picture
 #[derive(Debug, clap::Args)]
-pub struct Encrypt {
+pub(crate) struct Encrypt {
     /// Picture of any size, or an array of the network's shape (.npy); several that share one ciphertext, where the keys are for that
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
@@ -84,7 +84,7 @@ pub struct Encrypt {
 
 /// Server: run a network on an encrypted picture
 #[derive(Debug, clap::Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// The encrypted picture
     ciphertext: PathBuf,
     /// Model file [default: the embedded network]
@@ -102,7 +102,7 @@ pub struct Run {
 
 /// Client: decrypt an answer
 #[derive(Debug, clap::Args)]
-pub struct Decrypt {
+pub(crate) struct Decrypt {
     /// The encrypted answer
     ciphertext: PathBuf,
     /// net.client, or the network itself [default: the embedded network]
@@ -291,7 +291,7 @@ fn size(path: &Path) -> String {
 
 impl Spec {
     /// Writes it.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let path = self.model.as_deref();
         if let Some(path) = path.filter(|path| told::is_one(path)) {
             return Err(told::no_weights(path, "this command"));
@@ -327,7 +327,7 @@ impl Keygen {
     }
 
     /// Makes the keys.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let (secret_path, keys_path) = (self.output.join("secret.key"), self.output.join("evaluation.keys"));
         self.check_names(&secret_path, &keys_path)?;
         if let Some(key) = &self.key {
@@ -378,7 +378,7 @@ impl Keygen {
 
 impl Encrypt {
     /// Encrypts.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         let samples = self.pictures.iter().map(|path| Sample::open(path)).collect::<Outcome<Vec<_>>>()?;
         let model = self.model.as_deref();
         let pictures = samples.len();
@@ -419,7 +419,7 @@ impl Encrypt {
 
 impl Run {
     /// Runs the network.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         check_kind(&self.keys, Kind::EvaluationKeys)?;
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
         if let Some(path) = self.model.as_deref().filter(|path| told::is_one(path)) {
@@ -469,7 +469,7 @@ const LOGITS_WARNING: &str = "Do not hand these numbers back to the server: they
 
 impl Decrypt {
     /// Decrypts.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
         check_kind(&self.key, Kind::SecretKey)?;
         let model = self.model.as_deref();

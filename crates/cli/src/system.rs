@@ -3,12 +3,12 @@
 use std::fs;
 
 /// Peak resident set of this process in bytes.
-pub fn peak_rss_bytes() -> Option<u64> {
+pub(crate) fn peak_rss_bytes() -> Option<u64> {
     kib_field(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
 /// Processor time of this process so far, all threads, in seconds (in steps of 10 ms).
-pub fn cpu_seconds() -> Option<f64> {
+pub(crate) fn cpu_seconds() -> Option<f64> {
     let text = fs::read_to_string("/proc/self/stat").ok()?;
     // The second field is the name in brackets, which may hold anything; user and system time are the 12th and 13th after it.
     let mut fields = text[text.rfind(')')? + 1..].split_whitespace().skip(11);
@@ -17,7 +17,7 @@ pub fn cpu_seconds() -> Option<f64> {
 }
 
 /// Total and available memory in bytes.
-pub fn memory_bytes() -> (Option<u64>, Option<u64>) {
+pub(crate) fn memory_bytes() -> (Option<u64>, Option<u64>) {
     match fs::read_to_string("/proc/meminfo") {
         Ok(text) => (kib_field(&text, "MemTotal:"), kib_field(&text, "MemAvailable:")),
         Err(_) => (None, None),
@@ -25,7 +25,7 @@ pub fn memory_bytes() -> (Option<u64>, Option<u64>) {
 }
 
 /// The memory limit of the control group this process is in, in bytes.
-pub fn memory_limit_bytes() -> Option<u64> {
+pub(crate) fn memory_limit_bytes() -> Option<u64> {
     ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         .iter()
         .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
@@ -33,19 +33,19 @@ pub fn memory_limit_bytes() -> Option<u64> {
 }
 
 /// The processor's own name.
-pub fn cpu_name() -> Option<String> {
+pub(crate) fn cpu_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_string())
 }
 
 /// Processors this process may use at once.
-pub fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 /// The instruction sets that matter here, and whether each is present.
-pub fn cpu_features() -> Vec<(&'static str, bool)> {
+pub(crate) fn cpu_features() -> Vec<(&'static str, bool)> {
     #[cfg(target_arch = "x86_64")]
     {
         vec![

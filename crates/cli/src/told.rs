@@ -10,12 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Whether a file is a client's description of a network.
-pub fn is_one(path: &Path) -> bool {
+pub(crate) fn is_one(path: &Path) -> bool {
     matches!(container::kind_of(path), Ok(Kind::ClientSpec))
 }
 
 /// What noise does to the results of a network that was not compiled is found out for those who decrypt.
-pub enum For<'a> {
+pub(crate) enum For<'a> {
     /// Keys and pictures.
     Encrypting,
     /// Answers, of this picture or one like it.
@@ -23,7 +23,7 @@ pub enum For<'a> {
 }
 
 /// What clients of a prepared network are told: what was said when it was compiled, or else what can be said now.
-pub fn of(
+pub(crate) fn of(
     network: &Model,
     digest: NetworkDigest,
     terms: &Terms,
@@ -51,13 +51,13 @@ pub fn of(
 }
 
 /// A grey picture, as a network's input.
-pub fn grey(network: &Model) -> Outcome<Tensor<f64>> {
+pub(crate) fn grey(network: &Model) -> Outcome<Tensor<f64>> {
     let input = network.input();
     input.normalise(&vec![0.5; input.shape.len()]).map_err(|e| super::failure::explain("cannot make a picture", &e))
 }
 
 /// A failure that says what a description of a network cannot do.
-pub fn no_weights(path: &Path, what: &str) -> Failure {
+pub(crate) fn no_weights(path: &Path, what: &str) -> Failure {
     Failure::new(
         Class::Usage,
         format!("{} has no weights", path.display()),

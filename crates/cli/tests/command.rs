@@ -2,7 +2,7 @@
 //! with its exit code and without a panic.
 
 // Helpers of tests are not inside a test function, which is where clippy.toml allows it.
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
 use cipherlens::wire::container;
 use cipherlens::wire::objects::{CiphertextBody, KeyBody, Metadata};
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 #[path = "command/pictures.rs"]
 mod pictures;
 #[path = "command/run.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared by tests that use parts of it")]
 mod run;
 #[path = "command/tiny_model.rs"]
 mod tiny_model;

@@ -2,16 +2,16 @@
 //! wherever a command computes on ciphertexts.
 
 // Helpers of tests are not inside a test function, which is where clippy.toml allows it.
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, reason = "a test that cannot go on may stop")]
 
 #[path = "command/pictures.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared by tests that use parts of it")]
 mod pictures;
 #[path = "command/run.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared by tests that use parts of it")]
 mod run;
 #[path = "command/tiny_model.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared by tests that use parts of it")]
 mod tiny_model;
 
 use run::{Run, command, finish, run};

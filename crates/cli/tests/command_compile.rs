@@ -4,7 +4,7 @@
 
 use cipherlens_testkit as common;
 #[path = "command/run.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared by tests that use parts of it")]
 mod run;
 
 use cipherlens::nn::Compiled;

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 #[path = "command/run.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared by tests that use parts of it")]
 mod run;
 
 use run::{Run, command, finish};

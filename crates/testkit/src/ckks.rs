@@ -1,5 +1,5 @@
 //! A client and a server in one, for tests of the scheme.
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "for tests alone, which may stop")]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;

@@ -17,11 +17,11 @@ const IN_FLIGHT: u64 = 256 << 20;
 /// Bytes of one write or read.
 const PIECE: usize = 64 << 20;
 /// Where bindings may start, in words: 256 bytes.
-pub const ALIGN: usize = 64;
+pub(super) const ALIGN: usize = 64;
 
 /// Some words of a block, as a kernel sees them. They start on a multiple of [`ALIGN`] words.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
+pub(super) struct View<'a> {
     pub block: &'a Block,
     pub first: usize,
     pub words: usize,
@@ -29,7 +29,7 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// All of a block.
-    pub fn all(block: &'a Block) -> Self {
+    pub(super) fn all(block: &'a Block) -> Self {
         Self { block, first: 0, words: (block.size() / 4) as usize }
     }
 }
@@ -39,7 +39,7 @@ type Bound = (Kernel, Vec<(u64, usize, usize)>);
 
 /// Commands recorded and not yet handed over, and what is known of those that were.
 #[derive(Debug, Default)]
-pub struct Queued {
+pub(super) struct Queued {
     encoder: Option<wgpu::CommandEncoder>,
     pass: Option<wgpu::ComputePass<'static>>,
     commands: usize,
@@ -99,12 +99,12 @@ impl Queued {
 
 impl Device {
     /// Records a kernel: arguments, then the views of its bindings after the arguments, in order.
-    pub fn dispatch(&self, kernel: Kernel, arguments: &[u32], views: &[View<'_>], grid: [usize; 3]) -> Result<()> {
+    pub(super) fn dispatch(&self, kernel: Kernel, arguments: &[u32], views: &[View<'_>], grid: [usize; 3]) -> Result<()> {
         self.dispatch_specialised(kernel, Vec::new(), arguments, views, grid)
     }
 
     /// The same with a pipeline that is made for some numbers.
-    pub fn dispatch_specialised(
+    pub(super) fn dispatch_specialised(
         &self,
         kernel: Kernel,
         constants: Constants,
@@ -177,7 +177,7 @@ impl Device {
     }
 
     /// Forgets what was bound together with blocks that are to go.
-    pub fn forget_bind_groups(&self, gone: &HashSet<u64>) {
+    pub(super) fn forget_bind_groups(&self, gone: &HashSet<u64>) {
         if !gone.is_empty() {
             self.queued().bind_groups.retain(|(_, views), _| !views.iter().any(|(block, ..)| gone.contains(block)));
         }
@@ -199,7 +199,7 @@ impl Device {
     }
 
     /// Copies words between blocks.
-    pub fn copy(&self, (from, from_word): (&Block, usize), (to, to_word): (&Block, usize), words: usize) {
+    pub(super) fn copy(&self, (from, from_word): (&Block, usize), (to, to_word): (&Block, usize), words: usize) {
         let [from_at, to_at, size] = [from_word, to_word, words].map(|w| w as u64 * 4);
         if let (Some(from), Some(to), true) = (from.raw(), to.raw(), size > 0) {
             self.record(|encoder| encoder.copy_buffer_to_buffer(from, from_at, to, to_at, size));
@@ -207,14 +207,14 @@ impl Device {
     }
 
     /// Zeros.
-    pub fn clear(&self, block: &Block) {
+    pub(super) fn clear(&self, block: &Block) {
         if let Some(raw) = block.raw() {
             self.record(|encoder| encoder.clear_buffer(raw, 0, None));
         }
     }
 
     /// Writes words to a block, after all commands recorded so far.
-    pub fn write<T: bytemuck::Pod>(&self, block: &Block, words: &[T], op: &'static str) -> Result<()> {
+    pub(super) fn write<T: bytemuck::Pod>(&self, block: &Block, words: &[T], op: &'static str) -> Result<()> {
         let (Some(live), Some(raw)) = (&self.live, block.raw()) else { return self.fault.check(op) };
         let bytes: &[u8] = bytemuck::cast_slice(words);
         let mut queued = self.queued();
@@ -228,7 +228,7 @@ impl Device {
     }
 
     /// Waits until all commands recorded so far are done.
-    pub fn synchronize(&self, op: &'static str) -> Result<()> {
+    pub(super) fn synchronize(&self, op: &'static str) -> Result<()> {
         if let Some(live) = &self.live {
             let mut queued = self.queued();
             queued.submit(live);
@@ -241,7 +241,7 @@ impl Device {
     }
 
     /// Reads the first `words` words of a block when all commands recorded so far are done. Zeros from a dry device.
-    pub fn read(&self, block: &Block, words: usize, op: &'static str) -> Result<Vec<u32>> {
+    pub(super) fn read(&self, block: &Block, words: usize, op: &'static str) -> Result<Vec<u32>> {
         self.fault.check(op)?;
         let mut out = vec![0u32; words];
         self.counters.downloaded.fetch_add(words as u64 * 4, Relaxed);

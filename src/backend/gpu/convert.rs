@@ -16,7 +16,7 @@ const ROWS: usize = 8;
 
 /// One conversion of the limbs from `first` on of the scaled source.
 #[derive(Debug, Clone, Copy)]
-pub struct Job<'a> {
+pub(super) struct Job<'a> {
     pub conversion: &'a BaseConversion,
     pub first: usize,
     /// For each target limb, its place in the output.
@@ -210,7 +210,7 @@ impl GpuBackend {
 
 /// Rotations whose products are divided: `[rotation][shard][2]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Rotations<'a> {
+pub(super) struct Rotations<'a> {
     /// Inverses of their Galois elements.
     pub inverses: &'a [u32],
     /// The ciphertexts whose first halves are added, `[shard][2]`.

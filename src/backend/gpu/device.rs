@@ -17,7 +17,7 @@ const ARGUMENTS: usize = 4096;
 
 /// Counters of a device.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     pub dispatches: AtomicU64,
     pub downloaded: AtomicU64,
     allocations: AtomicU64,
@@ -26,15 +26,15 @@ pub struct Counters {
 
 /// What went wrong on the device outside a call; kept, since results after it cannot be trusted.
 #[derive(Debug, Default)]
-pub struct Fault(Mutex<Option<String>>);
+pub(super) struct Fault(Mutex<Option<String>>);
 
 impl Fault {
     /// The first fault stays.
-    pub fn set(&self, what: String) {
+    pub(super) fn set(&self, what: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
     }
     /// The fault as a call's error.
-    pub fn check(&self, op: &'static str) -> Result<()> {
+    pub(super) fn check(&self, op: &'static str) -> Result<()> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
             Some(reason) => Err(BackendError::Device { op, reason: reason.clone() }),
@@ -44,7 +44,7 @@ impl Fault {
 
 /// A buffer of the device; none where the device is dry.
 #[derive(Debug, Clone)]
-pub struct Block {
+pub(super) struct Block {
     raw: Option<wgpu::Buffer>,
     id: u64,
     size: u64,
@@ -52,25 +52,25 @@ pub struct Block {
 
 impl Block {
     /// The buffer.
-    pub fn raw(&self) -> Option<&wgpu::Buffer> {
+    pub(super) fn raw(&self) -> Option<&wgpu::Buffer> {
         self.raw.as_ref()
     }
     /// Never that of another block.
-    pub fn id(&self) -> u64 {
+    pub(super) fn id(&self) -> u64 {
         self.id
     }
     /// Bytes.
-    pub fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         self.size
     }
 }
 
 /// Numbers that a pipeline is made for, by the names of the shader's `override`s.
-pub type Constants = Vec<(&'static str, u32)>;
+pub(super) type Constants = Vec<(&'static str, u32)>;
 
 /// What all pipelines of a kernel share.
 #[derive(Debug)]
-pub struct Compiled {
+pub(super) struct Compiled {
     module: wgpu::ShaderModule,
     pub layout: wgpu::BindGroupLayout,
     pipelines: Mutex<HashMap<Constants, Arc<OnceLock<wgpu::ComputePipeline>>>>,
@@ -78,7 +78,7 @@ pub struct Compiled {
 
 /// What is behind a device that is not dry.
 #[derive(Debug)]
-pub struct Live {
+pub(super) struct Live {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub profile: Option<Profile>,
@@ -87,7 +87,7 @@ pub struct Live {
 
 /// An open device.
 #[derive(Debug)]
-pub struct Device {
+pub(super) struct Device {
     pub(super) live: Option<Live>,
     pub(super) fault: Arc<Fault>,
     pub(super) counters: Counters,
@@ -103,7 +103,7 @@ pub struct Device {
 
 impl Device {
     /// Opens the best adapter that the options allow, with these forms of wide products if it has them.
-    pub fn open(options: &GpuOptions) -> Result<Self> {
+    pub(super) fn open(options: &GpuOptions) -> Result<Self> {
         let (adapter, report) = best(options)?;
         let wide = options.wide.unwrap_or(if report.int64 { Wide::U64 } else { Wide::U32 });
         let mut features = if wide == Wide::U64 { wgpu::Features::SHADER_INT64 } else { wgpu::Features::empty() };
@@ -132,7 +132,7 @@ impl Device {
     }
 
     /// A device that only counts.
-    pub fn dry(limits: Limits) -> Self {
+    pub(super) fn dry(limits: Limits) -> Self {
         let report = AdapterReport {
             name: "none".into(),
             api: "none".into(),
@@ -165,29 +165,29 @@ impl Device {
     }
 
     /// The adapter.
-    pub fn report(&self) -> &AdapterReport {
+    pub(super) fn report(&self) -> &AdapterReport {
         &self.report
     }
     /// The form of wide products.
-    pub fn wide(&self) -> Wide {
+    pub(super) fn wide(&self) -> Wide {
         self.wide
     }
     /// What it can take.
-    pub fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         self.limits
     }
     /// Buffers made so far.
-    pub fn allocations(&self) -> u64 {
+    pub(super) fn allocations(&self) -> u64 {
         self.counters.allocations.load(Relaxed)
     }
     /// Refuses some of the allocations to come.
-    pub fn refuse(&self, allocations: &std::ops::Range<u64>) {
+    pub(super) fn refuse(&self, allocations: &std::ops::Range<u64>) {
         let now = self.allocations();
         self.refused[0].store(now.saturating_add(allocations.start), Relaxed);
         self.refused[1].store(now.saturating_add(allocations.end), Relaxed);
     }
     /// Ends the device, as a driver's reset would.
-    pub fn destroy(&self) {
+    pub(super) fn destroy(&self) {
         if let Some(live) = &self.live {
             live.device.destroy();
         }
@@ -195,7 +195,7 @@ impl Device {
     }
 
     /// Has the driver refuse something outside of any call.
-    pub fn provoke_validation_error(&self) {
+    pub(super) fn provoke_validation_error(&self) {
         if let Some(live) = &self.live {
             let usage = wgpu::BufferUsages::STORAGE;
             let size = self.limits.buffer.saturating_add(4);
@@ -208,13 +208,13 @@ impl Device {
     }
 
     /// A buffer for residues.
-    pub fn create_block(&self, size: u64, op: &'static str) -> Result<Block> {
+    pub(super) fn create_block(&self, size: u64, op: &'static str) -> Result<Block> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         self.create(size, usage, op)
     }
 
     /// A buffer.
-    pub fn create(&self, size: u64, usage: wgpu::BufferUsages, op: &'static str) -> Result<Block> {
+    pub(super) fn create(&self, size: u64, usage: wgpu::BufferUsages, op: &'static str) -> Result<Block> {
         self.fault.check(op)?;
         let refused = || BackendError::OutOfMemory { op, bytes: usize::try_from(size).unwrap_or(usize::MAX) };
         let number = self.counters.allocations.fetch_add(1, Relaxed);
@@ -232,7 +232,7 @@ impl Device {
     }
 
     /// A buffer with these words, for tables and arguments.
-    pub fn resident(&self, words: &[u32], op: &'static str) -> Result<Block> {
+    pub(super) fn resident(&self, words: &[u32], op: &'static str) -> Result<Block> {
         let bytes: &[u8] = bytemuck::cast_slice(words);
         let size = (bytes.len() as u64).max(4).next_multiple_of(16);
         if size > self.limits.binding {
@@ -247,7 +247,7 @@ impl Device {
     }
 
     /// The block that holds a call's arguments.
-    pub fn arguments(&self, words: &[u32], op: &'static str) -> Result<Block> {
+    pub(super) fn arguments(&self, words: &[u32], op: &'static str) -> Result<Block> {
         let mut known = self.arguments.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(block) = known.get(words) {
             return Ok(block.clone());
@@ -261,14 +261,14 @@ impl Device {
     }
 
     /// Commands on their way.
-    pub fn queued(&self) -> MutexGuard<'_, Queued> {
+    pub(super) fn queued(&self) -> MutexGuard<'_, Queued> {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Live {
     /// A kernel, translated when it is first used.
-    pub fn kernel(&self, kernel: Kernel, wide: Wide) -> &Compiled {
+    pub(super) fn kernel(&self, kernel: Kernel, wide: Wide) -> &Compiled {
         self.kernels[kernel as usize].get_or_init(|| {
             let row = kernel.row();
             let source = wgpu::ShaderSource::Wgsl(row.shader.source(wide).into());
@@ -299,7 +299,7 @@ impl Live {
     }
 
     /// A kernel's pipeline for some constants, compiled when it is first used.
-    pub fn pipeline(&self, kernel: Kernel, compiled: &Compiled, constants: Constants) -> wgpu::ComputePipeline {
+    pub(super) fn pipeline(&self, kernel: Kernel, compiled: &Compiled, constants: Constants) -> wgpu::ComputePipeline {
         let numbers: Vec<_> = constants.iter().map(|&(name, number)| (name, f64::from(number))).collect();
         let mut pipelines = compiled.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let place = pipelines.entry(constants).or_default().clone();

@@ -1,7 +1,7 @@
 //! How much memory an adapter has, where its driver tells.
 
 /// Bytes of the largest heap that is the device's own; none where the API does not tell.
-pub fn device_memory(adapter: &wgpu::Adapter) -> Option<u64> {
+pub(super) fn device_memory(adapter: &wgpu::Adapter) -> Option<u64> {
     vulkan(adapter)
 }
 

@@ -26,15 +26,15 @@ pub struct DeviceWords {
 
 impl DeviceWords {
     /// The block.
-    pub fn block(&self) -> &Block {
+    pub(super) fn block(&self) -> &Block {
         &self.block
     }
     /// The words, as a kernel sees them.
-    pub fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_> {
         View { block: &self.block, first: 0, words: self.words }
     }
     /// The memory it came from.
-    pub fn memory(&self) -> &Arc<Memory> {
+    pub(super) fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 }
@@ -92,7 +92,7 @@ struct Keys {
 
 /// All residues on one device.
 #[derive(Debug)]
-pub struct Memory {
+pub(super) struct Memory {
     device: Arc<Device>,
     limit: Option<u64>,
     /// The most bytes there may be: the limit; else most of the device's memory, where that is known.
@@ -103,7 +103,7 @@ pub struct Memory {
 
 impl Memory {
     /// Memory of a device; at most `limit` bytes of it.
-    pub fn new(device: Arc<Device>, limit: Option<u64>) -> Self {
+    pub(super) fn new(device: Arc<Device>, limit: Option<u64>) -> Self {
         // An eighth is left to the driver and to whoever draws the screen.
         let budget = limit.or(device.limits().memory.map(|m| m / 8 * 7)).unwrap_or(u64::MAX);
         Self { device, limit, budget, state: Mutex::default(), keys: Mutex::default() }
@@ -117,26 +117,26 @@ impl Memory {
     }
 
     /// The most bytes that were asked to be taken.
-    pub fn limit(&self) -> Option<u64> {
+    pub(super) fn limit(&self) -> Option<u64> {
         self.limit
     }
     /// The most bytes there may be, where that is known.
-    pub fn budget(&self) -> Option<u64> {
+    pub(super) fn budget(&self) -> Option<u64> {
         (self.budget < u64::MAX).then_some(self.budget)
     }
     /// Bytes of residues and keys held, and the most there ever were.
-    pub fn bytes(&self) -> (u64, u64) {
+    pub(super) fn bytes(&self) -> (u64, u64) {
         let state = self.state();
         (state.bytes, state.peak)
     }
     /// Bytes uploaded: residues, keys; and keys evicted.
-    pub fn moved(&self) -> [u64; 3] {
+    pub(super) fn moved(&self) -> [u64; 3] {
         let state = self.state();
         [state.uploaded, state.keys_uploaded, state.evictions]
     }
 
     /// Gives back all keys and all that is free, when nobody will ask for them any more.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         // Keys hold this memory, which holds them.
         drop(std::mem::take(&mut self.keys().resident));
         let gone = self.state().trim();
@@ -144,7 +144,7 @@ impl Memory {
     }
 
     /// `words` words of any content.
-    pub fn take(self: &Arc<Self>, words: usize, op: &'static str) -> Result<DeviceWords> {
+    pub(super) fn take(self: &Arc<Self>, words: usize, op: &'static str) -> Result<DeviceWords> {
         let refuse = || BackendError::OutOfMemory { op, bytes: words.saturating_mul(4) };
         let bytes = u64::try_from(words).ok().and_then(|w| w.checked_mul(4)).ok_or_else(refuse)?;
         let size = bytes.max(1).checked_next_multiple_of(GRAIN).ok_or_else(refuse)?;
@@ -197,12 +197,12 @@ impl Memory {
     }
 
     /// Words that have just been uploaded.
-    pub fn uploaded(&self, bytes: u64) {
+    pub(super) fn uploaded(&self, bytes: u64) {
         self.state().uploaded += bytes;
     }
 
     /// The words of a key on the device: uploaded if they are not there. `words` are those of the key's buffer.
-    pub fn key(self: &Arc<Self>, key: &Buffer, words: &[u32], op: &'static str) -> Result<Arc<DeviceWords>> {
+    pub(super) fn key(self: &Arc<Self>, key: &Buffer, words: &[u32], op: &'static str) -> Result<Arc<DeviceWords>> {
         let owner = key.identity();
         let address = Arc::as_ptr(owner) as usize;
         {

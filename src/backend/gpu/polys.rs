@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// Polynomials of equal size, one after the other.
 #[derive(Debug, Clone, Copy)]
-pub struct Polys<'a> {
+pub(super) struct Polys<'a> {
     pub block: &'a Block,
     /// Words of each.
     pub size: usize,
@@ -19,7 +19,7 @@ pub struct Polys<'a> {
 
 /// What a kernel is given of some polynomials: a view, and in it the first word.
 #[derive(Debug, Clone, Copy)]
-pub struct Window<'a> {
+pub(super) struct Window<'a> {
     pub view: View<'a>,
     pub first: usize,
     /// Words from one polynomial to the next.
@@ -28,17 +28,17 @@ pub struct Window<'a> {
 
 impl<'a> Polys<'a> {
     /// The polynomials of a shape.
-    pub fn new(words: &'a DeviceWords, shape: Shape) -> Self {
+    pub(super) fn new(words: &'a DeviceWords, shape: Shape) -> Self {
         Self { block: words.block(), size: shape.poly_words(), count: shape.polys }
     }
 
     /// `count` polynomials from `first` on.
-    pub fn window(&self, first: usize, count: usize) -> Window<'a> {
+    pub(super) fn window(&self, first: usize, count: usize) -> Window<'a> {
         self.select(PolySelect { first, stride: 1, count })
     }
 
     /// Some of the polynomials. What is bound starts on a boundary, a little before the first word where it must.
-    pub fn select(&self, select: PolySelect) -> Window<'a> {
+    pub(super) fn select(&self, select: PolySelect) -> Window<'a> {
         let start = select.first * self.size;
         let bound = start / ALIGN * ALIGN;
         let end = (select.first + select.count.saturating_sub(1) * select.stride + 1).min(self.count) * self.size;
@@ -48,7 +48,7 @@ impl<'a> Polys<'a> {
 }
 
 /// A part of a selection.
-pub fn part(select: PolySelect, range: &Range<usize>) -> PolySelect {
+pub(super) fn part(select: PolySelect, range: &Range<usize>) -> PolySelect {
     PolySelect { first: select.first + range.start * select.stride, stride: select.stride, count: range.len() }
 }
 

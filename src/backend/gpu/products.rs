@@ -16,7 +16,7 @@ const ROWS: usize = 16;
 
 /// What is added to a product with a key before it is permuted.
 #[derive(Debug, Clone, Copy)]
-pub struct Added<'a> {
+pub(super) struct Added<'a> {
     /// To the first halves, one for each shard.
     pub first: Window<'a>,
     /// Words from there to what is added to the second halves; 0 if nothing is.
@@ -25,7 +25,7 @@ pub struct Added<'a> {
 
 /// What a product with a key is made of, and what becomes of it.
 #[derive(Debug, Clone, Copy)]
-pub struct KeyProduct<'a> {
+pub(super) struct KeyProduct<'a> {
     pub plan: &'a GadgetPlan,
     /// `[shard][digit][extended limb]`.
     pub digits: View<'a>,

@@ -4,7 +4,7 @@ use super::registry::Kernel;
 use std::sync::{Mutex, PoisonError};
 
 /// Kernels of one submission at most.
-pub const MOST: u32 = 64;
+pub(super) const MOST: u32 = 64;
 
 /// The time of one kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -19,7 +19,7 @@ pub struct Timing {
 
 /// Timestamps before and after every kernel of a submission, and what they added up to.
 #[derive(Debug)]
-pub struct Profile {
+pub(super) struct Profile {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
     staging: wgpu::Buffer,
@@ -31,7 +31,7 @@ pub struct Profile {
 
 impl Profile {
     /// For a device that has timestamps.
-    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
+    pub(super) fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
         let buffer = |usage| {
             let size = 16 * u64::from(MOST);
             device.create_buffer(&wgpu::BufferDescriptor { label: Some("timestamps"), size, usage, mapped_at_creation: false })
@@ -47,7 +47,7 @@ impl Profile {
     }
 
     /// Timestamps of the `index`-th kernel of a submission.
-    pub fn writes(&self, index: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+    pub(super) fn writes(&self, index: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
             beginning_of_pass_write_index: Some(2 * index as u32),
@@ -56,14 +56,14 @@ impl Profile {
     }
 
     /// Ends the commands of a submission of `count` kernels.
-    pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder, count: usize) {
+    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder, count: usize) {
         let queries = 2 * count as u32;
         encoder.resolve_query_set(&self.queries, 0..queries, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, 8 * u64::from(queries));
     }
 
     /// Waits for a submission and adds its times up. A device that fails says so elsewhere; its times are left out.
-    pub fn collect(&self, device: &wgpu::Device, kernels: &[Kernel]) {
+    pub(super) fn collect(&self, device: &wgpu::Device, kernels: &[Kernel]) {
         self.staging.map_async(wgpu::MapMode::Read, .., |_| {});
         if device.poll(wgpu::PollType::wait_indefinitely()).is_ok()
             && let Ok(range) = self.staging.get_mapped_range(..)
@@ -79,7 +79,7 @@ impl Profile {
     }
 
     /// Kernels that ran, slowest first.
-    pub fn timings(&self) -> Vec<Timing> {
+    pub(super) fn timings(&self) -> Vec<Timing> {
         let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let timing = |(&kernel, &(dispatches, ticks)): (&Kernel, &(u64, u64))| Timing {
             kernel: kernel.row().name,

@@ -50,7 +50,7 @@ fn words(tables: &RnsTables, basis: &Basis, polys: usize) -> Vec<u32> {
 }
 
 /// Tests a device and gives it back.
-pub fn run(device: Arc<Device>) -> Result<Arc<Device>> {
+pub(super) fn run(device: Arc<Device>) -> Result<Arc<Device>> {
     let adapter = device.report().name.clone();
     each(&device, |test, same| {
         let adapter = adapter.clone();

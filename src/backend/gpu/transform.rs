@@ -83,10 +83,10 @@ impl Pass {
 }
 
 /// Kernels whose pipelines are made for a pass.
-pub const KERNELS: [Kernel; 3] = [Kernel::Forward, Kernel::Inverse, Kernel::ForwardDivide];
+pub(super) const KERNELS: [Kernel; 3] = [Kernel::Forward, Kernel::Inverse, Kernel::ForwardDivide];
 
 /// All pipelines of [`KERNELS`] that a degree needs.
-pub fn variants(log_n: u32) -> Vec<(Kernel, Constants)> {
+pub(super) fn variants(log_n: u32) -> Vec<(Kernel, Constants)> {
     let passes = Pass::of(log_n);
     let last = passes.len() - 1;
     let mut all = Vec::new();
@@ -109,7 +109,7 @@ pub fn variants(log_n: u32) -> Vec<(Kernel, Constants)> {
 
 /// One limb to transform: where it is read and written, in limbs of a polynomial, its prime, and a factor (inverse only).
 #[derive(Debug, Clone, Copy)]
-pub struct Limb {
+pub(super) struct Limb {
     pub from: usize,
     pub to: usize,
     pub id: LimbId,
@@ -118,7 +118,7 @@ pub struct Limb {
 
 /// Where a transform reads from.
 #[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
+pub(super) enum Source<'a> {
     /// The place it writes to.
     Output,
     /// Polynomials of another buffer.
@@ -127,7 +127,7 @@ pub enum Source<'a> {
 
 /// What follows the last stage of a forward transform of u: `out = kept keep - u tail`, and for rotations more.
 #[derive(Debug)]
-pub struct Tail<'a> {
+pub(super) struct Tail<'a> {
     pub change: &'a BasisChange,
     /// The divided polynomials.
     pub kept: View<'a>,
@@ -138,7 +138,7 @@ pub struct Tail<'a> {
 
 /// Adds first halves and permutes.
 #[derive(Debug)]
-pub struct RotationTail<'a> {
+pub(super) struct RotationTail<'a> {
     /// Inverses of the Galois elements, one for each rotation.
     pub inverses: &'a [u32],
     /// Polynomials of a rotation: two for each shard.

@@ -25,7 +25,7 @@ pub(super) struct PackedConv<T> {
 
 impl<T: Element> PackedConv<T> {
     /// Arranges the weights of a convolution over `input`.
-    pub fn new(conv: &Conv2d, input: Shape) -> Self {
+    pub(super) fn new(conv: &Conv2d, input: Shape) -> Self {
         let groups = conv.groups;
         let (inputs, outputs) = (input.channels / groups, conv.bias.len() / groups);
         let [kh, kw] = conv.window.kernel;
@@ -45,7 +45,7 @@ impl<T: Element> PackedConv<T> {
     }
 
     /// The convolution of `x`; `shape` is the shape of the result.
-    pub fn run(&self, x: &Tensor<T>, shape: Shape) -> Tensor<T> {
+    pub(super) fn run(&self, x: &Tensor<T>, shape: Shape) -> Tensor<T> {
         let mut out = Tensor::zeros(shape);
         if self.inputs == 1 && self.outputs <= LANES / 4 {
             self.run_by_channels(x, &mut out);

@@ -81,7 +81,7 @@ impl<T: Element> Series<T> {
 
 impl<T: Element> Pointwise<T> {
     /// The polynomials fitted to an activation.
-    pub fn fitted(fitted: &FittedActivation) -> Self {
+    pub(super) fn fitted(fitted: &FittedActivation) -> Self {
         match &fitted.form {
             ActivationForm::Chebyshev(p) => Self::Series(Series::new(p)),
             ActivationForm::Sign { stages, bound } => {
@@ -91,7 +91,7 @@ impl<T: Element> Pointwise<T> {
     }
 
     /// Of every element.
-    pub fn run(&self, x: &Tensor<T>) -> Tensor<T> {
+    pub(super) fn run(&self, x: &Tensor<T>) -> Tensor<T> {
         let mut out = x.clone();
         let plane = x.shape().plane();
         match self {

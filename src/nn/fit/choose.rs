@@ -19,7 +19,7 @@ use search::Search;
 /// One picture in this many takes no part in the fit, so that it may leave the intervals.
 const HELD_OUT: usize = 4;
 /// Fewest pictures that a choice can be made on.
-pub const LEAST_PICTURES: usize = 2 * HELD_OUT;
+pub(super) const LEAST_PICTURES: usize = 2 * HELD_OUT;
 /// Most pictures that a fit is judged by, unless the target needs more. More would only make the count of kept answers finer, which decides little.
 const JUDGED: usize = 512;
 /// Most pictures that a target may need to be shown.

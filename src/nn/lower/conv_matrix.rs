@@ -109,12 +109,12 @@ impl Slots {
 impl ConvMatrix {
     /// The matrix that takes a tensor in layout `input` to its convolution in layout `output`, with rotations found by
     /// [`Self::rotations_of`], for these weights or others that are zero at the same places.
-    pub fn new(weights: Arc<ConvWeights>, input: &Layout, output: &Layout, rotations: Arc<Vec<Vec<u32>>>) -> Self {
+    pub(super) fn new(weights: Arc<ConvWeights>, input: &Layout, output: &Layout, rotations: Arc<Vec<Vec<u32>>>) -> Self {
         Self { weights, input: input.clone(), output: output.clone(), slots: OnceLock::new(), rotations }
     }
 
     /// The rotations between two layouts whose diagonals are not all zero: `[output shard * input shards + input shard]`.
-    pub fn rotations_of(weights: &Arc<ConvWeights>, input: &Layout, output: &Layout) -> Arc<Vec<Vec<u32>>> {
+    pub(super) fn rotations_of(weights: &Arc<ConvWeights>, input: &Layout, output: &Layout) -> Arc<Vec<Vec<u32>>> {
         let mut rotations = ConvRotations::new(input, output, &weights.window, weights.groups).into_lists();
         keep_one(&mut rotations);
         // These are those of a kernel without zeros.

@@ -21,7 +21,7 @@ pub(super) struct Units {
 
 impl Units {
     /// For a value with so many levels still to be used: a level is somewhat more than a limb.
-    pub fn with_levels(levels: usize) -> Self {
+    pub(super) fn with_levels(levels: usize) -> Self {
         Self { limbs: LAST_LIMBS + levels * 5 / 4 }
     }
 
@@ -38,17 +38,17 @@ impl Units {
     }
 
     /// One shard of a value: what is done to it slot by slot, mostly its squaring.
-    pub fn shard(self) -> usize {
+    pub(super) fn shard(self) -> usize {
         16 * self.limbs
     }
 
     /// A matrix of which only the number of products is known.
-    pub fn matrix(self, products: usize) -> usize {
+    pub(super) fn matrix(self, products: usize) -> usize {
         products * self.product() + (products as f64).sqrt() as usize * 2 * self.rotation()
     }
 
     /// A convolution, at its best packing and split into baby and giant steps.
-    pub fn conv(self, counts: &ConvCounts) -> usize {
+    pub(super) fn conv(self, counts: &ConvCounts) -> usize {
         let steps = |&(babies, giants): &(usize, usize)| babies * self.hoisted() + giants * self.rotation();
         let packed = |p: &PackedCounts| {
             let steps = p.splits.iter().map(steps).min().unwrap_or(0);
@@ -72,7 +72,7 @@ struct PackedCounts {
 
 impl ConvCounts {
     /// Counts them.
-    pub fn of(rotations: &ConvRotations) -> Self {
+    pub(super) fn of(rotations: &ConvRotations) -> Self {
         Self(Packing::ALL.into_iter().filter_map(|packing| PackedCounts::of(rotations, packing)).collect())
     }
 }

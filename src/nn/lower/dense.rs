@@ -47,7 +47,7 @@ impl std::fmt::Debug for DenseMatrix {
 
 impl DenseMatrix {
     /// For an input in the given layout.
-    pub fn new(weights: Arc<DenseWeights>, input: &Layout) -> Self {
+    pub(super) fn new(weights: Arc<DenseWeights>, input: &Layout) -> Self {
         let slots = input.slots();
         let (rows, elements) = (weights.rows(), input.elements());
         let power = rows.next_power_of_two();
@@ -75,7 +75,7 @@ impl DenseMatrix {
     }
 
     /// A value for each output wherever the output stands: slot vectors `[shard][slot]`.
-    pub fn copies(&self, values: &[f64]) -> Vec<Vec<f64>> {
+    pub(super) fn copies(&self, values: &[f64]) -> Vec<Vec<f64>> {
         let shard =
             |o: usize| (0..self.slots).map(|s| values.get(o * self.block + s % self.block).copied().unwrap_or(0.0)).collect();
         (0..self.outputs).map(shard).collect()
@@ -104,7 +104,7 @@ impl DenseMatrix {
     }
 
     /// The rotations to be added up afterwards.
-    pub fn rotate_sums(&self) -> Vec<usize> {
+    pub(super) fn rotate_sums(&self) -> Vec<usize> {
         std::iter::successors(Some(self.block), |r| Some(r * 2)).take_while(|r| *r < self.slots).collect()
     }
 }
@@ -184,12 +184,12 @@ impl Moves {
 impl MoveMatrix {
     /// The same tensor from layout `input` to layout `output`. The tensors may differ in shape, not in the order of their
     /// elements.
-    pub fn new(input: &Layout, output: &Layout) -> Self {
+    pub(super) fn new(input: &Layout, output: &Layout) -> Self {
         Self::of(None, input, output)
     }
 
     /// A tensor in layout `output` from one in layout `input`.
-    pub fn rearranged(moves: Arc<Moves>, input: &Layout, output: &Layout) -> Self {
+    pub(super) fn rearranged(moves: Arc<Moves>, input: &Layout, output: &Layout) -> Self {
         Self::of(Some(moves), input, output)
     }
 
@@ -199,7 +199,7 @@ impl MoveMatrix {
     }
 
     /// The number of diagonals of a move.
-    pub fn products(moves: Option<&Moves>, input: &Layout, output: &Layout) -> usize {
+    pub(super) fn products(moves: Option<&Moves>, input: &Layout, output: &Layout) -> usize {
         rotations(moves, input, output).iter().map(Vec::len).sum()
     }
 

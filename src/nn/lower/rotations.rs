@@ -16,24 +16,24 @@ pub(super) struct RotationSet {
 }
 
 impl RotationSet {
-    pub fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize) -> Self {
         Self { words: vec![0; slots.div_ceil(64)], slots }
     }
 
-    pub fn slots(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         self.slots
     }
 
-    pub fn insert(&mut self, rotation: usize) {
+    pub(super) fn insert(&mut self, rotation: usize) {
         self.words[rotation / 64] |= 1 << (rotation % 64);
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.words.iter().map(|w| w.count_ones() as usize).sum()
     }
 
     /// Ascending.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.words.iter().enumerate().flat_map(|(i, word)| {
             let mut rest = *word;
             std::iter::from_fn(move || {
@@ -44,12 +44,12 @@ impl RotationSet {
         })
     }
 
-    pub fn union(&mut self, other: &Self) {
+    pub(super) fn union(&mut self, other: &Self) {
         self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a |= b);
     }
 
     /// Every rotation modulo half a turn.
-    pub fn halved(&self) -> Self {
+    pub(super) fn halved(&self) -> Self {
         let mut halved = Self::new(self.slots);
         self.iter().for_each(|r| halved.insert(r % (self.slots / 2)));
         halved
@@ -140,16 +140,16 @@ pub(super) struct Along {
 }
 
 impl Along {
-    pub fn rows(w: &Window) -> Self {
+    pub(super) fn rows(w: &Window) -> Self {
         Self { kernel: w.kernel[0], stride: w.stride[0], before: w.padding[0], dilation: w.dilation[0] }
     }
 
-    pub fn columns(w: &Window) -> Self {
+    pub(super) fn columns(w: &Window) -> Self {
         Self { kernel: w.kernel[1], stride: w.stride[1], before: w.padding[1], dilation: w.dilation[1] }
     }
 
     /// The input coordinate that tap `k` of output `o` reads, none if it lies in the padding.
-    pub fn source(&self, o: usize, k: usize, size: usize) -> Option<usize> {
+    pub(super) fn source(&self, o: usize, k: usize, size: usize) -> Option<usize> {
         (o * self.stride + k * self.dilation).checked_sub(self.before).filter(|i| *i < size)
     }
 }
@@ -164,7 +164,7 @@ pub(super) struct ConvRotations {
 
 impl ConvRotations {
     /// Counts them for a layout of the input and one of the output.
-    pub fn new(input: &Layout, output: &Layout, window: &Window, groups: usize) -> Self {
+    pub(super) fn new(input: &Layout, output: &Layout, window: &Window, groups: usize) -> Self {
         let slots = input.slots();
         let (ci, co) = (input.shape().channels / groups, output.shape().channels / groups);
         let places = |axis: &Axis, n: usize| (0..n).map(|c| axis.place(c)).collect::<Vec<_>>();
@@ -189,7 +189,7 @@ impl ConvRotations {
     }
 
     /// As lists `[output shard * input shards + input shard]`, each ascending.
-    pub fn into_lists(self) -> Vec<Vec<u32>> {
+    pub(super) fn into_lists(self) -> Vec<Vec<u32>> {
         let mut lists = vec![Vec::new(); self.outputs * self.inputs];
         for ((o, i), set) in self.sets {
             lists[o * self.inputs + i] = set.iter().map(|r| r as u32).collect();

@@ -33,13 +33,13 @@ struct Ends<'b> {
 
 impl Content {
     /// Of a file held in memory.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let (start, end) = (&bytes[..bytes.len().min(LOOK)], &bytes[bytes.len().saturating_sub(LOOK)..]);
         recognise(&Ends { start, end, bytes: bytes.len() as u64 })
     }
 
     /// Of a file, of which only the ends are read.
-    pub fn of_file(path: &Path) -> std::io::Result<Self> {
+    pub(crate) fn of_file(path: &Path) -> std::io::Result<Self> {
         if std::fs::metadata(path)?.is_dir() {
             return Ok(other("a folder", "name the model file in it; a SavedModel becomes ONNX with tf2onnx"));
         }

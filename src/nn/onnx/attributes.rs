@@ -10,24 +10,24 @@ impl<'n> Attributes<'n> {
         self.0.attribute.iter().find(|a| a.name == name)
     }
 
-    pub fn int(&self, name: &str, otherwise: i64) -> i64 {
+    pub(super) fn int(&self, name: &str, otherwise: i64) -> i64 {
         self.find(name).map_or(otherwise, |a| a.i)
     }
 
-    pub fn float(&self, name: &str, otherwise: f64) -> f64 {
+    pub(super) fn float(&self, name: &str, otherwise: f64) -> f64 {
         self.find(name).map_or(otherwise, |a| shortest(a.f))
     }
 
-    pub fn ints(&self, name: &str) -> Option<&'n [i64]> {
+    pub(super) fn ints(&self, name: &str) -> Option<&'n [i64]> {
         self.find(name).map(|a| a.ints.as_slice())
     }
 
     /// A text; empty if it is not there or not UTF-8.
-    pub fn text(&self, name: &str) -> &'n str {
+    pub(super) fn text(&self, name: &str) -> &'n str {
         self.find(name).and_then(|a| std::str::from_utf8(&a.s).ok()).unwrap_or("")
     }
 
-    pub fn tensor(&self, name: &str) -> Option<&'n TensorProto> {
+    pub(super) fn tensor(&self, name: &str) -> Option<&'n TensorProto> {
         self.find(name).and_then(|a| a.t.as_ref())
     }
 }
@@ -79,7 +79,7 @@ fn meant(name: &str) -> Option<(i32, &'static str)> {
 
 impl Attributes<'_> {
     /// Errors if one is given twice, or as something else than it is: what is read of it would be nothing.
-    pub fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         for (i, attribute) in self.0.attribute.iter().enumerate() {
             let name = attribute.name.as_str();
             if self.0.attribute[..i].iter().any(|other| other.name == name) {

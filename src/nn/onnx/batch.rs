@@ -15,7 +15,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Makes the operands of a node those of one picture.
-    pub fn of_one(&self, node: &'f NodeProto, operands: &mut Vec<Option<Known>>) -> Result<(), Refusal> {
+    pub(super) fn of_one(&self, node: &'f NodeProto, operands: &mut Vec<Option<Known>>) -> Result<(), Refusal> {
         let traced = operands.iter().flatten().find_map(|o| if let Known::Traced(x) = o { Some(x.dims.clone()) } else { None });
         let Some(dims) = traced.filter(|_| self.batch > 1) else { return Ok(()) };
         let (a, rank, op) = (Attributes(node), dims.len(), node.op_type.as_str());
@@ -115,7 +115,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Notes what a shape or size is in the file, where that is not what it is for one picture. `dims`: those of one.
-    pub fn note_written(&mut self, node: &'f NodeProto, of_one: &Constant, first: bool, size: bool) {
+    pub(super) fn note_written(&mut self, node: &'f NodeProto, of_one: &Constant, first: bool, size: bool) {
         let (Some(values), true) = (of_one.integers(), self.batch > 1 && first) else { return };
         let mut values = values.to_vec();
         if let (Some(value), Some(name)) = (values.first_mut(), node.output.first()) {

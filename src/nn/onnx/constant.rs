@@ -34,17 +34,17 @@ pub(super) enum Data {
 pub(super) type Reason = String;
 
 impl Constant {
-    pub fn whole(values: Vec<i64>) -> Self {
+    pub(super) fn whole(values: Vec<i64>) -> Self {
         Self { dims: vec![values.len()], data: Data::Whole(values) }
     }
 
     /// Floating-point values, rounded to f32 if `single`.
-    pub fn floating(dims: Vec<usize>, values: impl Iterator<Item = f64>, single: bool) -> Self {
+    pub(super) fn floating(dims: Vec<usize>, values: impl Iterator<Item = f64>, single: bool) -> Self {
         let data = if single { Data::Single(values.map(|v| v as f32).collect()) } else { Data::Real(values.collect()) };
         Self { dims, data }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match &self.data {
             Data::Single(v) => v.len(),
             Data::Real(v) => v.len(),
@@ -52,12 +52,12 @@ impl Constant {
         }
     }
 
-    pub fn is_single(&self) -> bool {
+    pub(super) fn is_single(&self) -> bool {
         matches!(self.data, Data::Single(_))
     }
 
     /// One element; 0 where there is none.
-    pub fn at(&self, i: usize) -> f64 {
+    pub(super) fn at(&self, i: usize) -> f64 {
         match &self.data {
             Data::Single(v) => v.get(i).map_or(0.0, |v| f64::from(*v)),
             Data::Real(v) => v.get(i).copied().unwrap_or(0.0),
@@ -65,7 +65,7 @@ impl Constant {
         }
     }
 
-    pub fn real(&self) -> Vec<f64> {
+    pub(super) fn real(&self) -> Vec<f64> {
         match &self.data {
             Data::Single(v) => v.iter().map(|v| f64::from(*v)).collect(),
             Data::Real(v) => v.clone(),
@@ -75,7 +75,7 @@ impl Constant {
 
     /// The values as files have them, and their number type. In the machine's own memory they are so only on little-endian
     /// machines.
-    pub fn little_endian(&self) -> (Dtype, Cow<'_, [u8]>) {
+    pub(super) fn little_endian(&self) -> (Dtype, Cow<'_, [u8]>) {
         match &self.data {
             Data::Single(v) if cfg!(target_endian = "little") => (Dtype::F32, Cow::Borrowed(bytemuck::cast_slice(v))),
             Data::Single(v) => (Dtype::F32, Cow::Owned(v.iter().flat_map(|v| v.to_le_bytes()).collect())),
@@ -85,7 +85,7 @@ impl Constant {
     }
 
     /// The values as integers, if they are.
-    pub fn integers(&self) -> Option<&[i64]> {
+    pub(super) fn integers(&self) -> Option<&[i64]> {
         match &self.data {
             Data::Whole(v) => Some(v),
             Data::Single(_) | Data::Real(_) => None,
@@ -93,7 +93,7 @@ impl Constant {
     }
 
     /// The one value, if all are equal.
-    pub fn uniform(&self) -> Option<f64> {
+    pub(super) fn uniform(&self) -> Option<f64> {
         fn same<T: Copy + PartialEq>(v: &[T]) -> Option<T> {
             v.first().copied().filter(|first| v.iter().all(|x| x == first))
         }
@@ -105,7 +105,7 @@ impl Constant {
     }
 
     /// A tensor of a file, called `name` there. Values that are in another file are read from the folder.
-    pub fn decode(tensor: &TensorProto, name: &str, folder: &Folder<'_>) -> Result<Self, OnnxError> {
+    pub(super) fn decode(tensor: &TensorProto, name: &str, folder: &Folder<'_>) -> Result<Self, OnnxError> {
         let bad = |reason: String| OnnxError::Tensor { tensor: name.to_owned(), reason };
         let dims: Option<Vec<usize>> = tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
         let dims = dims.filter(|d| d.len() <= MAX_RANK).ok_or_else(|| bad(format!("its shape is {:?}", tensor.dims)))?;
@@ -163,7 +163,7 @@ impl Constant {
 
     /// The values as a number type holds them, as ONNX counts the types: integers that do not fit keep their lowest bits, and f16 and
     /// bf16 are rounded to.
-    pub fn typed(mut self, kind: i32) -> Self {
+    pub(super) fn typed(mut self, kind: i32) -> Self {
         match (&mut self.data, kind) {
             (Data::Whole(values), kind) => values.iter_mut().for_each(|v| *v = narrowed(*v, kind)),
             (Data::Single(values), 10) => values.iter_mut().for_each(|v| *v = to_half(*v)),
@@ -174,7 +174,7 @@ impl Constant {
     }
 
     /// The same values in another shape.
-    pub fn reshaped(&self, dims: Vec<usize>) -> Result<Self, Reason> {
+    pub(super) fn reshaped(&self, dims: Vec<usize>) -> Result<Self, Reason> {
         if product(&dims) != Some(self.len()) || dims.len() > MAX_RANK {
             return Err(format!("{:?} cannot be given the shape {dims:?}", self.dims));
         }
@@ -195,7 +195,7 @@ impl Constant {
     }
 
     /// Along one axis, the slices with the given indices.
-    pub fn along(&self, axis: usize, picks: &[Option<usize>], budget: &mut Budget) -> Result<Self, Reason> {
+    pub(super) fn along(&self, axis: usize, picks: &[Option<usize>], budget: &mut Budget) -> Result<Self, Reason> {
         let mut dims = self.dims.clone();
         let extent = std::mem::replace(dims.get_mut(axis).ok_or("there is no such axis")?, picks.len());
         let inner: usize = self.dims[axis + 1..].iter().product();
@@ -207,7 +207,7 @@ impl Constant {
         Ok(self.gathered(dims, indices))
     }
 
-    pub fn transposed(&self, permutation: &[usize], budget: &mut Budget) -> Result<Self, Reason> {
+    pub(super) fn transposed(&self, permutation: &[usize], budget: &mut Budget) -> Result<Self, Reason> {
         budget.take(self.len())?;
         let rank = self.dims.len();
         let mut seen = vec![false; rank];
@@ -224,7 +224,7 @@ impl Constant {
     }
 
     /// Repeated along extents of 1 and new leading axes.
-    pub fn broadcast(&self, dims: &[usize], budget: &mut Budget) -> Result<Self, Reason> {
+    pub(super) fn broadcast(&self, dims: &[usize], budget: &mut Budget) -> Result<Self, Reason> {
         budget.take(product(dims).ok_or("a shape overflows")?)?;
         if self.dims == dims {
             return Ok(self.clone());
@@ -241,18 +241,18 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { left: MAX_FOLDED.0, all: MAX_FOLDED.0 }
     }
 
     /// Allows for what is computed from a tensor of the file.
-    pub fn grant(&mut self, elements: usize) {
+    pub(super) fn grant(&mut self, elements: usize) {
         let more = elements.saturating_mul(MAX_FOLDED.1);
         self.left = self.left.saturating_add(more);
         self.all = self.all.saturating_add(more);
     }
 
-    pub fn take(&mut self, elements: usize) -> Result<(), Reason> {
+    pub(super) fn take(&mut self, elements: usize) -> Result<(), Reason> {
         let wrong = || format!("constants take more than {} elements: compute them before the export", self.all);
         self.left = self.left.checked_sub(elements).ok_or_else(wrong)?;
         Ok(())

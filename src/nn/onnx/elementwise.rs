@@ -23,19 +23,19 @@ fn scalar(c: &Constant, dims: &[usize]) -> Option<Formula> {
 
 impl<'f> Importer<'f> {
     /// A function of every element.
-    pub fn unary(&mut self, x: &Traced, op: Unary, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn unary(&mut self, x: &Traced, op: Unary, name: &str) -> Result<Traced, Refusal> {
         let x = self.growing(x, name)?;
         Ok(Traced { expression: Formula::unary(op, &x.expression), name: name.into(), ..x })
     }
 
     /// A function with a name, of every element.
-    pub fn apply(&mut self, x: &Traced, function: &ActivationFunction, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn apply(&mut self, x: &Traced, function: &ActivationFunction, name: &str) -> Result<Traced, Refusal> {
         let x = self.growing(x, name)?;
         Ok(Traced { expression: Formula::apply(function, &x.expression), name: name.into(), ..x })
     }
 
     /// One of two operands, element by element, as a third says. All of them are functions of one tensor, or numbers.
-    pub fn select(&mut self, operands: [&Known; 3], name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn select(&mut self, operands: [&Known; 3], name: &str) -> Result<Traced, Refusal> {
         if let Some(made) = self.prelu_by_choice(operands, name)? {
             return Ok(made);
         }
@@ -85,7 +85,7 @@ impl<'f> Importer<'f> {
 
     /// `max(x, 0) + slope min(x, 0)`, with one slope for all or one a channel: then as `slope x + (1 - slope) relu(x)`, so that all
     /// channels share one ReLU.
-    pub fn prelu(&mut self, x: &Traced, slope: &Constant, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn prelu(&mut self, x: &Traced, slope: &Constant, name: &str) -> Result<Traced, Refusal> {
         if let Some(alpha) = scalar(slope, &x.dims).and_then(|c| c.as_constant()) {
             return self.apply(x, &ActivationFunction::LeakyRelu { alpha }, name);
         }
@@ -112,7 +112,7 @@ impl<'f> Importer<'f> {
     }
 
     /// A function of two operands of which one at least depends on the picture.
-    pub fn binary(&mut self, op: Binary, a: &Known, b: &Known, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn binary(&mut self, op: Binary, a: &Known, b: &Known, name: &str) -> Result<Traced, Refusal> {
         match (a, b) {
             (Known::Traced(a), Known::Traced(b)) => self.both(op, a, b, name),
             (Known::Traced(x), Known::Constant(c)) => self.with_constant(op, x, c, false, name),
@@ -223,7 +223,7 @@ impl<'f> Importer<'f> {
     }
 
     /// `factor x + offset`, one of each for a channel.
-    pub fn affine(&mut self, value: usize, factor: Vec<f64>, offset: Vec<f64>, name: &str) -> Result<usize, Refusal> {
+    pub(super) fn affine(&mut self, value: usize, factor: Vec<f64>, offset: Vec<f64>, name: &str) -> Result<usize, Refusal> {
         let n = factor.len();
         let operator = OperatorSpec::BatchNorm {
             scale: self.keep_values(vec![n], factor)?,
@@ -237,7 +237,7 @@ impl<'f> Importer<'f> {
     }
 
     /// A value of the model that holds x, for the node `reader`. What must be made is called as in the file.
-    pub fn settle(&mut self, x: &Traced, reader: &str) -> Result<usize, Refusal> {
+    pub(super) fn settle(&mut self, x: &Traced, reader: &str) -> Result<usize, Refusal> {
         let name = if x.name.is_empty() { reader } else { &*x.name };
         self.settle_expression(x.base, &x.expression, name)
     }

@@ -34,7 +34,7 @@ pub(super) fn values<'f>(graph: &'f GraphProto, order: &[usize], output: &'f str
 impl Importer<'_> {
     /// Leaves out a softmax or its logarithm at the end, if all results of a picture are normalised together: within groups the largest
     /// of a group would stay, but not the largest of all.
-    pub fn last_softmax(&mut self, x: Traced, node: &NodeProto) -> Result<Traced, Refusal> {
+    pub(super) fn last_softmax(&mut self, x: Traced, node: &NodeProto) -> Result<Traced, Refusal> {
         let rank = x.dims.len();
         let at = axis(Attributes(node).int("axis", if self.opset < OF_ONE_AXIS { 1 } else { -1 }), rank)?;
         let group = if self.opset < OF_ONE_AXIS { product(&x.dims[at..]) } else { x.dims.get(at).copied() };

@@ -23,12 +23,12 @@ pub(super) struct Folder<'p> {
 }
 
 impl<'p> Folder<'p> {
-    pub fn new(path: Option<&'p Path>) -> Self {
+    pub(super) fn new(path: Option<&'p Path>) -> Self {
         Self { path, left: Cell::new(MAX_FILE_BYTES) }
     }
 
     /// The `expected` bytes of a tensor.
-    pub fn read(&self, tensor: &str, entries: &[StringStringEntryProto], expected: usize) -> Result<Vec<u8>, OnnxError> {
+    pub(super) fn read(&self, tensor: &str, entries: &[StringStringEntryProto], expected: usize) -> Result<Vec<u8>, OnnxError> {
         let entry = |key: &str| entries.iter().find(|e| e.key == key).map(|e| e.value.as_str());
         let location = entry("location").unwrap_or("");
         let bad = |reason: String| OnnxError::ExternalData { tensor: tensor.to_owned(), file: location.to_owned(), reason };

@@ -56,7 +56,7 @@ pub(super) struct Traced {
 
 impl Traced {
     /// A value as it is.
-    pub fn of(base: usize, dims: Vec<usize>) -> Self {
+    pub(super) fn of(base: usize, dims: Vec<usize>) -> Self {
         Self { base, dims, expression: Formula::x(), name: Rc::from("") }
     }
 }
@@ -334,7 +334,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Whether a value is the result, or passed on to it and to nothing else.
-    pub fn is_at_the_end(&self, name: Option<&String>) -> bool {
+    pub(super) fn is_at_the_end(&self, name: Option<&String>) -> bool {
         name.is_some_and(|name| self.ends.contains(name.as_str()))
     }
 
@@ -376,7 +376,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Notes what a node made.
-    pub fn make(&mut self, node: &'f NodeProto, output: usize, value: Known) {
+    pub(super) fn make(&mut self, node: &'f NodeProto, output: usize, value: Known) {
         if let Some(name) = node.output.get(output).filter(|n| !n.is_empty()) {
             self.known.insert(name, value);
         }
@@ -450,18 +450,18 @@ impl<'f> Importer<'f> {
     }
 
     /// Shape of a value of the model.
-    pub fn shape(&self, value: usize) -> Shape {
+    pub(super) fn shape(&self, value: usize) -> Shape {
         self.shapes[value]
     }
 
     /// The operator that made a value, with its operand.
-    pub fn maker(&self, value: usize) -> Option<(&OperatorSpec, usize)> {
+    pub(super) fn maker(&self, value: usize) -> Option<(&OperatorSpec, usize)> {
         let node = self.nodes.get(*self.makers.get(&value)?)?;
         Some((&node.operator, node.inputs.first()?.strip_prefix('v')?.parse().ok()?))
     }
 
     /// The one node that reads a value, with its result; none if there are several.
-    pub fn only_reader(&self, value: usize) -> Option<(usize, &OperatorSpec)> {
+    pub(super) fn only_reader(&self, value: usize) -> Option<(usize, &OperatorSpec)> {
         let name = format!("v{value}");
         let mut readers = self.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&name));
         let (i, node) = readers.next().filter(|_| readers.next().is_none())?;
@@ -469,12 +469,12 @@ impl<'f> Importer<'f> {
     }
 
     /// The values of a tensor that was kept.
-    pub fn kept_values(&self, name: &str) -> Option<Vec<f64>> {
+    pub(super) fn kept_values(&self, name: &str) -> Option<Vec<f64>> {
         self.tensors.get(name).map(|constant| constant.real())
     }
 
     /// Adds a node to the model; its value.
-    pub fn emit(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, shape: Shape) -> Result<usize, Refusal> {
+    pub(super) fn emit(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, shape: Shape) -> Result<usize, Refusal> {
         for value in inputs {
             self.realise(*value)?;
         }
@@ -485,7 +485,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Adds the node that makes a value.
-    pub fn push(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, value: usize) -> Result<(), Refusal> {
+    pub(super) fn push(&mut self, name: &str, inputs: &[usize], operator: OperatorSpec, value: usize) -> Result<(), Refusal> {
         if self.nodes.len() >= MAX_NODES {
             return Err(Refusal::Failed(ModelError::TooManyNodes { found: self.nodes.len() + 1, limit: MAX_NODES }));
         }
@@ -500,7 +500,7 @@ impl<'f> Importer<'f> {
     }
 
     /// The factors of a value that is another one times a number for each channel, as [`Self::affine`] makes it; and the other one.
-    pub fn channel_factors(&self, value: usize) -> Option<(Rc<Constant>, usize)> {
+    pub(super) fn channel_factors(&self, value: usize) -> Option<(Rc<Constant>, usize)> {
         let (OperatorSpec::BatchNorm { scale, bias, mean, var, epsilon: 0.0 }, operand) = self.maker(value)? else { return None };
         let all = |name: &String, value: f64| self.tensors.get(name).is_some_and(|c| c.uniform() == Some(value));
         let plain = all(bias, 0.0) && all(mean, 0.0) && all(var, 1.0);
@@ -508,7 +508,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Keeps a tensor for a node; the name to find it by. What is used twice is held once.
-    pub fn keep(&mut self, constant: &Rc<Constant>) -> String {
+    pub(super) fn keep(&mut self, constant: &Rc<Constant>) -> String {
         let Some(name) = self.called.get(&Rc::as_ptr(constant)) else {
             return self.keep_computed(constant.clone());
         };
@@ -523,18 +523,18 @@ impl<'f> Importer<'f> {
     }
 
     /// A tensor that is kept.
-    pub fn kept(&self, name: &str) -> Option<Rc<Constant>> {
+    pub(super) fn kept(&self, name: &str) -> Option<Rc<Constant>> {
         self.tensors.get(name).cloned()
     }
 
     /// As [`Self::keep`], of new values.
-    pub fn keep_values(&mut self, dims: Vec<usize>, values: Vec<f64>) -> Result<String, Refusal> {
+    pub(super) fn keep_values(&mut self, dims: Vec<usize>, values: Vec<f64>) -> Result<String, Refusal> {
         self.budget.take(values.len())?;
         Ok(self.keep_computed(Rc::new(Constant { dims, data: super::constant::Data::Real(values) })))
     }
 
     /// As [`Self::keep`], of a matrix with rows and columns exchanged.
-    pub fn keep_turned(&mut self, matrix: &Constant) -> Result<String, Refusal> {
+    pub(super) fn keep_turned(&mut self, matrix: &Constant) -> Result<String, Refusal> {
         let turned = matrix.transposed(&[1, 0], &mut self.budget)?;
         Ok(self.keep_computed(Rc::new(turned)))
     }

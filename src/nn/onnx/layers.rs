@@ -8,7 +8,13 @@ use crate::nn::model::{OperatorSpec, Window};
 use crate::nn::tensor::Shape;
 
 impl Importer<'_> {
-    pub fn conv(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn conv(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
         let weight = constant(operands, 1)?.ok_or("it has no weights")?;
         let (value, shape) = self.picture(x, name)?;
         let [outputs, _, kh, kw] = weight.dims[..] else {
@@ -44,7 +50,7 @@ impl Importer<'_> {
         self.emit_picture(name, &[value], operator, Shape::new(bounded(outputs)?, height, width))
     }
 
-    pub fn batch_norm(
+    pub(super) fn batch_norm(
         &mut self,
         x: &Traced,
         operands: &[Option<Known>],
@@ -74,7 +80,7 @@ impl Importer<'_> {
         Ok(Traced::of(base, x.dims.clone()))
     }
 
-    pub fn average_pool(&mut self, x: &Traced, a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn average_pool(&mut self, x: &Traced, a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
         let (value, shape) = self.picture(x, name)?;
         if pair(a, "dilations")? != [1, 1] {
             return Err(Refusal::Unsupported("a dilated average: use one without dilation".into()));
@@ -127,7 +133,7 @@ impl Importer<'_> {
         self.emit_picture(name, &[value], operator, Shape::new(shape.channels, height, width))
     }
 
-    pub fn global_average(&mut self, x: &Traced, keep: bool, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn global_average(&mut self, x: &Traced, keep: bool, name: &str) -> Result<Traced, Refusal> {
         let value = self.channelled(x, name)?;
         let shape = self.shape(value);
         // A picture, or one whose rows and columns were joined.
@@ -142,7 +148,7 @@ impl Importer<'_> {
         Ok(Traced::of(base, dims))
     }
 
-    pub fn reduce_mean(
+    pub(super) fn reduce_mean(
         &mut self,
         x: &Traced,
         operands: &[Option<Known>],
@@ -178,7 +184,13 @@ impl Importer<'_> {
         Ok(Traced { dims: (0..rank).filter_map(extent).collect(), ..average })
     }
 
-    pub fn gemm(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn gemm(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
         let weight = constant(operands, 1)?.ok_or("it has no weights")?;
         let [rows, columns] = weight.dims[..] else { return Err("its weights are no matrix".into()) };
         if a.int("transA", 0) != 0 {
@@ -209,7 +221,7 @@ impl Importer<'_> {
         self.linear(x, inputs, outputs, weight, bias, name)
     }
 
-    pub fn matmul(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn matmul(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
         let Some(weight) = constant(operands, 1)? else {
             return Err(Refusal::Unsupported("the product of two tensors that depend on the picture is not supported".into()));
         };

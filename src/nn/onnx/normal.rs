@@ -52,7 +52,7 @@ enum Named {
 
 impl Sum {
     /// The form of a formula, if one is found.
-    pub fn of(formula: &Formula) -> Option<Self> {
+    pub(super) fn of(formula: &Formula) -> Option<Self> {
         let pieces = Piecewise::of(formula);
         let mut found: Vec<Option<Self>> = Vec::with_capacity(formula.steps().len());
         for (step, pieces) in formula.steps().iter().zip(&pieces) {
@@ -319,7 +319,7 @@ impl Sum {
     }
 
     /// Whether two forms are equal, but for the rounding of constants.
-    pub fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
             && self.0.iter().zip(&other.0).all(|(a, b)| close(a.factor, b.factor) && same_atoms(&a.atoms, &b.atoms))
     }

@@ -125,7 +125,7 @@ fn advice(op: &str) -> &'static str {
 
 impl<'f> Importer<'f> {
     /// An operator with an operand that depends on the picture.
-    pub fn operator(&mut self, node: &'f NodeProto, operands: &[Option<Known>]) -> Result<(), Refusal> {
+    pub(super) fn operator(&mut self, node: &'f NodeProto, operands: &[Option<Known>]) -> Result<(), Refusal> {
         let attributes = Attributes(node);
         let name = &readable(node);
         let unsupported = || Refusal::Unsupported(advice(&node.op_type).into());
@@ -224,7 +224,7 @@ impl<'f> Importer<'f> {
     }
 
     /// x as a value of the shape that its extents in the file say.
-    pub fn picture(&mut self, x: &Traced, name: &str) -> Result<(usize, Shape), Refusal> {
+    pub(super) fn picture(&mut self, x: &Traced, name: &str) -> Result<(usize, Shape), Refusal> {
         let shape = match x.dims[..] {
             [1, channels, height, width] => Shape::new(channels, height, width),
             [1, channels] => Shape::new(channels, 1, 1),
@@ -237,7 +237,7 @@ impl<'f> Importer<'f> {
     }
 
     /// A node whose result is a picture.
-    pub fn emit_picture(
+    pub(super) fn emit_picture(
         &mut self,
         name: &str,
         inputs: &[usize],

@@ -37,7 +37,7 @@ pub(super) struct Piecewise {
 
 impl Piecewise {
     /// What each step of a formula is, where it is made of lines.
-    pub fn of(formula: &Formula) -> Vec<Option<Self>> {
+    pub(super) fn of(formula: &Formula) -> Vec<Option<Self>> {
         let mut found: Vec<Option<Self>> = Vec::with_capacity(formula.steps().len());
         for step in formula.steps() {
             let at = |i: u16| found[usize::from(i)].as_ref();
@@ -66,11 +66,11 @@ impl Piecewise {
     }
 
     /// The line, if it is one.
-    pub fn as_line(&self) -> Option<Line> {
+    pub(super) fn as_line(&self) -> Option<Line> {
         if self.knots.is_empty() { Some(self.lines[0]) } else { None }
     }
 
-    pub fn value(&self, x: f64) -> f64 {
+    pub(super) fn value(&self, x: f64) -> f64 {
         let piece = self.knots.partition_point(|k| k.at < x);
         match self.knots.get(piece) {
             Some(knot) if knot.at == x => knot.value,
@@ -79,7 +79,7 @@ impl Piecewise {
     }
 
     /// Whether it has no jumps.
-    pub fn is_continuous(&self) -> bool {
+    pub(super) fn is_continuous(&self) -> bool {
         let near = |a: f64, b: f64, size: f64| (a - b).abs() <= 1e-12 * (1.0 + size);
         self.knots.iter().zip(self.lines.windows(2)).all(|(k, sides)| {
             // What is rounded where two lines meet is as large as their parts.
@@ -88,7 +88,7 @@ impl Piecewise {
     }
 
     /// The same function times a number.
-    pub fn scaled(&self, by: f64) -> Self {
+    pub(super) fn scaled(&self, by: f64) -> Self {
         let line = |l: &Line| Line { slope: l.slope * by, offset: l.offset * by };
         let knot = |k: &Knot| Knot { value: k.value * by, ..*k };
         Self { knots: self.knots.iter().map(knot).collect(), lines: self.lines.iter().map(line).collect() }

@@ -109,7 +109,13 @@ struct Resized {
 }
 
 impl Importer<'_> {
-    pub fn resize(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn resize(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
         if !matches!(a.text("mode"), "" | "nearest") {
             let why = format!("{} interpolation is not supported: use mode=\"nearest\"", a.text("mode"));
             return Err(Refusal::Unsupported(why.into()));

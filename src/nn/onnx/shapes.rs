@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 impl<'f> Importer<'f> {
     /// Other extents for the same elements in the same order.
-    pub fn reshape(
+    pub(super) fn reshape(
         &mut self,
         x: &Traced,
         node: &NodeProto,
@@ -43,7 +43,14 @@ impl<'f> Importer<'f> {
     }
 
     /// The slices of x along one axis that `picks` say, with `fill` where it says none.
-    pub fn along(&mut self, x: &Traced, at: usize, picks: Vec<Option<usize>>, fill: f64, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn along(
+        &mut self,
+        x: &Traced,
+        at: usize,
+        picks: Vec<Option<usize>>,
+        fill: f64,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
         if picks.is_empty() || picks.len() > MAX_EXTENT {
             return Err(Refusal::Bad(format!("it makes an axis of {} elements, 1 to {MAX_EXTENT} can be", picks.len())));
         }
@@ -59,7 +66,7 @@ impl<'f> Importer<'f> {
     }
 
     /// The axes of x in another order.
-    pub fn transposed(&mut self, x: &Traced, order: &[usize], name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn transposed(&mut self, x: &Traced, order: &[usize], name: &str) -> Result<Traced, Refusal> {
         let dims: Vec<usize> = order.iter().map(|at| x.dims[*at]).collect();
         let mut given = order.to_vec();
         given.sort_unstable();
@@ -75,7 +82,7 @@ impl<'f> Importer<'f> {
         Ok(self.viewed(view, dims, name))
     }
 
-    pub fn slice(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn slice(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
         let [starts, ends, axes, steps] = [1, 2, 3, 4].map(|i| constant(operands, i));
         let (starts, ends, axes, steps) = (starts?, ends?, axes?, steps?);
         let integers = |c: &Option<Rc<super::constant::Constant>>| c.as_ref().and_then(|c| c.integers().map(<[i64]>::to_vec));
@@ -96,7 +103,13 @@ impl<'f> Importer<'f> {
         Ok(x)
     }
 
-    pub fn gather(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn gather(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
         let indices = constant(operands, 1)?.ok_or("it has no indices")?;
         let at = axis(a.int("axis", 0), x.dims.len())?;
         let extent = x.dims[at];
@@ -109,7 +122,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Slices by their leading coordinates, as torch's dynamo exporter writes `x[:, [2, 1, 0]]`.
-    pub fn gather_nd(
+    pub(super) fn gather_nd(
         &mut self,
         x: &Traced,
         operands: &[Option<Known>],
@@ -145,7 +158,13 @@ impl<'f> Importer<'f> {
         Ok(self.viewed(view, dims, name))
     }
 
-    pub fn pad(&mut self, x: &Traced, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn pad(
+        &mut self,
+        x: &Traced,
+        operands: &[Option<Known>],
+        a: &Attributes<'_>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
         let (pads, value, axes) = (constant(operands, 1)?, constant(operands, 2)?, constant(operands, 3)?);
         let pads = pads.ok_or("it has no pads")?;
         let pads = pads.integers().ok_or("its pads are no integers")?;
@@ -195,7 +214,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Repeated along axes of 1 and new leading ones.
-    pub fn expand(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn expand(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
         let wanted = constant(operands, 1)?.ok_or("it has no shape")?;
         let wanted = wanted.integers().ok_or("its shape is not made of integers")?;
         let wanted: Option<Vec<usize>> = wanted.iter().map(|d| usize::try_from(*d).ok()).collect();
@@ -214,7 +233,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Repeated whole along each axis.
-    pub fn tile(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn tile(&mut self, x: &Traced, operands: &[Option<Known>], name: &str) -> Result<Traced, Refusal> {
         let repeats = constant(operands, 1)?.ok_or("it has no repeats")?;
         let repeats = repeats.integers().ok_or("its repeats are no integers")?;
         if repeats.len() != x.dims.len() {
@@ -230,7 +249,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Channels to pixels, or (`back`) pixels to channels: a reshape, a transposition and a reshape.
-    pub fn depth_to_space(&mut self, x: &Traced, back: bool, a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn depth_to_space(&mut self, x: &Traced, back: bool, a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
         let block = extent(a.int("blocksize", 0)).ok_or("it has no blocksize")?;
         let [n, c, h, w] = x.dims[..] else { return Err(Refusal::Bad(format!("it is used on a tensor of {:?}", x.dims))) };
         let (apart, order, dims) = if back {
@@ -256,7 +275,7 @@ impl<'f> Importer<'f> {
     }
 
     /// Tensors one after the other along an axis.
-    pub fn concat(&mut self, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn concat(&mut self, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
         let mut parts = Vec::with_capacity(operands.len());
         for operand in operands.iter().flatten() {
             parts.push(match operand {
@@ -290,7 +309,7 @@ impl<'f> Importer<'f> {
         Ok(self.viewed(view, dims, name))
     }
 
-    pub fn split(
+    pub(super) fn split(
         &mut self,
         x: &Traced,
         node: &'f NodeProto,

@@ -14,21 +14,21 @@ pub(super) struct Named {
 
 impl Importer<'_> {
     /// The picture, as the file takes it; `turned` if that is with the channels last.
-    pub fn input(&mut self, shape: Shape, turned: bool) -> Result<Traced, Refusal> {
+    pub(super) fn input(&mut self, shape: Shape, turned: bool) -> Result<Traced, Refusal> {
         let dims = vec![1, shape.channels, shape.height, shape.width];
         let picture = Traced::of(0, dims);
         if turned { self.transposed(&picture, &[0, 2, 3, 1], "input") } else { Ok(picture) }
     }
 
     /// The value of the result, and the node that makes it.
-    pub fn result(&mut self, x: &Traced) -> Result<usize, Refusal> {
+    pub(super) fn result(&mut self, x: &Traced) -> Result<usize, Refusal> {
         let value = self.settle(x, "output")?;
         self.realise(value)?;
         Ok(value)
     }
 
     /// Makes the nodes of a view, if it is one and has none yet: one for each value that it takes elements from, and their sum.
-    pub fn realise(&mut self, value: usize) -> Result<(), Refusal> {
+    pub(super) fn realise(&mut self, value: usize) -> Result<(), Refusal> {
         let Some(view) = self.views.get(&value).filter(|_| !self.makers.contains_key(&value)).cloned() else { return Ok(()) };
         let name = view.name.clone();
         let mut constants = match view.of.constants.is_empty() {
@@ -88,7 +88,7 @@ impl Importer<'_> {
     }
 
     /// A view as a value; the value that it is, if it is all of one in its shape.
-    pub fn hold(&mut self, view: View, name: &str) -> usize {
+    pub(super) fn hold(&mut self, view: View, name: &str) -> usize {
         if let Some(value) = view.is_of().filter(|v| self.shape(*v) == view.shape) {
             return value;
         }
@@ -98,7 +98,7 @@ impl Importer<'_> {
     }
 
     /// A view in a shape of the file.
-    pub fn viewed(&mut self, view: View, dims: Vec<usize>, name: &str) -> Traced {
+    pub(super) fn viewed(&mut self, view: View, dims: Vec<usize>, name: &str) -> Traced {
         let value = match view.is_of() {
             Some(value) => value,
             None => self.hold(view, name),
@@ -107,7 +107,7 @@ impl Importer<'_> {
     }
 
     /// Where the elements of x come from. What is done to each is done before they are moved where that is no more work.
-    pub fn view(&mut self, x: &Traced, name: &str) -> Result<View, Refusal> {
+    pub(super) fn view(&mut self, x: &Traced, name: &str) -> Result<View, Refusal> {
         if x.expression != Formula::x()
             && let Some(view) = self.views.get(&x.base).cloned()
             && let Some(part) = view.of.single().filter(|part| part.from.len() <= view.of.shape.len())
@@ -124,7 +124,7 @@ impl Importer<'_> {
     }
 
     /// A value of the given shape with the elements of x in their order.
-    pub fn placed(&mut self, x: &Traced, shape: Shape, name: &str) -> Result<usize, Refusal> {
+    pub(super) fn placed(&mut self, x: &Traced, shape: Shape, name: &str) -> Result<usize, Refusal> {
         let value = self.settle(x, name)?;
         let own = self.shape(value);
         if own == shape {
@@ -155,7 +155,7 @@ impl Importer<'_> {
     }
 
     /// A value whose channels are the second axis of x.
-    pub fn channelled(&mut self, x: &Traced, name: &str) -> Result<usize, Refusal> {
+    pub(super) fn channelled(&mut self, x: &Traced, name: &str) -> Result<usize, Refusal> {
         let value = self.settle(x, name)?;
         let shape = natural(&x.dims)?;
         if x.dims.first() == Some(&1) && self.shape(value).channels == shape.channels {

@@ -21,7 +21,7 @@ pub(super) const MAX_PARTS: usize = 256;
 pub(super) struct Room(usize);
 
 impl Room {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(MAX_WRITTEN_OUT)
     }
 
@@ -56,7 +56,7 @@ pub(super) struct Part {
 
 impl Part {
     /// Index in the source of each element.
-    pub fn elements(&self, len: usize, room: &mut Room) -> Result<Vec<u32>, OnnxError> {
+    pub(super) fn elements(&self, len: usize, room: &mut Room) -> Result<Vec<u32>, OnnxError> {
         room.take(len)?;
         Ok(match &self.map {
             Map::Whole => (0..len as u32).collect(),
@@ -100,30 +100,30 @@ pub(super) struct View {
 
 impl View {
     /// All of a value.
-    pub fn whole(source: usize, shape: Shape) -> Self {
+    pub(super) fn whole(source: usize, shape: Shape) -> Self {
         Self { shape, parts: vec![Part { source, from: shape, map: Map::Whole }], constants: Vec::new() }
     }
 
     /// A tensor of constants, in a shape of the file.
-    pub fn of_constants(dims: &[usize], values: Vec<f64>, room: &mut Room) -> Result<Self, Refusal> {
+    pub(super) fn of_constants(dims: &[usize], values: Vec<f64>, room: &mut Room) -> Result<Self, Refusal> {
         room.take(2 * values.len())?;
         Ok(Self { shape: natural(dims)?, parts: Vec::new(), constants: values })
     }
 
     /// The value all of whose elements this is, in their order.
-    pub fn is_of(&self) -> Option<usize> {
+    pub(super) fn is_of(&self) -> Option<usize> {
         let [part] = &self.parts[..] else { return None };
         (self.constants.is_empty() && part.is_identity(self.shape.len())).then_some(part.source)
     }
 
     /// The one value that every element comes from.
-    pub fn single(&self) -> Option<&Part> {
+    pub(super) fn single(&self) -> Option<&Part> {
         let [part] = &self.parts[..] else { return None };
         (self.constants.is_empty() && part.is_total()).then_some(part)
     }
 
     /// The same elements, in order, in another shape.
-    pub fn reshaped(&self, shape: Shape, room: &mut Room) -> Result<Self, Refusal> {
+    pub(super) fn reshaped(&self, shape: Shape, room: &mut Room) -> Result<Self, Refusal> {
         if shape == self.shape {
             return Ok(self.clone());
         }
@@ -131,7 +131,7 @@ impl View {
     }
 
     /// A tensor of these elements: `pick` says which one each element is, none for `fill`.
-    pub fn gathered(
+    pub(super) fn gathered(
         &self,
         shape: Shape,
         fill: f64,
@@ -174,7 +174,14 @@ impl View {
     }
 
     /// Along one axis of a tensor of the file, of extents `dims`: which slices, none for `fill`.
-    pub fn along(&self, dims: &[usize], at: usize, picks: &[Option<usize>], fill: f64, room: &mut Room) -> Result<Self, Refusal> {
+    pub(super) fn along(
+        &self,
+        dims: &[usize],
+        at: usize,
+        picks: &[Option<usize>],
+        fill: f64,
+        room: &mut Room,
+    ) -> Result<Self, Refusal> {
         let mut wanted = dims.to_vec();
         wanted[at] = picks.len();
         bounded(&wanted)?;
@@ -222,7 +229,7 @@ impl View {
     }
 
     /// The axes of a tensor of the file in another order.
-    pub fn transposed(&self, dims: &[usize], order: &[usize], room: &mut Room) -> Result<Self, Refusal> {
+    pub(super) fn transposed(&self, dims: &[usize], order: &[usize], room: &mut Room) -> Result<Self, Refusal> {
         let wanted: Vec<usize> = order.iter().map(|at| dims[*at]).collect();
         let stride = |at: usize| dims[at + 1..].iter().product::<usize>();
         let strides: Vec<usize> = order.iter().map(|at| stride(*at)).collect();
@@ -238,7 +245,7 @@ impl View {
     }
 
     /// Tensors of one shape as one: where one has an element, the others have none and no constant.
-    pub fn merged(views: Vec<Self>, shape: Shape, room: &mut Room) -> Result<Self, Refusal> {
+    pub(super) fn merged(views: Vec<Self>, shape: Shape, room: &mut Room) -> Result<Self, Refusal> {
         let mut merged = Self { shape, parts: Vec::new(), constants: Vec::new() };
         for view in views {
             if !view.constants.is_empty() {
@@ -311,7 +318,7 @@ fn union(a: &Rearrange, b: &Rearrange) -> Option<Rearrange> {
 
 impl Part {
     /// As an operator: lists for the axes where they say it all.
-    pub fn factored(&self, shape: Shape) -> Result<Rearrange, &[u32]> {
+    pub(super) fn factored(&self, shape: Shape) -> Result<Rearrange, &[u32]> {
         match &self.map {
             Map::Whole => Ok(Rearrange::identity(self.from)),
             Map::Axes(map) => Ok(map.clone()),

@@ -18,7 +18,7 @@ pub(super) struct Whole {
 
 impl Whole {
     /// Pixels of 0 to 255; none for numbers that are no integers.
-    pub fn pixels(kind: i32) -> Option<Self> {
+    pub(super) fn pixels(kind: i32) -> Option<Self> {
         limits(kind).map(|_| Self { kind, least: 0, most: PIXEL })
     }
 }
@@ -40,7 +40,7 @@ fn limits(kind: i32) -> Option<(&'static str, i64, i64)> {
 
 impl<'f> Importer<'f> {
     /// The integers that a node makes; none if it makes others, or is given none. An error if they would wrap round or be cut off.
-    pub fn integers_of(&self, node: &'f NodeProto, operands: &[Option<Known>]) -> Result<Option<Whole>, Refusal> {
+    pub(super) fn integers_of(&self, node: &'f NodeProto, operands: &[Option<Known>]) -> Result<Option<Whole>, Refusal> {
         let of = |i: usize| node.input.get(i).and_then(|name| self.whole.get(name.as_str()).copied());
         let Some(x) = (0..node.input.len()).find_map(of) else { return Ok(None) };
         let range = |i: usize| match (of(i), operands.get(i)) {

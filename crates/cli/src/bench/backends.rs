@@ -29,7 +29,7 @@ const LONG: f64 = 0.1;
 
 /// Kernels, key switches, rotations, a convolution and the demo, on the processor and on a GPU, compared bit for bit
 #[derive(Debug, clap::Args)]
-pub struct Backends {
+pub(super) struct Backends {
     /// Little of everything: the smallest ring, few shards, short runs, no demo
     #[arg(long)]
     quick: bool,
@@ -65,7 +65,7 @@ fn sizes() -> impl TypedValueParser<Value = Size> {
 
 impl Backends {
     /// Measures and prints.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(super) fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
         let talk = global.progress_mode() != Mode::None && !self.json;
         let (subjects, no_gpu) = self.subjects()?;

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 /// A whole bootstrap: seconds by stage, precision over random values of [-1, 1], levels, keys, memory
 #[derive(Debug, clap::Args)]
-pub struct Bootstrap {
+pub(super) struct Bootstrap {
     /// Parameter set
     #[arg(long, short, value_name = "PRESET", default_value = "n16-boot")]
     preset: String,
@@ -97,7 +97,7 @@ struct Measured {
 
 impl Bootstrap {
     /// Measures and prints.
-    pub fn run(&self, _: &Global) -> Outcome {
+    pub(super) fn run(&self, _: &Global) -> Outcome {
         let params = params::open(&self.preset)?;
         let backend = self.compute.open(&params)?;
         let order = if self.slots_to_coeffs == "first" { Order::SlotsFirst } else { Order::SlotsLast };

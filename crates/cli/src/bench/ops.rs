@@ -10,7 +10,7 @@ use cipherlens::ckks::{CkksError, Decryptor, KeyKind, KeyRequest, PlainForm};
 
 /// Transforms, products, rotations, rescaling, encoding, encryption
 #[derive(Debug, clap::Args)]
-pub struct Ops {
+pub(super) struct Ops {
     /// Parameter set; everything is measured at its top level [default: the size other libraries are measured at]
     #[arg(long, short, value_name = "PRESET", default_value = "n16-bench")]
     preset: String,
@@ -31,7 +31,7 @@ struct Line {
 
 impl Ops {
     /// Measures and prints.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(super) fn run(&self, global: &Global) -> Outcome {
         let bed = Bed::new(&self.preset, &self.common.compute, self.alpha.map(usize::from), &[1])?;
         let lines = with_pools(global, |threads| self.measure_all(&bed, threads))?.concat();
         if self.common.json {

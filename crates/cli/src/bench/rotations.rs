@@ -8,7 +8,7 @@ use crate::output::{Align, Table, bytes, say};
 
 /// Rotations of many shards with the same keys: each key is read once for all shards
 #[derive(Debug, clap::Args)]
-pub struct Rotations {
+pub(super) struct Rotations {
     /// Parameter set; everything is measured at its top level
     #[arg(long, short, value_name = "PRESET", default_value = crate::params::DEFAULT_PRESET)]
     preset: String,
@@ -33,7 +33,7 @@ struct Line {
 
 impl Rotations {
     /// Measures and prints.
-    pub fn run(&self, global: &Global) -> Outcome {
+    pub(super) fn run(&self, global: &Global) -> Outcome {
         let steps: Vec<i64> = (1..=i64::from(self.steps)).collect();
         let bed = Bed::new(&self.preset, &self.common.compute, None, &steps)?;
         let lines = with_pools(global, |threads| self.measure_all(&bed, &steps, threads))?.concat();

@@ -13,7 +13,7 @@ use cipherlens::plan::Plan;
 
 /// What `--backend gpu` has to choose from.
 #[derive(Debug, serde::Serialize)]
-pub struct Adapters {
+pub(super) struct Adapters {
     /// All that the drivers offer, best first.
     pub adapters: Vec<Adapter>,
     /// The adapter that `--backend gpu` would take; its tests were passed.
@@ -26,7 +26,7 @@ pub struct Adapters {
 
 /// One adapter.
 #[derive(Debug, serde::Serialize)]
-pub struct Adapter {
+pub(super) struct Adapter {
     name: String,
     api: String,
     kind: &'static str,
@@ -51,7 +51,7 @@ pub struct Adapter {
 
 /// One self-test.
 #[derive(Debug, serde::Serialize)]
-pub struct Test {
+pub(super) struct Test {
     test: &'static str,
     /// 64: products with 64-bit integers; 32: the exact form without.
     form: u32,
@@ -62,7 +62,7 @@ pub struct Test {
 /// How a run fits a device's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fit {
+pub(super) enum Fit {
     /// Keys and values together.
     Whole,
     /// The values do; keys come and go.
@@ -96,7 +96,7 @@ impl Fit {
 
 /// What a parameter set takes at its top level, bytes.
 #[derive(Debug, serde::Serialize)]
-pub struct PresetSizes {
+pub(super) struct PresetSizes {
     preset: &'static str,
     key_bytes: u64,
     /// Digits of one shard.
@@ -125,7 +125,7 @@ fn preset_sizes() -> Vec<PresetSizes> {
 impl Adapters {
     /// Looks for adapters and tests them, software ones only where one is asked for by name.
     #[cfg(feature = "gpu")]
-    pub fn find(devices: &Devices, demo: &Plan) -> Self {
+    pub(super) fn find(devices: &Devices, demo: &Plan) -> Self {
         let (presets, options) = (preset_sizes(), devices.gpu_options());
         let wanted = devices.choice != Choice::Cpu;
         let mut adapters: Vec<Adapter> = Vec::new();
@@ -146,13 +146,13 @@ impl Adapters {
 
     /// None: this program was built without.
     #[cfg(not(feature = "gpu"))]
-    pub fn find(_: &cipherlens::backend::choice::Devices, _: &Plan) -> Self {
+    pub(super) fn find(_: &cipherlens::backend::choice::Devices, _: &Plan) -> Self {
         let reason = cipherlens::backend::BackendError::NoGpuSupport.to_string();
         Self { adapters: Vec::new(), ready: None, reason: Some(reason), presets: preset_sizes() }
     }
 
     /// For a person.
-    pub fn print(&self) {
+    pub(super) fn print(&self) {
         for a in &self.adapters {
             a.print();
         }

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 /// How the encrypted runs compare with the clear ones.
 #[derive(Debug, Default, serde::Serialize)]
-pub struct Agreement {
+pub(super) struct Agreement {
     /// Always `encrypted`.
     evaluation: &'static str,
     model: String,
@@ -47,7 +47,7 @@ pub struct Agreement {
 }
 
 /// Runs all pictures encrypted, with one set of keys.
-pub fn run(
+pub(super) fn run(
     network: &Model,
     (terms, digest): (&Terms, NetworkDigest),
     options: PrepareOptions,
@@ -128,13 +128,13 @@ impl Agreement {
     }
 
     /// One JSON line.
-    pub fn print_json(&self) {
+    pub(super) fn print_json(&self) {
         // A struct of numbers and strings always serializes.
         say!("{}", serde_json::to_string(self).unwrap_or_default());
     }
 
     /// For a person.
-    pub fn print(&self) {
+    pub(super) fn print(&self) {
         say!("{} of {} pictures get the same class encrypted as clear", self.agree, self.images);
         if self.labelled > 0 {
             say!("of {} labelled pictures, {} are right encrypted and {} clear", self.labelled, self.correct, self.clear_correct);

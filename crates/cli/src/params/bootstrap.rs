@@ -6,7 +6,7 @@ use cipherlens::ckks::{Level, Params, overflow::log2_failure};
 use std::sync::Arc;
 
 /// Stages, failure probability, keys.
-pub struct Facts {
+pub(super) struct Facts {
     stages: Vec<(&'static str, usize, usize)>,
     log2_failure: f64,
     sparse_bits: f64,
@@ -15,7 +15,7 @@ pub struct Facts {
 }
 
 /// None for a set without levels for it.
-pub fn facts(params: &Arc<Params>) -> Option<Facts> {
+pub(super) fn facts(params: &Arc<Params>) -> Option<Facts> {
     let circuit = *params.bootstrap()?;
     let (output, eval_mod, top) = (params.output_level().ok()?.0, params.eval_mod_level().ok()?.0, params.max_level().0);
     let options = BootstrapOptions { slots: 1 << circuit.log_slots, ..BootstrapOptions::new(params) };
@@ -37,7 +37,7 @@ pub fn facts(params: &Arc<Params>) -> Option<Facts> {
 
 impl Facts {
     /// Prints them.
-    pub fn print(&self, params: &Params) {
+    pub(super) fn print(&self, params: &Params) {
         let Some(circuit) = params.bootstrap() else { return };
         let left = self.stages[1].2 - self.stages[0].2;
         say!("bootstrapping   {left} levels left, for vectors of up to {} numbers", 1usize << circuit.log_slots);
@@ -63,7 +63,7 @@ impl Facts {
     }
 
     /// As a JSON object.
-    pub fn json(&self, params: &Params) -> serde_json::Value {
+    pub(super) fn json(&self, params: &Params) -> serde_json::Value {
         let stages: Vec<_> = self
             .stages
             .iter()

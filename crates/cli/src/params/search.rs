@@ -8,7 +8,7 @@ use cipherlens::plan::parameters::{Candidate, Goal, search};
 
 /// What the ladder must offer.
 #[derive(Debug, clap::Args)]
-pub struct Search {
+pub(super) struct Search {
     /// Levels left after a bootstrap
     #[arg(long, value_name = "LEVELS", value_parser = clap::value_parser!(u8).range(1..=60))]
     left: u8,
@@ -45,7 +45,7 @@ fn parse_bits(text: &str) -> Result<u32, String> {
 
 impl Search {
     /// Prints candidates.
-    pub fn run(&self) -> Outcome {
+    pub(super) fn run(&self) -> Outcome {
         let log_slots = self.log_slots.unwrap_or(self.log_n - 1).min(self.log_n - 1);
         let grid = if self.level_bits == 36 { Grid::Bits36 } else { Grid::Bits40 };
         let goal = Goal {

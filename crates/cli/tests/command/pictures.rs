@@ -6,43 +6,43 @@ use std::fs::File;
 use std::path::Path;
 
 /// Smooth colours that differ everywhere.
-pub fn colours(width: u32, height: u32) -> RgbImage {
+pub(crate) fn colours(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([(100 * x / width) as u8, 100 + (120 * y / height) as u8, 30]))
 }
 
 /// One colour: red, green or blue.
-pub fn plain(colour: &str, side: u32) -> RgbImage {
+pub(crate) fn plain(colour: &str, side: u32) -> RgbImage {
     RgbImage::from_pixel(side, side, Rgb(["red", "green", "blue"].map(|c| if c == colour { 250 } else { 10 })))
 }
 
 /// A grey wedge.
-pub fn grey(width: u32, height: u32) -> GrayImage {
+pub(crate) fn grey(width: u32, height: u32) -> GrayImage {
     GrayImage::from_fn(width, height, |x, _| Luma([(255 * x / width) as u8]))
 }
 
 /// A grey wedge, 16 bits a sample.
-pub fn grey16(width: u32, height: u32) -> DynamicImage {
+pub(crate) fn grey16(width: u32, height: u32) -> DynamicImage {
     DynamicImage::ImageLuma16(ImageBuffer::from_fn(width, height, |x, _| Luma([(65535 * x / width) as u16])))
 }
 
 /// Colours, 16 bits a sample.
-pub fn colours16(width: u32, height: u32) -> DynamicImage {
+pub(crate) fn colours16(width: u32, height: u32) -> DynamicImage {
     let pixel = |x, y| Rgb([(20_000 * x / width) as u16, 30_000 + (30_000 * y / height) as u16, 1000]);
     DynamicImage::ImageRgb16(ImageBuffer::from_fn(width, height, pixel))
 }
 
 /// Partly transparent.
-pub fn transparent(width: u32, height: u32) -> RgbaImage {
+pub(crate) fn transparent(width: u32, height: u32) -> RgbaImage {
     RgbaImage::from_fn(width, height, |x, _| Rgba([200, 30, 30, (255 * x / width) as u8]))
 }
 
 /// A GIF of three frames.
-pub fn save_animated_gif(path: &Path) {
+pub(crate) fn save_animated_gif(path: &Path) {
     write_gif(path, 3);
 }
 
 /// A GIF of one frame.
-pub fn save_gif(path: &Path) {
+pub(crate) fn save_gif(path: &Path) {
     write_gif(path, 1);
 }
 
@@ -53,7 +53,7 @@ fn write_gif(path: &Path, frames: u32) {
 }
 
 /// The beginning of a PNG that claims a size and has no pixels.
-pub fn header_only_png(width: u32, height: u32) -> Vec<u8> {
+pub(crate) fn header_only_png(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
     bytes.extend(width.to_be_bytes());
     bytes.extend(height.to_be_bytes());

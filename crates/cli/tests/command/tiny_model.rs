@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// The parts of the model file, to be changed before it is written.
-pub struct TinyModel {
+pub(crate) struct TinyModel {
     pub format: String,
     pub graph: String,
     pub conv_weight: Vec<f32>,
@@ -21,7 +21,7 @@ impl Default for TinyModel {
 impl TinyModel {
     /// The usual network with a chain of so many squaring activations. Class c of red, green, blue has the squared mean of
     /// that colour as its logit.
-    pub fn with_activations(count: usize) -> Self {
+    pub(crate) fn with_activations(count: usize) -> Self {
         // A 2x2 mean of each colour.
         let conv_weight = (0..3).flat_map(|o| (0..3).flat_map(move |i| [if o == i { 0.25 } else { 0.0 }; 4])).collect();
         let fc_weight = (0..9).map(|i| if i % 4 == 0 { 2.0 } else { 0.125 }).collect();
@@ -50,12 +50,12 @@ impl TinyModel {
     }
 
     /// Writes `tiny.safetensors`; its path.
-    pub fn save(&self, dir: &Path) -> String {
+    pub(crate) fn save(&self, dir: &Path) -> String {
         self.save_as(dir, "tiny.safetensors")
     }
 
     /// Writes it under a name; its path.
-    pub fn save_as(&self, dir: &Path, name: &str) -> String {
+    pub(crate) fn save_as(&self, dir: &Path, name: &str) -> String {
         let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let tensors = [
             ("conv.weight", vec![3, 3, 2, 2], bytes(&self.conv_weight)),

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 /// Composes over a basis. Reads as few limbs as the expected size needs, checks the result against one more, and reads
 /// all of them where the check fails, so the result is the centred representative modulo the whole basis, rounded to f64.
 #[derive(Debug)]
-pub struct Composer {
+pub(super) struct Composer {
     moduli: Vec<Modulus>,
     /// Limbs read first.
     few: usize,
@@ -16,7 +16,7 @@ pub struct Composer {
 
 impl Composer {
     /// For values expected below `2^log_size`.
-    pub fn new(tables: &RnsTables, basis: &Basis, log_size: f64) -> Self {
+    pub(super) fn new(tables: &RnsTables, basis: &Basis, log_size: f64) -> Self {
         let moduli: Vec<Modulus> = basis.limbs().iter().map(|&l| *tables.modulus(l)).collect();
         let mut bits = 0.0;
         let few = moduli.iter().take_while(|m| {
@@ -40,7 +40,7 @@ impl Composer {
     }
 
     /// `[limb][N]` residues to N numbers.
-    pub fn compose(&self, residues: &[u32]) -> Vec<f64> {
+    pub(super) fn compose(&self, residues: &[u32]) -> Vec<f64> {
         let limbs = self.moduli.len();
         let n = residues.len() / limbs;
         let (half_few, half_all) = (self.half(self.few), self.half(limbs));

@@ -18,13 +18,13 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub fn new(params: &Arc<Params>) -> Result<Self> {
+    pub(super) fn new(params: &Arc<Params>) -> Result<Self> {
         let cpu = Arc::new(CpuBackend::new(params.tables().clone())?);
         Ok(Self { gaussian: Gaussian::new(params.sigma()), params: params.clone(), cpu })
     }
 
     /// `polys` ternary polynomials.
-    pub fn ternary(&self, seed: &Seed, domain: &str, polys: usize) -> SecretVec<i8> {
+    pub(super) fn ternary(&self, seed: &Seed, domain: &str, polys: usize) -> SecretVec<i8> {
         let mut out = SecretVec(vec![0i8; polys * self.params.degree()]);
         for (i, poly) in out.0.chunks_mut(self.params.degree()).enumerate() {
             ternary(&mut stream(seed, domain, i, 0), poly);
@@ -33,7 +33,7 @@ impl Host {
     }
 
     /// `polys` Gaussian polynomials.
-    pub fn errors(&self, seed: &Seed, domain: &str, polys: usize) -> SecretVec<i16> {
+    pub(super) fn errors(&self, seed: &Seed, domain: &str, polys: usize) -> SecretVec<i16> {
         let mut out = SecretVec(vec![0i16; polys * self.params.degree()]);
         out.0.par_chunks_mut(self.params.degree()).enumerate().for_each(|(i, poly)| {
             self.gaussian.sample(&mut stream(seed, domain, i, 0), poly);
@@ -42,7 +42,7 @@ impl Host {
     }
 
     /// Small polynomials `[poly][N]` in NTT domain over a basis: `[poly][limb][N]`, plain form.
-    pub fn small_to_ntt<T: Copy + Into<i32> + Sync>(&self, values: &[T], basis: &Basis) -> Result<SecretBuffer> {
+    pub(super) fn small_to_ntt<T: Copy + Into<i32> + Sync>(&self, values: &[T], basis: &Basis) -> Result<SecretBuffer> {
         let n = self.params.degree();
         let tables = self.params.tables();
         let buffer = self.cpu.upload_ntt(values.len() / n, basis, &|poly, limb, out| {
@@ -89,18 +89,18 @@ fn filled(backend: &dyn Backend, mut buffer: Buffer, fill: impl FnOnce(&mut [u32
 pub(super) struct SecretBuffer(Buffer);
 
 impl SecretBuffer {
-    pub fn new(mut buffer: Buffer) -> Self {
+    pub(super) fn new(mut buffer: Buffer) -> Self {
         buffer.mark_secret();
         Self(buffer)
     }
-    pub fn words(&self) -> Result<&[u32]> {
+    pub(super) fn words(&self) -> Result<&[u32]> {
         host_words(&self.0)
     }
-    pub fn buffer(&self) -> &Buffer {
+    pub(super) fn buffer(&self) -> &Buffer {
         &self.0
     }
     /// A copy on pages of its own, kept from swap and core dumps where the system lets it: for what lives long.
-    pub fn guarded(&self) -> Result<Self> {
+    pub(super) fn guarded(&self) -> Result<Self> {
         let words = self.words()?;
         let mut own = AlignedWords::secret(words.len());
         own.as_mut_slice().copy_from_slice(words);

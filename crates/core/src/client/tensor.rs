@@ -59,6 +59,7 @@ pub(crate) mod num {
     use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
     /// f32 or f64.
+    #[allow(unnameable_types, reason = "sealed: the kernels exist for these two types alone")]
     pub trait Real:
         Copy
         + Default

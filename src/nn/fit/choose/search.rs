@@ -50,7 +50,7 @@ pub(super) struct Search<'a> {
 
 impl Search<'_> {
     /// The specs to take and what their plan costs.
-    pub fn run(&mut self) -> Result<(Vec<FitSpec>, f64), ChooseError> {
+    pub(super) fn run(&mut self) -> Result<(Vec<FitSpec>, f64), ChooseError> {
         let forms = self.forms_by_cost()?;
         let (mut fell_short, mut kept): (Vec<usize>, Vec<Candidate>) = Default::default();
         let mut most = f64::INFINITY;
@@ -239,7 +239,7 @@ impl Search<'_> {
     }
 
     /// Some fits, and what became of the first `count` pictures with them. No picture is simulated twice with the same.
-    pub fn simulate(&mut self, specs: &[FitSpec], count: usize) -> Result<(Model, Simulation), ChooseError> {
+    pub(super) fn simulate(&mut self, specs: &[FitSpec], count: usize) -> Result<(Model, Simulation), ChooseError> {
         let clock = Instant::now();
         let fitted = self.fit(specs)?;
         let known = self.outcomes.iter().position(|(of, _)| of == specs);

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 /// What a call does on a device.
 #[derive(Debug, Clone)]
-pub struct Kernels {
+pub(super) struct Kernels {
     /// In kernels, by the device's own clock, where it has one.
     pub milliseconds: Option<f64>,
     /// Kernels dispatched.
@@ -27,7 +27,7 @@ pub struct Kernels {
 }
 
 /// Something that computes.
-pub enum Subject {
+pub(super) enum Subject {
     /// The processor.
     Processor,
     /// A GPU: one device to time from outside, one that times every kernel itself.
@@ -49,13 +49,13 @@ fn any_tables() -> Result<Arc<RnsTables>, BackendError> {
 
 impl Subject {
     /// The processor.
-    pub fn processor() -> Self {
+    pub(super) fn processor() -> Self {
         Self::Processor
     }
 
     /// The GPU that is asked for, tested.
     #[cfg(feature = "gpu")]
-    pub fn gpu(devices: &Devices) -> Result<Self, BackendError> {
+    pub(super) fn gpu(devices: &Devices) -> Result<Self, BackendError> {
         let (tables, options) = (any_tables()?, devices.gpu_options());
         let plain = Box::new(GpuBackend::new(tables.clone(), &options)?);
         let profiled = match plain.adapter().timestamps {
@@ -67,22 +67,22 @@ impl Subject {
 
     /// None: this program was built without.
     #[cfg(not(feature = "gpu"))]
-    pub fn gpu(_: &Devices) -> Result<Self, BackendError> {
+    pub(super) fn gpu(_: &Devices) -> Result<Self, BackendError> {
         any_tables().and(Err(BackendError::NoGpuSupport))
     }
 
     /// Whether calls return before their work is done.
-    pub fn is_gpu(&self) -> bool {
+    pub(super) fn is_gpu(&self) -> bool {
         !matches!(self, Self::Processor)
     }
 
     /// What it is called in reports.
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         if self.is_gpu() { "gpu" } else { "cpu" }
     }
 
     /// A backend on it for other primes.
-    pub fn open(&self, tables: &Arc<RnsTables>) -> Outcome<Arc<dyn Backend>> {
+    pub(super) fn open(&self, tables: &Arc<RnsTables>) -> Outcome<Arc<dyn Backend>> {
         match self {
             Self::Processor => {
                 let cpu = CpuBackend::new(tables.clone()).map_err(|e| explain("cannot start the CPU kernels", &e))?;
@@ -98,7 +98,7 @@ impl Subject {
 
     /// What one of some calls does on the device; nothing on a processor.
     #[cfg_attr(not(feature = "gpu"), allow(unused_variables, reason = "without GPU support there is only the processor"))]
-    pub fn kernels(&self, material: &Material, case: Case, calls: usize) -> Result<Option<Kernels>, BackendError> {
+    pub(super) fn kernels(&self, material: &Material, case: Case, calls: usize) -> Result<Option<Kernels>, BackendError> {
         match self {
             Self::Processor => Ok(None),
             #[cfg(feature = "gpu")]
@@ -130,7 +130,7 @@ impl Subject {
     }
 
     /// What it is, and how fast it copies.
-    pub fn describe(&self, copy_bytes: usize) -> Outcome<DeviceReport> {
+    pub(super) fn describe(&self, copy_bytes: usize) -> Outcome<DeviceReport> {
         let tables = any_tables().map_err(|e| explain("cannot prepare the benchmark", &e))?;
         let backend = self.open(&tables)?;
         let copy_gbs = match self {

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 /// One device.
 #[derive(Debug, Serialize)]
-pub struct DeviceReport {
+pub(super) struct DeviceReport {
     /// `cpu` or `gpu`, as in the lines.
     pub device: &'static str,
     /// Its kernels.
@@ -30,7 +30,7 @@ pub struct DeviceReport {
 
 /// What calls cost beside their kernels.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Overheads {
+pub(super) struct Overheads {
     /// Microseconds of one of a chain of small kernels, each of which needs the one before.
     pub chained_us: f64,
     /// Microseconds of the processor's for recording one.
@@ -44,7 +44,7 @@ pub struct Overheads {
 
 /// Something left out.
 #[derive(Debug, Serialize)]
-pub struct Skipped {
+pub(super) struct Skipped {
     /// Ring or preset.
     pub size: String,
     /// What.
@@ -57,7 +57,7 @@ pub struct Skipped {
 
 /// The time of a layer.
 #[derive(Debug, Serialize)]
-pub struct LayerTime {
+pub(super) struct LayerTime {
     /// The layer.
     pub layer: String,
     /// Milliseconds, the device waited for after it.
@@ -66,7 +66,7 @@ pub struct LayerTime {
 
 /// The time of a kernel within a call.
 #[derive(Debug, Clone, Serialize)]
-pub struct KernelTime {
+pub(super) struct KernelTime {
     /// The kernel.
     pub kernel: &'static str,
     /// How often it was dispatched.
@@ -77,7 +77,7 @@ pub struct KernelTime {
 
 /// Times on one device.
 #[derive(Debug, Default, Serialize)]
-pub struct Measured {
+pub(super) struct Measured {
     /// `cpu` or `gpu`.
     pub device: &'static str,
     /// One call, until the device is done: median.
@@ -108,7 +108,7 @@ pub struct Measured {
 
 impl Measured {
     /// From sorted seconds, and from what the device does.
-    pub fn new(device: &'static str, wall: &[f64], in_flight: &[f64], kernels: Option<Kernels>) -> Self {
+    pub(super) fn new(device: &'static str, wall: &[f64], in_flight: &[f64], kernels: Option<Kernels>) -> Self {
         let median = |times: &[f64]| 1e3 * times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
         Self {
             device,
@@ -131,7 +131,7 @@ impl Measured {
 
 /// One thing on all devices.
 #[derive(Debug, Serialize)]
-pub struct Line {
+pub(super) struct Line {
     /// Ring or preset.
     pub size: String,
     /// log2 of the ring degree.
@@ -158,7 +158,7 @@ pub struct Line {
 
 impl Line {
     /// A kernel or composite.
-    pub fn of_case(material: &Material, case: Case) -> Self {
+    pub(super) fn of_case(material: &Material, case: Case) -> Self {
         let floor = case.floor(material);
         Self {
             size: material.size.name.into(),
@@ -176,7 +176,7 @@ impl Line {
     }
 
     /// A layer or network. Its floor: keys, input and output moved once, and the multiplications of all that its plan counts.
-    pub fn of_workload(workload: &Workload) -> Outcome<Self> {
+    pub(super) fn of_workload(workload: &Workload) -> Outcome<Self> {
         let (params, plan) = (&workload.params, &workload.plan);
         let floors =
             |level: Level| -> Result<Floors, ParamsError> { Ok(Floors::new(params, &params.best_gadget(level..=level)?, level)) };
@@ -208,7 +208,7 @@ impl Line {
     }
 
     /// Adds a device; `same` as the first one's bits.
-    pub fn add(&mut self, mut measured: Measured, same: bool) {
+    pub(super) fn add(&mut self, mut measured: Measured, same: bool) {
         let seconds = measured.best_ms() / 1e3;
         let rate = |count: Option<u64>| count.map(|c| c as f64 / seconds / 1e9);
         (measured.floor_gbs, measured.floor_gmuls) = (rate(self.floor_bytes), rate(self.floor_multiplies));
@@ -222,7 +222,7 @@ impl Line {
 
 /// Everything measured in one run.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     bench: &'static str,
     version: &'static str,
     quick: bool,
@@ -242,7 +242,7 @@ pub struct Report {
 
 impl Report {
     /// Nothing measured yet.
-    pub fn new(quick: bool, devices: Vec<DeviceReport>, no_gpu: Option<String>) -> Self {
+    pub(super) fn new(quick: bool, devices: Vec<DeviceReport>, no_gpu: Option<String>) -> Self {
         Self {
             bench: "backends",
             version: env!("CARGO_PKG_VERSION"),
@@ -283,7 +283,7 @@ impl Report {
     }
 
     /// One JSON line.
-    pub fn print_json(&self) {
+    pub(super) fn print_json(&self) {
         // A struct of numbers, strings and lists always serializes.
         say!("{}", serde_json::to_string(&self.with_fractions()).unwrap_or_default());
     }
@@ -300,14 +300,14 @@ impl Report {
     }
 
     /// For a person.
-    pub fn print(&self) {
+    pub(super) fn print(&self) {
         for line in self.markdown().lines() {
             say!("{line}");
         }
     }
 
     /// As in `benches/record/`.
-    pub fn markdown(&self) -> String {
+    pub(super) fn markdown(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
         let mut put = |text: String| {
@@ -426,7 +426,7 @@ impl Report {
     }
 
     /// A failure if two devices gave different bits.
-    pub fn check(&self) -> Outcome {
+    pub(super) fn check(&self) -> Outcome {
         let wrong: Vec<String> = self
             .lines
             .iter()

@@ -10,7 +10,7 @@ use super::lanes::{Lanes, kernel};
 
 /// The permutation of a Galois element, for blocks of `2^log_width` words.
 #[derive(Debug)]
-pub struct Permutation {
+pub(super) struct Permutation {
     /// Per output block: first word of the input block, plus the number of its lane permutation.
     blocks: Vec<u32>,
     /// `[2^log_width][2^log_width]` lane indices.
@@ -23,7 +23,7 @@ fn reverse(i: u32, bits: u32) -> u32 {
 
 impl Permutation {
     /// For an odd `galois < 2N`.
-    pub fn new(galois: u32, log_n: u32, log_width: u32) -> Self {
+    pub(super) fn new(galois: u32, log_n: u32, log_width: u32) -> Self {
         let (width, high) = (1u32 << log_width, log_n - log_width);
         let blocks = (0..1u32 << high)
             .map(|block| {
@@ -66,5 +66,5 @@ kernel! {
     /// Writes the permuted limb.
     /// # Safety
     /// `dst` and `src` apart and valid for the N words of the permutation, which was made for this width.
-    pub fn permute(dst: *mut u32, src: *const u32, permutation: &Permutation) = permute_body
+    pub(super) fn permute(dst: *mut u32, src: *const u32, permutation: &Permutation) = permute_body
 }

@@ -9,22 +9,22 @@ use super::lanes::{LaneModulus, Lanes, kernel};
 use crate::math::{BaseConversion, Modulus, RnsTables};
 
 /// Words of a tile: a tile of all source limbs stays in the first-level cache.
-pub const TILE: usize = 256;
+pub(super) const TILE: usize = 256;
 /// Target limbs of a block of constants, at most.
-pub const BLOCK: usize = 8;
+pub(super) const BLOCK: usize = 8;
 /// Products that fit an accumulator.
 const TERMS: usize = 16;
 /// Products that fit a folded accumulator.
 const FOLDED_TERMS: usize = 8;
 
 /// The distance between limbs of a scratch buffer: limbs a power of two apart would share their cache sets.
-pub const fn padded(degree: usize) -> usize {
+pub(super) const fn padded(degree: usize) -> usize {
     degree + TILE
 }
 
 /// The constants of some target limbs of a conversion, in the order the kernel reads them.
 #[derive(Debug)]
-pub struct Packed {
+pub(super) struct Packed {
     from: usize,
     /// Moduli of the targets.
     moduli: Vec<Modulus>,
@@ -36,7 +36,7 @@ pub struct Packed {
 
 impl Packed {
     /// For the target limbs `rows` of a conversion over these tables.
-    pub fn new(tables: &RnsTables, conversion: &BaseConversion, rows: std::ops::Range<usize>) -> Self {
+    pub(super) fn new(tables: &RnsTables, conversion: &BaseConversion, rows: std::ops::Range<usize>) -> Self {
         let from = conversion.from.len();
         let blocks = rows.len().div_ceil(BLOCK).max(1);
         let block = rows.len().div_ceil(blocks);
@@ -51,18 +51,18 @@ impl Packed {
         Self { from, moduli: conversion.to.limbs()[rows].iter().map(|&l| *tables.modulus(l)).collect(), block, constants }
     }
     /// Source limbs.
-    pub fn from(&self) -> usize {
+    pub(super) fn from(&self) -> usize {
         self.from
     }
     /// Target limbs.
-    pub fn to(&self) -> usize {
+    pub(super) fn to(&self) -> usize {
         self.moduli.len()
     }
 }
 
 /// Part of the words of a conversion.
 #[derive(Debug, Clone, Copy)]
-pub struct Span {
+pub(super) struct Span {
     /// The scaled source limbs, at the span.
     pub y: *const u32,
     /// Words between source limbs.
@@ -95,7 +95,7 @@ kernel! {
     /// The quotients u of a span.
     /// # Safety
     /// `span.y` valid for reads of as many limbs as there are reciprocals, `span.u` for writes.
-    pub fn quotient(span: Span, reciprocal: &[u32]) = quotient_body
+    pub(super) fn quotient(span: Span, reciprocal: &[u32]) = quotient_body
 }
 
 /// `M` target limbs from `first` on, all in one block of constants.
@@ -199,5 +199,5 @@ kernel! {
     /// # Safety
     /// `span.y` and `span.u` valid for reads of the conversion's source limbs, every pointer of `out` for writes of
     /// `at + span.len` words; as many pointers as packed target limbs.
-    pub fn convert(span: Span, packed: &Packed, at: usize, out: &[*mut u32]) = convert_body
+    pub(super) fn convert(span: Span, packed: &Packed, at: usize, out: &[*mut u32]) = convert_body
 }

@@ -575,7 +575,7 @@ impl CpuBackend {
     }
 
     /// The limbs of two equal shapes over a basis.
-    #[allow(clippy::type_complexity)]
+    #[allow(clippy::type_complexity, reason = "closures have no shorter name")]
     fn two<'a>(
         &self,
         a: &'a Buffer,

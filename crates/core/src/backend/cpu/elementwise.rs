@@ -67,7 +67,7 @@ unsafe fn add_product_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, c: (u32
 }
 
 /// The first words of a limb of two ciphertexts, both halves each.
-pub type Pair = [[*const u32; 2]; 2];
+pub(super) type Pair = [[*const u32; 2]; 2];
 
 /// Products of a value in `[0, 2q)` and one below q that fit an accumulator, and that fit a folded one: each is below `q 2^31`.
 const TENSOR_TERMS: (usize, usize) = (8, 4);
@@ -138,61 +138,61 @@ kernel! {
     /// `out = a + b`.
     /// # Safety
     /// Pointers valid for `len` words, equal or apart; likewise for all kernels here.
-    pub fn add(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = add_body
+    pub(super) fn add(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = add_body
 }
 kernel! {
     /// `out = a mod q`, from `[0, 4q)`.
     /// # Safety
     /// As for [`add`].
-    pub fn reduce(out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) = reduce_body
+    pub(super) fn reduce(out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) = reduce_body
 }
 kernel! {
     /// `out = a - b`.
     /// # Safety
     /// As for [`add`].
-    pub fn sub(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = sub_body
+    pub(super) fn sub(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = sub_body
 }
 kernel! {
     /// `out = -a`.
     /// # Safety
     /// As for [`add`].
-    pub fn negate(out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) = negate_body
+    pub(super) fn negate(out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) = negate_body
 }
 kernel! {
     /// `out = a + c`.
     /// # Safety
     /// As for [`add`].
-    pub fn add_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = add_constant_body
+    pub(super) fn add_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = add_constant_body
 }
 kernel! {
     /// `out = a c`.
     /// # Safety
     /// As for [`add`].
-    pub fn mul_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = mul_constant_body
+    pub(super) fn mul_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = mul_constant_body
 }
 kernel! {
     /// `out = out + a c`; the constant with its Shoup companion.
     /// # Safety
     /// As for [`add`].
-    pub fn add_product(out: *mut u32, a: *const u32, c: (u32, u32), len: usize, modulus: &Modulus) = add_product_body
+    pub(super) fn add_product(out: *mut u32, a: *const u32, c: (u32, u32), len: usize, modulus: &Modulus) = add_product_body
 }
 kernel! {
     /// `out = a b 2^-32`: b in Montgomery form.
     /// # Safety
     /// As for [`add`].
-    pub fn mul_plain(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = mul_plain_body
+    pub(super) fn mul_plain(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = mul_plain_body
 }
 kernel! {
     /// `out = sum (a0 b0, a0 b1 + a1 b0, a1 b1)` over the pairs (a, b).
     /// # Safety
     /// As for [`add`].
-    pub fn tensor(out: [*mut u32; 3], pairs: &[Pair], len: usize, modulus: &Modulus) = tensor_body
+    pub(super) fn tensor(out: [*mut u32; 3], pairs: &[Pair], len: usize, modulus: &Modulus) = tensor_body
 }
 kernel! {
     /// `out = kept keep - out tail`: the tail of a division with rounding; constants with Shoup companions.
     /// # Safety
     /// As for [`add`].
-    pub fn divide_tail(
+    pub(super) fn divide_tail(
         out: *mut u32, kept: Option<*const u32>, keep: (u32, u32), tail: (u32, u32), len: usize, modulus: &Modulus,
     ) = divide_tail_body
 }

@@ -11,7 +11,7 @@ use crate::math::Modulus;
 use std::mem::MaybeUninit;
 
 /// Words of a tile that is swept several times: long enough runs of each stream for the hardware to fetch ahead.
-pub const TILE: usize = 4096;
+pub(super) const TILE: usize = 4096;
 /// Terms of a sweep.
 const SWEEP: usize = 8;
 /// Products that fit an accumulator, and how many more fit when it has been folded.
@@ -21,7 +21,7 @@ const VECTORS: usize = 4;
 
 /// One product: `x` and the pair it is multiplied by, at the first word.
 #[derive(Debug, Clone, Copy)]
-pub struct Term {
+pub(super) struct Term {
     /// The common factor.
     pub x: *const u32,
     /// The factors of the halves.
@@ -192,13 +192,13 @@ kernel! {
     /// `out = (sum x a, sum x b) 2^-32`, the pairs (a, b) being a key's.
     /// # Safety
     /// All pointers valid for `len` words, the outputs apart from the rest.
-    pub fn key_inner_product(out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) = key_inner_product_body
+    pub(super) fn key_inner_product(out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) = key_inner_product_body
 }
 kernel! {
     /// `out = ((sum x a, sum x b) 2^-32 - out) w`: the inner product and the division by P in one.
     /// # Safety
     /// As for [`key_inner_product`].
-    pub fn key_inner_product_divide(
+    pub(super) fn key_inner_product_divide(
         out: [*mut u32; 2], terms: &[Term], w: (u32, u32), len: usize, modulus: &Modulus,
     ) = key_inner_product_divide_body
 }
@@ -206,5 +206,5 @@ kernel! {
     /// `out = (sum x a, sum x b) 2^-32` over at most [`TILE`] words, the x (plaintexts) coming from memory.
     /// # Safety
     /// As for [`key_inner_product`]; `len <= TILE`.
-    pub fn plain_inner_product(out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) = plain_inner_product_body
+    pub(super) fn plain_inner_product(out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) = plain_inner_product_body
 }

@@ -4,7 +4,7 @@ use super::super::{BackendError, Result};
 
 /// Instruction sets that kernels are written for, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(super) enum Level {
     /// Plain integers.
     Scalar,
     /// AVX2, 8 lanes.
@@ -60,7 +60,7 @@ impl Isa {
     }
 
     /// The level.
-    pub const fn level(self) -> Level {
+    pub(super) const fn level(self) -> Level {
         self.0
     }
     /// `scalar`, `avx2` or `avx512`.

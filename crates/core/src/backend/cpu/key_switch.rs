@@ -18,7 +18,7 @@ use std::ops::Range;
 
 /// A key's words, `[key digit][2][limbs][N]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Key<'a> {
+pub(super) struct Key<'a> {
     /// The words.
     pub words: &'a [u32],
     /// Limbs of each polynomial.
@@ -60,7 +60,7 @@ unsafe impl Send for LimbTask {}
 unsafe impl Sync for LimbTask {}
 
 /// Whether a plan has the shape that the fused form takes: `window` then `special`, P dropped and nothing coming in.
-pub fn fusible(plan: &GadgetPlan) -> bool {
+pub(super) fn fusible(plan: &GadgetPlan) -> bool {
     let down = &plan.mod_down;
     plan.extended.limbs() == [plan.window.limbs(), plan.special.limbs()].concat()
         && down.source == plan.extended
@@ -91,7 +91,7 @@ impl CpuBackend {
         (shape, words)
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands flat")]
     fn key_switch_range(
         &self,
         x: &[u32],

@@ -10,13 +10,13 @@ mod avx512;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
+pub(super) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512;
-pub use scalar::Scalar;
+pub(super) use avx512::Avx512;
+pub(super) use scalar::Scalar;
 
 /// An instruction set; a token, made only where the CPU is known to have it.
-pub trait Lanes: Copy {
+pub(super) trait Lanes: Copy {
     /// Lanes of a vector, a power of two, at most 16 (the smallest degree).
     const WIDTH: usize;
     /// Its log2.
@@ -103,7 +103,7 @@ pub trait Lanes: Copy {
 
 /// Modular arithmetic on lanes, for one modulus.
 #[derive(Clone, Copy)]
-pub struct LaneModulus<L: Lanes> {
+pub(super) struct LaneModulus<L: Lanes> {
     /// The instruction set.
     pub l: L,
     /// q in every lane.
@@ -117,46 +117,46 @@ pub struct LaneModulus<L: Lanes> {
 impl<L: Lanes> LaneModulus<L> {
     /// For a modulus.
     #[inline(always)]
-    pub fn new(l: L, modulus: &crate::math::Modulus) -> Self {
+    pub(super) fn new(l: L, modulus: &crate::math::Modulus) -> Self {
         let q = modulus.value();
         Self { l, q: l.splat(q), q2: l.splat(2 * q), q_inv: l.splat(modulus.q_inv()) }
     }
     /// From `[0, 2q)` to `[0, q)`.
     #[inline(always)]
-    pub fn reduce_once(&self, x: L::V) -> L::V {
+    pub(super) fn reduce_once(&self, x: L::V) -> L::V {
         self.l.min(x, self.l.sub(x, self.q))
     }
     /// From `[0, 4q)` to `[0, 2q)`.
     #[inline(always)]
-    pub fn reduce_twice(&self, x: L::V) -> L::V {
+    pub(super) fn reduce_twice(&self, x: L::V) -> L::V {
         self.l.min(x, self.l.sub(x, self.q2))
     }
     /// `a + b`; all in `[0, q)`.
     #[inline(always)]
-    pub fn add(&self, a: L::V, b: L::V) -> L::V {
+    pub(super) fn add(&self, a: L::V, b: L::V) -> L::V {
         self.reduce_once(self.l.add(a, b))
     }
     /// `a - b`; all in `[0, q)`. A negative difference wraps to a number above q, so the smaller of both forms is it.
     #[inline(always)]
-    pub fn sub(&self, a: L::V, b: L::V) -> L::V {
+    pub(super) fn sub(&self, a: L::V, b: L::V) -> L::V {
         let d = self.l.sub(a, b);
         self.l.min(d, self.l.add(d, self.q))
     }
     /// `x w` in `[0, 2q)` for any `x`, by a constant and its Shoup companion, both the same in every lane.
     #[inline(always)]
-    pub fn mul_shoup_lazy(&self, x: L::V, w: L::V, w_shoup: L::V) -> L::V {
+    pub(super) fn mul_shoup_lazy(&self, x: L::V, w: L::V, w_shoup: L::V) -> L::V {
         let hi = self.l.mul_hi_splat(x, w_shoup);
         self.l.sub(self.l.mul_lo(x, w), self.l.mul_lo(hi, self.q))
     }
     /// [`Self::mul_shoup_lazy`] with one constant a lane.
     #[inline(always)]
-    pub fn mul_shoup_lanes_lazy(&self, x: L::V, w: L::V, w_shoup: L::V) -> L::V {
+    pub(super) fn mul_shoup_lanes_lazy(&self, x: L::V, w: L::V, w_shoup: L::V) -> L::V {
         let hi = self.l.mul_hi(x, w_shoup);
         self.l.sub(self.l.mul_lo(x, w), self.l.mul_lo(hi, self.q))
     }
     /// `t 2^-32` in `[0, 3q)` for sums `t < 4 q 2^32`.
     #[inline(always)]
-    pub fn redc_lazy(&self, t: L::A) -> L::V {
+    pub(super) fn redc_lazy(&self, t: L::A) -> L::V {
         let m = self.l.mul_lo(self.l.low(t), self.q_inv);
         let taken = self.l.mul_hi_splat(m, self.q);
         let high = self.reduce_twice(self.l.high(t));
@@ -164,7 +164,7 @@ impl<L: Lanes> LaneModulus<L> {
     }
     /// `t 2^-32` in `[0, q)` for sums `t < 4 q 2^32`.
     #[inline(always)]
-    pub fn redc(&self, t: L::A) -> L::V {
+    pub(super) fn redc(&self, t: L::A) -> L::V {
         let m = self.l.mul_lo(self.l.low(t), self.q_inv);
         let taken = self.l.mul_hi_splat(m, self.q);
         let high = self.reduce_once(self.reduce_twice(self.l.high(t)));
@@ -177,18 +177,18 @@ impl<L: Lanes> LaneModulus<L> {
 macro_rules! kernel {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
         $(#[$doc])*
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands flat")]
         $vis unsafe fn $name(isa: $crate::backend::cpu::isa::Isa, $($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
-            #[allow(clippy::too_many_arguments)]
+            #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands flat")]
             unsafe fn avx2($($arg: $ty),*) {
                 // SAFETY: only called where the CPU has AVX2; the rest is the caller's promise.
                 unsafe { $body($crate::backend::cpu::lanes::Avx2::new(), $($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-            #[allow(clippy::too_many_arguments)]
+            #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands flat")]
             unsafe fn avx512($($arg: $ty),*) {
                 // SAFETY: only called where the CPU has AVX-512; the rest is the caller's promise.
                 unsafe { $body($crate::backend::cpu::lanes::Avx512::new(), $($arg),*) }

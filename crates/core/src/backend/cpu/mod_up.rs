@@ -11,7 +11,7 @@ use std::ops::Range;
 
 /// The digits of some shards before conversion: scaled coefficients of all window limbs, and quotients.
 #[derive(Debug)]
-pub struct Digits {
+pub(super) struct Digits {
     y: AlignedWords,
     u: AlignedWords,
 }

@@ -46,7 +46,7 @@ impl Cut {
 }
 
 /// The block of a limb that the passes after the top one work on: `(log2 of the number of blocks)` for a degree.
-pub fn log_blocks(isa: Isa, log_n: u32) -> u32 {
+pub(super) fn log_blocks(isa: Isa, log_n: u32) -> u32 {
     use super::lanes::Scalar;
     match isa.for_degree(1 << log_n).level() {
         #[cfg(target_arch = "x86_64")]
@@ -535,14 +535,14 @@ kernel! {
     ///
     /// # Safety
     /// Both must be valid for N words, equal or apart; `isa` must suit the degree ([`Isa::for_degree`]).
-    pub fn forward(src: *const u32, dst: *mut u32, table: &NttTable) = forward_body
+    pub(super) fn forward(src: *const u32, dst: *mut u32, table: &NttTable) = forward_body
 }
 kernel! {
     /// The first pass of [`forward`]; then come [`forward_block`]s. Does nothing where there is but one block.
     ///
     /// # Safety
     /// As for [`forward`].
-    pub fn forward_top(src: *const u32, dst: *mut u32, table: &NttTable) = forward_top_body
+    pub(super) fn forward_top(src: *const u32, dst: *mut u32, table: &NttTable) = forward_top_body
 }
 kernel! {
     /// The rest of [`forward`] for one of the `2^log_blocks` blocks, from `src` (the limb after the top pass) to `dst`.
@@ -550,12 +550,12 @@ kernel! {
     ///
     /// # Safety
     /// As for [`forward`]; `block < 2^log_blocks`.
-    pub fn forward_block(src: *const u32, dst: *mut u32, table: &NttTable, block: usize, ahead: &[*const u32]) = forward_block_body
+    pub(super) fn forward_block(src: *const u32, dst: *mut u32, table: &NttTable, block: usize, ahead: &[*const u32]) = forward_block_body
 }
 kernel! {
     /// Inverse transform times `factor`, of the N words at `src` (in `[0, 2q)`) to `dst` (in `[0, q)`).
     ///
     /// # Safety
     /// As for [`forward`].
-    pub fn inverse(src: *const u32, dst: *mut u32, table: &NttTable, factor: u32) = inverse_body
+    pub(super) fn inverse(src: *const u32, dst: *mut u32, table: &NttTable, factor: u32) = inverse_body
 }

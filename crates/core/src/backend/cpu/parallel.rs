@@ -33,17 +33,17 @@ impl Drop for Crowd {
 }
 
 /// The threads that a loop can be shared out to.
-pub fn threads() -> usize {
+pub(super) fn threads() -> usize {
     if crowd() > 1 { 1 } else { rayon::current_num_threads() }
 }
 
 /// How many work like this one, each with its share of the last-level cache.
-pub fn crowd() -> usize {
+pub(super) fn crowd() -> usize {
     CROWD.get()
 }
 
 /// Runs `f(0..count)`, in parallel if all of it is worth `work` word operations or more than a hand-over.
-pub fn each(count: usize, work: usize, f: impl Fn(usize) + Sync) {
+pub(super) fn each(count: usize, work: usize, f: impl Fn(usize) + Sync) {
     if count < 2 || work < SMALLEST || threads() == 1 {
         (0..count).for_each(f);
     } else {
@@ -55,7 +55,7 @@ pub fn each(count: usize, work: usize, f: impl Fn(usize) + Sync) {
 
 /// Runs `f` over all of `0..count`, range by range. Where every thread can have an item (of `bytes` in cache) to itself, it
 /// does all steps of that item alone, without waiting for others between them; the rest is shared out step by step.
-pub fn items(count: usize, bytes: usize, work: usize, f: impl Fn(Range<usize>) + Sync) {
+pub(super) fn items(count: usize, bytes: usize, work: usize, f: impl Fn(Range<usize>) + Sync) {
     let threads = threads();
     let alone = threads > 1 && work >= SMALLEST && bytes.saturating_mul(threads) <= CACHE;
     let whole = if alone { count / threads * threads } else { 0 };
@@ -71,12 +71,12 @@ pub fn items(count: usize, bytes: usize, work: usize, f: impl Fn(Range<usize>) +
 }
 
 /// Runs a routine of several parallel loops, handing it over to the pool once.
-pub fn region<T: Send>(work: usize, f: impl FnOnce() -> T + Send) -> T {
+pub(super) fn region<T: Send>(work: usize, f: impl FnOnce() -> T + Send) -> T {
     if work < SMALLEST || threads() == 1 || rayon::current_thread_index().is_some() { f() } else { rayon::scope(|_| f()) }
 }
 
 /// Copies a piece of a buffer, of any size.
-pub fn copy(to: &mut [u32], from: &[u32]) {
+pub(super) fn copy(to: &mut [u32], from: &[u32]) {
     const PIECE: usize = 1 << 16;
     assert_eq!(to.len(), from.len(), "equal lengths");
     let shared = Shared::new(to);
@@ -89,7 +89,7 @@ pub fn copy(to: &mut [u32], from: &[u32]) {
 
 /// A buffer whose pieces tasks write, each its own.
 #[derive(Debug, Clone, Copy)]
-pub struct Shared {
+pub(super) struct Shared {
     at: *mut u32,
     len: usize,
 }
@@ -101,12 +101,12 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     /// All of a buffer, which must not be used otherwise while tasks run.
-    pub fn new(words: &mut [u32]) -> Self {
+    pub(super) fn new(words: &mut [u32]) -> Self {
         Self { at: words.as_mut_ptr(), len: words.len() }
     }
     /// The words from `at`, of which `len` must be there.
     #[inline(always)]
-    pub fn piece(self, at: usize, len: usize) -> *mut u32 {
+    pub(super) fn piece(self, at: usize, len: usize) -> *mut u32 {
         assert!(at <= self.len && len <= self.len - at, "a piece within the buffer");
         // SAFETY: just checked.
         unsafe { self.at.add(at) }

@@ -12,7 +12,7 @@ use crate::backend::PlainTerm;
 use crate::math::Basis;
 
 /// Words of a tile whose plaintexts are spread out, so that those of an output fit the second-level cache with the ciphertexts.
-pub const SPREAD_TILE: usize = 1024;
+pub(super) const SPREAD_TILE: usize = 1024;
 
 impl CpuBackend {
     /// On checked arguments: `x(poly, limb)` are the limbs of `polys` ciphertext halves, `plain` `[plain][limb][degree]`. The

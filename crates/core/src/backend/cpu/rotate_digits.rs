@@ -16,7 +16,7 @@ use crate::backend::GadgetPlan;
 
 /// A ciphertext `[shard][2][window][N]` and its digits `[shard][digit][extended][N]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Hoisted<'a> {
+pub(super) struct Hoisted<'a> {
     /// The ciphertext's words.
     pub ct: &'a [u32],
     /// The digits' words.

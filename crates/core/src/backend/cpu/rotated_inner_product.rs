@@ -117,7 +117,7 @@ impl CpuBackend {
     ///
     /// # Safety
     /// `first`, `sums` and `to` valid for N words, `sums` and `to` apart from all else; the permutation made for this width.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands flat")]
     unsafe fn rotated_limb(
         &self,
         digits: &[u32],

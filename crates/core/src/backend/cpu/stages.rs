@@ -9,18 +9,18 @@ use std::ops::Range;
 
 /// Bytes of last-level cache that a group of limbs between two stages may take. As many groups as there are threads are under way: while
 /// one waits for the last of a step, threads go on with another.
-pub const GROUP_BYTES: usize = 4 << 20;
+pub(super) const GROUP_BYTES: usize = 4 << 20;
 /// Bytes of last-level cache that the scaled source limbs may take.
-pub const SOURCE_BYTES: usize = 12 << 20;
+pub(super) const SOURCE_BYTES: usize = 12 << 20;
 /// Words of a task of a conversion.
 const SPAN: usize = 1024;
 
 /// Where limbs are: a buffer and a first word.
-pub type At = (Shared, usize);
+pub(super) type At = (Shared, usize);
 
 /// Source limbs of one polynomial, scaled, with their quotients.
 #[derive(Debug)]
-pub struct Source<'a> {
+pub(super) struct Source<'a> {
     /// The conversion.
     pub conversion: &'a BaseConversion,
     /// The limbs.
@@ -33,7 +33,7 @@ pub struct Source<'a> {
 
 /// One source converted to some limbs.
 #[derive(Debug)]
-pub struct Job<'a> {
+pub(super) struct Job<'a> {
     /// From here.
     pub source: &'a Source<'a>,
     /// The constants of the targets.
@@ -45,7 +45,7 @@ pub struct Job<'a> {
 /// How `count` limbs are taken in groups, of as many as fit `budget` at `bytes` each: whole blocks of a conversion for every
 /// thread if they fit, and no small rest.
 #[derive(Debug, Clone, Copy)]
-pub struct Groups {
+pub(super) struct Groups {
     size: usize,
     /// Limbs of the largest group.
     pub largest: usize,
@@ -53,7 +53,7 @@ pub struct Groups {
 
 impl Groups {
     /// For at most `count` limbs.
-    pub fn new(count: usize, bytes: usize, budget: usize) -> Self {
+    pub(super) fn new(count: usize, bytes: usize, budget: usize) -> Self {
         let threads = parallel::threads();
         let fits = (budget / parallel::crowd() / bytes.max(1)).max(threads);
         let unit = if fits < base_convert::BLOCK { threads } else { threads.max(base_convert::BLOCK) };
@@ -62,7 +62,7 @@ impl Groups {
     }
 
     /// The groups of a range, in order.
-    pub fn of(self, limbs: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    pub(super) fn of(self, limbs: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let mut start = limbs.start;
         std::iter::from_fn(move || {
             let left = limbs.end - start;

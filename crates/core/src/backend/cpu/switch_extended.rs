@@ -18,7 +18,7 @@ use crate::math::BasisChange;
 
 /// Checked arguments of [`crate::backend::Backend::rotate_sum`]: words `[shard][2][extended][N]` with the first shard to take.
 #[derive(Debug)]
-pub struct RotateSum<'a> {
+pub(super) struct RotateSum<'a> {
     /// What is rotated.
     pub x: (&'a [u32], usize),
     /// What is added.

@@ -160,7 +160,7 @@ impl Drop for AlignedWords {
 /// Memory of dropped buffers, kept for the next ones. What is in use and what is kept never exceed what was once in use
 /// by more than [`Pool::SLACK`], so the pool adds little to a process's peak.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub(super) struct Pool {
     state: Mutex<State>,
 }
 
@@ -196,12 +196,12 @@ impl Pool {
     const SMALLEST: usize = (16 << 10) / 4;
 
     /// `len` words of any content.
-    pub fn take(self: &Arc<Self>, len: usize) -> AlignedWords {
+    pub(super) fn take(self: &Arc<Self>, len: usize) -> AlignedWords {
         self.recycled(len).unwrap_or_else(|| self.fresh(len))
     }
 
     /// `len` zeros.
-    pub fn take_zeroed(self: &Arc<Self>, len: usize) -> AlignedWords {
+    pub(super) fn take_zeroed(self: &Arc<Self>, len: usize) -> AlignedWords {
         match self.recycled(len) {
             Some(mut words) => {
                 words.as_mut_slice().fill(0);

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 /// The proof that the CPU has AVX2.
 #[derive(Debug, Clone, Copy)]
-pub struct Avx2(());
+pub(crate) struct Avx2(());
 
 impl Avx2 {
     /// The token.
@@ -13,7 +13,7 @@ impl Avx2 {
     /// # Safety
     /// The CPU must have AVX2.
     #[inline(always)]
-    pub unsafe fn new() -> Self {
+    pub(crate) unsafe fn new() -> Self {
         Self(())
     }
 }

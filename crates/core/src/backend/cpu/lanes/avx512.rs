@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 /// The proof that the CPU has AVX-512.
 #[derive(Debug, Clone, Copy)]
-pub struct Avx512 {
+pub(crate) struct Avx512 {
     /// The mask of the even lanes, unknown to the optimiser: it turns a masked move with a known mask into two shuffles.
     even: __mmask16,
 }
@@ -16,7 +16,7 @@ impl Avx512 {
     /// # Safety
     /// The CPU must have AVX-512 F, BW, DQ and VL.
     #[inline(always)]
-    pub unsafe fn new() -> Self {
+    pub(crate) unsafe fn new() -> Self {
         Self { even: std::hint::black_box(0x5555) }
     }
 }

@@ -4,7 +4,7 @@ use super::Lanes;
 
 /// Plain integers.
 #[derive(Debug, Clone, Copy)]
-pub struct Scalar;
+pub(crate) struct Scalar;
 
 impl Lanes for Scalar {
     const WIDTH: usize = 1;
