@@ -3,7 +3,6 @@
 
 use cipherlens_testkit as common;
 
-use cipherlens::nn::Model;
 use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::equalize::{equalize, equalize_with_ranges};
@@ -11,7 +10,9 @@ use cipherlens::nn::fit::{Candidate, ChooseError, ChooseOptions, FitError, FitSp
 use cipherlens::nn::model::{ActivationForm, Operator};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, simulate};
 use cipherlens::nn::tensor::{Shape, Tensor};
+use cipherlens::nn::{Model, onnx::OnnxOptions};
 use common::models::{Builder, ConvShape, seeded};
+use common::onnx::{File, node};
 use common::resnet20;
 use rand::RngExt;
 use serde_json::json;
@@ -220,6 +221,12 @@ fn what_leaves_its_range_is_named() {
     assert!(matches!(check_picture(&fitted, &infinite), Err(SimulateError::OutOfRange { .. })));
 }
 
+/// A network whose activation sees one value where the pictures are alike.
+fn flat() -> Model {
+    let file = File::new(&[1, 1, 2, 2], "y").node(node("GlobalAveragePool", &["x"], "m")).node(node("Relu", &["m"], "r"));
+    Model::from_onnx(&file.node(node("Flatten", &["r"], "y")).bytes(), &OnnxOptions::default()).expect("a network")
+}
+
 #[test]
 fn what_cannot_be_calibrated_or_fitted_is_refused_with_numbers() {
     let model = residual();
@@ -232,6 +239,9 @@ fn what_cannot_be_calibrated_or_fitted_is_refused_with_numbers() {
     let nan = Tensor::new(good[0].shape(), vec![f32::NAN; good[0].shape().len()]).expect("the shape");
     let refused = Calibration::measure(&model, &[nan]);
     assert!(matches!(refused, Err(CalibrationError::NotFinite { picture: 0, .. })), "{refused:?}");
+    let alike = [Shape::new(1, 2, 2); 2].map(Tensor::zeros);
+    let dead = Calibration::measure(&flat(), &alike);
+    assert!(matches!(&dead, Err(CalibrationError::NoSpread { layer, pictures: 2, .. }) if layer == "r.Relu"), "{dead:?}");
     let calibration = Calibration::measure(&model, &good).expect("pictures");
     let spec = |form, margin, floor| fit(&model, &calibration, &[FitSpec { form, margin, floor }]);
     assert!(matches!(spec(Form::Series(7), 0.9, 0.1), Err(FitError::Setting { what: "margin", .. })));

@@ -234,6 +234,16 @@ fn names_cannot_speak_to_the_terminal() {
 }
 
 #[test]
+fn a_normalisation_that_is_no_number_is_refused() {
+    let model = read(&File::new(&[1, 1, 2, 2], "y").node(node("Relu", &["x"], "y"))).expect("it is read");
+    for (mean, std) in [(f64::NAN, 1.0), (f64::INFINITY, 1.0), (0.0, f64::NAN), (0.0, 0.0), (0.0, -1.0), (0.0, 1e-320)] {
+        let refused = model.described(&[mean], &[std], &[]).map(|_| ());
+        assert!(refused.is_err(), "mean {mean}, deviation {std}");
+    }
+    assert!(model.described(&[0.5], &[0.25], &[]).is_ok());
+}
+
+#[test]
 fn a_model_is_known_by_what_it_computes() {
     let file = File::new(&[1, 1, 2, 2], "y").node(node("Relu", &["x"], "y"));
     let called = |name: &str| {

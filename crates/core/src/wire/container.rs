@@ -83,7 +83,7 @@ pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u3
     create(path, private, Existing::Replaced, &Contents { kind, metadata, sizes: &sizes, chunk: &chunk })
 }
 
-/// Writes a file: under a temporary name beside it, flushed to disk, and only then under its own, so that there is never half a file
+/// Writes a file: without a name or under a temporary one, flushed to disk, and only then under its own, so that there is never half a file
 /// under that name, whenever the program or the system stops. One that other users of the machine must not read is `private` (mode
 /// 0600 where the system has modes). After an error there is nothing new.
 pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, contents: &Contents<'_, M>) -> Result<(), WireError> {

@@ -13,18 +13,27 @@ pub enum Existing {
     Replaced,
 }
 
-/// A file that disappears unless it is given its name.
+/// A file that disappears unless it is given its name. Where the system has files without one (Linux, on most file systems) nothing is left
+/// of it either when the program is killed; elsewhere a file `.NAME.PROCESS.N.part` is.
 #[derive(Debug)]
 pub(super) struct Temporary {
-    path: PathBuf,
+    /// Its name so far, where it has one that must go.
+    path: Option<PathBuf>,
     pub(super) file: File,
-    moved: bool,
 }
 
 impl Temporary {
-    /// An empty file in the folder of `path`, under a name of its own.
+    /// An empty file in the folder of `path`, under no name or one of its own.
     pub(super) fn beside(path: &Path, private: bool) -> Result<Self, WireError> {
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        #[cfg(target_os = "linux")]
+        if let Some(file) = nameless::open(folder(path), private) {
+            return Ok(Self { path: None, file });
+        }
+        Self::named(path, private)
+    }
+
+    /// Under a name of its own.
+    fn named(path: &Path, private: bool) -> Result<Self, WireError> {
         let mut options = OpenOptions::new();
         // Never an existing file: it might be readable by others, or a link to somewhere else.
         options.write(true).create_new(true);
@@ -35,48 +44,59 @@ impl Temporary {
         }
         #[cfg(not(unix))]
         let _ = private;
-        let mut attempt = 0;
-        let (temporary, file) = loop {
-            let temporary = path.with_file_name(format!(".{name}.{}.{attempt}.part", std::process::id()));
-            match options.open(&temporary) {
-                Ok(file) => break (temporary, file),
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
-                Err(e) => return Err(io("write", path)(e)),
-            }
-        };
-        Ok(Self { path: temporary, file, moved: false })
+        let (temporary, file) = under_a_new_name(path, |name| options.open(name)).map_err(io("write", path))?;
+        Ok(Self { path: Some(temporary), file })
     }
 
     /// Flushes it to disk and gives it its name.
     pub(super) fn name(mut self, to: &Path, existing: Existing) -> Result<(), WireError> {
         self.file.sync_all().map_err(io("write", to))?;
         match existing {
-            Existing::Replaced => self.rename(to)?,
+            Existing::Replaced => self.replace(to)?,
             // A second name for the same file: fails where there is one, in one step.
-            Existing::Kept => match std::fs::hard_link(&self.path, to) {
+            Existing::Kept => match self.link(to) {
                 Ok(()) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(WireError::Exists { path: to.into() }),
+                Err(e) if self.path.is_none() => return Err(io("write", to)(e)),
                 Err(_) => self.claim(to)?,
             },
         }
         // The name itself reaches the disk with the directory; a system that cannot sync one is not an error.
-        let directory = to.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-        if let Some(Ok(directory)) = directory.map(File::open) {
+        if let Ok(directory) = File::open(folder(to)) {
             let _ = directory.sync_all();
         }
         Ok(())
     }
 
-    fn rename(&mut self, to: &Path) -> Result<(), WireError> {
-        std::fs::rename(&self.path, to).map_err(io("write", to))?;
-        self.moved = true;
+    /// Another name for it, that nothing has.
+    fn link(&self, to: &Path) -> std::io::Result<()> {
+        match &self.path {
+            Some(path) => std::fs::hard_link(path, to),
+            #[cfg(target_os = "linux")]
+            None => nameless::link(&self.file, to),
+            #[cfg(not(target_os = "linux"))]
+            None => Err(std::io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Takes the place of whatever has the name.
+    fn replace(&mut self, to: &Path) -> Result<(), WireError> {
+        if self.path.is_none() {
+            // Only names can be exchanged: it has one for as long as that takes.
+            let (name, ()) = under_a_new_name(to, |name| self.link(name)).map_err(io("write", to))?;
+            self.path = Some(name);
+        }
+        if let Some(path) = &self.path {
+            std::fs::rename(path, to).map_err(io("write", to))?;
+            self.path = None;
+        }
         Ok(())
     }
 
     /// For file systems without second names: an empty file of that name, which nobody else can make, then this one in its place.
     fn claim(&mut self, to: &Path) -> Result<(), WireError> {
         match OpenOptions::new().write(true).create_new(true).open(to) {
-            Ok(_) => self.rename(to).inspect_err(|_| {
+            Ok(_) => self.replace(to).inspect_err(|_| {
                 let _ = std::fs::remove_file(to);
             }),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(WireError::Exists { path: to.into() }),
@@ -87,9 +107,53 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.moved {
-            let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// The folder that a file is in.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes something beside `path` under the first name that is free.
+fn under_a_new_name<T>(path: &Path, make: impl Fn(&Path) -> std::io::Result<T>) -> std::io::Result<(PathBuf, T)> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut attempt = 0;
+    loop {
+        let temporary = path.with_file_name(format!(".{name}.{}.{attempt}.part", std::process::id()));
+        match make(&temporary) {
+            Ok(made) => return Ok((temporary, made)),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Files that no name leads to until they are whole: the system forgets them when the program ends, however it ends.
+#[cfg(target_os = "linux")]
+mod nameless {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open as open_at};
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::path::{Path, PathBuf};
+
+    /// None where the file system has no such files, or there is no way to name one later.
+    pub(super) fn open(folder: &Path, private: bool) -> Option<File> {
+        let mode = if private { Mode::RUSR | Mode::WUSR } else { Mode::from_raw_mode(0o666) };
+        let file = File::from(open_at(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode).ok()?);
+        handle(&file).exists().then_some(file)
+    }
+
+    /// The link to an open file that the system keeps.
+    fn handle(file: &File) -> PathBuf {
+        format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+    }
+
+    pub(super) fn link(file: &File, to: &Path) -> std::io::Result<()> {
+        Ok(linkat(CWD, handle(file), CWD, to, AtFlags::SYMLINK_FOLLOW)?)
     }
 }
 
@@ -98,34 +162,62 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn temporary(to: &Path, text: &str) -> Temporary {
-        let mut temporary = Temporary::beside(to, true).unwrap();
+    type Make = fn(&Path, bool) -> Result<Temporary, WireError>;
+
+    fn temporary(make: Make, to: &Path, text: &str) -> Temporary {
+        let mut temporary = make(to, true).unwrap();
         temporary.file.write_all(text.as_bytes()).unwrap();
         temporary
     }
 
     #[test]
     fn what_is_kept_is_never_lost_to_a_race() {
+        // With a name of its own, and in the system's way.
+        for make in [Temporary::named as Make, Temporary::beside] {
+            let dir = tempfile::tempdir().unwrap();
+            let to = dir.path().join("secret.key");
+            let entries = || std::fs::read_dir(dir.path()).unwrap().count();
+            // Both are written before either has its name.
+            let (first, second) = (temporary(make, &to, "first"), temporary(make, &to, "second"));
+            second.name(&to, Existing::Kept).unwrap();
+            let error = first.name(&to, Existing::Kept).unwrap_err();
+            assert!(matches!(&error, WireError::Exists { path } if *path == to), "{error}");
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), "second");
+            assert_eq!(entries(), 1, "no temporary file is left");
+            temporary(make, &to, "third").name(&to, Existing::Replaced).unwrap();
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), "third");
+            drop(temporary(make, &to, "fourth"));
+            assert_eq!(entries(), 1);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_claimed_where_there_are_no_second_names() {
         let dir = tempfile::tempdir().unwrap();
         let to = dir.path().join("secret.key");
-        // Both are written before either has its name.
-        let (first, second) = (temporary(&to, "first"), temporary(&to, "second"));
-        second.name(&to, Existing::Kept).unwrap();
-        let error = first.name(&to, Existing::Kept).unwrap_err();
-        assert!(matches!(&error, WireError::Exists { path } if *path == to), "{error}");
-        assert_eq!(std::fs::read_to_string(&to).unwrap(), "second");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
-        // Without second names, the same.
-        let mut third = temporary(&to, "third");
-        assert!(matches!(third.claim(&to), Err(WireError::Exists { .. })));
-        drop(third);
+        std::fs::write(&to, "old").unwrap();
+        let mut first = temporary(Temporary::named, &to, "first");
+        assert!(matches!(first.claim(&to), Err(WireError::Exists { .. })));
+        drop(first);
         std::fs::remove_file(&to).unwrap();
-        let mut fourth = temporary(&to, "fourth");
-        fourth.claim(&to).unwrap();
-        drop(fourth);
-        assert_eq!(std::fs::read_to_string(&to).unwrap(), "fourth");
-        temporary(&to, "fifth").name(&to, Existing::Replaced).unwrap();
-        assert_eq!(std::fs::read_to_string(&to).unwrap(), "fifth");
+        let mut second = temporary(Temporary::named, &to, "second");
+        second.claim(&to).unwrap();
+        drop(second);
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), "second");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_in_the_making_has_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        // On a file system that has no such files there is nothing to see.
+        let Some(_file) = nameless::open(dir.path(), true) else { return println!("this file system names every file") };
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
