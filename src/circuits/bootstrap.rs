@@ -78,13 +78,21 @@ impl Stages for () {
 }
 
 impl Bootstrapper {
-    /// Makes the transforms and the key list. Errors for a parameter set without levels for bootstrapping, for slots it does not
-    /// serve, and for key bytes that do not suffice.
+    /// Makes the transforms and the key list.
+    ///
+    /// # Errors
+    /// [`ParamsError::NoBootstrap`](crate::ckks::ParamsError::NoBootstrap) for a parameter set without levels for it,
+    /// [`CircuitError::BootstrapSlots`] for slots that it does not serve, [`CircuitError::Polynomial`] where [`EvalMod`] takes more or
+    /// fewer levels than there are for it, [`CircuitError::KeyBytes`] where the fewest keys take more than may be.
     pub fn new(params: &Arc<Params>, options: &BootstrapOptions) -> Result<Self> {
         Self::make(params, options, None)
     }
 
     /// With so many baby rotations in each of [`Self::transforms`], as [`Self::babies`] told of another.
+    ///
+    /// # Errors
+    /// As [`Self::new`], but that keys may take any number of bytes; [`CircuitError::Shards`] where `babies` has not one number for each
+    /// transform.
     pub fn with_babies(params: &Arc<Params>, options: &BootstrapOptions, babies: &[usize]) -> Result<Self> {
         Self::make(params, options, Some(babies))
     }
@@ -122,6 +130,9 @@ impl Bootstrapper {
         &self.options
     }
     /// The lowest level a value may have before: it is brought down to it.
+    ///
+    /// # Errors
+    /// None: [`Self::new`] refuses parameter sets without such a level.
     pub fn input_level(&self) -> Result<Level> {
         match self.options.order {
             Order::SlotsFirst => Ok(self.params.input_level().map_err(CkksError::from)?),
@@ -129,6 +140,9 @@ impl Bootstrapper {
         }
     }
     /// The level after.
+    ///
+    /// # Errors
+    /// As [`Self::input_level`].
     pub fn output_level(&self) -> Result<Level> {
         let level = self.params.output_level().map_err(CkksError::from)?;
         match self.options.order {
@@ -163,11 +177,17 @@ impl Bootstrapper {
 
     /// Bootstraps every shard: real values within [-1, 1] (a little beyond does no harm) at [`Self::input_level`] or above, to the
     /// same values at [`Self::output_level`].
+    ///
+    /// # Errors
+    /// [`CircuitError::LevelsExhausted`] for a value below [`Self::input_level`], and those of the engine's operations ([`Engine`]).
     pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value) -> Result<E::Value> {
         self.apply_observed(engine, x, &())
     }
 
     /// [`Self::apply`], telling `stages` what has been done.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
     pub fn apply_observed<E: Engine>(&self, engine: &E, x: &E::Value, stages: &dyn Stages) -> Result<E::Value> {
         let (level, input, shards) = (engine.level(x), self.input_level()?, engine.shards(x));
         if level < input {
@@ -230,6 +250,9 @@ impl Bootstrapper {
     }
 
     /// Runs the circuit on levels alone.
+    ///
+    /// # Errors
+    /// None that [`Self::new`] would not have given, which runs it to find the keys.
     pub fn trace(&self, shards: usize) -> Result<super::trace::Trace> {
         let engine = TraceEngine::default();
         let _ = self.apply(&engine, &TraceValue { shards, level: self.input_level()? })?;

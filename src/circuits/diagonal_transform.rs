@@ -42,6 +42,10 @@ pub struct DiagonalTransform {
 impl DiagonalTransform {
     /// From diagonals by rotation (negative ones to the right), all of one period that divides `slots`, cut into sums of at most
     /// `babies` terms.
+    ///
+    /// # Errors
+    /// [`CircuitError::EmptyMatrix`] without a diagonal, [`CircuitError::Diagonals`] where their lengths differ or are no power of two that
+    /// divides `slots`.
     pub fn new(slots: usize, diagonals: &BTreeMap<i64, Diagonal>, babies: usize) -> Result<Self, CircuitError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let (Some((&first, (re, _))), Some((&last, _))) = (diagonals.first_key_value(), diagonals.last_key_value()) else {

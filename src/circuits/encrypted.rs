@@ -54,6 +54,9 @@ impl EncryptedEngine {
     }
 
     /// An engine for circuits on `slots` slots, a power of two up to N/2: every vector repeats with that period.
+    ///
+    /// # Errors
+    /// [`CkksError::Period`] for another number of slots.
     pub fn with_slots(evaluator: Evaluator, slots: usize) -> Result<Self> {
         evaluator.encoder().check_period(slots)?;
         Ok(Self { slots, ..Self::new(evaluator) })

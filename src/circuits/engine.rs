@@ -7,6 +7,12 @@ type Result<T> = std::result::Result<T, CircuitError>;
 
 /// Evaluates circuits over sharded values. Products land on the canonical scale one level below, so any two values of
 /// one level add. All operations act on every shard of a value. Those that switch keys are told which gadget to use at which level.
+///
+/// # Errors
+/// Each operation names what it refuses. [`EncryptedEngine`](super::EncryptedEngine) leaves some of that to the scheme, which says it by
+/// [`CircuitError::Ckks`]; so it does of any operation for a value of another parameter set or secret key, a key that is missing, a number
+/// that is not finite or too large to be encoded, and what the backend fails at. Whatever is told gadgets gives
+/// [`CircuitError::NoGadget`] at a level beyond theirs, but for [`ClearEngine`](super::ClearEngine), which switches no keys.
 pub trait Engine: Sync {
     /// A sharded value at one level; cheap to clone.
     type Value: Clone + Send + Sync;
@@ -15,69 +21,157 @@ pub trait Engine: Sync {
 
     /// Level of a value.
     fn level(&self, x: &Self::Value) -> Level;
+
     /// Shards of a value.
     fn shards(&self, x: &Self::Value) -> usize;
 
     /// Whether the engine has these keys; engines without keys have all.
     ///
     /// # Errors
-    /// The first key that is missing.
+    /// [`CkksError::MissingKeys`](crate::ckks::CkksError::MissingKeys), with the first key that is missing.
     fn check_keys(&self, _keys: &[KeyRequest]) -> Result<()> {
         Ok(())
     }
 
     /// `a + b`, equal levels. In place where nothing else holds a, likewise for the next two.
+    ///
+    /// # Errors
+    /// [`CircuitError::Levels`] or [`CircuitError::Shards`] where those of the operands differ.
     fn add(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value>;
+
     /// `a - b`, equal levels.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
     fn sub(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value>;
+
     /// `x + c`.
+    ///
+    /// # Errors
+    /// Those of every operation ([`Engine`]).
     fn add_scalar(&self, x: Self::Value, c: f64) -> Result<Self::Value>;
+
     /// `sum a b` over pairs, all at one level; one level (a single relinearization and rescale).
+    ///
+    /// # Errors
+    /// [`CircuitError::Polynomial`] without a pair, [`CircuitError::Levels`] or [`CircuitError::Shards`] where those of the operands
+    /// differ, [`CircuitError::LevelsExhausted`] at level 0.
     fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)], gadgets: &Gadgets) -> Result<Self::Value>;
+
     /// `a * b`, equal levels; one level.
+    ///
+    /// # Errors
+    /// As [`Self::multiply_sum`].
     fn multiply(&self, a: &Self::Value, b: &Self::Value, gadgets: &Gadgets) -> Result<Self::Value> {
         self.multiply_sum(&[(a, b)], gadgets)
     }
+
     /// `x^2`; one level.
+    ///
+    /// # Errors
+    /// As [`Self::multiply_sum`].
     fn square(&self, x: &Self::Value, gadgets: &Gadgets) -> Result<Self::Value> {
         self.multiply_sum(&[(x, x)], gadgets)
     }
+
     /// `constant + sum_k coefficients[k] * values[k]`, all values at one level, brought to a lower one by a single rescale.
+    ///
+    /// # Errors
+    /// [`CircuitError::Polynomial`] without a value, [`CircuitError::Levels`] where values differ in level or `to` is not below theirs,
+    /// [`CircuitError::Shards`] where they differ in shards.
     fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64], constant: f64, to: Level) -> Result<Self::Value>;
+
     /// `x * factor`, slot by slot (`[shard][slot]`); one level.
+    ///
+    /// # Errors
+    /// [`CircuitError::Shards`] unless there is a vector for each shard, [`CircuitError::LevelsExhausted`] at level 0.
     fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value>;
+
     /// `x + offset`, slot by slot (`[shard][slot]`).
+    ///
+    /// # Errors
+    /// [`CircuitError::Shards`] unless there is a vector for each shard.
     fn add_plain(&self, x: &Self::Value, offset: &[Vec<f64>]) -> Result<Self::Value>;
+
     /// Down to a lower level, at its canonical scale; the value itself at its own level.
+    ///
+    /// # Errors
+    /// [`CircuitError::Levels`] where `level` is above the value's.
     fn drop_to(&self, x: &Self::Value, level: Level) -> Result<Self::Value>;
+
     /// Slot s of the result is slot s + k of x.
+    ///
+    /// # Errors
+    /// Those of every operation ([`Engine`]).
     fn rotate(&self, x: &Self::Value, k: usize, gadgets: &Gadgets) -> Result<Self::Value>;
 
     /// x rotated by each of `ks` (0 allowed), as one value of `ks.len() * shards` shards, all shards of `ks[0]` first.
     /// One mod_up a shard serves all rotations; each key is read once for all shards.
+    ///
+    /// # Errors
+    /// Those of every operation ([`Engine`]).
     fn rotate_all(&self, x: &Self::Value, ks: &[usize], gadgets: &Gadgets) -> Result<Self::Value>;
+
     /// Pairs of real shards as complex ones: shard k of the result is `x[2k] + i x[2k + 1]`.
+    ///
+    /// # Errors
+    /// Those of every operation ([`Engine`]).
     fn pack_pairs(&self, x: &Self::Value) -> Result<Self::Value>;
+
     /// `x + conj(x)`, twice the real parts.
+    ///
+    /// # Errors
+    /// Those of every operation ([`Engine`]).
     fn real_parts(&self, x: &Self::Value, gadgets: &Gadgets) -> Result<Self::Value>;
+
     /// Twice the real and imaginary parts of each shard, alternating, `count` shards in all.
+    ///
+    /// # Errors
+    /// [`CircuitError::Shards`] unless `count` is twice the shards of x, or one less.
     fn unpack_pairs(&self, x: &Self::Value, count: usize, gadgets: &Gadgets) -> Result<Self::Value>;
+
     /// Some of the shards.
+    ///
+    /// # Errors
+    /// Those of every operation ([`Engine`]).
     fn select(&self, x: &Self::Value, shards: std::ops::Range<usize>) -> Result<Self::Value>;
+
     /// The shards of all values, one after the other; equal levels.
+    ///
+    /// # Errors
+    /// [`CircuitError::EmptyMatrix`] without a value, [`CircuitError::Levels`] where their levels differ.
     fn join(&self, values: &[Self::Value]) -> Result<Self::Value>;
+
     /// For each list, the sum over its products of the turned diagonal times a rotated input shard, not rescaled: one shard. A list of
     /// nothing gives zero.
+    ///
+    /// # Errors
+    /// Those of every operation ([`Engine`]).
     fn inner_product(&self, rotated: &Self::Value, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Self::Value>;
+
     /// `sum += rotate(x, k)` for an unrescaled product x.
+    ///
+    /// # Errors
+    /// [`CircuitError::Levels`] or [`CircuitError::Shards`] where those of x are not those of the sum.
     fn accumulate_rotated(&self, sum: &mut Option<Self::Sum>, x: Self::Value, k: usize, gadgets: &Gadgets) -> Result<()>;
+
     /// mod_down and rescale of a sum: a value one level below.
+    ///
+    /// # Errors
+    /// [`CircuitError::LevelsExhausted`] at level 0.
     fn finish(&self, sum: Self::Sum) -> Result<Self::Value>;
 
     /// The map of every shard; one level.
+    ///
+    /// # Errors
+    /// [`CircuitError::LevelsExhausted`] at level 0.
     fn transform(&self, x: &Self::Value, transform: &DiagonalTransform, gadgets: &Gadgets) -> Result<Self::Value>;
+
     /// Twice the real and imaginary parts of [`Self::transform`], alternating, `count` shards in all; one level. The parts are
     /// taken before the rescale, whose rounding would count twice after it.
+    ///
+    /// # Errors
+    /// [`CircuitError::LevelsExhausted`] at level 0, [`CircuitError::Shards`] unless `count` is twice the shards of x, or one less.
     fn transform_parts(
         &self,
         x: &Self::Value,
@@ -87,7 +181,14 @@ pub trait Engine: Sync {
     ) -> Result<Self::Value>;
     /// From level 0 to the top: the value over [`Params::message_ratio`], plus what a polynomial of integers below the bound of
     /// [`crate::ckks::params::Bootstrap`] has in its slots.
+    ///
+    /// # Errors
+    /// [`CircuitError::Ckks`]: a parameter set that does not bootstrap; of ciphertexts, one that is not at level 0 and its canonical scale.
     fn mod_raise(&self, x: &Self::Value, params: &Params) -> Result<Self::Value>;
+
     /// `x * factor` by another scale: no level, no noise.
+    ///
+    /// # Errors
+    /// [`CircuitError::Ckks`]: of ciphertexts, a factor that leaves a scale below 1 or above the modulus.
     fn scaled_by(&self, x: &Self::Value, factor: f64) -> Result<Self::Value>;
 }

@@ -17,11 +17,17 @@ pub struct Gadgets {
 
 impl Gadgets {
     /// The cheapest at every level: one for each.
+    ///
+    /// # Errors
+    /// [`CircuitError::Ckks`] where the special primes are too small for any digits of some level.
     pub fn best(params: &Params) -> Result<Self, CircuitError> {
         Self::by_level(params, |level| params.best_gadget(level..=level))
     }
 
     /// One for each level, for all that is switched there.
+    ///
+    /// # Errors
+    /// What `gadget` gives for the lowest level that it fails for, as [`CircuitError::Ckks`].
     pub fn by_level<E: Into<CkksError>>(
         params: &Params,
         gadget: impl Fn(Level) -> Result<Gadget, E>,
@@ -32,6 +38,10 @@ impl Gadgets {
     }
 
     /// The same, with one gadget for all relinearizations from a level to another: one key serves them all.
+    ///
+    /// # Errors
+    /// [`CircuitError::Ckks`] for a level that the parameter set does not have, or where its special primes are too small for one gadget
+    /// from `low` to `high`.
     pub fn with_products(mut self, params: &Params, low: Level, high: Level) -> Result<Self, CircuitError> {
         let gadget = params.best_gadget(low..=high).map_err(CkksError::from)?;
         self.products.iter_mut().skip(low.0).take(high.0 + 1 - low.0).for_each(|g| *g = gadget);
@@ -41,7 +51,7 @@ impl Gadgets {
     /// Of rotations and conjugations at a level.
     ///
     /// # Errors
-    /// A level beyond those that gadgets were chosen for.
+    /// [`CircuitError::NoGadget`] for a level beyond those that gadgets were chosen for.
     pub fn rotation(&self, level: Level) -> Result<Gadget, CircuitError> {
         self.rotations.get(level.0).copied().ok_or_else(|| self.beyond(level))
     }
@@ -49,7 +59,7 @@ impl Gadgets {
     /// Of relinearizations at a level.
     ///
     /// # Errors
-    /// A level beyond those that gadgets were chosen for.
+    /// [`CircuitError::NoGadget`] for a level beyond those that gadgets were chosen for.
     pub fn product(&self, level: Level) -> Result<Gadget, CircuitError> {
         self.products.get(level.0).copied().ok_or_else(|| self.beyond(level))
     }

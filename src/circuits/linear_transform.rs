@@ -343,6 +343,10 @@ impl LinearTransform {
     /// Cost, S_in and S_out packed ciphertexts: one mod_up an input, one key product and mod_down a baby rotation and
     /// input, one mod_up and key product a giant rotation and output, one mod_down-rescale an output,
     /// [`Self::products`] plaintext products, one conjugation an output if packed. Memory: [`Self::peak_ciphertexts`].
+    ///
+    /// # Errors
+    /// [`CircuitError::Shards`] unless x has as many shards as the matrix has inputs, [`CircuitError::EmptyMatrix`] where it has no
+    /// diagonal, [`CircuitError::LevelsExhausted`] at level 0, and those of the engine's operations ([`Engine`]).
     pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value, gadgets: &Gadgets) -> Result<E::Value, CircuitError> {
         if engine.shards(x) != self.matrix.inputs() {
             return Err(CircuitError::Shards {

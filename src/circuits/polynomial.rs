@@ -22,6 +22,9 @@ pub struct Chebyshev {
 
 impl Chebyshev {
     /// From Chebyshev coefficients on `[a, b]`; trailing zeros are dropped.
+    ///
+    /// # Errors
+    /// [`CircuitError::Polynomial`] for a coefficient that is not finite, an interval without two finite ends in order, or a constant.
     pub fn new(mut coefficients: Vec<f64>, interval: [f64; 2]) -> Result<Self> {
         if coefficients.iter().any(|c| !c.is_finite()) {
             return Err(CircuitError::Polynomial("a coefficient is not a finite number".into()));
@@ -40,6 +43,9 @@ impl Chebyshev {
     }
 
     /// From monomial coefficients, constant first, to be used on `[a, b]`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn from_monomial(coefficients: &[f64], interval: [f64; 2]) -> Result<Self> {
         let (middle, half) = middle_and_half(interval);
         // Horner in Chebyshev basis: t T_i = (T_{i+1} + T_{|i-1|}) / 2, with x = half t + middle.
@@ -62,6 +68,9 @@ impl Chebyshev {
     }
 
     /// The interpolant of `f` at the Chebyshev nodes of `[a, b]`, of a degree.
+    ///
+    /// # Errors
+    /// As [`Self::new`]: for values of `f` that are not finite, or all alike.
     pub fn interpolate(f: impl Fn(f64) -> f64, degree: usize, interval: [f64; 2]) -> Result<Self> {
         let (middle, half) = middle_and_half(interval);
         let m = degree + 1;
@@ -90,6 +99,9 @@ impl Chebyshev {
     }
 
     /// `factor p(x) + offset`.
+    ///
+    /// # Errors
+    /// As [`Self::new`]: for a factor that is 0, or numbers that are not finite.
     pub fn scaled(mut self, factor: f64, offset: f64) -> Result<Self> {
         self.coefficients.iter_mut().for_each(|c| *c *= factor);
         self.coefficients[0] += offset;
@@ -97,6 +109,9 @@ impl Chebyshev {
     }
 
     /// The same coefficients on another interval: `p` of an x that was mapped there.
+    ///
+    /// # Errors
+    /// As [`Self::new`], for the interval.
     pub fn on(self, interval: [f64; 2]) -> Result<Self> {
         Self::new(self.coefficients, interval)
     }
@@ -130,6 +145,9 @@ impl Chebyshev {
 
     /// Evaluates on every slot of x; [`Self::depth`] levels. Cost: fewer than `2 sqrt(degree)` key switches, two to three
     /// rescales for each.
+    ///
+    /// # Errors
+    /// [`CircuitError::LevelsExhausted`] with fewer than [`Self::depth`] levels, and those of the engine's operations ([`Engine`]).
     pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value, gadgets: &Gadgets) -> Result<E::Value> {
         let have = engine.level(x).0;
         if have < self.depth() {

@@ -124,6 +124,9 @@ impl Trace {
         self.raised |= other.raised;
     }
     /// The keys of all that was switched, each once.
+    ///
+    /// # Errors
+    /// [`CircuitError::Ckks`] where a modulus was raised and the parameter set does not bootstrap.
     pub fn keys(&self, params: &Params) -> Result<Vec<KeyRequest>> {
         let mut keys: BTreeSet<KeyRequest> =
             self.switches.iter().map(|&(_, switch, gadget)| switch.key(params, gadget)).collect();

@@ -29,6 +29,9 @@ impl Estimator {
 
     /// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works. The network is
     /// lowered once for all that have the same slots, and planned with keys of at most `max_key_bytes`.
+    ///
+    /// # Errors
+    /// The name of each parameter set and why it does not run the network, separated by `; `.
     pub fn fastest(&self, network: &Model, max_key_bytes: Option<u64>) -> Result<(&str, f64), String> {
         let options = PlanOptions { max_key_bytes, ..self.planning.clone() };
         let mut lowered: BTreeMap<usize, Result<Lowered, String>> = BTreeMap::new();

@@ -156,6 +156,9 @@ pub type ChannelRanges = Vec<Vec<Range>>;
 impl Calibration {
     /// Evaluates the exact model on every picture (normalised: [`super::model::Input::normalise`]), twice: once for the
     /// ranges, once for the histograms. Activations that are fitted already count as what they stand for. All threads.
+    ///
+    /// # Errors
+    /// As [`channel_ranges`]; [`CalibrationError::NoSpread`] for an activation that is fed one value only.
     pub fn measure(model: &Model, pictures: &[Tensor<f32>]) -> Result<Self, CalibrationError> {
         Ok(Self::within(model, channel_ranges(model, pictures)?, pictures)?.0)
     }
@@ -212,6 +215,9 @@ fn magnitude(x: &Tensor<f32>) -> f64 {
 
 /// The largest magnitude of each node's result over some pictures, by name: [`Calibration::magnitudes`] of a model that may have no
 /// activation.
+///
+/// # Errors
+/// [`CalibrationError::WrongKind`] for a picture of another shape.
 pub fn magnitudes(model: &Model, pictures: &[Tensor<f32>]) -> Result<BTreeMap<String, f64>, CalibrationError> {
     let exact = Exact::of(model);
     let largest = |(picture, x): (usize, &Tensor<f32>)| {
@@ -227,6 +233,10 @@ pub fn magnitudes(model: &Model, pictures: &[Tensor<f32>]) -> Result<BTreeMap<St
 }
 
 /// Ranges per channel of every activation's input, evaluated exactly: the cheap half of [`Calibration::measure`].
+///
+/// # Errors
+/// [`CalibrationError::NoActivations`], [`CalibrationError::NoPictures`], [`CalibrationError::WrongKind`] for a picture of another shape,
+/// [`CalibrationError::NotFinite`] and [`CalibrationError::Undefined`] for one that makes values that are no numbers.
 pub fn channel_ranges(model: &Model, pictures: &[Tensor<f32>]) -> Result<ChannelRanges, CalibrationError> {
     Exact::new(model)?.ranges(pictures)
 }

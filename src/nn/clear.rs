@@ -66,12 +66,18 @@ impl<T: Element> Network<T> {
     }
 
     /// The result for one picture, already normalised.
+    ///
+    /// # Errors
+    /// [`ShapeMismatch`] for a tensor of another shape than the network takes.
     pub fn evaluate(&self, x: &Tensor<T>) -> Result<Tensor<T>, ShapeMismatch> {
         self.evaluate_with(x, |_, _, _| {})
     }
 
     /// As [`Self::evaluate`]; `watch(node, operand, result)` sees each node's first operand and result. Nodes are counted
     /// after [`Model::fold_batch_norms`].
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
     pub fn evaluate_with(
         &self,
         x: &Tensor<T>,
@@ -81,6 +87,9 @@ impl<T: Element> Network<T> {
     }
 
     /// As [`Self::evaluate_with`]; `alter(node, operand, result)` may change the result before anything reads it.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
     pub fn evaluate_altering(
         &self,
         x: &Tensor<T>,
@@ -241,6 +250,9 @@ impl Ranges {
     }
 
     /// Evaluates one picture and widens the ranges by what the nodes were fed; returns the result.
+    ///
+    /// # Errors
+    /// [`ShapeMismatch`] for a picture of another shape than the network takes.
     pub fn observe<T: Element>(&mut self, network: &Network<T>, x: &Tensor<T>) -> Result<Tensor<T>, ShapeMismatch> {
         network.evaluate_with(x, |node, operand, _| {
             let seen = operand.values().iter().fold(Range::EMPTY, |r, v| {

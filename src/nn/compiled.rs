@@ -79,6 +79,9 @@ impl Compiled {
     }
 
     /// Writes it: to a temporary file first, so that there is never half a file.
+    ///
+    /// # Errors
+    /// [`CompiledError::File`] where the system refuses to write.
     pub fn write(&self, path: &Path) -> Result<(), CompiledError> {
         let mut bytes = self.model.to_bytes();
         let metadata = Metadata {
@@ -96,6 +99,10 @@ impl Compiled {
     }
 
     /// Reads one. Nothing in a file makes it panic or allocate more than a small multiple of the file.
+    ///
+    /// # Errors
+    /// [`CompiledError::File`] for a file that cannot be read, is damaged or no compiled network, or whose description for clients is of
+    /// another one; [`CompiledError::Model`] and [`CompiledError::Report`] for what is in it.
     pub fn read(path: &Path) -> Result<Self, CompiledError> {
         let mut reader = container::Reader::<Metadata>::open(path, Kind::CompiledNetwork)?;
         let sizes: Vec<usize> = reader.chunks().iter().map(|c| c.words as usize).collect();

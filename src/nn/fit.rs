@@ -143,6 +143,11 @@ pub fn interval(seen: Range, margin: f64) -> [f64; 2] {
 }
 
 /// The fit of one activation to what it was fed.
+///
+/// # Errors
+/// [`FitError::Setting`] for a margin outside 1 to 100 or a floor outside 1e-9 to 1, [`FitError::Undefined`] where the function has no
+/// value on part of the interval, [`FitError::NotRelu`] for a composite sign of another function, [`FitError::Approximation`] where the
+/// polynomial cannot be computed.
 pub fn fit_layer(layer: &LayerInputs, spec: &FitSpec) -> Result<FittedActivation, FitError> {
     if !(1.0..=100.0).contains(&spec.margin) {
         return Err(FitError::Setting { what: "margin", found: spec.margin, expected: "from 1 to 100 is usable" });
@@ -187,6 +192,9 @@ fn samples(layer: &LayerInputs, [a, b]: [f64; 2], count: usize, floor: f64) -> V
 }
 
 /// The model with every activation fitted: one spec for all, or one each in the order of the calibration. All threads.
+///
+/// # Errors
+/// [`FitError::Layers`] for another number of specs, those of [`fit_layer`], [`FitError::Model`] where the calibration is of another model.
 pub fn fit(model: &Model, calibration: &Calibration, specs: &[FitSpec]) -> Result<Model, FitError> {
     Fits::default().fit(model, calibration, specs)
 }

@@ -146,6 +146,9 @@ impl Lowered {
     }
 
     /// Up to [`Self::together`] inputs as slot vectors `[shard][slot]`; slots without an element are 0.
+    ///
+    /// # Errors
+    /// [`LayoutError::Inputs`] for none or too many, [`LayoutError::Shape`] for an input of another shape.
     pub fn pack<T: Element>(&self, inputs: &[Tensor<T>]) -> Result<Vec<Vec<f64>>, LayoutError> {
         if inputs.is_empty() || inputs.len() > self.together {
             return Err(LayoutError::Inputs { most: self.together, found: inputs.len() });
@@ -155,6 +158,9 @@ impl Lowered {
     }
 
     /// The results of all [`Self::together`] inputs, from the slot vectors of the output; no longer divided.
+    ///
+    /// # Errors
+    /// [`LayoutError::SlotVectors`] for other shards or slots than the output has.
     pub fn unpack(&self, shards: &[Vec<f64>]) -> Result<Vec<Tensor<f64>>, LayoutError> {
         let one = |i: usize| -> Result<Tensor<f64>, LayoutError> {
             let mut result = self.output.unpack(&interleave::part(shards, i, self.together))?;
@@ -195,6 +201,10 @@ pub fn fitting_slots(model: &Model, most: usize) -> usize {
 }
 
 /// The levels that a model takes at least: moves between layouts may take a few more. Cheap: no layout is searched.
+///
+/// # Errors
+/// [`LowerError::NotFitted`], [`LowerError::RangeUnknown`], [`LowerError::Polynomial`] for a polynomial that cannot be brought to its
+/// range.
 pub fn least_depth(model: &Model, options: &LowerOptions) -> Result<usize, LowerError> {
     let (steps, output) = algebra::steps(model, &ranges(model, options))?;
     Ok(search::depths(&steps)[output])
@@ -211,6 +221,9 @@ fn ranges(model: &Model, options: &LowerOptions) -> HashMap<String, f64> {
 }
 
 /// Lowers a model for shards of `slots` slots.
+///
+/// # Errors
+/// As [`least_depth`]; [`LowerError::TooManyShards`], and [`LowerError::Layout`] without slots or elements.
 pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
     let (steps, output) = algebra::steps(model, &ranges(model, options))?;
     let assignment = search::assign(model.input().shape, &steps, slots, (options.layouts, &options.counted))?;

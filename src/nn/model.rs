@@ -211,11 +211,18 @@ impl Polynomial {
 
 impl Model {
     /// Reads a model file, of this program or of ONNX: what it is, its content says and not its name.
+    ///
+    /// # Errors
+    /// As [`Self::from_file_with`].
     pub fn from_file(path: &Path) -> Result<Self, ModelError> {
         Self::from_file_with(path, &OnnxOptions::default())
     }
 
     /// As [`Self::from_file`], with what an ONNX file does not say.
+    ///
+    /// # Errors
+    /// [`ModelError::Read`], [`ModelError::FileTooLarge`], [`ModelError::OtherFile`]; those of [`Self::from_bytes`] or
+    /// [`Self::from_onnx_file`], by what it is.
     pub fn from_file_with(path: &Path, options: &OnnxOptions) -> Result<Self, ModelError> {
         let read = |source| ModelError::Read { path: path.to_path_buf(), source };
         let content = Content::of_file(path).map_err(read)?;
@@ -233,6 +240,10 @@ impl Model {
     }
 
     /// Reads a model file held in memory.
+    ///
+    /// # Errors
+    /// [`ModelError::FileTooLarge`], [`ModelError::OtherFile`], [`ModelError::NotSafetensors`], [`ModelError::NotAModel`], and those of
+    /// [`Self::from_graph`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         file::read(bytes)
     }
@@ -246,6 +257,12 @@ impl Model {
     }
 
     /// Checks a graph, written as in the file's metadata, with its tensors found by name.
+    ///
+    /// # Errors
+    /// Of the graph: [`ModelError::Graph`] where it does not parse, [`ModelError::TooManyNodes`], [`ModelError::UnsupportedOperators`],
+    /// [`ModelError::BadNode`], [`ModelError::Shapes`], [`ModelError::DuplicateValue`], [`ModelError::UndefinedValue`],
+    /// [`ModelError::Cycle`]. Of its tensors: [`ModelError::MissingTensor`], [`ModelError::TensorShape`], [`ModelError::TensorType`],
+    /// [`ModelError::NotFinite`]. Beyond a limit of size or work: [`ModelError::TooLarge`].
     pub fn from_graph<'a>(graph: &str, tensors: impl Fn(&str) -> Option<TensorData<'a>>) -> Result<Self, ModelError> {
         check::build(file::parse_graph(graph)?, &tensors)
     }
@@ -301,6 +318,9 @@ impl Model {
 
     /// The same network with its encrypted result divided by `divisor`, a power of two from 1 / [`MAX_OUTPUT_DIVISOR`] to
     /// [`MAX_OUTPUT_DIVISOR`].
+    ///
+    /// # Errors
+    /// [`ModelError::BadNode`] for another divisor.
     pub fn with_output_divisor(&self, divisor: f64) -> Result<Self, ModelError> {
         check::output_divisor(divisor)?;
         Ok(Self { output_divisor: divisor, ..self.clone() })
@@ -364,6 +384,9 @@ impl Model {
     }
 
     /// The same model with some activations, by index among [`Self::nodes`], replaced by what was fitted to them.
+    ///
+    /// # Errors
+    /// [`ModelError::BadNode`] for an index that is no activation's, a fit of another function, or one that cannot be evaluated.
     pub fn with_activations(&self, fitted: &BTreeMap<usize, FittedActivation>) -> Result<Self, ModelError> {
         let mut model = self.clone();
         for (&i, fitted) in fitted {
@@ -396,6 +419,10 @@ impl Model {
 
     /// The same network for pictures of another mean and standard deviation per channel, and with other class names; what is
     /// empty stays as it is.
+    ///
+    /// # Errors
+    /// [`ModelError::BadNode`] unless means and deviations are finite, the latter positive, and one a channel, and class names as many as
+    /// logits.
     pub fn described(&self, mean: &[f64], std: &[f64], classes: &[String]) -> Result<Self, ModelError> {
         let mut model = self.clone();
         let (channels, outputs) = (self.input.shape.channels, self.shape(self.output).len());

@@ -151,11 +151,18 @@ pub enum OnnxError {
 impl Model {
     /// Reads an ONNX file held in memory, with its weights inside ([`Self::from_onnx_file`] reads those beside it too). Cost:
     /// one evaluation of what is constant, a copy of the file, and the weights in f64.
+    ///
+    /// # Errors
+    /// [`ModelError::FileTooLarge`], [`ModelError::OtherFile`], [`ModelError::Onnx`] for what is wrong with the file, and those of
+    /// [`Self::from_graph`] for what is wrong with the network in it.
     pub fn from_onnx(bytes: &[u8], options: &OnnxOptions) -> Result<Self, ModelError> {
         read(Bytes::copy_from_slice(bytes), &Folder::new(None), options)
     }
 
     /// Reads an ONNX file, whatever it is called, and what it refers to in its folder.
+    ///
+    /// # Errors
+    /// [`ModelError::Read`], and those of [`Self::from_onnx`].
     pub fn from_onnx_file(path: &Path, options: &OnnxOptions) -> Result<Self, ModelError> {
         let bytes = super::model::read_file(path)?.into();
         read(bytes, &Folder::new(Some(path.parent().unwrap_or(Path::new("")))), options)

@@ -180,6 +180,9 @@ impl Simulation {
     }
 
     /// No picture leaves an interval, or the first layer where one does, in the order of the network, is the error.
+    ///
+    /// # Errors
+    /// [`SimulateError::OutOfRange`].
     pub fn check_ranges(&self) -> Result<(), SimulateError> {
         check_ranges(&self.layers, self.pictures)
     }
@@ -195,11 +198,17 @@ fn check_ranges(layers: &[LayerUse], pictures: usize) -> Result<(), SimulateErro
 
 /// Evaluates pictures with the fitted polynomials and noise, and without either. All threads; the noise depends on `seed` and
 /// the index of the picture alone. The same is found however many threads there are.
+///
+/// # Errors
+/// [`SimulateError::NoPictures`], and those of [`exact_logits`].
 pub fn simulate(model: &Model, pictures: &[Labelled], noise: NoiseLevels, seed: u64) -> Result<Simulation, SimulateError> {
     simulate_against(&exact_logits(model, pictures)?, model, pictures, noise, seed)
 }
 
 /// The logits of the exact network, `[picture][class]`: what [`simulate_against`] compares with, however a model is fitted.
+///
+/// # Errors
+/// [`SimulateError::WrongKind`] for a picture of another shape, [`SimulateError::NotFinite`] for one whose logits are no numbers.
 pub fn exact_logits(model: &Model, pictures: &[Labelled]) -> Result<Vec<Vec<f32>>, SimulateError> {
     let network = Network::<f32>::new(&model.exact());
     let one = |(i, p): (usize, &Labelled)| {
@@ -219,6 +228,9 @@ pub(in crate::nn) fn check_finite(logits: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>
 }
 
 /// As [`simulate`], with the logits of the exact network at hand.
+///
+/// # Errors
+/// [`SimulateError::NoPictures`], [`SimulateError::WrongKind`] for a picture of another shape.
 pub fn simulate_against(
     exact: &[Vec<f32>],
     model: &Model,
@@ -265,6 +277,9 @@ impl Outcomes {
 /// The precision at which noise moves the logits as far as they are known to be moved: the bits of [`NoiseLevels::bits`] with which the
 /// largest difference of a picture's logits is `error`, on average over some pictures. What else is wrong with the logits (the
 /// fits) plays no part. Where pictures leave their intervals, by the others; `usual` if all do.
+///
+/// # Errors
+/// [`SimulateError::WrongKind`] for a picture of another shape.
 pub fn bits_for_error(model: &Model, pictures: &[Labelled], error: f64, usual: f64, seed: u64) -> Result<f64, SimulateError> {
     let simulator = Simulator::new(model);
     let largest = |(i, p): (usize, &Labelled)| {
@@ -285,6 +300,10 @@ pub fn bits_for_error(model: &Model, pictures: &[Labelled], error: f64, usual: f
 
 /// Checks one picture before it is encrypted: that no activation leaves its interval on it (without noise). The error names
 /// the first layer that does: those behind it are fed its wreckage.
+///
+/// # Errors
+/// [`SimulateError::WrongKind`] for a picture of another shape, [`SimulateError::OutOfRange`] for one that leaves an interval,
+/// [`SimulateError::TooLarge`] for one that makes a larger value than may be bootstrapped.
 pub fn check_picture(model: &Model, x: &Tensor<f32>) -> Result<(), SimulateError> {
     let simulator = Simulator::new(model);
     let wrong = |source| SimulateError::WrongKind { picture: 0, pictures: 1, source };

@@ -96,6 +96,9 @@ impl CostModel {
 
     /// Measures every kind of operation at the highest level that values have, and what a call takes at the lowest. About a second at
     /// N = 2^16.
+    ///
+    /// # Errors
+    /// [`CkksError::Params`] for a parameter set with a single level, [`CkksError::Backend`] for what the backend fails at.
     pub fn measure(params: &Arc<Params>, backend: &Arc<dyn Backend>) -> Result<Self, CkksError> {
         let bench = Bench::new(params, backend, params.working_level())?;
         let low = Bench::new(params, backend, Level(1))?;
@@ -153,6 +156,9 @@ impl CostModel {
     }
 
     /// Everything that a trace counted, each operation at its level.
+    ///
+    /// # Errors
+    /// [`ParamsError::NoSuchLevel`] for a trace of a parameter set with more levels.
     pub fn price(&self, params: &Arc<Params>, trace: &Trace) -> Result<f64, ParamsError> {
         trace.by_level.iter().map(|(&level, counts)| Ok(self.seconds(counts, &switch_shape(params, level)?))).sum()
     }

@@ -24,6 +24,10 @@ impl Progress for () {
 /// Runs a plan: `input` at [`Plan::input_level`], the result at the output level. Values are dropped after their last use.
 ///
 /// The engine's keys are held against the plan's before anything runs; what runs then takes the very keys that the plan lists.
+///
+/// # Errors
+/// [`PlanError::Input`] for another number of shards or too low a level, [`PlanError::Keys`] for keys that are missing,
+/// [`PlanError::Layer`] for what an operation of the engine fails at, [`PlanError::Stopped`] where `progress` ended it.
 pub fn execute<E: Engine>(plan: &Plan, engine: &E, input: E::Value, progress: &dyn Progress) -> Result<E::Value, PlanError> {
     let (found, level) = (engine.shards(&input), engine.level(&input));
     if found != plan.program().input_shards || level < plan.input_level() {

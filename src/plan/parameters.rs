@@ -53,6 +53,10 @@ const DIGITS: std::ops::RangeInclusive<usize> = 2..=10;
 
 /// All parameter sets that meet a goal at 128 bits of classical security, the fastest first. Cost: about a tenth of a second for each on one
 /// thread at N = 2^16. The same for the same arguments.
+///
+/// # Errors
+/// [`PlanError::Params`] where there are too few primes of the sizes asked for, or a set of them is refused for something else than its
+/// modulus; [`PlanError::Layer`] where bootstrapping cannot be made on one. None where no set is secure: the list then is empty.
 pub fn search(goal: Goal, cost: &CostModel) -> Result<Vec<Candidate>, PlanError> {
     let mut all = Vec::new();
     let tried = |fixed: Option<usize>| TRANSFORM_LEVELS.filter(move |&levels| fixed.is_none_or(|fixed| fixed == levels));

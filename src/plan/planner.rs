@@ -81,6 +81,11 @@ pub struct Plan {
 impl Plan {
     /// Plans a program: levels as low as the output's allows, each matrix split at its least estimated cost, keys within
     /// [`PlanOptions::max_key_bytes`].
+    ///
+    /// # Errors
+    /// [`PlanError::Slots`], [`PlanError::LevelsExhausted`] or, with bootstrapping, [`PlanError::NoPlacement`] for a program too deep,
+    /// [`PlanError::KeyBytes`], [`PlanError::UndefinedValue`] for a program that is none, [`PlanError::Layer`] for a step that cannot be
+    /// run (a matrix of zeros), [`PlanError::Params`].
     pub fn new(program: &Program, params: &Arc<Params>, options: &PlanOptions) -> Result<Self, PlanError> {
         match options.max_key_bytes {
             Some(most) => thrift::within(program, params, options, most),
@@ -183,6 +188,9 @@ impl Plan {
     }
 
     /// The same plan with its seconds estimated from other unit costs.
+    ///
+    /// # Errors
+    /// None that planning it would not have given.
     pub fn estimated(mut self, cost: &CostModel) -> Result<Self, PlanError> {
         self.trace_run(cost)?;
         Ok(self)

@@ -69,6 +69,9 @@ impl Expected {
 
 impl Item {
     /// What the network is given.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a picture that cannot be read or decoded, or numbers that are not finite.
     pub fn open(&self) -> Outcome<Sample> {
         match &self.source {
             Source::Array { array, index } => Ok(Sample::Numbers(array.read(*index)?)),
@@ -120,6 +123,9 @@ pub struct Found {
 }
 
 /// [`find`] to measure on, without the note.
+///
+/// # Errors
+/// As [`find`].
 pub fn open(spec: &str, expected: &Expected) -> Outcome<Vec<Item>> {
     find(spec, expected, Purpose::Measure).map(|found| found.items)
 }
@@ -138,6 +144,10 @@ pub fn open(spec: &str, expected: &Expected) -> Outcome<Vec<Item>> {
 /// The first of these that is there is taken; `SPLIT_lossless` takes none but the first two, and the whole name of a file takes
 /// that file. Lossless pictures may be the first ones of their split only; they may have labels of their own
 /// (`SPLIT_lossless.labels.u8`).
+///
+/// # Errors
+/// [`Class::Usage`] for a class that the network does not have, [`Class::BadInput`] where there is nothing to read, no picture, or packed
+/// files that do not belong together.
 pub fn find(spec: &str, expected: &Expected, purpose: Purpose) -> Outcome<Found> {
     let classes = &expected.classes;
     let (place, class) = match spec.rsplit_once('@') {

@@ -75,6 +75,10 @@ fn unreadable(path: &Path) -> impl Fn(std::io::Error) -> Failure + '_ {
 
 impl Array {
     /// Reads a header, and checks that the file has as many values as it says.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a file that cannot be read, is no array, has another length than its header says, or another number type,
+    /// order or shape than is read.
     pub fn open(path: &Path) -> Outcome<Self> {
         let again = "save it again: numpy.save(file, array.astype(numpy.float32))";
         let mut file = File::open(path).map_err(unreadable(path))?;
@@ -151,6 +155,9 @@ impl Array {
     }
 
     /// Reads input `index`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] where the file does not hold it, or a number in it is not finite.
     pub fn read(&self, index: usize) -> Outcome<Numbers> {
         let count = self.shape.iter().product::<usize>();
         let size = count as u64 * self.kind.bytes();

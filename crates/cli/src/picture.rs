@@ -59,6 +59,9 @@ pub struct Fitted {
 
 impl Picture {
     /// Reads a picture file.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a file that cannot be read, is too large or a folder; those of [`Self::decode`].
     pub fn open(path: &Path) -> Outcome<Self> {
         let what = format!("cannot read the picture {}", path.display());
         let advice = format!("name a {FORMATS} file that you may read");
@@ -75,6 +78,9 @@ impl Picture {
     }
 
     /// Decodes the bytes of a picture file; `what` begins the message of a failure.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for an empty or damaged file, one in a format that is not read, or sides beyond the limit.
     pub fn decode(bytes: &[u8], what: &str) -> Outcome<Self> {
         let refuse = |why: String, advice: &str| Failure::new(Class::BadInput, what, why, advice);
         if bytes.is_empty() {
@@ -111,6 +117,9 @@ impl Picture {
     }
 
     /// From red, green and blue of each pixel, row by row, of `[rows, columns]`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] unless there are three bytes for each pixel, and both sides are within the limit.
     pub fn from_pixels(pixels: &[u8], [rows, columns]: [usize; 2]) -> Outcome<Self> {
         let side = |n: usize| u32::try_from(n).ok().filter(|n| (1..=MAX_SIDE).contains(n));
         let sides = side(columns).zip(side(rows));
@@ -133,6 +142,9 @@ impl Picture {
     }
 
     /// Brings the picture to `height` x `width`, with `channels` 3 (RGB) or 1 (brightness).
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for other channels than 1 or 3, or sides beyond the limit.
     pub fn fit(&self, channels: usize, height: usize, width: usize, fit: Fit) -> Outcome<Fitted> {
         let mut notes = self.notes.clone();
         let side = |n: usize| u32::try_from(n).ok().filter(|&n| n > 0 && n <= MAX_SIDE);

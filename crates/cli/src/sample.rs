@@ -18,6 +18,9 @@ pub enum Sample {
 
 impl Sample {
     /// All inputs in a file, a picture or a `.npy` array, and what to call each.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a file that is neither ([`Picture::open`], [`Array::open`]), or numbers that are not finite.
     pub fn open_all(path: &Path) -> Outcome<Vec<(Self, String)>> {
         if !npy::is_named_so(path) {
             return Ok(vec![(Self::Picture(Picture::open(path)?), path.display().to_string())]);
@@ -27,6 +30,9 @@ impl Sample {
     }
 
     /// The one input in a file.
+    ///
+    /// # Errors
+    /// [`Class::Usage`] for an array of several inputs; those of [`Self::open_all`].
     pub fn open(path: &Path) -> Outcome<(Self, String)> {
         if npy::is_named_so(path) {
             let count = Array::open(path)?.count;
@@ -45,6 +51,9 @@ impl Sample {
 
     /// As a network's input, and what was changed on the way: of pictures and bytes `(v - mean) / std` per channel, of other numbers
     /// they themselves. Pictures are fitted as asked, else as the network says.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a network that takes no pictures ([`Picture::fit`]), or an array of another shape than it takes.
     pub fn input(&self, input: &Input, fit: Option<Fit>) -> Outcome<(Tensor<f64>, Vec<String>)> {
         let shape = input.shape;
         let unfit = |e: &(dyn std::error::Error + 'static)| super::failure::explain("the input does not fit the network", e);

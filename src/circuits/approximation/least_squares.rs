@@ -20,6 +20,11 @@ pub struct Sample {
 /// Its error is orthogonal to every polynomial of the degree under the weights: with the weights of a measured
 /// distribution, its mean over that distribution is 0 and it is uncorrelated with x, so it does not add up in the sums of
 /// the next layer (`docs/fitting.md`).
+///
+/// # Errors
+/// [`ApproximationError::Interval`], [`ApproximationError::NotFinite`] for a sample, [`ApproximationError::Degree`] for degree 0,
+/// [`ApproximationError::TooFewPoints`] where no more samples than the degree carry weight, [`ApproximationError::Singular`] where they do
+/// not tell coefficients apart or the best is a constant.
 pub fn least_squares(samples: &[Sample], degree: usize, interval: [f64; 2]) -> Result<Chebyshev, ApproximationError> {
     check_interval(interval)?;
     let mut used = Vec::with_capacity(samples.len());

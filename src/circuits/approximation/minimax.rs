@@ -47,6 +47,12 @@ pub struct Minimax {
 ///
 /// Degrees up to 127 on one interval; the accuracy of f64 ends at errors of about 1e-13 of the size of f. Cost: some ten
 /// rounds of `degree^3`.
+///
+/// # Errors
+/// [`ApproximationError::Interval`] and [`ApproximationError::Intervals`] for intervals other than these, [`ApproximationError::Degree`]
+/// for one that is 0, above [`MAX_DEGREE`] or not of the parity, [`ApproximationError::NotFinite`] for a value of f,
+/// [`ApproximationError::Constant`] where the best is one, [`ApproximationError::Singular`] and [`ApproximationError::NoConvergence`] where
+/// f64 does not suffice.
 pub fn minimax(
     f: impl Fn(f64) -> f64,
     degree: usize,

@@ -38,6 +38,10 @@ impl CompositeSign {
 }
 
 /// The best composite of the given odd degrees for `epsilon <= |x| <= 1`.
+///
+/// # Errors
+/// [`ApproximationError::Interval`] or [`ApproximationError::Intervals`] unless `0 < epsilon < 1`, [`ApproximationError::Degree`] without a
+/// degree; of each stage those of [`minimax`].
 pub fn composite_sign(degrees: &[usize], epsilon: f64) -> Result<CompositeSign, ApproximationError> {
     check_interval([epsilon, 1.0])?;
     let mut interval = [epsilon, 1.0];
@@ -66,6 +70,9 @@ pub fn composite_sign(degrees: &[usize], epsilon: f64) -> Result<CompositeSign, 
 
 /// The composite of the given odd degrees with which `x (1 + s(x)) / 2` is nearest to ReLU on `[-1, 1]`: below epsilon the
 /// error is about `epsilon / 2` at most, above it `error / 2`, and one falls as the other rises.
+///
+/// # Errors
+/// [`ApproximationError::Degree`] where no epsilon gives a composite: without a degree, or with one that is even or above 127.
 pub fn relu_sign(degrees: &[usize]) -> Result<CompositeSign, ApproximationError> {
     let (mut low, mut high) = (1e-9f64.ln(), 0.9f64.ln());
     let mut best: Option<(f64, CompositeSign)> = None;

@@ -23,6 +23,9 @@ pub struct EvalMod {
 
 impl EvalMod {
     /// For the sizes of a parameter set and the ratio of q0 to the message's scale.
+    ///
+    /// # Errors
+    /// [`CircuitError::Polynomial`] for a degree below 2, or for sizes with which the series has coefficients that are no numbers.
     pub fn new(spec: &Bootstrap, ratio: f64) -> Result<Self, CircuitError> {
         // |t| <= k - 1 + |m| / ratio, and a quarter for the shift: another quarter is left for large messages.
         let range = f64::from(spec.k) - 0.5;
@@ -61,6 +64,9 @@ impl EvalMod {
 
     /// `t / range -> ratio (t mod 1)` on every slot of every shard. Must end at [`crate::ckks::Params::output_level`], where the
     /// last product's scale is such that the gain costs nothing.
+    ///
+    /// # Errors
+    /// [`CircuitError::LevelsExhausted`] with fewer than [`Self::depth`] levels, and those of the engine's operations ([`Engine`]).
     pub fn apply<E: Engine>(&self, engine: &E, x: &E::Value, gadgets: &Gadgets) -> Result<E::Value, CircuitError> {
         let y = engine.add_scalar(x.clone(), -SHIFT / self.range)?;
         let mut c = self.series.apply(engine, &twice_square_less_one(engine, &y, gadgets)?, gadgets)?;

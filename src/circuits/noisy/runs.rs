@@ -26,7 +26,7 @@ impl NoisyRuns {
     /// The slots of each run, `[run][shard][slot]`, as they would be encrypted under the secret key at a level.
     ///
     /// # Errors
-    /// Slots of another number of runs.
+    /// [`CircuitError::Shards`] for slots of another number of runs.
     pub fn encrypted(&self, slots: Vec<Vec<Vec<f64>>>, level: Level) -> Result<Values> {
         if slots.is_empty() || slots.len() != self.0.len() {
             return Err(CircuitError::Shards { operation: "runs in step", expected: self.0.len(), found: slots.len() });

@@ -265,6 +265,9 @@ pub struct Choice {
 }
 
 /// A cost where there is no plan: the levels of all activations together.
+///
+/// # Errors
+/// None: it is a [`Cost`], and others may fail.
 pub fn levels(model: &Model) -> Result<f64, String> {
     use crate::nn::model::Operator;
     let depth = |node: &crate::nn::model::Node| match &node.operator {
@@ -292,6 +295,13 @@ impl Watch for () {}
 
 /// Chooses. Three quarters of the pictures calibrate; the others, and if they are few some of those too, are simulated some ten to
 /// fifty times. `cost` is asked from several threads. All threads.
+///
+/// # Errors
+/// [`ChooseError::Target`] and [`ChooseError::TargetTooHigh`] for a target that cannot be asked for, [`ChooseError::Calibration`] for
+/// pictures that cannot calibrate, [`ChooseError::TooFewPictures`] and [`ChooseError::TooFewForTarget`] for too few of them,
+/// [`ChooseError::Simulate`] where the exact network gives no numbers, [`ChooseError::Fit`] where a function has no value on any interval
+/// tried or a setting cannot be used, [`ChooseError::NoPlan`] where no form can be run, [`ChooseError::TargetNotReached`] or, where `watch`
+/// ended it, [`ChooseError::Stopped`] without a fit that keeps enough answers.
 pub fn choose(
     model: &Model,
     pictures: &[Labelled],

@@ -49,6 +49,9 @@ pub struct Material {
 
 impl Material {
     /// Finds primes and makes tables.
+    ///
+    /// # Errors
+    /// [`MathError::PrimeSupply`] and [`MathError::Degree`] for a size that no ring has.
     pub fn new(size: Size) -> std::result::Result<Self, MathError> {
         let primes = closest_primes(29.9, size.limbs + size.alpha, size.log_n + 1, &[])?;
         let tables = Arc::new(RnsTables::new(size.log_n, &primes)?);
@@ -277,6 +280,9 @@ impl Case {
     }
 
     /// Uploads its inputs.
+    ///
+    /// # Errors
+    /// [`BackendError::OutOfMemory`](cipherlens::backend::BackendError::OutOfMemory), or what else the backend refuses an upload for.
     pub fn job<'a>(&self, m: &'a Material, backend: &'a dyn Backend) -> Result<Job<'a>> {
         let (plan, window) = (&m.plan, &m.plan.window);
         let ciphertext = |stream| m.buffer(backend, 2 * self.shards, window, stream);

@@ -35,6 +35,10 @@ type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 impl Workload {
     /// Plans a network for an input of made-up numbers, its output at some level.
+    ///
+    /// # Errors
+    /// The [`LowerError`](cipherlens::nn::lower::LowerError) or [`PlanError`](plan::PlanError) of a network that does not run on the
+    /// parameter set.
     pub fn new(name: &str, model: &Model, params: Arc<Params>, output_level: Level) -> Fallible<Self> {
         let lowered = lower(model, params.slots(), &LowerOptions::default())?;
         let plan = Plan::new(&lowered.program, &params, &PlanOptions { output_level, ..PlanOptions::default() })?;
@@ -45,6 +49,9 @@ impl Workload {
     }
 
     /// One 3 x 3 convolution of `channels` channels of `side` x `side` pixels, to as many.
+    ///
+    /// # Errors
+    /// The [`ModelError`](cipherlens::nn::model::ModelError) of sizes beyond the limits of a model, and those of [`Self::new`].
     pub fn convolution(channels: usize, side: usize, params: Arc<Params>, output_level: Level) -> Fallible<Self> {
         let graph = serde_json::json!({
             "name": "convolution", "output": "out", "classes": [],
@@ -65,6 +72,9 @@ impl Workload {
     }
 
     /// Makes keys and encrypts, for a backend.
+    ///
+    /// # Errors
+    /// The [`CkksError`](cipherlens::ckks::CkksError) of keys or an input that the backend has no room for.
     pub fn load(&self, backend: Arc<dyn Backend>) -> Fallible<Loaded<'_>> {
         let client = Client::insecure_seeded(&self.params, backend.clone(), 1)?;
         let keys = client.evaluation_keys(self.plan.keys())?;
@@ -81,6 +91,9 @@ impl Workload {
 
 impl Loaded<'_> {
     /// Runs it and waits for the device.
+    ///
+    /// # Errors
+    /// The [`PlanError`](plan::PlanError) of the run, the [`BackendError`](cipherlens::backend::BackendError) of a device that is lost.
     pub fn run(&self) -> Fallible<Arc<Ciphertext>> {
         let answer = plan::execute(&self.workload.plan, &self.engine, self.input.clone(), &())?;
         self.backend.synchronize()?;
@@ -88,6 +101,9 @@ impl Loaded<'_> {
     }
 
     /// Runs it and tells the seconds of each layer, the device waited for after each step.
+    ///
+    /// # Errors
+    /// The [`PlanError`](plan::PlanError) of the run.
     pub fn layers(&self) -> Fallible<Vec<(String, f64)>> {
         let clock = Clock { backend: self.backend.clone(), state: Mutex::new((Instant::now(), Vec::new())) };
         plan::execute(&self.workload.plan, &self.engine, self.input.clone(), &clock)?;
@@ -95,6 +111,9 @@ impl Loaded<'_> {
     }
 
     /// The words of an answer.
+    ///
+    /// # Errors
+    /// The [`BackendError`](cipherlens::backend::BackendError) of a ciphertext of another backend, or of a device that is lost.
     pub fn words(&self, answer: &Ciphertext) -> Fallible<Vec<u32>> {
         Ok(self.backend.download(answer.buffer())?)
     }
