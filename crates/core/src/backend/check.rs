@@ -8,22 +8,34 @@ fn refuse<T>(op: &'static str, expected: String, found: String) -> Result<T> {
 }
 
 /// Two equal shapes.
+///
+/// # Errors
+/// [`BackendError::Shape`] where they differ.
 pub fn same(a: Shape, b: Shape, op: &'static str) -> Result<()> {
     if a == b { Ok(()) } else { refuse(op, format!("{a:?}"), format!("{b:?}")) }
 }
 
 /// As many words as the shape says.
+///
+/// # Errors
+/// [`BackendError::Shape`] where there are more or fewer.
 pub fn words(shape: Shape, len: usize, op: &'static str) -> Result<()> {
     let want = shape.polys.checked_mul(shape.limbs).and_then(|w| w.checked_mul(shape.degree));
     if want == Some(len) { Ok(()) } else { refuse(op, format!("the words of {shape:?}"), format!("{len} words")) }
 }
 
 /// A whole number of ciphertexts.
+///
+/// # Errors
+/// [`BackendError::Shape`] for an odd number of polynomials.
 pub fn even(shape: Shape, op: &'static str) -> Result<()> {
     if shape.polys.is_multiple_of(2) { Ok(()) } else { refuse(op, "an even number of polynomials".into(), format!("{shape:?}")) }
 }
 
 /// A selection within the shape, without repeats.
+///
+/// # Errors
+/// [`BackendError::Shape`] for a polynomial beyond the last, or the same one twice.
 pub fn select(shape: Shape, select: PolySelect, op: &'static str) -> Result<()> {
     let last = select.count.checked_sub(1).map(|c| c.checked_mul(select.stride).and_then(|d| d.checked_add(select.first)));
     let fits = match last {
@@ -48,6 +60,9 @@ pub fn selected(select: PolySelect, poly: usize) -> Option<usize> {
 }
 
 /// Terms that name existing shards and plaintexts.
+///
+/// # Errors
+/// [`BackendError::Shape`] with the first term that names a shard or a plaintext beyond the last.
 pub fn terms(terms: &[Vec<PlainTerm>], shards: usize, plains: usize, op: &'static str) -> Result<()> {
     match terms.iter().flatten().find(|t| t.source >= shards || t.plain >= plains) {
         None => Ok(()),
@@ -56,6 +71,10 @@ pub fn terms(terms: &[Vec<PlainTerm>], shards: usize, plains: usize, op: &'stati
 }
 
 /// Parts of one shape, and constants for each; the shape.
+///
+/// # Errors
+/// [`BackendError::Shape`] where there is no part, a part has another shape than the first, or there are not as many lists of constants
+/// as parts.
 pub fn combination(parts: &[&Buffer], constants: &[Vec<u32>], op: &'static str) -> Result<Shape> {
     let Some(first) = parts.first().map(|p| p.shape()) else { return refuse(op, "a part at least".into(), "none".into()) };
     parts.iter().try_for_each(|part| same(first, part.shape(), op))?;
@@ -66,6 +85,9 @@ pub fn combination(parts: &[&Buffer], constants: &[Vec<u32>], op: &'static str) 
 }
 
 /// Pairs of one shape, of whole ciphertexts; the shape.
+///
+/// # Errors
+/// [`BackendError::Shape`] where there is no pair, an operand has another shape than the first, or a half of a ciphertext is missing.
 pub fn pairs(pairs: &[(&Buffer, &Buffer)], op: &'static str) -> Result<Shape> {
     let Some(first) = pairs.first().map(|p| p.0.shape()) else { return refuse(op, "a pair at least".into(), "none".into()) };
     even(first, op)?;
@@ -101,6 +123,10 @@ pub struct Checks<'a>(pub &'a RnsTables);
 
 impl Checks<'_> {
     /// A basis of these tables, one prime for each limb.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] for a prime that the tables have not, and where there are more or fewer limbs than primes, or of another
+    /// degree.
     pub fn basis(&self, shape: Shape, basis: &Basis, op: &'static str) -> Result<()> {
         self.limbs(basis, op)?;
         if shape.limbs == basis.len() && shape.degree == self.0.degree() {
@@ -117,6 +143,9 @@ impl Checks<'_> {
     }
 
     /// A canonical constant for each limb.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] where there are more or fewer than limbs, or one is not below its modulus.
     pub fn constants(&self, constants: &[u32], basis: &Basis, op: &'static str) -> Result<()> {
         let canonical = constants.iter().zip(basis.limbs()).all(|(&c, &l)| c < self.0.modulus(l).value());
         if constants.len() == basis.len() && canonical {
@@ -126,18 +155,27 @@ impl Checks<'_> {
     }
 
     /// Plaintext polynomials over the basis; at least one if any is read.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] as [`Self::basis`], and where there is none to be read.
     pub fn plain(&self, plain: Shape, basis: &Basis, readers: usize, op: &'static str) -> Result<()> {
         self.basis(plain, basis, op)?;
         if plain.polys > 0 || readers == 0 { Ok(()) } else { refuse(op, "a plaintext".into(), format!("{plain:?}")) }
     }
 
     /// Plaintexts for an inner product: over the basis, of the ring's degree or a power of two below it.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] as [`Self::basis`], but for a lower power of two as the degree.
     pub fn factors(&self, plain: Shape, basis: &Basis, op: &'static str) -> Result<()> {
         let degree = if plain.degree.is_power_of_two() { plain.degree.max(self.0.degree()) } else { plain.degree };
         self.basis(Shape { degree, ..plain }, basis, op)
     }
 
     /// As many constants as the limbs need.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] where the tables lack a prime, or there are more or fewer constants.
     pub fn conversion(&self, c: &BaseConversion, op: &'static str) -> Result<()> {
         self.limbs(&c.from, op)?;
         self.limbs(&c.to, op)?;
@@ -150,6 +188,10 @@ impl Checks<'_> {
     }
 
     /// Positions of the dropped limbs in the source.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] where the tables lack a prime, a dropped prime or a kept place is not in the source, the conversion is
+    /// not from the dropped primes to the target, or there are more or fewer constants than limbs.
     pub fn change(&self, c: &BasisChange, op: &'static str) -> Result<Vec<usize>> {
         self.limbs(&c.source, op)?;
         self.limbs(&c.target, op)?;
@@ -171,6 +213,10 @@ impl Checks<'_> {
     }
 
     /// Positions of all digits of a plan.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] where the tables lack a prime, a digit is not of the window, or a conversion is not from its digit to the
+    /// rest of the extended basis.
     pub fn plan(&self, plan: &GadgetPlan, op: &'static str) -> Result<DigitLayout> {
         self.limbs(&plan.extended, op)?;
         if plan.mod_up.len() != plan.digits.len() {
@@ -194,6 +240,9 @@ impl Checks<'_> {
     }
 
     /// How many shards there are in `digits`, for a key that fits the plan.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] where the digits are not whole shards, or the plan names a digit or a limb that the key has not.
     pub fn key(&self, digits: Shape, key: Shape, plan: &GadgetPlan, op: &'static str) -> Result<usize> {
         let count = plan.digits.len();
         let fits = count > 0

@@ -55,6 +55,9 @@ pub struct CpuBackend {
 
 impl CpuBackend {
     /// A backend for these primes, with the best instruction set or the one named by [`Isa::VARIABLE`].
+    ///
+    /// # Errors
+    /// [`BackendError::Isa`], as [`Isa::detect`].
     pub fn new(tables: Arc<RnsTables>) -> Result<Self> {
         Ok(Self::with_isa(tables, Isa::detect()?))
     }

@@ -18,6 +18,10 @@ pub struct Ciphertext {
 
 impl Ciphertext {
     /// From parts, for loading; the shape must be `[2 shards][window][N]`. Residues are the caller's to check.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] where the tag is of another parameter set, [`CkksError::Params`] for a level above the top,
+    /// [`CkksError::Malformed`] for another shape, [`CkksError::ScaleRange`] for a scale that is not finite or below 1.
     pub fn from_parts(params: &Params, buffer: Buffer, level: Level, scale: Scale, tag: Tag) -> Result<Self> {
         tag.check_params(params, "load ciphertext")?;
         params.check_level(level)?;
@@ -57,6 +61,9 @@ impl Ciphertext {
         self.buffer.shape().bytes()
     }
     /// A copy.
+    ///
+    /// # Errors
+    /// [`CkksError::Backend`] where the backend has no room, or the ciphertext is another's.
     pub fn duplicate(&self, backend: &dyn Backend) -> Result<Self> {
         Ok(self.with(backend.duplicate(&self.buffer)?))
     }

@@ -27,11 +27,17 @@ pub struct Client {
 
 impl Client {
     /// A client with a fresh secret key.
+    ///
+    /// # Errors
+    /// As [`RandomSource::from_os`], [`KeyGenerator::new`] and [`KeyGenerator::secret_key`].
     pub fn new(params: &Arc<Params>, backend: Arc<dyn Backend>) -> Result<Self> {
         Self::with_randomness(params, backend, RandomSource::from_os)
     }
 
     /// The same keys and ciphertexts for the same seed: for tests and benchmarks only. Whoever knows the seed can decrypt.
+    ///
+    /// # Errors
+    /// As [`KeyGenerator::new`].
     pub fn insecure_seeded(params: &Arc<Params>, backend: Arc<dyn Backend>, seed: u64) -> Result<Self> {
         let mut purpose = 0;
         Self::with_randomness(params, backend, || {
@@ -70,11 +76,17 @@ impl Client {
     }
 
     /// Evaluation keys, exactly those asked for.
+    ///
+    /// # Errors
+    /// As [`KeyGenerator::generate`].
     pub fn evaluation_keys(&self, requests: &[KeyRequest]) -> Result<Arc<KeySet>> {
         self.generator.generate(&self.secret, requests).map(Arc::new)
     }
 
     /// Real vectors, one a shard (missing slots are 0), as one ciphertext at a level and its scale.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_shards`] and [`Encryptor::encrypt`].
     pub fn encrypt<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<Ciphertext> {
         let (scale, basis) = (self.params.scale(level), self.params.window(level));
         let plain = self.encoder.encode_shards(shards, scale, basis, PlainForm::Plain)?;
@@ -82,6 +94,9 @@ impl Client {
     }
 
     /// As [`Self::encrypt`], in half the bytes: what is sent to a server.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_shards`] and [`Encryptor::encrypt_seeded`].
     pub fn encrypt_seeded<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<SeededCiphertext> {
         let (scale, basis) = (self.params.scale(level), self.params.window(level));
         let plain = self.encoder.encode_shards(shards, scale, basis, PlainForm::Plain)?;
@@ -89,6 +104,9 @@ impl Client {
     }
 
     /// Real parts of the slots, one vector a shard. Must not go back to whoever evaluated ([`Decryptor`]).
+    ///
+    /// # Errors
+    /// As [`Decryptor::decrypt_real`].
     pub fn decrypt(&self, ct: &Ciphertext) -> Result<Vec<Vec<f64>>> {
         self.decryptor.decrypt_real(&self.secret, ct)
     }
@@ -96,16 +114,27 @@ impl Client {
 
 impl KeyRequest {
     /// Errors unless such a key may exist on a parameter set: what [`KeyGenerator`] would refuse to make, and readers refuse to take.
+    ///
+    /// # Errors
+    /// [`ParamsError::GaloisElement`] for an automorphism that the ring has not, [`ParamsError::NoBootstrap`] for a key to or from the
+    /// sparse secret where there is none, [`ParamsError::SparseModulus`] for one to it whose modulus exceeds the cap; of the gadget, as
+    /// [`Params::key_basis`].
     pub fn check(&self, params: &Params) -> std::result::Result<(), ParamsError> {
         super::encapsulation::check_request(params, self)
     }
 
     /// The key of products of ciphertexts at a level, in the cheapest digits.
+    ///
+    /// # Errors
+    /// As [`Params::best_gadget`].
     pub fn relinearization(params: &Params, level: Level) -> std::result::Result<Self, ParamsError> {
         Ok(Self { kind: KeyKind::Relin, gadget: params.best_gadget(level..=level)? })
     }
 
     /// The keys of rotations by each of `steps` at a level, in the cheapest digits.
+    ///
+    /// # Errors
+    /// As [`Params::best_gadget`].
     pub fn rotations(params: &Params, level: Level, steps: &[i64]) -> std::result::Result<Vec<Self>, ParamsError> {
         let gadget = params.best_gadget(level..=level)?;
         Ok(steps.iter().map(|&k| Self { kind: KeyKind::Galois(params.galois_element(k)), gadget }).collect())

@@ -11,6 +11,10 @@ impl Evaluator {
     /// For each output the sum of products with plaintexts of rotations of shards, all in the extended basis: nothing is divided by P.
     /// Source `r * shards + s` of a term is shard s rotated by `ks[r]`; `digits` are those of `ct`; plaintexts are in Montgomery form over
     /// the extended basis of the digits' gadget. Each key is read once for all shards.
+    ///
+    /// # Errors
+    /// Those of two operands, of plaintexts, products and key switches ([`Evaluator`]). A term that names a shard or a plaintext that is
+    /// not there is the backend's to refuse.
     pub fn rotated_inner_product(
         &self,
         (digits, ct): (&Digits, &Ciphertext),
@@ -46,6 +50,10 @@ impl Evaluator {
     /// `plus`. Only second halves are divided by P and switched.
     ///
     /// Cost: half a mod_down, a mod_up and a product with a key of the values' gadget.
+    ///
+    /// # Errors
+    /// Those of extended operands and key switches ([`Evaluator`]). Shards that are not there are the backend's to refuse. For `k = 0`
+    /// too there must be a key.
     pub fn rotate_sum_extended(
         &self,
         (x, first): (&ExtendedCiphertext, usize),

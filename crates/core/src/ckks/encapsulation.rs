@@ -81,6 +81,10 @@ pub(super) fn check_request(params: &Params, request: &KeyRequest) -> std::resul
 
 impl Params {
     /// The two keys that [`Evaluator::mod_raise`] needs: to the sparse secret at level 0, and back at the top.
+    ///
+    /// # Errors
+    /// [`ParamsError::NoBootstrap`] for a set without levels for bootstrapping, [`ParamsError::SparseModulus`] where the key to the
+    /// sparse secret would exceed its cap; else as [`Params::gadget`] and [`Params::best_gadget`].
     pub fn encapsulation_requests(&self) -> std::result::Result<[KeyRequest; 2], ParamsError> {
         self.need_bootstrap()?;
         let (bottom, top) = (Level(0), self.max_level());
@@ -98,6 +102,10 @@ impl Evaluator {
     ///
     /// Needs the keys of [`Params::encapsulation_requests`]; errors unless the input is at level 0 and its canonical scale
     /// ([`Self::drop_to`] brings it there). Cost: a key switch at level 0, two limbs to all limbs, a key switch at the top.
+    ///
+    /// # Errors
+    /// [`CkksError::LevelMismatch`] above level 0, [`CkksError::ScaleMismatch`] at another scale, [`CkksError::Params`] as
+    /// [`Params::encapsulation_requests`]; else those of a key switch ([`Evaluator`]).
     pub fn mod_raise(&self, ct: &Ciphertext) -> Result<Ciphertext> {
         let op = "mod_raise";
         self.check(ct, op)?;
@@ -129,6 +137,10 @@ impl Evaluator {
 
     /// Multiplies the values by a factor, at no cost: the scale is divided by it. A result within 1e-9 of the level's canonical
     /// scale is canonical.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] for a ciphertext of another parameter set, [`CkksError::ScaleRange`] where the scale would be below
+    /// 1, not below the modulus, or not finite.
     pub fn scaled_by(&self, mut ct: Ciphertext, factor: f64) -> Result<Ciphertext> {
         let op = "scaled_by";
         self.check(&ct, op)?;

@@ -22,6 +22,12 @@ pub mod residues;
 mod vector;
 
 /// Encodes for one parameter set and backend. Cheap to share; all methods take `&self`.
+///
+/// # Errors
+/// Of everything that makes a plaintext, where it says no more:
+/// - [`CkksError::NotFinite`] for NaN or infinity, given or come of the scale;
+/// - [`CkksError::EncodingOverflow`] where a coefficient, at the scale, reaches half the modulus of the basis;
+/// - [`CkksError::Backend`] where the backend has no room, or the basis is not of its primes.
 #[derive(Debug)]
 pub struct Encoder {
     params: Arc<Params>,
@@ -99,11 +105,17 @@ impl Encoder {
     }
 
     /// One real vector.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] for more than N/2 numbers; else those of [`Encoder`].
     pub fn encode_real(&self, values: &[f64], scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
         self.encode_shards(&[values], scale, basis, form)
     }
 
     /// Several real vectors, one polynomial each.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] for a vector of more than N/2 numbers; else those of [`Encoder`].
     pub fn encode_shards<V: AsRef<[f64]> + Sync>(
         &self,
         vectors: &[V],
@@ -124,6 +136,10 @@ impl Encoder {
 
     /// Several real vectors, one polynomial each, that repeat with a period: each has `period` entries, a power of two up to
     /// N/2, and fills all slots by repetition. Products, sums and rotations of such vectors repeat with the same period.
+    ///
+    /// # Errors
+    /// [`CkksError::Period`] as [`Self::check_period`], [`CkksError::SlotCount`] for a vector of another length; else those of
+    /// [`Encoder`].
     pub fn encode_repeated<V: AsRef<[f64]> + Sync>(
         &self,
         vectors: &[V],
@@ -141,6 +157,9 @@ impl Encoder {
     }
 
     /// Refuses a period that is not a power of two up to N/2.
+    ///
+    /// # Errors
+    /// [`CkksError::Period`] for any other.
     pub fn check_period(&self, period: usize) -> Result<()> {
         let slots = self.params.slots();
         if period.is_power_of_two() && period <= slots { Ok(()) } else { Err(CkksError::Period { period, slots }) }
@@ -149,6 +168,9 @@ impl Encoder {
     /// `count` real vectors, one polynomial each; `fill(i, slots)` writes every slot of vector i (called in parallel).
     ///
     /// Cost: half a complex transform of N/2 points a vector, then one reduction and one NTT a limb.
+    ///
+    /// # Errors
+    /// Those of [`Encoder`].
     pub fn encode_batch(
         &self,
         count: usize,
@@ -162,6 +184,9 @@ impl Encoder {
     }
 
     /// One complex vector.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] for more than N/2 numbers; else those of [`Encoder`].
     pub fn encode_complex(&self, re: &[f64], im: &[f64], scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
         let n = self.params.slots();
         self.check_count(re.len())?;
@@ -184,6 +209,10 @@ impl Encoder {
     /// parallel). Refuses coefficients that do not fit the modulus of `basis`.
     ///
     /// Cost: a complex transform of N/2 points a vector.
+    ///
+    /// # Errors
+    /// [`CkksError::NotFinite`] and [`CkksError::EncodingOverflow`] as [`Encoder`] says; neither on a backend whose results have no
+    /// words, where nothing is encoded.
     pub fn integers_into(
         &self,
         out: &mut Integers,
@@ -220,6 +249,9 @@ impl Encoder {
     }
 
     /// Polynomials given by their integer coefficients, `[poly][N]`, exact in f64: for tests and for special plaintexts.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] where the values are not whole polynomials, one at least; else those of [`Encoder`].
     pub fn encode_coefficients(&self, values: Vec<f64>, scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
         let degree = self.params.degree();
         if values.is_empty() || !values.len().is_multiple_of(degree) {
@@ -237,6 +269,10 @@ impl Encoder {
     }
 
     /// The residues of `round(value * scale)`, one per limb: a constant in every slot.
+    ///
+    /// # Errors
+    /// [`CkksError::NotFinite`] for NaN or infinity, before or after scaling; [`CkksError::EncodingOverflow`] where the integer reaches
+    /// half the modulus.
     pub fn constant(&self, value: f64, scale: Scale, basis: &Basis) -> Result<Vec<u32>> {
         let scaled = [(value * scale.0).round_ties_even()];
         check_finite(0, &[value])?;
@@ -247,6 +283,9 @@ impl Encoder {
     }
 
     /// Real parts of the slots of a polynomial given by its coefficients (N of them), divided by the scale.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] where there are not N coefficients.
     pub fn decode_real(&self, coefficients: &[f64], scale: Scale) -> Result<Vec<f64>> {
         let (re, im) = self.decode_complex(coefficients, scale)?;
         drop(Zeroizing::new(im));
@@ -254,6 +293,9 @@ impl Encoder {
     }
 
     /// Slots of a polynomial given by its coefficients, divided by the scale: real parts, imaginary parts. Work space is wiped.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] where there are not N coefficients.
     pub fn decode_complex(&self, coefficients: &[f64], scale: Scale) -> Result<(Vec<f64>, Vec<f64>)> {
         let n = self.params.slots();
         if coefficients.len() != 2 * n {

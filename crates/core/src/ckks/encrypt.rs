@@ -38,6 +38,11 @@ impl SeededCiphertext {
     }
 
     /// The ciphertext in full, on a backend. Checks every residue.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] for another parameter set, [`CkksError::Params`] for a level above the top, [`CkksError::Malformed`]
+    /// where words are missing, too many or not below their moduli, [`CkksError::ScaleRange`] as [`Ciphertext::from_parts`],
+    /// [`CkksError::Backend`] where the backend has no room.
     pub fn expand(&self, params: &Params, backend: &dyn Backend) -> Result<Ciphertext> {
         self.tag.check_params(params, "expand ciphertext")?;
         params.check_level(self.level)?;
@@ -69,6 +74,10 @@ pub struct Encryptor {
 
 impl Encryptor {
     /// An encryptor for plaintexts and ciphertexts on `backend`.
+    ///
+    /// # Errors
+    /// [`CkksError::Backend`] where the processor lacks the instruction set asked for
+    /// ([`CpuBackend::new`](crate::backend::cpu::CpuBackend::new)).
     pub fn new(params: &Arc<Params>, backend: Arc<dyn Backend>, random: RandomSource) -> Result<Self> {
         Ok(Self { host: Host::new(params)?, backend, random })
     }
@@ -87,11 +96,20 @@ impl Encryptor {
     }
 
     /// Encrypts under the secret key: `(m + e - a s, a)`, the noise is one Gaussian.
+    ///
+    /// # Errors
+    /// As [`Self::encrypt_seeded`] and [`SeededCiphertext::expand`].
     pub fn encrypt(&self, secret: &SecretKey, plain: &Plaintext) -> Result<Ciphertext> {
         self.encrypt_seeded(secret, plain)?.expand(&self.host.params, self.backend.as_ref())
     }
 
     /// As [`Self::encrypt`], the uniform half as a seed.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] where the key or the plaintext is of another parameter set, [`CkksError::FormMismatch`] for a
+    /// plaintext in Montgomery form, [`CkksError::BasisMismatch`] for one over other primes than those of a level,
+    /// [`CkksError::Randomness`] where the system gives none, [`CkksError::Backend`] where the plaintext is not on this backend or cannot
+    /// be read.
     pub fn encrypt_seeded(&self, secret: &SecretKey, plain: &Plaintext) -> Result<SeededCiphertext> {
         let op = "encrypt";
         let params = &self.host.params;
@@ -122,6 +140,9 @@ impl Encryptor {
     }
 
     /// Encrypts under the public key (b, a): `(b u + e0 + m, a u + e1)`, u ternary. More noise than [`Self::encrypt`].
+    ///
+    /// # Errors
+    /// As [`Self::encrypt_seeded`]; [`CkksError::Backend`] also where the backend has no room.
     pub fn encrypt_public(&self, key: &PublicKey, plain: &Plaintext) -> Result<Ciphertext> {
         let op = "encrypt with the public key";
         let params = &self.host.params;
@@ -178,6 +199,10 @@ pub struct Decryptor {
 
 impl Decryptor {
     /// A decryptor for ciphertexts on `backend`.
+    ///
+    /// # Errors
+    /// [`CkksError::Backend`] where the processor lacks the instruction set asked for
+    /// ([`CpuBackend::new`](crate::backend::cpu::CpuBackend::new)).
     pub fn new(params: &Arc<Params>, backend: Arc<dyn Backend>) -> Result<Self> {
         let host = Host::new(params)?;
         let encoder = Encoder::new(params.clone(), host.cpu.clone());
@@ -186,6 +211,9 @@ impl Decryptor {
 
     /// Coefficients of `c0 + c1 s` per shard, centred, as integers in f64 (not divided by the scale).
     /// Wiped when dropped.
+    ///
+    /// # Errors
+    /// As [`Self::raw`].
     pub fn coefficients(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Zeroizing<Vec<Vec<f64>>>> {
         let words = self.raw(secret, ct)?;
         let params = &self.host.params;
@@ -196,6 +224,10 @@ impl Decryptor {
     }
 
     /// `c0 + c1 s` in coefficient domain: residues `[shard][limb][N]`. Wiped when dropped.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] where the key or the ciphertext is of another parameter set, [`CkksError::KeyMismatch`] for one
+    /// under another key, [`CkksError::Backend`] where it is not on this backend or cannot be read.
     pub fn raw(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Zeroizing<Vec<u32>>> {
         let op = "decrypt";
         let params = &self.host.params;
@@ -223,12 +255,18 @@ impl Decryptor {
     }
 
     /// Real parts of the slots, one vector a shard. What is made on the way is wiped; the result is the caller's to wipe.
+    ///
+    /// # Errors
+    /// As [`Self::raw`].
     pub fn decrypt_real(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<Vec<f64>>> {
         let coefficients = self.coefficients(secret, ct)?;
         coefficients.iter().map(|c| self.encoder.decode_real(c, ct.scale)).collect()
     }
 
     /// Slots, one vector a shard: real parts, imaginary parts.
+    ///
+    /// # Errors
+    /// As [`Self::raw`].
     pub fn decrypt_complex(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
         let coefficients = self.coefficients(secret, ct)?;
         coefficients.iter().map(|c| self.encoder.decode_complex(c, ct.scale)).collect()

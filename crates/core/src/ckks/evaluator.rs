@@ -22,6 +22,21 @@ pub const SCALE_TOLERANCE: f64 = 1.0 / (1u64 << 20) as f64;
 pub const CANONICAL_TOLERANCE: f64 = 1e-9;
 
 /// Evaluates with a key set on a backend. All methods take `&self`.
+///
+/// # Errors
+/// A method says which of these it has, and what else:
+/// - of an operand, always: [`CkksError::ParamsMismatch`] where it is of another parameter set, [`CkksError::Backend`] where it is on
+///   another backend, or the backend has no room or has failed;
+/// - of two operands: [`CkksError::KeyMismatch`], [`CkksError::LevelMismatch`] and [`CkksError::ShardMismatch`] where they are under
+///   different secret keys, at different levels, or of different numbers of shards;
+/// - of extended operands: the same, and [`CkksError::GadgetMismatch`] where they are over different gadgets;
+/// - of sums: [`CkksError::ScaleMismatch`] where the scales differ by more than [`SCALE_TOLERANCE`];
+/// - of plaintexts: [`CkksError::FormMismatch`] for the form of the other operation, [`CkksError::BasisMismatch`] for other primes than
+///   the ciphertext's, [`CkksError::ShardMismatch`] for neither one vector nor as many as there are shards;
+/// - of products: [`CkksError::ScaleRange`] where the product's scale is below 1 or not below the modulus, and
+///   [`CkksError::LevelsExhausted`] for that at level 0, where the factor's scale is above 1;
+/// - of key switches: [`CkksError::KeyMismatch`] where the keys are another secret key's, [`CkksError::MissingKey`] where the one that is
+///   needed is not there, [`CkksError::Params`] where the gadget does not serve the level ([`Params::gadget_plan`]).
 #[derive(Debug)]
 pub struct Evaluator {
     pub(super) params: Arc<Params>,
@@ -42,6 +57,9 @@ pub(super) const fn second_halves(shards: usize) -> PolySelect {
 
 impl Evaluator {
     /// An evaluator; the keys must live on `backend` and belong to `params`.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] for keys of another parameter set.
     pub fn new(params: Arc<Params>, backend: Arc<dyn Backend>, keys: Arc<KeySet>) -> Result<Self> {
         keys.tag().check_params(&params, "evaluator")?;
         let encoder = Encoder::new(params.clone(), backend.clone());
@@ -68,41 +86,62 @@ impl Evaluator {
     }
 
     /// A copy.
+    ///
+    /// # Errors
+    /// [`CkksError::Backend`] where the backend has no room, or the ciphertext is another's.
     pub fn duplicate(&self, ct: &Ciphertext) -> Result<Ciphertext> {
         ct.duplicate(self.backend.as_ref())
     }
 
     /// `a + b`.
+    ///
+    /// # Errors
+    /// Those of two operands and of sums ([`Evaluator`]).
     pub fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
         self.check_summands("add", a, b)?;
         Ok(a.with(self.backend.add(&a.buffer, &b.buffer, self.window(a.level))?))
     }
 
     /// `a += b`.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
     pub fn add_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
         self.check_summands("add", a, b)?;
         Ok(self.backend.add_assign(&mut a.buffer, &b.buffer, self.params.window(a.level))?)
     }
 
     /// `a -= b`.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
     pub fn sub_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
         self.check_summands("sub", a, b)?;
         Ok(self.backend.sub_assign(&mut a.buffer, &b.buffer, self.params.window(a.level))?)
     }
 
     /// `a - b`.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
     pub fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
         self.check_summands("sub", a, b)?;
         Ok(a.with(self.backend.sub(&a.buffer, &b.buffer, self.window(a.level))?))
     }
 
     /// `-a`.
+    ///
+    /// # Errors
+    /// Those of an operand ([`Evaluator`]).
     pub fn negate(&self, a: &Ciphertext) -> Result<Ciphertext> {
         self.check(a, "negate")?;
         Ok(a.with(self.backend.negate(&a.buffer, self.window(a.level))?))
     }
 
     /// `a + plain`; the plaintext holds one vector for all shards or one for each, at the ciphertext's scale.
+    ///
+    /// # Errors
+    /// Those of plaintexts and of sums ([`Evaluator`]).
     pub fn add_plain(&self, a: &Ciphertext, plain: &Plaintext) -> Result<Ciphertext> {
         let mut out = self.duplicate(a)?;
         self.add_plain_assign(&mut out, plain)?;
@@ -110,6 +149,9 @@ impl Evaluator {
     }
 
     /// `a += plain`; see [`Self::add_plain`].
+    ///
+    /// # Errors
+    /// As [`Self::add_plain`].
     pub fn add_plain_assign(&self, a: &mut Ciphertext, plain: &Plaintext) -> Result<()> {
         let op = "add_plain";
         self.check(a, op)?;
@@ -120,6 +162,9 @@ impl Evaluator {
     }
 
     /// `a * plain`, not rescaled; the plaintext is in Montgomery form, one vector for all shards or one for each.
+    ///
+    /// # Errors
+    /// Those of plaintexts and of products ([`Evaluator`]).
     pub fn mul_plain(&self, a: &Ciphertext, plain: &Plaintext) -> Result<Ciphertext> {
         let op = "mul_plain";
         self.check(a, op)?;
@@ -130,6 +175,10 @@ impl Evaluator {
     }
 
     /// For each output o: `sum_t plain[t.plain] * a[t.source]` over `terms[o]`, not rescaled. Plaintexts in Montgomery form.
+    ///
+    /// # Errors
+    /// Those of plaintexts (of any number of vectors) and of products ([`Evaluator`]). A term that names a shard or a plaintext that is
+    /// not there is the backend's to refuse.
     pub fn plain_inner_product(&self, a: &Ciphertext, plain: &Plaintext, terms: &[Vec<PlainTerm>]) -> Result<Ciphertext> {
         let op = "plain_inner_product";
         self.check(a, op)?;
@@ -140,6 +189,9 @@ impl Evaluator {
     }
 
     /// [`Self::plain_inner_product`] with plaintexts still to be reduced and transformed, used once and not kept.
+    ///
+    /// # Errors
+    /// Those of products ([`Evaluator`]). Terms as for [`Self::plain_inner_product`].
     pub fn encoded_inner_product(&self, a: &Ciphertext, plain: &Integers, terms: &[Vec<PlainTerm>]) -> Result<Ciphertext> {
         let op = "encoded_inner_product";
         self.check(a, op)?;
@@ -151,6 +203,9 @@ impl Evaluator {
     }
 
     /// The plaintext of integers at a level, in Montgomery form, on the backend's device, to be kept.
+    ///
+    /// # Errors
+    /// [`CkksError::Backend`] where the backend has no room.
     pub fn encode_integers(&self, plain: &Integers, level: Level) -> Result<Plaintext> {
         let basis = self.window(level);
         let source = self.encoder.residues(plain, basis, PlainForm::Montgomery);
@@ -160,6 +215,9 @@ impl Evaluator {
     }
 
     /// Adds a number to every slot.
+    ///
+    /// # Errors
+    /// [`CkksError::NotFinite`] and [`CkksError::EncodingOverflow`] as [`Encoder::constant`]; else those of an operand ([`Evaluator`]).
     pub fn add_scalar(&self, a: &Ciphertext, value: f64) -> Result<Ciphertext> {
         let mut out = self.duplicate(a)?;
         self.add_scalar_assign(&mut out, value)?;
@@ -167,6 +225,9 @@ impl Evaluator {
     }
 
     /// Adds a number to every slot, in place.
+    ///
+    /// # Errors
+    /// As [`Self::add_scalar`].
     pub fn add_scalar_assign(&self, a: &mut Ciphertext, value: f64) -> Result<()> {
         self.check(a, "add_scalar")?;
         let basis = self.params.window(a.level);
@@ -176,6 +237,9 @@ impl Evaluator {
     }
 
     /// `value * a` with the number at scale `scale`, not rescaled. At scale 1, a product with an integer costs no level.
+    ///
+    /// # Errors
+    /// [`CkksError::NotFinite`] and [`CkksError::EncodingOverflow`] as [`Encoder::constant`]; else those of products ([`Evaluator`]).
     pub fn mul_scalar(&self, a: &Ciphertext, value: f64, scale: Scale) -> Result<Ciphertext> {
         let op = "mul_scalar";
         self.check(a, op)?;
@@ -186,6 +250,10 @@ impl Evaluator {
     }
 
     /// `sum_k values[k] * parts[k]` with the numbers at scale `scale`, not rescaled; parts of one level and scale.
+    ///
+    /// # Errors
+    /// [`CkksError::ShardMismatch`] where there is no part, or not a number for each; of numbers as [`Encoder::constant`]; else those of
+    /// two operands, sums and products ([`Evaluator`]).
     pub fn linear_combination(&self, parts: &[&Ciphertext], values: &[f64], scale: Scale) -> Result<Ciphertext> {
         let op = "linear_combination";
         let (Some((&first, others)), true) = (parts.split_first(), parts.len() == values.len()) else {
@@ -202,6 +270,10 @@ impl Evaluator {
     }
 
     /// `sum_k values[k] * parts[k]` at a lower level and its canonical scale, by one division; parts of one level and scale.
+    ///
+    /// # Errors
+    /// [`CkksError::LevelMismatch`] where `to` is not below the parts' level; else as [`Self::linear_combination`] and
+    /// [`Self::rescale_to`].
     pub fn linear_combination_to(&self, parts: &[&Ciphertext], values: &[f64], to: Level) -> Result<Ciphertext> {
         let op = "linear_combination_to";
         let Some(&first) = parts.first() else { return Err(CkksError::ShardMismatch { op, expected: 1, found: 0 }) };
@@ -223,12 +295,18 @@ impl Evaluator {
     }
 
     /// `a * b`, relinearized, not rescaled. Needs a relinearization key that covers the level.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`] and [`Self::relinearize`].
     pub fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
         let product = self.tensor("mul", a, b)?;
         self.relinearize(product)
     }
 
     /// `a * a`, relinearized, not rescaled.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`] and [`Self::relinearize`].
     pub fn square(&self, a: &Ciphertext) -> Result<Ciphertext> {
         let product = self.tensor("square", a, a)?;
         self.relinearize(product)
@@ -237,6 +315,9 @@ impl Evaluator {
     /// `a * b`, relinearized and rescaled by one level, with a single division: `(d0, d1)` is lifted to the extended basis,
     /// added to the key's inner product, and P and the leaving primes are divided out together. Cheaper than [`Self::mul`] then
     /// [`Self::rescale`], with less rounding; not bit for bit the same.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`] and [`Self::relinearize_rescale`].
     pub fn mul_rescale(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
         let product = self.tensor("mul_rescale", a, b)?;
         self.relinearize_rescale(product)
@@ -245,6 +326,10 @@ impl Evaluator {
     /// `sum a b` over pairs at one level with products of one scale, like [`Self::mul_rescale`] with one relinearization and one division
     /// for all.
     /// The relinearization key is the one of `gadget`.
+    ///
+    /// # Errors
+    /// [`CkksError::ShardMismatch`] where there is no pair; else those of two operands, sums and products ([`Evaluator`]), and as
+    /// [`Self::relinearize_rescale`].
     pub fn mul_sum_rescale(&self, pairs: &[(&Ciphertext, &Ciphertext)], gadget: Gadget) -> Result<Ciphertext> {
         let op = "mul_sum_rescale";
         let Some((&(a, b), others)) = pairs.split_first() else {
@@ -273,6 +358,9 @@ impl Evaluator {
     }
 
     /// The product before relinearization.
+    ///
+    /// # Errors
+    /// Those of two operands and of products ([`Evaluator`]).
     pub fn tensor(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<Degree2> {
         let scale = self.check_factors(op, a, b)?;
         let buffer = self.backend.tensor(&a.buffer, &b.buffer, self.window(a.level))?;
@@ -280,6 +368,9 @@ impl Evaluator {
     }
 
     /// `(d0, d1, d2) -> (d0, d1) + key switch of d2`.
+    ///
+    /// # Errors
+    /// Those of key switches ([`Evaluator`]).
     pub fn relinearize(&self, product: Degree2) -> Result<Ciphertext> {
         let ct = &product.value;
         let (gadget, shards) = (self.relin_gadget(ct)?, ct.buffer.shape().polys / 3);
@@ -291,6 +382,10 @@ impl Evaluator {
     }
 
     /// [`Self::relinearize`] and [`Self::rescale`] with a single division.
+    ///
+    /// # Errors
+    /// [`CkksError::LevelsExhausted`] at level 0, [`CkksError::Params`] as [`Params::mod_down_rescale_change`]; else those of key
+    /// switches ([`Evaluator`]).
     pub fn relinearize_rescale(&self, product: Degree2) -> Result<Ciphertext> {
         let gadget = self.relin_gadget(&product.value)?;
         self.relinearize_rescale_with(&product, gadget)
@@ -327,11 +422,18 @@ impl Evaluator {
     }
 
     /// One level down: divides by the primes that leave, times those that enter.
+    ///
+    /// # Errors
+    /// [`CkksError::LevelsExhausted`] at level 0; else as [`Self::rescale_to`].
     pub fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext> {
         self.rescale_to(a, one_below("rescale", a.level)?)
     }
 
     /// To a lower level with one division, whatever scale that gives.
+    ///
+    /// # Errors
+    /// [`CkksError::LevelMismatch`] for a level that is not lower, [`CkksError::Params`] as [`Params::rescale_change`]; else those of an
+    /// operand ([`Evaluator`]).
     pub fn rescale_to(&self, a: &Ciphertext, to: Level) -> Result<Ciphertext> {
         self.check(a, "rescale")?;
         if to >= a.level {
@@ -344,6 +446,11 @@ impl Evaluator {
 
     /// To a lower level and its canonical scale: one division over all levels between, a factor included (two or more where they span
     /// over 900 bits). At its own level, a copy, if the scale is canonical.
+    ///
+    /// # Errors
+    /// [`CkksError::LevelMismatch`] for a higher level, [`CkksError::ScaleMismatch`] at its own level but another scale,
+    /// [`CkksError::ScaleRange`] where the factor would be below 2^20 (a scale far above canonical), [`CkksError::EncodingOverflow`]
+    /// where it reaches half the modulus; else as [`Self::rescale_to`].
     pub fn drop_to(&self, a: &Ciphertext, level: Level) -> Result<Ciphertext> {
         let op = "drop_to";
         self.check(a, op)?;

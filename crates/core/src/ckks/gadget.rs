@@ -102,6 +102,11 @@ fn cached<K: std::hash::Hash + Eq, V>(
 impl Params {
     /// The gadget over the union of the windows of `levels`, in digits of `alpha` limbs, with the first `alpha` special
     /// primes, or as many as it takes for their product P to reach the largest digit (else noise would grow by the gap).
+    ///
+    /// # Errors
+    /// [`ParamsError::NoSuchLevel`] for a level above the top, [`ParamsError::GadgetRange`] for no levels at all,
+    /// [`ParamsError::ConversionLimbs`] for digits of more than [`MAX_CONVERSION_LIMBS`] limbs, [`ParamsError::SpecialTooSmall`] where
+    /// all special primes together do not reach a digit.
     pub fn gadget(&self, levels: RangeInclusive<Level>, alpha: usize) -> Result<Gadget, ParamsError> {
         self.gadget_with_margin(levels, alpha, 0.0)
     }
@@ -216,6 +221,9 @@ impl Params {
 
     /// The digit size with the cheapest key switch at the highest of `levels`: least `(digits + 2) * (limbs + special)`
     /// limb transforms.
+    ///
+    /// # Errors
+    /// As [`Self::gadget`] with digits of one limb, where there is no gadget of any size.
     pub fn best_alpha(&self, levels: RangeInclusive<Level>) -> Result<usize, ParamsError> {
         self.best_alpha_with_margin(levels, 0.0)
     }
@@ -238,12 +246,18 @@ impl Params {
     }
 
     /// [`Self::gadget`] with [`Self::best_alpha`].
+    ///
+    /// # Errors
+    /// As [`Self::best_alpha`].
     pub fn best_gadget(&self, levels: RangeInclusive<Level>) -> Result<Gadget, ParamsError> {
         self.gadget(levels.clone(), self.best_alpha(levels)?)
     }
 
     /// The best gadget whose key switches add less noise than the rounding of a rescale: P exceeds the digits by [`QUIET_BITS`]. A special prime
     /// more, and a rotation that costs some 2 bits of precision less; [`Self::best_gadget`] where there are too few special primes.
+    ///
+    /// # Errors
+    /// As [`Self::best_gadget`].
     pub fn quiet_gadget(&self, levels: RangeInclusive<Level>) -> Result<Gadget, ParamsError> {
         let quiet = self.best_alpha_with_margin(levels.clone(), QUIET_BITS);
         match quiet.and_then(|alpha| self.gadget_with_margin(levels.clone(), alpha, QUIET_BITS)) {
@@ -255,7 +269,8 @@ impl Params {
     /// All primes of a gadget's keys: its range, then its special primes.
     ///
     /// # Errors
-    /// [`ParamsError::ForeignGadget`] unless the gadget is one that this set could have made.
+    /// [`ParamsError::ForeignGadget`] unless the gadget is one that this set could have made, [`ParamsError::ConversionLimbs`] for digits of
+    /// more than [`MAX_CONVERSION_LIMBS`] limbs.
     pub fn key_basis(&self, gadget: &Gadget) -> Result<Basis, ParamsError> {
         self.check_gadget(gadget)?;
         Ok(Basis::range(gadget.range()).then(&self.gadget_special(gadget)))
@@ -267,6 +282,10 @@ impl Params {
     }
 
     /// The constants of key switching with a gadget at a level it covers; built once, then shared.
+    ///
+    /// # Errors
+    /// [`ParamsError::NoSuchLevel`] for a level above the top, [`ParamsError::GadgetRange`] for one that the gadget does not cover; of
+    /// the gadget, as [`Self::key_basis`].
     pub fn gadget_plan(&self, gadget: &Gadget, level: Level) -> Result<Arc<GadgetPlan>, ParamsError> {
         cached(&self.cache.plans, (*gadget, level), || {
             let key = self.key_basis(gadget)?;
@@ -295,6 +314,10 @@ impl Params {
     }
 
     /// The constants of rescaling from one level to a lower one.
+    ///
+    /// # Errors
+    /// [`ParamsError::NoSuchLevel`] for a level above the top, [`ParamsError::ConversionLimbs`] for levels with more than
+    /// [`MAX_CONVERSION_LIMBS`] primes between them.
     pub fn rescale_change(&self, from: Level, to: Level) -> Result<Arc<BasisChange>, ParamsError> {
         self.check_level(from)?;
         self.check_level(to)?;
@@ -306,6 +329,10 @@ impl Params {
     }
 
     /// The constants of dividing by P and rescaling in one step.
+    ///
+    /// # Errors
+    /// As [`Self::gadget_plan`]; [`ParamsError::ConversionLimbs`] where the special primes and those between the levels are more than
+    /// [`MAX_CONVERSION_LIMBS`].
     pub fn mod_down_rescale_change(&self, gadget: &Gadget, from: Level, to: Level) -> Result<Arc<BasisChange>, ParamsError> {
         self.check_level(to)?;
         let plan = self.gadget_plan(gadget, from)?;
@@ -322,6 +349,9 @@ impl Params {
     }
 
     /// The constants of multiplying by P into the extended basis (nothing is dropped; special residues become 0).
+    ///
+    /// # Errors
+    /// As [`Self::gadget_plan`].
     pub fn lift_change(&self, gadget: &Gadget, level: Level) -> Result<Arc<BasisChange>, ParamsError> {
         let plan = self.gadget_plan(gadget, level)?;
         cached(&self.cache.lift, (*gadget, level), || Ok(BasisChange::new(self.tables(), &plan.window, &plan.extended)))

@@ -20,6 +20,9 @@ impl KeySet {
         Self { tag, keys: BTreeMap::new() }
     }
     /// Adds a key of the same origin; one with the same kind and gadget is replaced.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] for a key of another parameter set, [`CkksError::KeyMismatch`] for one of another secret key.
     pub fn insert(&mut self, key: KeySwitchKey) -> Result<()> {
         if self.tag.fingerprint != key.tag.fingerprint {
             return Err(params_mismatch(&self.tag.fingerprint, &key.tag.fingerprint, "insert key"));
@@ -52,12 +55,18 @@ impl KeySet {
         self.iter().map(|k| k.bytes()).sum()
     }
     /// The key with the fewest limbs that covers a level.
+    ///
+    /// # Errors
+    /// [`CkksError::MissingKey`] where there is none.
     pub fn covering(&self, params: &Params, kind: KeyKind, level: Level) -> Result<&Arc<KeySwitchKey>> {
         let window = params.window(level);
         let found = self.keys.get(&kind).and_then(|keys| keys.iter().find(|k| k.request.gadget.covers(window)));
         found.ok_or_else(|| self.missing(kind, level))
     }
     /// The key with exactly this gadget.
+    ///
+    /// # Errors
+    /// [`CkksError::MissingKey`] where there is none; the level only says what it was needed for.
     pub fn exact(&self, kind: KeyKind, gadget: &Gadget, level: Level) -> Result<&Arc<KeySwitchKey>> {
         let found = self.keys.get(&kind).and_then(|keys| keys.iter().find(|k| k.request.gadget == *gadget));
         found.ok_or_else(|| self.missing(kind, level))

@@ -17,16 +17,25 @@ use std::sync::Arc;
 
 impl Evaluator {
     /// Slot i of the result is slot i + k of the input. Needs the Galois key of `5^k`.
+    ///
+    /// # Errors
+    /// As [`Self::apply_galois`].
     pub fn rotate(&self, ct: &Ciphertext, k: i64) -> Result<Ciphertext> {
         self.apply_galois(ct, self.params.galois_element(k))
     }
 
     /// Complex conjugation of every slot. Needs the Galois key of `2N - 1`.
+    ///
+    /// # Errors
+    /// As [`Self::apply_galois`].
     pub fn conjugate(&self, ct: &Ciphertext) -> Result<Ciphertext> {
         self.apply_galois(ct, self.params.conjugation_element())
     }
 
     /// The automorphism `X -> X^galois`, with its key switch.
+    ///
+    /// # Errors
+    /// Those of key switches ([`Evaluator`]). The element 1 needs no key: a copy.
     pub fn apply_galois(&self, ct: &Ciphertext, galois: u32) -> Result<Ciphertext> {
         self.check(ct, "rotate")?;
         if galois == 1 {
@@ -37,6 +46,9 @@ impl Evaluator {
     }
 
     /// [`Self::apply_galois`] with the key of this very gadget.
+    ///
+    /// # Errors
+    /// As [`Self::apply_galois`].
     pub fn apply_galois_with(&self, ct: &Ciphertext, galois: u32, gadget: Gadget) -> Result<Ciphertext> {
         let op = "rotate";
         self.check(ct, op)?;
@@ -50,6 +62,9 @@ impl Evaluator {
     }
 
     /// Rotations that share one mod_up wherever their keys share a gadget: `out[i] = rotate(ct, ks[i])`, the same bits.
+    ///
+    /// # Errors
+    /// As [`Self::apply_galois`].
     pub fn rotate_many(&self, ct: &Ciphertext, ks: &[i64]) -> Result<Vec<Ciphertext>> {
         self.check(ct, "rotate_many")?;
         let mut hoisted: Vec<Digits> = Vec::new();
@@ -72,6 +87,9 @@ impl Evaluator {
     }
 
     /// The digits of the second halves. Cost: one inverse NTT a limb and one forward NTT a digit and converted limb.
+    ///
+    /// # Errors
+    /// [`CkksError::Params`] as [`Params::gadget_plan`](super::Params::gadget_plan); else those of an operand ([`Evaluator`]).
     pub fn mod_up(&self, ct: &Ciphertext, gadget: Gadget) -> Result<Digits> {
         self.check(ct, "mod_up")?;
         let plan = self.params.gadget_plan(&gadget, ct.level)?;
@@ -80,17 +98,26 @@ impl Evaluator {
     }
 
     /// A rotation from digits made by [`Self::mod_up`] of the same ciphertext.
+    ///
+    /// # Errors
+    /// As [`Self::rotate_digits_all`].
     pub fn rotate_digits(&self, digits: &Digits, ct: &Ciphertext, k: i64) -> Result<Ciphertext> {
         self.galois_digits(digits, ct, self.params.galois_element(k))
     }
 
     /// An automorphism from digits of the same ciphertext.
+    ///
+    /// # Errors
+    /// As [`Self::rotate_digits_all`].
     pub fn galois_digits(&self, digits: &Digits, ct: &Ciphertext, galois: u32) -> Result<Ciphertext> {
         self.galois_digits_all(digits, ct, &[galois])
     }
 
     /// All rotations of all shards as one value of `ks.len() * shards` shards, those of `ks[0]` first; 0 copies. Each key is
     /// read once for all shards.
+    ///
+    /// # Errors
+    /// Those of two operands (digits and ciphertext) and of key switches ([`Evaluator`]).
     pub fn rotate_digits_all(&self, digits: &Digits, ct: &Ciphertext, ks: &[i64]) -> Result<Ciphertext> {
         let galois: Vec<u32> = ks.iter().map(|&k| self.params.galois_element(k)).collect();
         self.galois_digits_all(digits, ct, &galois)
@@ -108,6 +135,9 @@ impl Evaluator {
     }
 
     /// P times the ciphertext in the extended basis: both halves, special residues 0. The rotation by 0 of a hoisted sum.
+    ///
+    /// # Errors
+    /// [`CkksError::Params`] as [`Params::lift_change`](super::Params::lift_change); else those of an operand ([`Evaluator`]).
     pub fn lift(&self, ct: &Ciphertext, gadget: Gadget) -> Result<ExtendedCiphertext> {
         self.check(ct, "lift")?;
         let change = self.params.lift_change(&gadget, ct.level)?;
@@ -117,6 +147,9 @@ impl Evaluator {
 
     /// P times the first halves of a ciphertext in the extended basis, to be shared by the rotations of
     /// [`Self::rotate_digits_extended`].
+    ///
+    /// # Errors
+    /// As [`Self::lift`].
     pub fn lift_first(&self, ct: &Ciphertext, gadget: Gadget) -> Result<Lifted> {
         self.check(ct, "lift_first")?;
         let change = self.params.lift_change(&gadget, ct.level)?;
@@ -126,6 +159,9 @@ impl Evaluator {
     }
 
     /// A rotation times P in the extended basis: everything of a rotation but the division by P.
+    ///
+    /// # Errors
+    /// Those of extended operands and of key switches ([`Evaluator`]). For `k = 0` too there must be a key; [`Self::lift`] needs none.
     pub fn rotate_digits_extended(&self, digits: &Digits, lifted: &Lifted, k: i64) -> Result<ExtendedCiphertext> {
         let op = "rotate_digits_extended";
         self.check_gadgets(op, digits.gadget, lifted.gadget)?;
@@ -141,6 +177,9 @@ impl Evaluator {
     }
 
     /// Divides by P: back to the window of the level.
+    ///
+    /// # Errors
+    /// [`CkksError::Params`] as [`Params::gadget_plan`](super::Params::gadget_plan); else those of an operand ([`Evaluator`]).
     pub fn mod_down(&self, value: &ExtendedCiphertext) -> Result<Ciphertext> {
         value.tag.check_params(&self.params, "mod_down")?;
         let plan = self.params.gadget_plan(&value.gadget, value.level)?;
@@ -149,6 +188,10 @@ impl Evaluator {
     }
 
     /// Divides by P and rescales one level down in one step, with one rounding.
+    ///
+    /// # Errors
+    /// [`CkksError::LevelsExhausted`] at level 0, [`CkksError::Params`] as
+    /// [`Params::mod_down_rescale_change`](super::Params::mod_down_rescale_change); else those of an operand ([`Evaluator`]).
     pub fn mod_down_rescale(&self, value: &ExtendedCiphertext) -> Result<Ciphertext> {
         value.tag.check_params(&self.params, "mod_down_rescale")?;
         let to = one_below("mod_down_rescale", value.level)?;
@@ -159,6 +202,9 @@ impl Evaluator {
     }
 
     /// `a += b` in the extended basis.
+    ///
+    /// # Errors
+    /// Those of extended operands and of sums ([`Evaluator`]).
     pub fn add_extended_assign(&self, a: &mut ExtendedCiphertext, b: &ExtendedCiphertext) -> Result<()> {
         let op = "add_extended";
         a.tag.check_params(&self.params, op)?;
@@ -172,6 +218,9 @@ impl Evaluator {
     }
 
     /// `a * plain` in the extended basis; the plaintext (Montgomery form) is encoded over the extended basis.
+    ///
+    /// # Errors
+    /// Those of plaintexts (over the extended basis) and of products ([`Evaluator`]).
     pub fn mul_plain_extended(&self, a: &ExtendedCiphertext, plain: &Plaintext) -> Result<ExtendedCiphertext> {
         let op = "mul_plain_extended";
         a.tag.check_params(&self.params, op)?;
@@ -183,6 +232,9 @@ impl Evaluator {
     }
 
     /// [`Self::plain_inner_product`] in the extended basis.
+    ///
+    /// # Errors
+    /// As [`Self::plain_inner_product`], with plaintexts over the extended basis.
     pub fn plain_inner_product_extended(
         &self,
         a: &ExtendedCiphertext,

@@ -130,6 +130,10 @@ impl std::fmt::Debug for SecretKey {
 
 impl SecretKey {
     /// From stored coefficients in {-1, 0, 1}.
+    ///
+    /// # Errors
+    /// [`CkksError::Malformed`] where there are not N coefficients, or one is another number; [`CkksError::Backend`] as
+    /// [`KeyGenerator::new`].
     pub fn from_coefficients(params: &Arc<Params>, key_id: KeyId, coefficients: Vec<i8>) -> Result<Self> {
         let coefficients = SecretVec(coefficients);
         let found = coefficients.len();
@@ -180,6 +184,10 @@ impl PublicKey {
         (&self.seed, &self.words)
     }
     /// From stored parts; residues must be canonical.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] where the tag is of another parameter set, [`CkksError::Malformed`] where words are missing, too
+    /// many or not below their moduli.
     pub fn from_parts(params: &Params, tag: Tag, seed: Seed, words: Vec<u32>) -> Result<Self> {
         tag.check_params(params, "load public key")?;
         check_residues("public key", params, &public_basis(params), &words, 1)?;
@@ -246,6 +254,9 @@ impl KeySwitchKey {
     }
 
     /// The half that is not uniform, `[digit][key limb][N]`: with the seed, all there is to store.
+    ///
+    /// # Errors
+    /// [`CkksError::Backend`] where the key is not on this backend or cannot be read.
     pub fn masked_half(&self, backend: &dyn Backend) -> Result<Vec<u32>> {
         let digits = self.request.gadget.digits();
         let select = crate::backend::PolySelect { first: 0, stride: 2, count: digits };
@@ -253,6 +264,9 @@ impl KeySwitchKey {
     }
 
     /// A key in name and shape, all zeros: for a backend whose results have no words.
+    ///
+    /// # Errors
+    /// [`CkksError::Params`] as [`Params::key_basis`], [`CkksError::Backend`] where the backend has no room.
     pub fn blank(params: &Params, backend: &dyn Backend, tag: Tag, request: KeyRequest) -> Result<Self> {
         let basis = params.key_basis(&request.gadget)?;
         let buffer = backend.alloc_key(shape(params, &request.gadget, &basis))?;
@@ -260,6 +274,11 @@ impl KeySwitchKey {
     }
 
     /// From stored parts: expands the seed and checks every residue.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] where the tag is of another parameter set, [`CkksError::Params`] for a key that may not exist
+    /// ([`KeyRequest::check`]), [`CkksError::Malformed`] where words are missing, too many or not below their moduli,
+    /// [`CkksError::Backend`] where the backend has no room.
     pub fn from_parts(
         params: &Params,
         backend: &dyn Backend,
@@ -301,11 +320,18 @@ pub struct KeyGenerator {
 
 impl KeyGenerator {
     /// A generator whose keys live on `backend`.
+    ///
+    /// # Errors
+    /// [`CkksError::Backend`] where the processor lacks the instruction set asked for
+    /// ([`CpuBackend::new`](crate::backend::cpu::CpuBackend::new)).
     pub fn new(params: &Arc<Params>, backend: Arc<dyn Backend>, random: RandomSource) -> Result<Self> {
         Ok(Self { host: Host::new(params)?, backend, random })
     }
 
     /// A fresh dense ternary secret.
+    ///
+    /// # Errors
+    /// [`CkksError::Randomness`] where the system gives none.
     pub fn secret_key(&self) -> Result<SecretKey> {
         let mut id = [0u8; 16];
         id.copy_from_slice(&self.random.fresh("key id")?[..16]);
@@ -314,6 +340,9 @@ impl KeyGenerator {
     }
 
     /// A public encryption key.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] for a secret key of another parameter set, [`CkksError::Randomness`] where the system gives none.
     pub fn public_key(&self, secret: &SecretKey) -> Result<PublicKey> {
         let params = &self.host.params;
         secret.tag.check_params(params, "public key")?;
@@ -335,6 +364,11 @@ impl KeyGenerator {
     }
 
     /// One key switching key. Cost: one NTT a digit and limb, and as many uniform polynomials.
+    ///
+    /// # Errors
+    /// [`CkksError::ParamsMismatch`] for a secret key of another parameter set, [`CkksError::Params`] for a key that may not exist
+    /// ([`KeyRequest::check`]), [`CkksError::Randomness`] where the system gives none, [`CkksError::Backend`] where the backend has no
+    /// room.
     pub fn key(&self, secret: &SecretKey, request: KeyRequest) -> Result<KeySwitchKey> {
         let (error_seed, seed) = (self.random.fresh("key error")?, *self.random.fresh(KeySwitchKey::DOMAIN)?);
         self.key_from_seeds(secret, request, &error_seed, seed)
@@ -392,11 +426,17 @@ impl KeyGenerator {
     }
 
     /// Exactly the keys requested (duplicates once), in parallel.
+    ///
+    /// # Errors
+    /// As [`Self::key`].
     pub fn generate(&self, secret: &SecretKey, requests: &[KeyRequest]) -> Result<KeySet> {
         self.generate_with(secret, requests, &|| ())
     }
 
     /// As [`Self::generate`]; calls `progress` after each key, from any thread.
+    ///
+    /// # Errors
+    /// As [`Self::key`].
     pub fn generate_with(&self, secret: &SecretKey, requests: &[KeyRequest], progress: &(dyn Fn() + Sync)) -> Result<KeySet> {
         let unique: BTreeSet<KeyRequest> = requests.iter().copied().collect();
         // Seeds are drawn in order first, so that seeded runs are repeatable whatever the threads do.

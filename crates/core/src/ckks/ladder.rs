@@ -158,6 +158,10 @@ impl LadderSpec {
     /// [`Self::tolerance`] of [`Self::target_bits`]; the cost is the squared deviation, and a main prime that a
     /// higher level lacks, or a terminal prime more than needed, costs more than any deviation. The smallest number of
     /// terminal primes that admits a path is used.
+    ///
+    /// # Errors
+    /// [`ParamsError::NoLadder`] where some level has no window within the tolerance, [`ParamsError::Math`] where there are too few
+    /// primes of a size ([`closest_primes`]).
     pub fn literal(&self) -> Result<ParamsLiteral, ParamsError> {
         let log_two_n = self.log_n + 1;
         let top = self.target_bits(Level(self.all_levels()));

@@ -91,6 +91,9 @@ impl<'a> NoiseModel<'a> {
 
     /// What a key switch adds before the division by P, in units of P: for each digit, N products of a residue
     /// uniform in `[-D/2, D/2)` with a Gaussian.
+    ///
+    /// # Errors
+    /// As [`Params::gadget_plan`].
     pub fn key_inner_product(&self, gadget: &Gadget, level: Level) -> Result<f64> {
         let plan = self.params.gadget_plan(gadget, level)?;
         let tables = self.params.tables();
@@ -101,18 +104,27 @@ impl<'a> NoiseModel<'a> {
     }
 
     /// A key switch (rotation, relinearization): inner product and rounding of the division by P.
+    ///
+    /// # Errors
+    /// As [`Params::gadget_plan`].
     pub fn key_switch(&self, a: Noisy, gadget: &Gadget, level: Level) -> Result<Noisy> {
         let added = self.key_inner_product(gadget, level)?;
         Ok(Noisy { deviation: root_of_squares(&[a.deviation, added, self.division()]), ..a })
     }
 
     /// A relinearized product.
+    ///
+    /// # Errors
+    /// As [`Params::gadget_plan`].
     pub fn mul(&self, a: Noisy, b: Noisy, gadget: &Gadget, level: Level) -> Result<Noisy> {
         self.key_switch(self.tensor(a, b), gadget, level)
     }
 
     /// [`Evaluator::mod_raise`](super::Evaluator::mod_raise): the key switch to the sparse secret, the factor of the lift, the key switch
     /// back. The result's slots are those of a polynomial whose coefficients are the message's over the ratio plus multiples of 1.
+    ///
+    /// # Errors
+    /// As [`Params::encapsulation_requests`].
     pub fn mod_raise(&self, a: Noisy) -> Result<Noisy> {
         let weight = self.params.need_bootstrap()?.weight as f64;
         let (bottom, top) = (Level(0), self.params.max_level());

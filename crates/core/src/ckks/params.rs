@@ -278,6 +278,11 @@ impl std::fmt::Debug for Params {
 
 impl Params {
     /// Checks a literal and builds its tables. Cost: the tables, about 5 ms a prime at N = 2^16.
+    ///
+    /// # Errors
+    /// [`ParamsError::Literal`] for a literal that contradicts itself, [`ParamsError::Insecure`] as [`ParamsLiteral::check_security`],
+    /// [`ParamsError::Math`] as [`RnsTables::new`], [`ParamsError::ConversionLimbs`] where a division or the raising of level 0 would
+    /// read too many primes; for a set with levels for bootstrapping, as [`Self::encapsulation_requests`].
     pub fn new(literal: ParamsLiteral) -> Result<Arc<Self>, ParamsError> {
         check_literal(&literal)?;
         literal.check_security()?;
@@ -366,6 +371,9 @@ impl Params {
         self.scales[level.0.min(self.scales.len() - 1)]
     }
     /// Errors unless the level is on the ladder.
+    ///
+    /// # Errors
+    /// [`ParamsError::NoSuchLevel`] for a level above the top.
     pub fn check_level(&self, level: Level) -> Result<(), ParamsError> {
         if level > self.max_level() {
             return Err(ParamsError::NoSuchLevel { name: self.name().into(), level, max: self.max_level().0 });

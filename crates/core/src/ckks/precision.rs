@@ -21,6 +21,9 @@ pub struct PrecisionStats {
 
 impl PrecisionStats {
     /// Compares two sequences of one length. A NaN makes every figure NaN, so it cannot pass for a good result.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] where the lengths differ, or there is nothing to compare.
     pub fn compare(want: &[f64], got: &[f64]) -> Result<Self> {
         if want.len() != got.len() || want.is_empty() {
             return Err(CkksError::SlotCount { expected: want.len().max(1), found: got.len() });
@@ -46,6 +49,9 @@ impl PrecisionStats {
     }
 
     /// [`Self::compare`] over shards.
+    ///
+    /// # Errors
+    /// [`CkksError::ShardMismatch`] where there are more or fewer shards; else as [`Self::compare`].
     pub fn compare_shards<A: AsRef<[f64]>, B: AsRef<[f64]>>(want: &[A], got: &[B]) -> Result<Self> {
         if want.len() != got.len() {
             return Err(CkksError::ShardMismatch { op: "precision", expected: want.len(), found: got.len() });

@@ -116,6 +116,9 @@ pub fn all() -> &'static [LadderSpec] {
 }
 
 /// The parameter set of a preset. Cost: its tables ([`Params::new`]).
+///
+/// # Errors
+/// [`ParamsError::NoSuchPreset`] for any other name.
 pub fn by_name(name: &str) -> Result<Arc<Params>, ParamsError> {
     let spec = SPECS.iter().find(|s| s.name == name).ok_or_else(|| ParamsError::NoSuchPreset {
         asked: name.into(),

@@ -36,6 +36,9 @@ impl std::fmt::Debug for RandomSource {
 impl RandomSource {
     /// From the operating system, which also adds fresh bytes to every seed: a process that was forked, or a machine brought back from a
     /// snapshot, has this root and count too, and must not draw what the other draws.
+    ///
+    /// # Errors
+    /// [`CkksError::Randomness`] where the operating system gives none.
     pub fn from_os() -> Result<Self> {
         Ok(Self { root: system_bytes()?, drawn: AtomicU64::new(0), system: true })
     }

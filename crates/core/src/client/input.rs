@@ -22,6 +22,9 @@ pub struct Input {
 
 impl Input {
     /// The tensor of a picture given as `[channel][row][column]` in [0, 1]: `(v - mean) / std` per channel.
+    ///
+    /// # Errors
+    /// [`ShapeMismatch`] where there are not as many numbers as the shape has.
     pub fn normalise<T: Element>(&self, planes: &[f64]) -> Result<Tensor<T>, ShapeMismatch> {
         let plane = self.shape.plane();
         let value = |(i, v): (usize, &f64)| T::from_f64((v - self.mean[i / plane]) / self.std[i / plane]);

@@ -194,6 +194,10 @@ impl TryFrom<Stored> for Layout {
 
 impl Layout {
     /// Checks that the axes have room, stay within `slots`, and give every place to one element at most (rooms included).
+    ///
+    /// # Errors
+    /// [`LayoutError::NoRoom`] for an axis that is too short, [`LayoutError::Empty`] for a shape without elements or shards without
+    /// slots, [`LayoutError::Places`] where two places are one, or one is beyond its shard.
     pub fn new(shape: Shape, slots: usize, [channels, rows, columns]: [Axis; 3]) -> Result<Self, LayoutError> {
         let layout = Self::unchecked(shape, slots, [channels, rows, columns]);
         for (axis, name, extent) in [
@@ -234,12 +238,18 @@ impl Layout {
     }
 
     /// Plain row-major order: as many whole channels in a shard as fit, or each channel's rows split over several shards.
+    ///
+    /// # Errors
+    /// [`LayoutError::Empty`] for a shape without elements or shards without slots.
     pub fn row_major(shape: Shape, slots: usize) -> Result<Self, LayoutError> {
         Self::row_major_aligned(shape, slots, [1, 1])
     }
 
     /// Row-major with the room for rows and columns rounded up to multiples of `align` where that costs no further
     /// shard, and rows split at multiples of it: strides that divide `align` then find their pixels at regular places.
+    ///
+    /// # Errors
+    /// As [`Self::row_major`].
     pub fn row_major_aligned(shape: Shape, slots: usize, align: [usize; 2]) -> Result<Self, LayoutError> {
         let Shape { channels, height, width } = shape;
         if shape.is_empty() || slots == 0 {
@@ -295,6 +305,9 @@ impl Layout {
     }
 
     /// A vector: element i at slot `i mod slots` of shard `i / slots`.
+    ///
+    /// # Errors
+    /// [`LayoutError::Empty`] for no elements or no slots.
     pub fn vector(len: usize, slots: usize) -> Result<Self, LayoutError> {
         let shape = Shape::new(len, 1, 1);
         if len == 0 || slots == 0 {
@@ -374,6 +387,9 @@ impl Layout {
     }
 
     /// A tensor as slot vectors `[shard][slot]`; slots without an element are 0.
+    ///
+    /// # Errors
+    /// [`LayoutError::Shape`] for a tensor of another shape.
     pub fn pack<T: Element>(&self, tensor: &Tensor<T>) -> Result<Vec<Vec<f64>>, LayoutError> {
         if tensor.shape() != self.shape {
             return Err(ShapeMismatch { expected: self.shape, found: tensor.shape() }.into());
@@ -382,6 +398,9 @@ impl Layout {
     }
 
     /// The tensor held by slot vectors `[shard][slot]`.
+    ///
+    /// # Errors
+    /// [`LayoutError::SlotVectors`] for another number of shards, or a shard of another length.
     pub fn unpack(&self, shards: &[Vec<f64>]) -> Result<Tensor<f64>, LayoutError> {
         let wrong = shards.iter().find(|s| s.len() != self.slots);
         if shards.len() != self.shards || wrong.is_some() {

@@ -118,6 +118,9 @@ pub struct Tensor<T = f32> {
 
 impl<T: Element> Tensor<T> {
     /// A tensor of the given values, which must be as many as the shape says.
+    ///
+    /// # Errors
+    /// [`ShapeMismatch`] where there are not as many values as the shape has.
     pub fn new(shape: Shape, values: Vec<T>) -> Result<Self, ShapeMismatch> {
         if values.len() != shape.len() {
             return Err(ShapeMismatch { expected: shape, found: Shape::new(values.len(), 1, 1) });

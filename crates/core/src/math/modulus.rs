@@ -24,6 +24,9 @@ impl Modulus {
     pub const BOUND: u32 = 1 << 30;
 
     /// A modulus from an odd number in `[3, 2^30)`. Primality is the caller's business ([`super::primes::is_prime`]).
+    ///
+    /// # Errors
+    /// [`MathError::ModulusRange`] for any other number.
     pub fn new(q: u32) -> Result<Self, MathError> {
         if !(3..Self::BOUND).contains(&q) || q.is_multiple_of(2) {
             return Err(MathError::ModulusRange { q: q.into() });

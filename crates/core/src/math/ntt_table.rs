@@ -34,6 +34,9 @@ impl NttTable {
     pub const MAX_LOG_N: u32 = 17;
 
     /// Builds the table; `q` must be a prime `= 1 mod 2N`.
+    ///
+    /// # Errors
+    /// [`MathError::Degree`] outside [`Self::MIN_LOG_N`] to [`Self::MAX_LOG_N`], [`MathError::NotNttFriendly`] for any other modulus.
     pub fn new(log_n: u32, modulus: Modulus) -> Result<Self, MathError> {
         if !(Self::MIN_LOG_N..=Self::MAX_LOG_N).contains(&log_n) {
             return Err(MathError::Degree { log_n, min: Self::MIN_LOG_N, max: Self::MAX_LOG_N });

@@ -41,6 +41,9 @@ pub fn is_prime(n: u32) -> bool {
 
 /// The `count` primes `q = 1 mod 2^log_two_n`, `q < 2^30`, closest to `2^bits` in absolute distance, closest first,
 /// leaving out those in `taken`.
+///
+/// # Errors
+/// [`MathError::PrimeSupply`] where there are not as many.
 pub fn closest_primes(bits: f64, count: usize, log_two_n: u32, taken: &[u32]) -> Result<Vec<u32>, MathError> {
     let step = 1i64 << log_two_n;
     let target = bits.exp2();

@@ -72,6 +72,9 @@ pub struct RnsTables {
 
 impl RnsTables {
     /// Builds the tables; primes must be distinct and `= 1 mod 2N`. Cost: about 5 ms a prime at N = 2^16.
+    ///
+    /// # Errors
+    /// [`MathError::DuplicatePrime`] for a prime that is there twice; else as [`Modulus::new`] and [`NttTable::new`].
     pub fn new(log_n: u32, primes: &[u32]) -> Result<Self, MathError> {
         for (i, &q) in primes.iter().enumerate() {
             if primes[..i].contains(&q) {

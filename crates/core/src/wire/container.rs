@@ -77,6 +77,9 @@ pub struct Contents<'a, M> {
 }
 
 /// Writes a file in one go, replacing what is there; see [`create`].
+///
+/// # Errors
+/// As [`create`].
 pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u32]], private: bool) -> Result<(), WireError> {
     let sizes: Vec<usize> = chunks.iter().map(|c| c.len()).collect();
     let chunk = |i: usize| Ok(chunks[i].into());
@@ -86,6 +89,11 @@ pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u3
 /// Writes a file: without a name or under a temporary one, flushed to disk, and only then under its own, so that there is never half a file
 /// under that name, whenever the program or the system stops. One that other users of the machine must not read is `private` (mode
 /// 0600 where the system has modes). After an error there is nothing new.
+///
+/// # Errors
+/// [`WireError::Exists`] where a file of that name is to be kept, [`WireError::Io`] where the system refuses, [`WireError::Shape`] for a
+/// chunk or a header that is too long, or a chunk that has not its length, [`WireError::Header`] where the metadata cannot be encoded,
+/// and what [`Contents::chunk`] gives.
 pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, contents: &Contents<'_, M>) -> Result<(), WireError> {
     contents.check()?;
     let mut temporary = Temporary::beside(path, private)?;
@@ -110,6 +118,9 @@ pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, cont
 }
 
 /// Writes the same bytes to anything, from first to last. Every chunk is asked for twice, since the hash of each comes before all of them.
+///
+/// # Errors
+/// [`WireError::Stream`] where the output fails; else as [`create`].
 pub fn write_to<M: Serialize>(output: &mut dyn Write, contents: &Contents<'_, M>) -> Result<(), WireError> {
     contents.check()?;
     let hash_of = |i: usize| {
@@ -187,6 +198,9 @@ fn padding(at: u64) -> &'static [u8] {
 }
 
 /// The kind of a file, from its first bytes.
+///
+/// # Errors
+/// As [`Opened::path`].
 pub fn kind_of(path: &Path) -> Result<Kind, WireError> {
     Opened::path(path).map(|opened| opened.kind)
 }
@@ -243,6 +257,10 @@ pub struct Opened<R> {
 
 impl Opened<File> {
     /// A file.
+    ///
+    /// # Errors
+    /// [`WireError::Io`] where the system refuses, [`WireError::Magic`] for anything but a container, [`WireError::Length`] where it ends
+    /// within the prelude, [`WireError::Version`] for another format version, [`WireError::Shape`] for a kind that there is not.
     pub fn path(path: &Path) -> Result<Self, WireError> {
         let file = File::open(path).map_err(io("read", path))?;
         let about = file.metadata().map_err(io("read", path))?;
@@ -254,6 +272,9 @@ impl Opened<File> {
 
 impl<R: Read> Opened<R> {
     /// Anything that can be read. It is read in large pieces, and nothing after the last byte but one byte to see that there is none.
+    ///
+    /// # Errors
+    /// [`WireError::Stream`] where the input fails; else as [`Opened::path`].
     pub fn input(input: R) -> Result<Self, WireError> {
         Self::of(Source { input, path: None, length: None, at: 0 })
     }
@@ -288,6 +309,11 @@ impl<R: Read> Opened<R> {
 
     /// Reads the header, which must be one of this kind: its hash is checked, and the total length where the system knows it, before
     /// anything is used.
+    ///
+    /// # Errors
+    /// [`WireError::Kind`] for another kind, [`WireError::Shape`] for a header or a chunk that is too long, [`WireError::Length`] where
+    /// the header or the file is cut short or has something appended, [`WireError::Hash`] for a damaged header, [`WireError::Header`]
+    /// where it cannot be decoded, [`WireError::Io`] or [`WireError::Stream`] where reading fails.
     pub fn header<M: DeserializeOwned>(mut self, kind: Kind) -> Result<Reader<M, R>, WireError> {
         if self.kind != kind {
             return Err(WireError::Kind { found: self.kind.to_string(), expected: kind });
@@ -337,6 +363,9 @@ pub struct Reader<M, R = File> {
 
 impl<M: DeserializeOwned> Reader<M, File> {
     /// Opens a file of a kind ([`Opened::header`]).
+    ///
+    /// # Errors
+    /// As [`Opened::path`] and [`Opened::header`].
     pub fn open(path: &Path, kind: Kind) -> Result<Self, WireError> {
         Opened::path(path)?.header(kind)
     }
@@ -354,6 +383,9 @@ impl<M, R: Read> Reader<M, R> {
     }
 
     /// Errors unless the table has chunks of exactly these lengths in words: to be asked before memory is taken for them.
+    ///
+    /// # Errors
+    /// [`WireError::Shape`] for any other.
     pub fn check_sizes(&self, sizes: impl IntoIterator<Item = usize>) -> Result<(), WireError> {
         let mut count = 0;
         for (index, size) in sizes.into_iter().enumerate() {
@@ -368,6 +400,11 @@ impl<M, R: Read> Reader<M, R> {
     }
 
     /// Reads a chunk, the next one, which must have `words` words and the recorded hash.
+    ///
+    /// # Errors
+    /// [`WireError::Shape`] where it is not the next or has another length, [`WireError::Padding`] for a byte before it that is not 0,
+    /// [`WireError::Length`] where it is cut short, [`WireError::Hash`] where it is damaged, [`WireError::Scheme`] where memory cannot
+    /// hold it, [`WireError::Io`] or [`WireError::Stream`] where reading fails.
     pub fn chunk(&mut self, index: usize, words: usize) -> Result<Vec<u32>, WireError> {
         let mut out = Vec::new();
         self.append_chunk(index, words, &mut out)?;
@@ -375,6 +412,9 @@ impl<M, R: Read> Reader<M, R> {
     }
 
     /// As [`Self::chunk`], after what is in `out`. What is allocated follows the bytes that come.
+    ///
+    /// # Errors
+    /// As [`Self::chunk`].
     pub fn append_chunk(&mut self, index: usize, words: usize, out: &mut Vec<u32>) -> Result<(), WireError> {
         self.begin_chunk(index, words)?;
         if self.source.length.is_some() {
@@ -395,6 +435,9 @@ impl<M, R: Read> Reader<M, R> {
 
     /// As [`Self::chunk`], of the length of `out`, into memory that is the caller's to wipe, also after an error. Nothing of the chunk is
     /// anywhere else.
+    ///
+    /// # Errors
+    /// As [`Self::chunk`], but for memory.
     pub fn chunk_into(&mut self, index: usize, out: &mut [u32]) -> Result<(), WireError> {
         self.begin_chunk(index, out.len())?;
         let mut hasher = Zeroizing::new(blake3::Hasher::new());
@@ -406,6 +449,9 @@ impl<M, R: Read> Reader<M, R> {
 
     /// Reads all chunks and checks their hashes, without keeping them: `each(chunk, first, words)` sees the words from number `first` of a
     /// chunk on, some at a time, before the hash of the chunk is known to be right.
+    ///
+    /// # Errors
+    /// As [`Self::chunk`], but for memory, and what `each` gives.
     pub fn scan(&mut self, mut each: impl FnMut(usize, usize, &[u32]) -> Result<(), WireError>) -> Result<(), WireError> {
         let mut piece = Zeroizing::new(vec![0u32; PIECE]);
         for index in 0..self.chunks.len() {
@@ -425,6 +471,10 @@ impl<M, R: Read> Reader<M, R> {
     }
 
     /// Errors unless all chunks were read and nothing follows.
+    ///
+    /// # Errors
+    /// [`WireError::Shape`] where a chunk was not read, [`WireError::Length`] where a byte follows, [`WireError::Io`] or
+    /// [`WireError::Stream`] where reading fails.
     pub fn finish(mut self) -> Result<(), WireError> {
         if self.next != self.chunks.len() {
             let (expected, found) = (self.chunks.len().to_string(), self.next.to_string());

@@ -6,6 +6,15 @@
 //! Every file but a parameter set names, in its [`Origin`], the parameter set (by fingerprint, and by preset name for people) and the
 //! secret key (by a random id that says nothing about it). Readers are given the parameter set and refuse anything else. Evaluation
 //! keys and ciphertexts also name their network, which [`Origin::check_network`] compares; a secret key serves any number of networks.
+//!
+//! # Errors
+//! Of writing, where a function says no more: those of [`container::create`] with a path, of [`container::write_to`] without.
+//!
+//! Of reading, where a function says no more:
+//! - those of [`Opened::path`] or [`Opened::input`], [`Opened::header`], [`Reader::chunk`] and [`Reader::finish`];
+//! - [`WireError::Origin`] for an object of another parameter set;
+//! - [`WireError::Shape`] where the chunks have not the lengths that the parameter set and the header ask for;
+//! - [`WireError::Scheme`] for residues that are not below their moduli.
 
 use super::container::{self, Contents, Existing, MAX_CHUNK_WORDS, Opened, Reader};
 use super::expect::Expect;
@@ -53,6 +62,9 @@ impl Origin {
     }
 
     /// Errors unless the object was made for this network; `what` begins the sentence, as in `answer was`.
+    ///
+    /// # Errors
+    /// [`WireError::Network`] for another network, or none.
     pub fn check_network(&self, what: &'static str, network: NetworkDigest) -> Result<(), WireError> {
         if self.network == Some(network) {
             return Ok(());
@@ -156,20 +168,33 @@ fn read_words<M, R: Read>(
 }
 
 /// Writes a parameter set.
+///
+/// # Errors
+/// Those of writing ([module](self)).
 pub fn write_params(path: &Path, params: &Params) -> Result<(), WireError> {
     Target::replaced(path).write_words(Kind::Params, params.literal(), &[], 1)
 }
 
 /// As [`write_params`].
+///
+/// # Errors
+/// Those of writing ([module](self)).
 pub fn write_params_to(mut output: impl Write, params: &Params) -> Result<(), WireError> {
     Target::Output(&mut output).write_words(Kind::Params, params.literal(), &[], 1)
 }
 
 /// Reads a parameter set and checks it like any other ([`Params::new`]).
+///
+/// # Errors
+/// [`WireError::Scheme`] for a set that must not be used, as [`Params::new`], [`WireError::Shape`] for more than [`MAX_PRIMES`] primes;
+/// else those of reading ([module](self)).
 pub fn read_params(path: &Path) -> Result<Arc<Params>, WireError> {
     params_of(Opened::path(path)?.header(Kind::Params)?)
 }
 
+/// As [`read_params`].
+///
+/// # Errors
 /// As [`read_params`].
 pub fn read_params_from(input: impl Read) -> Result<Arc<Params>, WireError> {
     params_of(Opened::input(input)?.header(Kind::Params)?)
@@ -187,11 +212,17 @@ pub(super) fn params_of<R: Read>(reader: Reader<ParamsLiteral, R>) -> Result<Arc
 }
 
 /// Writes a secret key, readable by this user alone. A file of that name stays, and is an error: a key cannot be made again.
+///
+/// # Errors
+/// [`WireError::Exists`] where there is a file of that name; else those of writing ([module](self)).
 pub fn write_secret_key(path: &Path, params: &Params, key: &SecretKey) -> Result<(), WireError> {
     secret_key_to(Target::Path { path, private: true, existing: Existing::Kept }, params, key)
 }
 
 /// Writes a secret key to anything; who else can read that, the caller knows.
+///
+/// # Errors
+/// Those of writing ([module](self)).
 pub fn write_secret_key_to(mut output: impl Write, params: &Params, key: &SecretKey) -> Result<(), WireError> {
     secret_key_to(Target::Output(&mut output), params, key)
 }
@@ -204,11 +235,17 @@ fn secret_key_to(target: Target<'_>, params: &Params, key: &SecretKey) -> Result
 }
 
 /// Reads a secret key. What was read is wiped, also where it is refused.
+///
+/// # Errors
+/// [`WireError::SecretWord`] for a coefficient that is none; else those of reading ([module](self)).
 pub fn read_secret_key(path: &Path, params: &Arc<Params>) -> Result<SecretKey, WireError> {
     secret_key_from(Opened::path(path)?, params)
 }
 
 /// As [`read_secret_key`]; what a buffered input keeps is the caller's to wipe.
+///
+/// # Errors
+/// As [`read_secret_key`].
 pub fn read_secret_key_from(input: impl Read, params: &Arc<Params>) -> Result<SecretKey, WireError> {
     secret_key_from(Opened::input(input)?, params)
 }
@@ -232,11 +269,17 @@ fn secret_key_from<R: Read>(opened: Opened<R>, params: &Arc<Params>) -> Result<S
 }
 
 /// Writes a public (encryption) key; its uniform half as a seed.
+///
+/// # Errors
+/// Those of writing ([module](self)).
 pub fn write_public_key(path: &Path, params: &Params, key: &PublicKey) -> Result<(), WireError> {
     public_key_to(Target::replaced(path), params, key)
 }
 
 /// As [`write_public_key`].
+///
+/// # Errors
+/// Those of writing ([module](self)).
 pub fn write_public_key_to(mut output: impl Write, params: &Params, key: &PublicKey) -> Result<(), WireError> {
     public_key_to(Target::Output(&mut output), params, key)
 }
@@ -248,10 +291,16 @@ fn public_key_to(target: Target<'_>, params: &Params, key: &PublicKey) -> Result
 }
 
 /// Reads a public key; every residue is checked.
+///
+/// # Errors
+/// Those of reading ([module](self)).
 pub fn read_public_key(path: &Path, params: &Params) -> Result<PublicKey, WireError> {
     public_key_from(Opened::path(path)?, params)
 }
 
+/// As [`read_public_key`].
+///
+/// # Errors
 /// As [`read_public_key`].
 pub fn read_public_key_from(input: impl Read, params: &Params) -> Result<PublicKey, WireError> {
     public_key_from(Opened::input(input)?, params)
@@ -269,6 +318,9 @@ fn public_key_from<R: Read>(opened: Opened<R>, params: &Params) -> Result<Public
 
 /// Writes evaluation keys, made for a network: of each the half that is not uniform, and a seed for the other. A file of that
 /// name is replaced.
+///
+/// # Errors
+/// [`WireError::Scheme`] where a key cannot be read from the backend; else those of writing ([module](self)).
 pub fn write_evaluation_keys(
     path: &Path,
     params: &Params,
@@ -280,6 +332,9 @@ pub fn write_evaluation_keys(
 }
 
 /// As [`write_evaluation_keys`]; a file of that name stays, and is an error.
+///
+/// # Errors
+/// [`WireError::Exists`] where there is a file of that name; else as [`write_evaluation_keys`].
 pub fn write_new_evaluation_keys(
     path: &Path,
     params: &Params,
@@ -292,6 +347,9 @@ pub fn write_new_evaluation_keys(
 }
 
 /// As [`write_evaluation_keys`]. Takes each key from the backend twice.
+///
+/// # Errors
+/// As [`write_evaluation_keys`].
 pub fn write_evaluation_keys_to(
     mut output: impl Write,
     params: &Params,
@@ -340,11 +398,20 @@ fn evaluation_keys_to(
 
 /// Reads evaluation keys onto a backend, one by one; every residue is checked. Those of somebody else are read with
 /// [`read_evaluation_keys_expecting`].
+///
+/// # Errors
+/// [`WireError::Scheme`] for a key that may not exist ([`KeyRequest::check`]), or that the backend has no room for, [`WireError::Shape`]
+/// for one that is there twice; else those of reading ([module](self)).
 pub fn read_evaluation_keys(path: &Path, params: &Params, backend: &dyn Backend) -> Result<KeySet, WireError> {
     read_evaluation_keys_expecting(path, params, backend, &Expect::default())
 }
 
 /// As [`read_evaluation_keys`], refused by the header unless they are what is expected.
+///
+/// # Errors
+/// [`WireError::TooLarge`] for more bytes than expected, [`WireError::Network`] for keys of another network, [`WireError::Scheme`] for
+/// those of another secret key, and where one is missing, [`WireError::Shape`] where one is not asked for; else as
+/// [`read_evaluation_keys`].
 pub fn read_evaluation_keys_expecting(
     path: &Path,
     params: &Params,
@@ -354,6 +421,9 @@ pub fn read_evaluation_keys_expecting(
     evaluation_keys_from(Opened::path(path)?, params, backend, expect)
 }
 
+/// As [`read_evaluation_keys_expecting`].
+///
+/// # Errors
 /// As [`read_evaluation_keys_expecting`].
 pub fn read_evaluation_keys_from(
     input: impl Read,
@@ -406,6 +476,9 @@ pub(super) fn check_keys(params: &Params, body: &[KeyBody]) -> Result<(), WireEr
 }
 
 /// Writes a fresh ciphertext, made for a network; the uniform halves travel as a seed.
+///
+/// # Errors
+/// Those of writing ([module](self)).
 pub fn write_seeded_ciphertext(
     path: &Path,
     params: &Params,
@@ -416,6 +489,9 @@ pub fn write_seeded_ciphertext(
 }
 
 /// As [`write_seeded_ciphertext`].
+///
+/// # Errors
+/// Those of writing ([module](self)).
 pub fn write_seeded_ciphertext_to(
     mut output: impl Write,
     params: &Params,
@@ -442,6 +518,9 @@ fn seeded_ciphertext_to(
 }
 
 /// Writes a ciphertext, made for or by a network.
+///
+/// # Errors
+/// [`WireError::Scheme`] where the ciphertext cannot be read from the backend; else those of writing ([module](self)).
 pub fn write_ciphertext(
     path: &Path,
     params: &Params,
@@ -452,6 +531,9 @@ pub fn write_ciphertext(
     ciphertext_to(Target::replaced(path), params, backend, ciphertext, network)
 }
 
+/// As [`write_ciphertext`].
+///
+/// # Errors
 /// As [`write_ciphertext`].
 pub fn write_ciphertext_to(
     mut output: impl Write,
@@ -479,11 +561,19 @@ fn ciphertext_to(
 
 /// Reads a ciphertext of either form onto a backend; every residue is checked. One of somebody else is read with
 /// [`read_ciphertext_expecting`].
+///
+/// # Errors
+/// [`WireError::Shape`] for no shards or more than [`MAX_SHARDS`], [`WireError::Scheme`] for a level above the top, a scale that none at
+/// its level has, or words that the backend has no room for; else those of reading ([module](self)).
 pub fn read_ciphertext(path: &Path, params: &Params, backend: &dyn Backend) -> Result<Ciphertext, WireError> {
     read_ciphertext_expecting(path, params, backend, &Expect::default())
 }
 
 /// As [`read_ciphertext`], refused by the header unless it is what is expected.
+///
+/// # Errors
+/// [`WireError::TooLarge`] for more bytes than expected, [`WireError::Network`] for one of another network, [`WireError::Scheme`] for one
+/// of another secret key, [`WireError::Shape`] for another level, scale or number of shards; else as [`read_ciphertext`].
 pub fn read_ciphertext_expecting(
     path: &Path,
     params: &Params,
@@ -493,6 +583,9 @@ pub fn read_ciphertext_expecting(
     ciphertext_from(Opened::path(path)?, params, backend, expect)
 }
 
+/// As [`read_ciphertext_expecting`].
+///
+/// # Errors
 /// As [`read_ciphertext_expecting`].
 pub fn read_ciphertext_from(
     input: impl Read,
@@ -550,11 +643,17 @@ pub(super) fn check_scale(params: &Params, body: &CiphertextBody) -> Result<Scal
 }
 
 /// Where the object in a file comes from; none for a parameter set or a network.
+///
+/// # Errors
+/// As [`Opened::path`] and [`Opened::header`].
 pub fn read_origin(path: &Path) -> Result<Option<Origin>, WireError> {
     origin_from(Opened::path(path)?)
 }
 
 /// As [`read_origin`].
+///
+/// # Errors
+/// As [`Opened::input`] and [`Opened::header`].
 pub fn read_origin_from(input: impl Read) -> Result<Option<Origin>, WireError> {
     origin_from(Opened::input(input)?)
 }

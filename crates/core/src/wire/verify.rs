@@ -24,10 +24,18 @@ pub struct Verified {
 ///
 /// `params` is the set that it belongs to; a file that holds one needs none, and for one that was made for another it is an error. A
 /// compiled network is checked by reading it (`nn::Compiled::read` of cipherlens), and is an error here.
+///
+/// # Errors
+/// [`WireError::Shape`] where `params` is needed and not given, and for a compiled network or a client's description;
+/// [`WireError::Residue`] or [`WireError::SecretWord`] for a word that may not be; else as the function of [`objects`] that reads the
+/// kind.
 pub fn verify(path: &Path, params: Option<&Params>) -> Result<Verified, WireError> {
     verified(Opened::path(path)?, params)
 }
 
+/// As [`verify`].
+///
+/// # Errors
 /// As [`verify`].
 pub fn verify_from(input: impl Read, params: Option<&Params>) -> Result<Verified, WireError> {
     verified(Opened::input(input)?, params)

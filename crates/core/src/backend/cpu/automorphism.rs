@@ -5,6 +5,10 @@
 //! `brv(j) = c + g brv(lane) mod N`, brv(lane) standing in the top w bits: so the low bits of c, reversed, are the block of
 //! j, the same for all lanes, and its top w bits and g give the lane. A block is one load and one permutation in
 //! registers.
+//!
+//! # Safety
+//! As [`lanes`](super::lanes) says. Both pointers are valid for the N words of the permutation, which was made for the width of the
+//! instruction set, and apart.
 
 use super::lanes::{Lanes, kernel};
 
@@ -65,6 +69,6 @@ unsafe fn permute_body<L: Lanes>(l: L, dst: *mut u32, src: *const u32, permutati
 kernel! {
     /// Writes the permuted limb.
     /// # Safety
-    /// `dst` and `src` apart and valid for the N words of the permutation, which was made for this width.
+    /// As the module says.
     pub(super) fn permute(dst: *mut u32, src: *const u32, permutation: &Permutation) = permute_body
 }

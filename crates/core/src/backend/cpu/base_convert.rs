@@ -4,6 +4,10 @@
 //! accumulator that [`crate::math::Modulus::redc`] takes (`< 4 q 2^32`); beyond, every eight products the accumulator is
 //! folded below `2 q 2^32`, which costs two operations. Several target limbs are accumulated at once, so that a load of
 //! y serves all of them; the multiplications then are the floor: two of 8 lanes a (word, pair of limbs).
+//!
+//! # Safety
+//! As [`lanes`](super::lanes) says. `span.y` is valid for `span.len` words of each of the conversion's source limbs, `span.stride` words
+//! from one to the next, `span.u` for `span.len` words; outputs are apart from these.
 
 use super::lanes::{LaneModulus, Lanes, kernel};
 use crate::math::{BaseConversion, Modulus, RnsTables};
@@ -94,7 +98,7 @@ unsafe fn quotient_body<L: Lanes>(l: L, span: Span, reciprocal: &[u32]) {
 kernel! {
     /// The quotients u of a span.
     /// # Safety
-    /// `span.y` valid for reads of as many limbs as there are reciprocals, `span.u` for writes.
+    /// As the module says; as many source limbs as reciprocals. `span.u` is the output.
     pub(super) fn quotient(span: Span, reciprocal: &[u32]) = quotient_body
 }
 
@@ -197,7 +201,6 @@ unsafe fn convert_body<L: Lanes>(l: L, span: Span, packed: &Packed, at: usize, o
 kernel! {
     /// The words of a span of the packed target limbs, in `[0, 3q)`, each at word `at` of its pointer.
     /// # Safety
-    /// `span.y` and `span.u` valid for reads of the conversion's source limbs, every pointer of `out` for writes of
-    /// `at + span.len` words; as many pointers as packed target limbs.
+    /// As the module says; every pointer of `out` is valid for `at + span.len` words, and there are as many as packed target limbs.
     pub(super) fn convert(span: Span, packed: &Packed, at: usize, out: &[*mut u32]) = convert_body
 }

@@ -1,4 +1,8 @@
-//! Word-by-word kernels of one limb. Lengths are multiples of 16.
+//! Word-by-word kernels of one limb.
+//!
+//! # Safety
+//! As [`lanes`](super::lanes) says. Every pointer is valid for `len` words; an output may be one of the inputs, and is else apart from
+//! them.
 
 use super::lanes::{LaneModulus, Lanes, kernel};
 use crate::math::Modulus;
@@ -137,61 +141,61 @@ unsafe fn divide_tail_body<L: Lanes>(
 kernel! {
     /// `out = a + b`.
     /// # Safety
-    /// Pointers valid for `len` words, equal or apart; likewise for all kernels here.
+    /// As the module says.
     pub(super) fn add(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = add_body
 }
 kernel! {
     /// `out = a mod q`, from `[0, 4q)`.
     /// # Safety
-    /// As for [`add`].
+    /// As the module says.
     pub(super) fn reduce(out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) = reduce_body
 }
 kernel! {
     /// `out = a - b`.
     /// # Safety
-    /// As for [`add`].
+    /// As the module says.
     pub(super) fn sub(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = sub_body
 }
 kernel! {
     /// `out = -a`.
     /// # Safety
-    /// As for [`add`].
+    /// As the module says.
     pub(super) fn negate(out: *mut u32, a: *const u32, len: usize, modulus: &Modulus) = negate_body
 }
 kernel! {
     /// `out = a + c`.
     /// # Safety
-    /// As for [`add`].
+    /// As the module says.
     pub(super) fn add_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = add_constant_body
 }
 kernel! {
     /// `out = a c`.
     /// # Safety
-    /// As for [`add`].
+    /// As the module says.
     pub(super) fn mul_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = mul_constant_body
 }
 kernel! {
     /// `out = out + a c`; the constant with its Shoup companion.
     /// # Safety
-    /// As for [`add`].
+    /// As the module says; the output is read too.
     pub(super) fn add_product(out: *mut u32, a: *const u32, c: (u32, u32), len: usize, modulus: &Modulus) = add_product_body
 }
 kernel! {
     /// `out = a b 2^-32`: b in Montgomery form.
     /// # Safety
-    /// As for [`add`].
+    /// As the module says.
     pub(super) fn mul_plain(out: *mut u32, a: *const u32, b: *const u32, len: usize, modulus: &Modulus) = mul_plain_body
 }
 kernel! {
     /// `out = sum (a0 b0, a0 b1 + a1 b0, a1 b1)` over the pairs (a, b).
     /// # Safety
-    /// As for [`add`].
+    /// As the module says.
     pub(super) fn tensor(out: [*mut u32; 3], pairs: &[Pair], len: usize, modulus: &Modulus) = tensor_body
 }
 kernel! {
     /// `out = kept keep - out tail`: the tail of a division with rounding; constants with Shoup companions.
     /// # Safety
-    /// As for [`add`].
+    /// As the module says; the output is read too.
     pub(super) fn divide_tail(
         out: *mut u32, kept: Option<*const u32>, keep: (u32, u32), tail: (u32, u32), len: usize, modulus: &Modulus,
     ) = divide_tail_body

@@ -5,6 +5,9 @@
 //! stream from memory, and limbs stand powers of two apart, so that more streams than a cache set has ways push each
 //! other out before they are used. So a tile is swept by few streams at a time: one half of a key after the other, a few
 //! plaintexts after the other with the sums kept in cache.
+//!
+//! # Safety
+//! As [`lanes`](super::lanes) says. Every pointer, of outputs and of terms, is valid for `len` words; the outputs are apart from the rest.
 
 use super::lanes::{LaneModulus, Lanes, kernel};
 use crate::math::Modulus;
@@ -191,13 +194,13 @@ unsafe fn plain_inner_product_body<L: Lanes>(l: L, out: [*mut u32; 2], terms: &[
 kernel! {
     /// `out = (sum x a, sum x b) 2^-32`, the pairs (a, b) being a key's.
     /// # Safety
-    /// All pointers valid for `len` words, the outputs apart from the rest.
+    /// As the module says.
     pub(super) fn key_inner_product(out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) = key_inner_product_body
 }
 kernel! {
     /// `out = ((sum x a, sum x b) 2^-32 - out) w`: the inner product and the division by P in one.
     /// # Safety
-    /// As for [`key_inner_product`].
+    /// As the module says; the outputs are read too.
     pub(super) fn key_inner_product_divide(
         out: [*mut u32; 2], terms: &[Term], w: (u32, u32), len: usize, modulus: &Modulus,
     ) = key_inner_product_divide_body
@@ -205,6 +208,6 @@ kernel! {
 kernel! {
     /// `out = (sum x a, sum x b) 2^-32` over at most [`TILE`] words, the x (plaintexts) coming from memory.
     /// # Safety
-    /// As for [`key_inner_product`]; `len <= TILE`.
+    /// As the module says; `len <= TILE`.
     pub(super) fn plain_inner_product(out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) = plain_inner_product_body
 }

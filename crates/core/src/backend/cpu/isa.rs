@@ -41,6 +41,9 @@ impl Isa {
     }
 
     /// The best one, or the one named by [`Self::VARIABLE`].
+    ///
+    /// # Errors
+    /// [`BackendError::Isa`] where the variable names a set that there is not, or that this CPU lacks.
     pub fn detect() -> Result<Self> {
         match std::env::var(Self::VARIABLE) {
             Ok(name) if !name.is_empty() => Self::by_name(&name),
@@ -49,6 +52,9 @@ impl Isa {
     }
 
     /// By name, if this CPU has it.
+    ///
+    /// # Errors
+    /// [`BackendError::Isa`] for a name that is not one, or of a set that this CPU lacks.
     pub fn by_name(name: &str) -> Result<Self> {
         let available = Self::available();
         let have = || available.iter().map(|isa| isa.short_name()).collect::<Vec<_>>().join(", ");

@@ -217,7 +217,7 @@ impl CpuBackend {
     /// follows the products of a block, `last(task, half)`, if `finish` says that it does anything, all blocks of a limb.
     ///
     /// # Safety
-    /// The tasks' pointers must be valid for N words, those written to apart from all others.
+    /// As [`lanes`](super::lanes) says; the tasks' pointers are valid for N words, those written to apart from all others.
     pub(super) unsafe fn run_limb_tasks(
         &self,
         tasks: &[LimbTask],
@@ -253,6 +253,10 @@ impl CpuBackend {
         }
     }
 
+    /// The first pass of one of a task's transforms.
+    ///
+    /// # Safety
+    /// As [`Self::run_limb_tasks`].
     unsafe fn limb_top(&self, task: &LimbTask, i: usize, plan: &GadgetPlan) {
         let (_, at) = task.transforms[i];
         // SAFETY: the caller's promise.
@@ -260,6 +264,9 @@ impl CpuBackend {
     }
 
     /// Transforms and products of one block, for all shards.
+    ///
+    /// # Safety
+    /// As [`Self::run_limb_tasks`]; `block < 2^log_blocks`, after all first passes of the task.
     unsafe fn limb_block(&self, task: &LimbTask, block: usize, plan: &GadgetPlan) {
         let table = self.tables.ntt(plan.extended.limbs()[task.limb]);
         let len = self.tables.degree() >> ntt::log_blocks(self.ntt_isa, table.log_n());

@@ -2,6 +2,16 @@
 //!
 //! A kernel is written once, `#[inline(always)]` and generic over [`Lanes`], and instantiated inside functions that
 //! enable the instruction set ([`kernel`]). A value of a `Lanes` type is the proof that the CPU has it.
+//!
+//! # Safety
+//! What all that is `unsafe` here and every kernel asks of its caller; a kernel's module says the rest.
+//! - A pointer to words is aligned as a word is, and need be to no more. It is valid for as many words as are said: an output's for
+//!   writes, any other for reads.
+//! - Words are read and written [`Lanes::WIDTH`] at a time, so lengths are multiples of it; multiples of 16 are for every instruction set.
+//! - While a kernel runs, no other thread writes the words that it reads, or touches those that it writes.
+//!
+//! That the CPU has the instructions is not asked: a kernel takes an [`Isa`](super::isa::Isa), which is made only where it has them, and
+//! a body takes a token.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -35,17 +45,17 @@ pub(super) trait Lanes: Copy {
     /// Reads `WIDTH` words.
     ///
     /// # Safety
-    /// `at` must be valid for reads of `WIDTH` words.
+    /// As the module says, of `WIDTH` words.
     unsafe fn load(self, at: *const u32) -> Self::V;
     /// Writes `WIDTH` words.
     ///
     /// # Safety
-    /// `at` must be valid for writes of `WIDTH` words.
+    /// As the module says, of `WIDTH` words.
     unsafe fn store(self, at: *mut u32, v: Self::V);
     /// Reads `2^log_count <= WIDTH` words and repeats them: lane i is word `i mod 2^log_count`.
     ///
     /// # Safety
-    /// `at` must be valid for reads of `2^log_count` words.
+    /// As the module says, of `2^log_count` words.
     unsafe fn load_repeated(self, at: *const u32, log_count: u32) -> Self::V;
     /// The word in every lane.
     fn splat(self, x: u32) -> Self::V;
@@ -173,7 +183,7 @@ impl<L: Lanes> LaneModulus<L> {
 }
 
 /// Makes the dispatching entry point of a kernel: `kernel! { pub fn name(args) -> ret = body }` where
-/// `unsafe fn body<L: Lanes>(l: L, args) -> ret` is `#[inline(always)]`.
+/// `unsafe fn body<L: Lanes>(l: L, args) -> ret` is `#[inline(always)]` and asks the same of its caller.
 macro_rules! kernel {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
         $(#[$doc])*

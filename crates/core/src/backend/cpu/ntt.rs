@@ -12,6 +12,10 @@
 //!
 //! A block with first twiddle index t at its first stage uses twiddles `t 2^s + 0 .. 2^s` at its stage s; its
 //! sub-block i after r stages has `t 2^r + i`. The whole limb has t = 1.
+//!
+//! # Safety
+//! As [`lanes`](super::lanes) says. `src` and `dst` are valid for the N words of the table, equal or apart, and the instruction set
+//! suits that degree ([`Isa::for_degree`]).
 
 use super::isa::Isa;
 use super::lanes::{LaneModulus, Lanes, kernel};
@@ -534,14 +538,14 @@ kernel! {
     /// Forward transform of the N words at `src` (in `[0, 4q)`) to `dst` (in `[0, q)`), which may be equal.
     ///
     /// # Safety
-    /// Both must be valid for N words, equal or apart; `isa` must suit the degree ([`Isa::for_degree`]).
+    /// As the module says.
     pub(super) fn forward(src: *const u32, dst: *mut u32, table: &NttTable) = forward_body
 }
 kernel! {
     /// The first pass of [`forward`]; then come [`forward_block`]s. Does nothing where there is but one block.
     ///
     /// # Safety
-    /// As for [`forward`].
+    /// As the module says.
     pub(super) fn forward_top(src: *const u32, dst: *mut u32, table: &NttTable) = forward_top_body
 }
 kernel! {
@@ -549,13 +553,13 @@ kernel! {
     /// Meanwhile a block's words of each stream of `ahead` are fetched from memory, for what comes next.
     ///
     /// # Safety
-    /// As for [`forward`]; `block < 2^log_blocks`.
+    /// As the module says; `block < 2^log_blocks`. What `ahead` points to need not be valid.
     pub(super) fn forward_block(src: *const u32, dst: *mut u32, table: &NttTable, block: usize, ahead: &[*const u32]) = forward_block_body
 }
 kernel! {
     /// Inverse transform times `factor`, of the N words at `src` (in `[0, 2q)`) to `dst` (in `[0, q)`).
     ///
     /// # Safety
-    /// As for [`forward`].
+    /// As the module says.
     pub(super) fn inverse(src: *const u32, dst: *mut u32, table: &NttTable, factor: u32) = inverse_body
 }

@@ -116,7 +116,8 @@ impl CpuBackend {
     /// One limb of one rotation of one shard: digits times key, plus `first` to the first half, permuted.
     ///
     /// # Safety
-    /// `first`, `sums` and `to` valid for N words, `sums` and `to` apart from all else; the permutation made for this width.
+    /// As [`lanes`](super::lanes) says; `first`, `sums` and `to` are valid for N words, `sums` and `to` apart from all else, and the
+    /// permutation was made for this width.
     #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands flat")]
     unsafe fn rotated_limb(
         &self,

@@ -20,6 +20,9 @@ impl Encoder {
     /// of vector i (called in parallel). The plaintexts have degree `2 period`: see [`crate::backend::Backend::plain_inner_product`].
     ///
     /// Cost: a complex transform of `period` points a vector, then one reduction and one NTT of degree `2 period` a limb.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] for any other period; else those of [`Encoder`], but for values on a backend whose results have no words.
     pub fn encode_periodic(
         &self,
         period: usize,

@@ -106,18 +106,30 @@ impl Params {
         self.literal.bootstrap.as_ref()
     }
     /// [`Self::bootstrap`], or an error.
+    ///
+    /// # Errors
+    /// [`ParamsError::NoBootstrap`] where it has none.
     pub fn need_bootstrap(&self) -> Result<&Bootstrap, ParamsError> {
         self.bootstrap().ok_or_else(|| ParamsError::NoBootstrap { name: self.name().into() })
     }
     /// Where bootstrapping starts: the top of SlotsToCoeffs.
+    ///
+    /// # Errors
+    /// As [`Self::need_bootstrap`].
     pub fn input_level(&self) -> Result<Level, ParamsError> {
         Ok(Level(self.need_bootstrap()?.slots_to_coeffs))
     }
     /// Where EvalMod ends: the highest level that a bootstrapped value has.
+    ///
+    /// # Errors
+    /// As [`Self::need_bootstrap`].
     pub fn output_level(&self) -> Result<Level, ParamsError> {
         Ok(Level(self.eval_mod_level()?.0 - self.need_bootstrap()?.eval_mod))
     }
     /// Where EvalMod starts and CoeffsToSlots ends.
+    ///
+    /// # Errors
+    /// As [`Self::need_bootstrap`].
     pub fn eval_mod_level(&self) -> Result<Level, ParamsError> {
         Ok(Level(self.max_level().0 - self.need_bootstrap()?.coeffs_to_slots))
     }

@@ -42,6 +42,9 @@ fn cap(table: &[(u32, f64)], log_n: u32) -> Option<f64> {
 
 impl ParamsLiteral {
     /// Errors if there are more modulus bits than [`SECURITY_CAPS_128`] allows, but for sets that claim nothing.
+    ///
+    /// # Errors
+    /// [`ParamsError::Insecure`], also for a ring degree that the table has no row for.
     pub fn check_security(&self) -> Result<(), ParamsError> {
         let cap = cap(&SECURITY_CAPS_128, self.log_n).unwrap_or(0.0);
         let log_qp = self.log_qp();
