@@ -7,14 +7,14 @@
 #[allow(dead_code, reason = "shared by tests that use parts of it")]
 mod run;
 
-use rustix::process::{Pid, Signal, kill_process};
 use run::{command, finish};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-const KILLS: u32 = 36;
+const KILLS: u32 = 27;
 
 /// Everything in a folder, by name.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -64,7 +64,7 @@ fn under_fire(args: &[&str], before: &BTreeMap<String, Vec<u8>>, made: &[&str]) 
         // A file system that names every file keeps what it has of one that has no name yet, and says so by its name.
         assert!(odd.iter().all(|name| !cfg!(target_os = "linux") && name.ends_with(".part")), "{odd:?} is left");
         for name in made.iter().filter(|name| left.contains_key(**name)) {
-            finish(command(&["verify", name]).current_dir(&work)).text();
+            finish(command(&["inspect", "--verify", name]).current_dir(&work)).text();
             assert!(left[*name].len() == after[*name].len() || left.get(*name) == before.get(*name), "{name} is partly there");
         }
         let new = |name: &&str| left.contains_key(*name) && left.get(*name) != before.get(*name);
@@ -80,8 +80,20 @@ fn under_fire(args: &[&str], before: &BTreeMap<String, Vec<u8>>, made: &[&str]) 
 
 #[test]
 fn a_killed_command_leaves_whole_files_only() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/stripes.lens");
+    let (place, folder) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let onnx = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/stripes.onnx");
+    let pictures = place.path().join("pictures");
+    std::fs::create_dir(&pictures).expect("a folder");
+    for k in 0..40u32 {
+        let image =
+            image::GrayImage::from_fn(16, 16, |x, y| image::Luma([(128 + (x * (k % 5) + y * (k % 7) + k) * 13 % 120) as u8]));
+        image.save_with_format(pictures.join(format!("{k}.png")), image::ImageFormat::Png).expect("a PNG");
+    }
+    let compile =
+        ["compile", onnx.to_str().expect("text"), "--calib", "pictures", "--target", "0.5", "-o", "net.lens", "--quiet"];
+    let told = ["--mean", "0.5", "--std", "0.25"];
+    finish(command(&[&compile[..], &told].concat()).current_dir(place.path())).text();
+    let model = place.path().join("net.lens");
     let here = |args: &[&str]| finish(command(args).current_dir(folder.path())).text().to_owned();
     let model = model.to_str().expect("text");
     let keygen = ["keygen", "--model", model, "-o", "."];
