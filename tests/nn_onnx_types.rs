@@ -220,6 +220,66 @@ fn channels_that_come_last_have_a_constant_each() {
 }
 
 #[test]
+fn a_slope_for_each_channel_is_of_the_channels_that_there_are() {
+    // Channels of a reshaped tensor are not those of the value beneath.
+    let slopes = Data::Real((0..8).map(|i| i as f32 / 8.0).collect());
+    let file = whole(File::new(&[1, 8, 2, 2], "y"), "s", &[2], &[4, 8]).constant("a", &[8], slopes);
+    let file = whole(file, "t", &[2], &[1, 32]).node(node("Reshape", &["x", "s"], "r")).node(node("PRelu", &["r", "a"], "p"));
+    refused(&file.node(node("Reshape", &["p", "t"], "y")), &["/p/PRelu"]);
+    let slopes = Data::Real((0..8).map(|i| i as f32 / 8.0).collect());
+    let file = File::new(&[1, 8, 2, 2], "y").constant("a", &[8, 1, 1], slopes).node(node("PRelu", &["x", "a"], "y"));
+    assert_eq!(result(&file, vec![-8.0; 32]), (0..8).flat_map(|i| [-f64::from(i); 4]).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_softmax_of_weights_is_that_of_its_opset() {
+    let weights = || Data::Real((0..12).map(|i| i as f32 / 4.0).collect());
+    let file = |opset: i64, axis: Option<i64>| {
+        let mut softmax = node("Softmax", &["w"], "s");
+        if let Some(axis) = axis {
+            softmax = softmax.int("axis", axis);
+        }
+        let mut file = File::new(&[1, 2, 1, 1], "y").constant("w", &[3, 2, 2, 1], weights()).node(softmax);
+        file.0.opset_import[0].version = opset;
+        file.node(node("Conv", &["x", "s"], "y").ints("pads", &[0, 0, 1, 0]))
+    };
+    // Before 13, of the axis and all behind it: e^0 / (e^0 + e^(1/4) + e^(1/2) + e^(3/4)) is no group of one.
+    refused(&file(12, None), &["Softmax"]);
+    refused(&file(12, Some(1)), &["Softmax"]);
+    assert_eq!(result(&file(12, Some(3)), vec![1.0, 1.0]), [2.0; 3]);
+    assert_eq!(result(&file(13, None), vec![1.0, 1.0]), [2.0; 3]);
+}
+
+#[test]
+fn a_normalisation_that_gives_its_statistics_is_in_training() {
+    let file = |outputs: &[&str], opset: i64| {
+        let mut file = File::new(&[1, 1, 2, 2], "y");
+        for (name, value) in [("scale", 1.0), ("bias", 0.0), ("mean", 0.5), ("var", 4.0)] {
+            file = file.constant(name, &[1], Data::Real(vec![value]));
+        }
+        file.0.opset_import[0].version = opset;
+        let mut normalise = node("BatchNormalization", &["x", "scale", "bias", "mean", "var"], "y").float("epsilon", 0.0);
+        normalise.output.extend(outputs.iter().map(|name| (*name).to_owned()));
+        file.node(normalise)
+    };
+    refused(&file(&["m", "v", "sm", "sv"], 11), &["training"]);
+    refused(&file(&["m", "v"], 14), &["training"]);
+    assert_eq!(result(&file(&["", ""], 11), vec![0.5, 2.5, 4.5, -1.5]), [0.0, 1.0, 2.0, -1.0]);
+}
+
+#[test]
+fn a_pixel_that_runtimes_disagree_on_is_refused() {
+    let file = |scale: f32, mode: &'static str| {
+        let file = File::new(&[1, 1, 1, 7], "y").constant("scales", &[4], Data::Real(vec![1.0, 1.0, 1.0, scale]));
+        let resize = node("Resize", &["x", "", "scales"], "y").text("coordinate_transformation_mode", "half_pixel_symmetric");
+        file.node(resize.text("nearest_mode", mode).text("mode", "nearest"))
+    };
+    refused(&file(2.6, "round_prefer_ceil"), &["half_pixel_symmetric"]);
+    refused(&file(3.3, "ceil"), &["half_pixel_symmetric"]);
+    assert!(read(&file(2.0, "round_prefer_floor")).is_ok() && read(&file(3.0, "ceil")).is_ok());
+}
+
+#[test]
 fn names_cannot_speak_to_the_terminal() {
     let mut file = File::new(&[1, 1, 2, 2], "y").node(node("Relu", &["x"], "y"));
     file.graph().node[0].name = "a\u{1b}[31m\nb".into();

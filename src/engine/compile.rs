@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// Parameter sets tried where none is named.
 pub const PRESETS: [&str; 3] = [DEFAULT_PRESET, "n16-boot-lean", BOOTSTRAPPING_PRESET];
 
+/// Pictures that tell how large results are.
+const ENOUGH: usize = 16;
+
 /// What is asked of a compiled network.
 #[derive(Debug, Clone, Default)]
 pub struct CompileOptions {
@@ -78,7 +81,8 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     let (lowering, planning) = estimator.options();
     let counted = (lowering.counted.clone(), planning.counted.clone());
     let asked = PrepareOptions { max_key_bytes: options.max_key_bytes, counted, ..PrepareOptions::default() };
-    let divisor = divisor(&*presets::by_name(preset)?, largest_result(fitted, pictures)?)?;
+    let seen = largest_result(fitted, pictures)?;
+    let divisor = divisor(&*presets::by_name(preset)?, seen)?;
     let fitted = fitted.with_output_divisor(divisor)?;
     let prepared = prepare(&fitted, preset, asked.clone(), &Devices::default())?;
     let more = keep(&fitted, preset, &asked)?;
@@ -92,7 +96,10 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     }
     // Inputs that were not seen may reach as far again to either side.
     let wider = |[a, b]: [f64; 2]| [a - (b - a), b + (b - a)];
-    let foreseen = Foreseen { interval: extents(pictures.iter().map(|p| &p.x)).into_iter().map(wider).collect(), ..foreseen };
+    let interval = extents(pictures.iter().map(|p| &p.x)).into_iter().map(wider).collect();
+    // A few pictures do not tell how large results are, and zeros tell nothing.
+    let largest = if pictures.len() >= ENOUGH && seen > 0.0 { seen } else { f64::INFINITY };
+    let foreseen = Foreseen { interval, largest, ..foreseen };
 
     let decided = |p: &Prepared| KeptPlan { together: p.lowered.together, decisions: p.plan.decisions().clone() };
     let report = json!({

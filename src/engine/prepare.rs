@@ -14,7 +14,9 @@ use crate::nn::{self, Compiled, Counted, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
 use crate::plan::{Checkpoints, DeviceDemand};
 use crate::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, execute};
+use chacha20::ChaCha8Rng;
 use cipherlens_core::client::{Rest, interleave};
+use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub const BOOTSTRAPPING_PRESET: &str = "n16-boot";
 const MOST_TOGETHER: usize = 64;
 /// How many times the error foreseen the rest of an answer may be off what is said of it.
 const REST_SLACK: f64 = 16.0;
+/// How far each pixel of 0 to 1 is moved to see what lies beside any result: enough to be far from the noise, too little to leave an interval.
+const SPECKLE: f64 = 0.02;
 
 /// A network ready to run on a parameter set and a backend.
 #[derive(Debug)]
@@ -233,6 +237,8 @@ pub struct Foreseen {
     pub rest: Rest,
     /// Least and most of each channel of the inputs seen, once normalised.
     pub interval: Vec<[f64; 2]>,
+    /// The largest result seen, where enough pictures were to tell; else infinite.
+    pub largest: f64,
 }
 
 impl Prepared {
@@ -262,8 +268,10 @@ impl Prepared {
         let clear = Network::<f64>::new(network);
         let exact = pictures.par_iter().map(|p| clear.evaluate(p)).collect::<std::result::Result<Vec<_>, _>>()?;
         let packed = |p: &Tensor<f64>| self.lowered.pack(std::slice::from_ref(p));
-        let slots = pictures.iter().map(packed).collect::<std::result::Result<Vec<_>, _>>()?;
-        let noisy = NoisyRuns::new(&self.params, 1, pictures.len());
+        // One more, which is no special picture (a black one makes zeros that others do not), for what lies beside the results.
+        let usual = speckled(network, &pictures[0]);
+        let slots = pictures.iter().chain([&usual]).map(packed).collect::<std::result::Result<Vec<_>, _>>()?;
+        let noisy = NoisyRuns::new(&self.params, 1, slots.len());
         let failed = |source| EngineError::Run(PlanError::Layer { layer: "input".into(), source });
         let input = noisy.encrypted(slots, self.plan.input_level()).map_err(failed)?;
         let outputs = execute(&self.plan, &noisy, input, &()).map_err(EngineError::Run)?;
@@ -275,14 +283,22 @@ impl Prepared {
         }
         let error = errors.iter().flatten().fold(0.0, |worst: f64, e| worst.max(e.abs()));
         let noise = REST_SLACK * error / self.lowered.output_divisor;
-        let mut rests = outputs.iter().map(|output| {
-            let slots = interleave::part(&output.shards, 0, self.lowered.together);
-            Rest::of(&self.lowered.output, &slots, noise)
-        });
-        let first = rests.next().unwrap_or(Rest::Other);
-        let rest = if rests.all(|rest| rest == first) { first } else { Rest::Other };
-        Ok(Foreseen { error, errors, rest, interval: extents(pictures.iter()) })
+        let slots = |shards: &[Vec<f64>]| interleave::part(shards, 0, self.lowered.together);
+        let rest = outputs.last().map_or(Rest::Other, |usual| Rest::of(&self.lowered.output, &slots(&usual.shards), noise));
+        let holds = |shards: &[Vec<f64>]| rest.error(&self.lowered.output, &slots(shards)) <= noise;
+        let rest = if outputs.iter().all(|output| holds(&output.shards)) { rest } else { Rest::Other };
+        Ok(Foreseen { error, errors, rest, interval: extents(pictures.iter()), largest: f64::INFINITY })
     }
+}
+
+/// A picture with other numbers in every place, a little off: what is the same for it is the same for all.
+fn speckled(network: &Model, picture: &Tensor<f64>) -> Tensor<f64> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let (std, plane) = (&network.input().std, picture.shape().plane().max(1));
+    let off =
+        |(at, v): (usize, &f64)| v + SPECKLE / std.get(at / plane).copied().unwrap_or(1.0) * (2.0 * random.random::<f64>() - 1.0);
+    let values = picture.values().iter().enumerate().map(off).collect();
+    Tensor::new(picture.shape(), values).unwrap_or_else(|_| picture.clone())
 }
 
 /// Least and most of each channel.

@@ -5,6 +5,9 @@ use crate::nn::Model;
 use crate::wire::network::NetworkDigest;
 use cipherlens_core::client::{ClientSpec, Rest, RunSpec};
 
+/// Results of unseen pictures may be so many times as large as those of calibration; an answer beyond has left a fit, or wrapped.
+const BEYOND_SEEN: f64 = 8.0;
+
 /// The run that was prepared, as a client needs it; `network` is the digest of the network on its terms.
 pub fn run_spec(prepared: &Prepared, network: NetworkDigest, rest: Rest) -> RunSpec {
     let Prepared { lowered, plan, .. } = prepared;
@@ -37,7 +40,7 @@ impl Prepared {
             interval: of_pictures.zip(seen).map(|([a, b], [c, d])| [a.min(c), b.max(d)]).collect(),
             classes: network.classes().to_vec(),
             output_divisor: self.lowered.output_divisor,
-            largest: super::answer::most(self),
+            largest: super::answer::most(self).min(BEYOND_SEEN * foreseen.largest),
             noise: foreseen.error,
             runs: vec![run_spec(self, digest, foreseen.rest)],
         }

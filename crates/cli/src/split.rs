@@ -406,11 +406,17 @@ impl Encrypt {
             .map_err(unusable(&self.output))?;
         if !global.quiet {
             notes.iter().for_each(|note| say!("{note}"));
+            if side.network.is_none() {
+                say!("not checked, without the weights: whether the network was fitted for pictures like these");
+            }
             let (shards, network) = (encrypted.shards(&side.params), side.spec.network);
             let file = self.output.display();
             say!("{file}: {shards} ciphertexts, {}, for the server, for network {network}", size(&self.output));
             if run.pictures > 1 {
-                say!("it takes keys that were made with --pictures {}", run.pictures);
+                say!(
+                    "it takes keys that were made with --pictures {}; decrypt the answer with --pictures {pictures}",
+                    run.pictures
+                );
             }
         }
         Ok(())
@@ -488,7 +494,20 @@ impl Decrypt {
         let answer = objects::read_ciphertext_expecting(&self.ciphertext, &side.params, backend.as_ref(), &expect);
         let answer = answer.map_err(unusable(&self.ciphertext))?;
         let mut results = client.decrypt(&run, &answer)?;
-        let wanted = self.pictures.map_or(run.pictures, |k| k as usize);
+        let wanted = match self.pictures {
+            Some(pictures) => pictures as usize,
+            None if run.pictures == 1 => 1,
+            // The places without a picture hold one of the others, and look like answers.
+            None => {
+                let what = format!("the answer has places for {} pictures", run.pictures);
+                return Err(Failure::new(
+                    Class::Usage,
+                    what,
+                    "it does not say how many were encrypted",
+                    "say it with --pictures",
+                ));
+            }
+        };
         if wanted > run.pictures {
             let what = format!("the answer is of {} pictures at most", run.pictures);
             return Err(Failure::new(Class::Usage, what, format!("--pictures {wanted} was given"), "give a smaller number"));

@@ -41,9 +41,13 @@ pub(crate) fn of(
     // Nothing was seen of its inputs: all numbers are taken.
     let interval = vec![[-f64::MAX, f64::MAX]; network.input().shape.channels];
     let foreseen = match purpose {
-        For::Encrypting => {
-            Foreseen { error: terms.expected_error.unwrap_or(0.0), errors: Vec::new(), rest: Rest::Other, interval }
-        }
+        For::Encrypting => Foreseen {
+            error: terms.expected_error.unwrap_or(0.0),
+            errors: Vec::new(),
+            rest: Rest::Other,
+            interval,
+            largest: f64::INFINITY,
+        },
         For::Decrypting(picture) => Foreseen { interval, ..prepared.foresee(network, std::slice::from_ref(picture))? },
     };
     let spec = prepared.client_spec(network, digest, &foreseen);

@@ -124,6 +124,27 @@ fn several_pictures_share_a_ciphertext() {
     // Keys for two pictures do not fit a ciphertext of one.
     parties.run("client", &run("one.ct")).refused(4, &["--pictures"]);
     parties.run("client", &run("two.ct")).text();
-    let answer = parties.run("client", &["decrypt", "answer.ct", "--model", "net.client", "-k", "secret.key", "--quiet"]);
-    assert_eq!(answer.text().lines().collect::<Vec<_>>(), ["falling", "rising"]);
+    let decrypt = ["decrypt", "answer.ct", "--model", "net.client", "-k", "secret.key", "--quiet"];
+    let labels = |pictures: &str| {
+        parties
+            .run("client", &[&decrypt[..], &["--pictures", pictures]].concat())
+            .text()
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(labels("2"), ["falling", "rising"]);
+    // An answer does not say how many pictures it is of, and places without one look like answers.
+    parties.run("client", &decrypt).refused(2, &["--pictures"]);
+
+    // Fewer than there are places for: no place is left that the network may not bear.
+    parties
+        .run("client", &["keygen", "--model", "net.client", "--pictures", "4", "--key", "secret.key", "-o", "four", "--quiet"])
+        .text();
+    let encrypt =
+        ["encrypt", "a.png", "b.png", "a.png", "--model", "net.client", "-k", "secret.key", "-o", "three.ct", "--quiet"];
+    parties.run("client", &encrypt).text();
+    let run = ["run", "three.ct", "--model", "../compiler/net.lens", "-k", "four/evaluation.keys", "-o", "answer.ct", "--quiet"];
+    parties.run("client", &run).text();
+    assert_eq!(labels("3"), ["falling", "rising", "falling"]);
 }

@@ -27,6 +27,11 @@ impl<'n> Attributes<'n> {
         self.find(name).and_then(|a| std::str::from_utf8(&a.s).ok()).unwrap_or("")
     }
 
+    /// Whether a BatchNormalization is in training mode: it says so, or (before opset 14) gives the statistics of what it is fed.
+    pub(super) fn trains(&self) -> bool {
+        self.int("training_mode", 0) != 0 || self.0.output.iter().skip(1).any(|name| !name.is_empty())
+    }
+
     pub(super) fn tensor(&self, name: &str) -> Option<&'n TensorProto> {
         self.find(name).and_then(|a| a.t.as_ref())
     }

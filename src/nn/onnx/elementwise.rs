@@ -97,7 +97,7 @@ impl<'f> Importer<'f> {
             return Err(Refusal::Unsupported(why.into()));
         }
         let slopes = slope.real();
-        let value = self.settle(x, name)?;
+        let value = self.channelled(x, name)?;
         let shape = self.shape(value);
         if shape.channels != slopes.len() {
             return Err(Refusal::Unsupported("channels that were reshaped have a slope each".into()));

@@ -1,7 +1,7 @@
 //! A softmax at the end of a network: it keeps the order of what it is fed, so the largest result stays the largest and it is left out.
 
 use super::attributes::Attributes;
-use super::constant::{axis, product};
+use super::constant::{Constant, axis, product};
 use super::graph::{Importer, Refusal, Traced};
 use super::schema::{GraphProto, NodeProto};
 use crate::nn::model::printable;
@@ -32,6 +32,12 @@ pub(super) fn values<'f>(graph: &'f GraphProto, order: &[usize], output: &'f str
 }
 
 impl Importer<'_> {
+    /// Whether a softmax of constants is of an opset where it is of its axis and all behind it, and those are several.
+    pub(super) fn old_softmax(&self, attributes: &Attributes<'_>, operands: &[Option<&Constant>]) -> Result<bool, Refusal> {
+        let rank = operands.first().copied().flatten().map_or(0, |x| x.dims.len());
+        Ok(self.opset < OF_ONE_AXIS && rank > 0 && axis(attributes.int("axis", 1), rank)? != rank - 1)
+    }
+
     /// Leaves out a softmax or its logarithm at the end, if all results of a picture are normalised together: within groups the largest
     /// of a group would stay, but not the largest of all.
     pub(super) fn last_softmax(&mut self, x: Traced, node: &NodeProto) -> Result<Traced, Refusal> {

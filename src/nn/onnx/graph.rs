@@ -310,6 +310,7 @@ impl<'f> Importer<'f> {
         let made = match node.op_type.as_str() {
             "Constant" => Some(vec![constant(&attributes, self.folder)?]),
             "Split" => Some(split(operands, node.output.len(), &attributes, &mut self.budget)?),
+            "Softmax" if self.old_softmax(&attributes, operands)? => None,
             op => fold(op, &attributes, operands, kind, &mut self.budget)?.map(|made| vec![made]),
         };
         let typed = |constant: Constant| match kind {

@@ -57,7 +57,7 @@ impl Importer<'_> {
         a: &Attributes<'_>,
         name: &str,
     ) -> Result<Traced, Refusal> {
-        if a.int("training_mode", 0) != 0 {
+        if a.trains() {
             return Err(Refusal::Unsupported("it is in training mode: call model.eval() before the export".into()));
         }
         let value = self.channelled(x, name)?;

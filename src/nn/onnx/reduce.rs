@@ -133,8 +133,7 @@ pub(super) fn normalise(
     match op {
         "BatchNormalization" | "InstanceNormalization" => {
             let (scale, bias) = (per_channel(1, 1.0)?, per_channel(2, 0.0)?);
-            // Before opset 14, further outputs meant training.
-            let of_itself = op == "InstanceNormalization" || a.int("training_mode", 0) != 0 || a.0.output.len() > 3;
+            let of_itself = op == "InstanceNormalization" || a.trains();
             let m = if of_itself {
                 let gone: Vec<bool> = (0..rank).map(|at| at > 1 || at == 0 && op == "BatchNormalization").collect();
                 moments(x, &gone, budget)?
@@ -175,7 +174,7 @@ pub(super) fn normalise(
             }
             make(&|i| if norm[group[i]] == 0.0 { 0.0 } else { x.at(i) / norm[group[i]] })
         }
-        // Weights of a mean that were learned. Before opset 13 other axes than the last mean something else.
+        // Weights of a mean that were learned; not those of an old opset, which is seen to before.
         "Softmax" if rank > 0 && axis(a.int("axis", -1), rank)? == rank - 1 => {
             let gone: Vec<bool> = (0..rank).map(|at| at == rank - 1).collect();
             let (of, count) = groups(&x.dims, &gone);

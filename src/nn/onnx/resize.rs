@@ -87,6 +87,15 @@ impl Rounding {
         })
     }
 
+    /// Whether a coordinate is so near to where the pixel changes that the last bits decide.
+    fn wavers(self, at: f32) -> bool {
+        let from = match self {
+            Self::PreferFloor | Self::PreferCeil => at - 0.5,
+            _ => at,
+        };
+        (from - from.round()).abs() < 1e-4
+    }
+
     fn round(self, at: f32, scale: f32) -> f32 {
         match self {
             Self::PreferFloor if at == at.trunc() + 0.5 => at.floor(),
@@ -106,6 +115,13 @@ struct Resized {
     size: usize,
     scale: f32,
     roi: [f32; 2],
+}
+
+impl Resized {
+    /// Whether the extent that the scale asks for is no whole number.
+    fn cut(&self) -> bool {
+        self.scale * self.n as f32 != self.size as f32
+    }
 }
 
 impl Importer<'_> {
@@ -163,6 +179,13 @@ impl Importer<'_> {
             // An axis of scale 1 is kept whole, whatever part of it the file names.
             if along.scale == 1.0 {
                 continue;
+            }
+            if placement == Placement::HalfPixelSymmetric
+                && (0..along.size).any(|i| rounding.wavers(placement.coordinate(i, &along)))
+                && along.cut()
+            {
+                let why = "half_pixel_symmetric of a size that was rounded comes to lie between two pixels, and runtimes differ in which they take";
+                return Err(Refusal::Unsupported(why.into()));
             }
             let pick = |i: usize| {
                 let at = placement.coordinate(i, &along);

@@ -252,7 +252,7 @@ impl Client {
 }
 
 impl RunSpec {
-    /// Pictures as slot vectors `[shard][slot]`; slots without an element are 0.
+    /// Pictures as slot vectors `[shard][slot]`; slots without an element are 0, places without a picture hold one of those given.
     ///
     /// # Errors
     /// [`ClientError::Layout`] for another shape, for none, or for more than a run takes.
