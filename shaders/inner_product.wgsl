@@ -1,55 +1,107 @@
 // Sums of products, reduced once. Workgroups of one piece of the shared operand (a key, a ciphertext) and of different shards
 // follow each other, so that its words come from the cache: x = output shard, y = piece of the limb, z = limb.
 
+struct KeyProduct {
+    log_degree: u32,
+    limb_count: u32,
+    /// Limbs of a polynomial of the key.
+    key_limbs: u32,
+    /// The digits summed here, of those of a shard.
+    first_digit: u32,
+    end_digit: u32,
+    digits: u32,
+    /// Whether to add to the output.
+    adds: u32,
+    /// The first digit of the key that is bound.
+    bound_digit: u32,
+    /// Whether own limbs are read from `own`; its first word, and words from one of its shards to the next.
+    reads_own: u32,
+    own: u32,
+    own_stride: u32,
+    /// The inverse of the Galois element, or 1.
+    galois_inverse: u32,
+    output: u32,
+    /// First word of `added`; words from one of its shards to the next, 0 where nothing is added; words from what is added to the
+    /// first half to what is added to the second, 0 where nothing is.
+    added: u32,
+    added_stride: u32,
+    added_second: u32,
+    rows: array<KeyProductRow>,
+}
+
+/// Of a limb of the extended basis; the last column is of digits instead.
+struct KeyProductRow {
+    prime: u32,
+    key_limb: u32,
+    /// The digit that the limb belongs to plus one, or 0, and the limb of `own`.
+    owner: u32,
+    own_limb: u32,
+    /// The key's number of the digit that has the row's number.
+    key_digit: u32,
+}
+
+struct PlainProduct {
+    degree: u32,
+    limb_count: u32,
+    /// Whether to add to the output.
+    adds: u32,
+    /// log2 of how many words a word of a plaintext stands for.
+    log_repeat: u32,
+    rows: array<PlainProductRow>,
+}
+
+/// Three lists side by side, each as long as it is: limbs, outputs, terms.
+struct PlainProductRow {
+    prime: u32,
+    /// Of an output.
+    first_term: u32,
+    terms: u32,
+    /// Of a term.
+    plaintext: u32,
+    shard: u32,
+}
+
+@group(0) @binding(0) var<storage, read> key_args: KeyProduct;
+@group(0) @binding(0) var<storage, read> plain_args: PlainProduct;
 @group(0) @binding(2) var<storage, read> operands: array<u32>;
 @group(0) @binding(3) var<storage, read> factors: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<u32>;
 @group(0) @binding(5) var<storage, read> own: array<u32>;
 @group(0) @binding(6) var<storage, read> added: array<u32>;
 
-const ROWS: u32 = 16u;
 /// A sum that starts from a residue times 2^32 has room for four terms less.
 const RAISED: u32 = 4u;
 
 /// out = (sum x a, sum x b) 2^-32 over the digits x of a shard, the pairs (a, b) being a key's. `operands` are the digits; a
 /// digit's own limbs may be read from where the digits were made of, `own`. With a rotation, `added` is added to the first
 /// half and the words are permuted (automorphism.wgsl).
-///
-/// args: 0 log2 degree, 1 limbs, 2 limbs of the key, 3 first digit and 4 end of the digits summed here, 5 digits of a shard, 6 whether
-/// to add to the output, 7 first digit of the key that is bound, 8 whether own limbs are read from `own`, 9 its first word, 10 words
-/// from one of its shards to the next, 11 the inverse of the Galois element, or 1, 12 words from one shard of `added` to the
-/// next, 0 where nothing is added, 13 first word of the output, 14 first word of `added`, 15 words from what is
-/// added to the first half to what is added to the second, 0 where nothing is; then rows of four from word 16 on (global limb id, limb of the key, digit that the limb
-/// belongs to plus one or 0, limb of `own`), then the key's number of each digit.
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn key_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let log_degree = args[0];
-    let limbs = args[1];
-    let key_limbs = args[2];
-    let all_digits = args[5];
-    let at = 256u * group.y + thread;
+    let log_degree = key_args.log_degree;
+    let limbs = key_args.limb_count;
+    let key_limbs = key_args.key_limbs;
+    let all_digits = key_args.digits;
+    let at = THREADS * group.y + thread;
     if (at >= 1u << log_degree) { return; }
-    let row = ROWS + 4u * group.z;
-    let m = moduli[args[row]];
-    let key_limb = args[row + 1u];
-    let owner = select(0u, args[row + 2u], args[8] != 0u);
-    let own_at = args[9] + group.x * args[10] + (args[row + 3u] << log_degree) + at;
-    let numbers = ROWS + 4u * limbs;
+    let row = key_args.rows[group.z];
+    let m = moduli[row.prime];
+    let owner = select(0u, row.owner, key_args.reads_own != 0u);
+    let own_at = key_args.own + group.x * key_args.own_stride + (row.own_limb << log_degree) + at;
     // A word keeps its place among those of its block of 2^k for every k under an automorphism's permutation: writes stay
     // as close together as reads.
     let shift = 32u - log_degree;
-    let exponent = args[11] * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << log_degree) - 1u);
-    let write = args[13] + ((2u * group.x * limbs + group.z) << log_degree) + (reverseBits(exponent >> 1u) >> shift);
+    let exponent = key_args.galois_inverse * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << log_degree) - 1u);
+    let write = key_args.output + ((2u * group.x * limbs + group.z) << log_degree) + (reverseBits(exponent >> 1u) >> shift);
     let half = limbs << log_degree;
     var room = TERMS;
     var first = zero_sum();
     var second = zero_sum();
-    if (args[6] != 0u) {
+    if (key_args.adds != 0u) {
         first = raised(out[write]);
         second = raised(out[write + half]);
         room -= RAISED;
     }
-    for (var k = args[3]; k < args[4]; k += 1u) {
+    for (var k = key_args.first_digit; k < key_args.end_digit; k += 1u) {
         if (room == 0u) {
             first = fold(first, 2u * m.q);
             second = fold(second, 2u * m.q);
@@ -62,54 +114,50 @@ fn key_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
         } else {
             x = operands[(((group.x * all_digits + k) * limbs + group.z) << log_degree) + at];
         }
-        let key = ((2u * (args[numbers + k] - args[7]) * key_limbs + key_limb) << log_degree) + at;
+        let key = ((2u * (key_args.rows[k].key_digit - key_args.bound_digit) * key_limbs + row.key_limb) << log_degree) + at;
         first = mac(first, x, factors[key]);
         second = mac(second, x, factors[key + (key_limbs << log_degree)]);
     }
     var word = redc(first, m);
-    if (args[12] != 0u) {
-        word = add_mod(word, added[args[14] + group.x * args[12] + (group.z << log_degree) + at], m.q);
+    if (key_args.added_stride != 0u) {
+        word = add_mod(word, added[key_args.added + group.x * key_args.added_stride + (group.z << log_degree) + at], m.q);
     }
     out[write] = word;
     word = redc(second, m);
-    if (args[12] != 0u && args[15] != 0u) {
-        word = add_mod(word, added[args[14] + group.x * args[12] + args[15] + (group.z << log_degree) + at], m.q);
+    if (key_args.added_stride != 0u && key_args.added_second != 0u) {
+        word = add_mod(word, added[key_args.added + group.x * key_args.added_stride + key_args.added_second + (group.z << log_degree) + at], m.q);
     }
     out[write + half] = word;
 }
 
 /// out = (sum x a, sum x b) 2^-32 over plaintexts x and ciphertexts (a, b). `operands` are the ciphertexts, `factors` the plaintexts.
-/// args: 0 degree, 1 limbs, 2 outputs, 3 whether to add to the output, 4 log2 of how many words a word of a plaintext stands for,
-/// then the global limb ids from word 16 on, then pairs (first term, terms) for each output, then pairs (plaintext, shard) for
-/// each term.
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn plain_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let degree = args[0];
-    let limbs = args[1];
-    let at = 256u * group.y + thread;
+    let degree = plain_args.degree;
+    let limbs = plain_args.limb_count;
+    let at = THREADS * group.y + thread;
     if (at >= degree) { return; }
-    let m = moduli[args[ROWS + group.z]];
-    let output_row = ROWS + limbs + 2u * group.x;
-    var term = ROWS + limbs + 2u * (args[2] + args[output_row]);
-    let end = term + 2u * args[output_row + 1u];
+    let m = moduli[plain_args.rows[group.z].prime];
+    var term = plain_args.rows[group.x].first_term;
+    let end = term + plain_args.rows[group.x].terms;
     let write = (2u * group.x * limbs + group.z) * degree + at;
     var room = TERMS;
     var first = zero_sum();
     var second = zero_sum();
-    if (args[3] != 0u) {
+    if (plain_args.adds != 0u) {
         first = raised(out[write]);
         second = raised(out[write + limbs * degree]);
         room -= RAISED;
     }
-    for (; term < end; term += 2u) {
+    for (; term < end; term += 1u) {
         if (room == 0u) {
             first = fold(first, 2u * m.q);
             second = fold(second, 2u * m.q);
             room = FOLDED_TERMS;
         }
         room -= 1u;
-        let x = factors[(args[term] * limbs + group.z) * (degree >> args[4]) + (at >> args[4])];
-        let ct = (2u * args[term + 1u] * limbs + group.z) * degree + at;
+        let x = factors[(plain_args.rows[term].plaintext * limbs + group.z) * (degree >> plain_args.log_repeat) + (at >> plain_args.log_repeat)];
+        let ct = (2u * plain_args.rows[term].shard * limbs + group.z) * degree + at;
         first = mac(first, x, operands[ct]);
         second = mac(second, x, operands[ct + limbs * degree]);
     }

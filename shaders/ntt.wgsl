@@ -13,17 +13,45 @@
 // base plus a multiple of the stride, in bits that the base has not: in_limb(base + x) = in_limb(base) + in_limb(x), and the
 // same for `place` with exclusive or, where the second part is known in advance.
 //
-// args: 0 first word of the source, 1 and 2 words from one polynomial to the next in source and output, then from word 16 on
-// eight words for each limb: (limb of the source, limb of the output, global limb id, factor c, its Shoup companion, c w, its
-// Shoup companion, -), where w is the inverse transform's last twiddle.
-//
 // `forward_divide` ends a forward transform of u with the tail of a division with rounding, out = kept keep - u tail; for
-// rotations it also adds a first half and permutes the words (automorphism.wgsl). Its rows: (limb of the source, limb of the
-// output, global limb id, limb of `kept` plus one or 0 where there is none, keep, its companion, tail, its companion). More
-// args: 3 words from one polynomial of `kept` to the next, 4 polynomials of a rotation (0: no rotations), 5 where the
-// inverses of the rotations' Galois elements stand, 6 words from one shard of `added` to the next, 7 the first polynomial's
-// place among those of all rotations, 8 first word of the output, 9 first word of `added`.
+// rotations it also adds a first half and permutes the words (automorphism.wgsl).
 
+struct Transform {
+    /// First word of the source, and words from one polynomial to the next.
+    source: u32,
+    source_stride: u32,
+    output_stride: u32,
+    // The others are of `forward_divide`.
+    output: u32,
+    kept_stride: u32,
+    /// Polynomials of a rotation, 0 where nothing is rotated; the place of the first one here among those of all rotations.
+    rotation_polys: u32,
+    first: u32,
+    /// First word of `added`, and words from one of its shards to the next.
+    added: u32,
+    added_stride: u32,
+    rows: array<TransformRow>,
+}
+
+/// Of a limb; the last column is of rotations instead.
+struct TransformRow {
+    /// Where the limb is read and written, in limbs of a polynomial.
+    source: u32,
+    output: u32,
+    prime: u32,
+    /// The limb of `kept` plus one, or 0 where there is none.
+    kept: u32,
+    /// Two factors with their Shoup companions. Inverse transform: c and c w, what the last butterfly multiplies its sum and its
+    /// difference by, where w is the last twiddle. Division: keep and tail.
+    x: u32,
+    x_shoup: u32,
+    y: u32,
+    y_shoup: u32,
+    /// The inverse of the Galois element of the rotation that has the row's number.
+    galois_inverse: u32,
+}
+
+@group(0) @binding(0) var<storage, read> args: Transform;
 @group(0) @binding(2) var<storage, read> twiddles: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read> src: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<u32>;
@@ -54,9 +82,8 @@ override STRIDE_2: u32 = 0u;
 override STAGE_2: u32 = 12u;
 override SKIPPED_2: u32 = 0u;
 
-const ROWS: u32 = 16u;
+/// Words of the largest tile.
 const TILE: u32 = 4096u;
-const THREADS: u32 = 256u;
 
 var<workgroup> words: array<u32, TILE>;
 
@@ -338,19 +365,19 @@ fn network(v: ptr<function, Words>, at: u32, stage: u32, skipped: u32, last: Las
 
 /// The rounds of one limb's tile but for writing what the last leaves in `v`. x = tile, y = limb, z = polynomial.
 fn transform(v: ptr<function, Words>, group: vec3<u32>, thread: u32, inverse: bool) {
-    let row = ROWS + 8u * group.y;
+    let row = args.rows[group.y];
     var read = 0u;
     if (IN_PLACE != 0u) {
-        read = group.z * args[2] + (args[row + 1u] << LOG_N);
+        read = group.z * args.output_stride + (row.output << LOG_N);
     } else {
-        read = args[0] + group.z * args[1] + (args[row] << LOG_N);
+        read = args.source + group.z * args.source_stride + (row.source << LOG_N);
     }
-    let q = moduli[args[row + 2u]].q;
-    table = args[row + 2u] << LOG_N;
+    let q = moduli[row.prime].q;
+    table = row.prime << LOG_N;
     var last: Last;
     if (inverse) {
-        last.sum = vec2<u32>(args[row + 3u], args[row + 4u]);
-        last.difference = vec2<u32>(args[row + 5u], args[row + 6u]);
+        last.sum = vec2<u32>(row.x, row.x_shoup);
+        last.difference = vec2<u32>(row.y, row.y_shoup);
     }
     let tile = group.x << LOG_ROW;
     // Fewer threads than a workgroup has where the tile is small.
@@ -392,8 +419,7 @@ fn last_stride() -> u32 {
 
 /// Writes the tile: from registers where neighbouring threads hold neighbouring words, else through workgroup memory.
 fn finish_tile(v: ptr<function, Words>, group: vec3<u32>, thread: u32, reduced: bool, q: u32) {
-    let row = ROWS + 8u * group.y;
-    let write = group.z * args[2] + (args[row + 1u] << LOG_N) + (group.x << LOG_ROW);
+    let write = group.z * args.output_stride + (args.rows[group.y].output << LOG_N) + (group.x << LOG_ROW);
     let stride = last_stride();
     let base = base_of(thread, stride);
     let working = thread < (1u << LOG_TILE) / 16u;
@@ -432,15 +458,15 @@ fn finish_tile(v: ptr<function, Words>, group: vec3<u32>, thread: u32, reduced: 
 }
 
 /// Forward, coefficients in [0, q) to values in [0, q), or to [0, 4q) between two dispatches.
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     var v: Words;
     transform(&v, group, thread, false);
-    finish_tile(&v, group, thread, ENDS != 0u, moduli[args[ROWS + 8u * group.y + 2u]].q);
+    finish_tile(&v, group, thread, ENDS != 0u, moduli[args.rows[group.y].prime].q);
 }
 
 /// Inverse times N^-1 and a factor, values in [0, q) to coefficients in [0, q), or to [0, 2q) between two dispatches.
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn inverse(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     var v: Words;
     transform(&v, group, thread, true);
@@ -492,29 +518,28 @@ fn divide(i: u32, tile: u32, kept_word: u32, t: Tail) {
 }
 
 /// The end of a forward transform and what follows it in a division with rounding, and in a rotation.
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn forward_divide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     var v: Words;
     transform(&v, group, thread, false);
     if (thread < (1u << LOG_TILE) / 16u) {
         put(&v, base_of(thread, last_stride()), last_stride());
     }
-    let row = ROWS + 8u * group.y;
+    let row = args.rows[group.y];
     let tile = group.x << LOG_ROW;
-    let position = args[row + 3u];
-    let poly = args[7] + group.z;
-    let in_rotation = poly % max(args[4], 1u);
+    let poly = args.first + group.z;
+    let in_rotation = poly % max(args.rotation_polys, 1u);
     var t: Tail;
-    t.q = moduli[args[row + 2u]].q;
-    t.kept = group.z * args[3] + ((max(position, 1u) - 1u) << LOG_N) + tile;
-    t.added = args[9] + in_rotation / 2u * args[6] + (args[row + 1u] << LOG_N) + tile;
-    t.write = args[8] + group.z * args[2] + (args[row + 1u] << LOG_N);
-    t.keeps = position != 0u;
-    t.adds = args[4] != 0u && in_rotation % 2u == 0u;
-    t.keep = vec2<u32>(args[row + 4u], args[row + 5u]);
-    t.tail = vec2<u32>(args[row + 6u], args[row + 7u]);
-    if (args[4] != 0u) {
-        t.galois = args[args[5] + poly / args[4]];
+    t.q = moduli[row.prime].q;
+    t.kept = group.z * args.kept_stride + ((max(row.kept, 1u) - 1u) << LOG_N) + tile;
+    t.added = args.added + in_rotation / 2u * args.added_stride + (row.output << LOG_N) + tile;
+    t.write = args.output + group.z * args.output_stride + (row.output << LOG_N);
+    t.keeps = row.kept != 0u;
+    t.adds = args.rotation_polys != 0u && in_rotation % 2u == 0u;
+    t.keep = vec2<u32>(row.x, row.x_shoup);
+    t.tail = vec2<u32>(row.y, row.y_shoup);
+    if (args.rotation_polys != 0u) {
+        t.galois = args.rows[poly / args.rotation_polys].galois_inverse;
     }
     // All reads are on their way before the first is needed.
     v[0] = kept_word(thread + 0u, t);

@@ -1,27 +1,39 @@
 // From integers held as f64 to residues (src/ckks/encoder/residues.rs), in integers alone: the mantissa is shifted to where the
 // exponent says, and its two words are reduced together.
-//
-// args: 0 degree, 1 limbs, 2 coefficients stored of each polynomial: all, or the first half of a real vector's, whose second half is
-// m_(N-k) = -m_k with m_(N/2) = 0; then from word 8 on a row of four words for each limb: (global limb id, 2^32 f, 2^64 f, -),
-// where f is 1, or 2^32 for residues in Montgomery form.
 
+struct Reduce {
+    degree: u32,
+    limb_count: u32,
+    /// Coefficients stored of each polynomial: all, or the first half of a real vector's, whose second half is m_(N-k) = -m_k
+    /// with m_(N/2) = 0.
+    stored: u32,
+    limbs: array<ReduceLimb>,
+}
+
+/// 2^32 f and 2^64 f, where f is 1, or 2^32 for residues in Montgomery form.
+struct ReduceLimb {
+    prime: u32,
+    low: u32,
+    high: u32,
+}
+
+@group(0) @binding(0) var<storage, read> args: Reduce;
 @group(0) @binding(2) var<storage, read> coefficients: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> out: array<u32>;
 
-const ROWS: u32 = 8u;
 /// The exponent field of 2^52: a mantissa with this exponent is not shifted.
 const UNSHIFTED: u32 = 1075u;
 
 /// Integers |x| < 2^53. x = coefficient, y = limb, z = polynomial.
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn reduce(@builtin(global_invocation_id) id: vec3<u32>) {
-    let degree = args[0];
+    let degree = args.degree;
     if (id.x >= degree) { return; }
-    let stored = args[2];
+    let stored = args.stored;
     let mirrored = id.x >= stored;
     let source = select(id.x, degree - id.x, mirrored);
-    let row = ROWS + 4u * id.y;
-    let m = moduli[args[row]];
+    let limb = args.limbs[id.y];
+    let m = moduli[limb.prime];
     var word = 0u;
     // With half of the coefficients stored, the middle one is its own mirror image and 0.
     if (source < stored) {
@@ -39,11 +51,11 @@ fn reduce(@builtin(global_invocation_id) id: vec3<u32>) {
                 l = (l >> shift) | (h << (32u - shift));
                 h = h >> shift;
             }
-            word = redc(mac(mac(zero_sum(), l, args[row + 1u]), h, args[row + 2u]), m);
+            word = redc(mac(mac(zero_sum(), l, limb.low), h, limb.high), m);
             if (((bits.y >> 31u) != 0u) != mirrored) {
                 word = reduce_once(m.q - word, m.q);
             }
         }
     }
-    out[(id.z * args[1] + id.y) * degree + id.x] = word;
+    out[(id.z * args.limb_count + id.y) * degree + id.x] = word;
 }

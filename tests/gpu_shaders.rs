@@ -3,7 +3,8 @@
 #![cfg(feature = "gpu")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use cipherlens::backend::gpu::registry::{Access, Kernel, SHADERS, STORAGE_BUFFERS, Shader, WORKGROUP_BYTES, Wide};
+use cipherlens::backend::gpu::arguments::STRUCTS;
+use cipherlens::backend::gpu::registry::{Access, Kernel, SHADERS, SIZES, STORAGE_BUFFERS, Shader, WORKGROUP_BYTES, Wide};
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module};
 use std::path::Path;
@@ -50,6 +51,58 @@ fn rows_say_what_shaders_declare() {
             assert!(bindings.len() as u32 <= STORAGE_BUFFERS && shared <= WORKGROUP_BYTES, "{}: {shared} bytes", row.name);
         }
     }
+}
+
+#[test]
+fn arguments_are_the_same_structs_on_both_sides() {
+    let mut found = Vec::new();
+    for shader in SHADERS {
+        let (module, _) = validated(shader, Wide::U32);
+        let size = |ty: naga::Handle<naga::Type>| module.types[ty].inner.size(module.to_ctx());
+        for (name, fields) in STRUCTS {
+            let Some((_, ty)) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(*name)) else { continue };
+            let naga::TypeInner::Struct { members, .. } = &ty.inner else { panic!("{name} is no struct") };
+            let named: Vec<_> = members.iter().map(|m| m.name.as_deref().unwrap()).collect();
+            assert_eq!(&named[..fields.len()], *fields, "{} {name}", shader.name);
+            for (i, member) in members[..fields.len()].iter().enumerate() {
+                assert_eq!((member.offset, size(member.ty)), (4 * i as u32, 4), "{} {name}.{}", shader.name, fields[i]);
+            }
+            // Of a call, the rows follow without a gap, and one has the size of the host's.
+            if let Some(rows) = members.get(fields.len()) {
+                assert_eq!((members.len(), rows.offset), (fields.len() + 1, 4 * fields.len() as u32), "{name}");
+                let naga::TypeInner::Array { base, stride, .. } = module.types[rows.ty].inner else {
+                    panic!("{name}: rows are no array")
+                };
+                let host = module.types[base].name.as_ref().and_then(|row| STRUCTS.iter().find(|(name, _)| name == row));
+                assert_eq!(stride, host.map_or(16, |(_, fields)| 4 * fields.len() as u32), "{name}: a row");
+            }
+            found.push(*name);
+        }
+        // Nothing is told in another way.
+        let arguments = module.global_variables.iter().filter(|(_, g)| g.binding.as_ref().is_some_and(|b| b.binding == 0));
+        for (_, global) in arguments {
+            let name = module.types[global.ty].name.as_deref();
+            assert!(STRUCTS.iter().any(|(known, _)| name == Some(*known)), "{}: {name:?}", shader.name);
+        }
+    }
+    found.sort_unstable();
+    let mut all: Vec<_> = STRUCTS.iter().map(|(name, _)| *name).collect();
+    all.sort_unstable();
+    assert_eq!(found, all, "each in one shader");
+}
+
+#[test]
+fn sizes_are_the_same_on_both_sides() {
+    for shader in SHADERS {
+        let (module, _) = validated(shader, Wide::U32);
+        for (_, constant) in module.constants.iter() {
+            let naga::Expression::Literal(naga::Literal::U32(value)) = module.global_expressions[constant.init] else { continue };
+            let Some(&(_, host)) = SIZES.iter().find(|(name, _)| constant.name.as_deref() == Some(*name)) else { continue };
+            assert_eq!(value, host, "{} {:?}", shader.name, constant.name);
+        }
+    }
+    let text: String = SHADERS.iter().map(|s| s.source(Wide::U32)).collect();
+    assert!(SIZES.iter().all(|(name, _)| text.contains(&format!("const {name}: u32 ="))), "each is said by a shader");
 }
 
 #[test]

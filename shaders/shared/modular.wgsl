@@ -11,10 +11,11 @@ struct Modulus {
     r_shoup: u32,
 }
 
-/// The call's numbers; each kernel says what stands where.
-@group(0) @binding(0) var<storage, read> args: array<u32>;
-/// By global limb id.
+/// By global limb id. Binding 0 is a call's arguments: a struct of the kernel's file, the same as the host's (backend/gpu/arguments.rs).
 @group(0) @binding(1) var<storage, read> moduli: array<Modulus>;
+
+/// Threads of a workgroup.
+const THREADS: u32 = 256u;
 
 /// Products that fit a sum, and how many more fit when it has been folded by 2q: each is below q 2^30.
 const TERMS: u32 = 16u;

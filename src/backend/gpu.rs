@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 mod adapter;
+pub mod arguments;
 mod calls;
 mod commands;
 mod convert;

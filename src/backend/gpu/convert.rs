@@ -1,8 +1,9 @@
 //! Base conversions, and the composites made of them: mod_up, change_basis.
 
+use super::arguments::{Convert, Permute, PermuteLimb, words};
 use super::commands::View;
 use super::polys::{Polys, Window, part};
-use super::registry::{Kernel, THREADS};
+use super::registry::{self, Kernel, THREADS};
 use super::transform::{Limb, RotationTail, Source, Tail};
 use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
@@ -10,9 +11,7 @@ use crate::backend::{Buffer, GadgetPlan, PolySelect, Result, Shape};
 use crate::math::{BaseConversion, BasisChange, RnsTables};
 
 /// Target limbs of a block.
-const BLOCK: usize = 8;
-/// Where the rows of a permutation's arguments start.
-const ROWS: usize = 8;
+const BLOCK: usize = registry::BLOCK as usize;
 
 /// One conversion of the limbs from `first` on of the scaled source.
 #[derive(Debug, Clone, Copy)]
@@ -23,18 +22,17 @@ pub(super) struct Job<'a> {
     pub targets: &'a [usize],
 }
 
-/// The arguments of some conversions, in fours (shaders/base_convert.wgsl).
-fn arguments(tables: &RnsTables, jobs: &[Job<'_>], sizes: [usize; 2]) -> Vec<[u32; 4]> {
+/// The rows of some conversions, in fours.
+fn rows(tables: &RnsTables, jobs: &[Job<'_>]) -> Vec<[u32; 4]> {
     let blocks: usize = jobs.iter().map(|j| j.targets.len().div_ceil(BLOCK)).sum();
-    let [from, to] = sizes.map(word);
-    let mut heads = vec![[word(tables.degree()), from, to, 0]];
+    let mut heads = Vec::new();
     let mut rows: Vec<[u32; 4]> = Vec::new();
     for job in jobs {
         let c = job.conversion;
         let from = c.from.len();
         for first in (0..job.targets.len()).step_by(BLOCK) {
             let end = job.targets.len().min(first + BLOCK);
-            heads.push([job.first, from, end - first, 1 + blocks + rows.len()].map(word));
+            heads.push([job.first, from, end - first, blocks + rows.len()].map(word));
             // Rows past the last target repeat it.
             let target: [usize; BLOCK] = std::array::from_fn(|t| (first + t).min(end - 1));
             rows.extend(target.map(|t| {
@@ -64,10 +62,11 @@ impl GpuBackend {
         (out, size): (View<'_>, usize),
         count: usize,
     ) -> Result<()> {
-        let args = arguments(&self.tables, jobs, [scaled_size, size]);
+        let [degree, source_stride, output_stride] = [self.tables.degree(), scaled_size, size].map(word);
+        let args = words(&Convert { degree, source_stride, output_stride, unused: 0 }, &rows(&self.tables, jobs));
         let blocks = jobs.iter().map(|j| j.targets.len().div_ceil(BLOCK)).sum();
         let grid = [self.tables.degree().div_ceil(THREADS as usize), blocks, count];
-        self.device.dispatch(Kernel::Convert, args.as_flattened(), &[scaled, out], grid)
+        self.device.dispatch(Kernel::Convert, &args, &[scaled, out], grid)
     }
 
     /// Permutes limbs `[from, to]` of `count` polynomials by a Galois element.
@@ -80,10 +79,11 @@ impl GpuBackend {
         count: usize,
     ) -> Result<()> {
         let n = self.tables.degree();
-        let mut args = vec![word(n), self.tables.log_n(), galois];
-        args.extend([from.first, from.stride, size].map(word));
-        args.resize(ROWS, 0);
-        args.extend(limbs.iter().flatten().map(|&l| word(l)));
+        let [degree, source, source_stride, output_stride] = [n, from.first, from.stride, size].map(word);
+        let call = Permute { degree, log_degree: self.tables.log_n(), galois, source, source_stride, output_stride };
+        let places: Vec<_> =
+            limbs.iter().map(|limb| limb.map(word)).map(|[source, output]| PermuteLimb { source, output }).collect();
+        let args = words(&call, &places);
         let grid = [n.div_ceil(THREADS as usize), limbs.len(), count];
         self.device.dispatch(Kernel::Permute, &args, &[from.view, out], grid)
     }

@@ -1,30 +1,27 @@
 //! Word-by-word kernels.
 
+use super::arguments::{Elementwise, ElementwiseLimb, words};
 use super::polys::{Polys, part};
 use super::registry::{Kernel, THREADS};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, PolySelect, Result, Shape};
-use crate::math::{Basis, BasisChange};
+use crate::math::{Basis, BasisChange, LimbId};
 use std::ops::Range;
-
-/// Where the rows of the arguments start.
-const ROWS: usize = 8;
 
 impl GpuBackend {
     fn grid(&self, limbs: usize, z: usize) -> [usize; 3] {
         [self.tables.degree().div_ceil(THREADS as usize), limbs, z]
     }
 
-    /// Arguments: one constant a limb; four numbers that the kernel names.
-    fn limb_arguments(&self, basis: &Basis, constants: &[u32], numbers: [usize; 4]) -> Vec<u32> {
-        let mut args = vec![word(self.tables.degree()), word(basis.len())];
-        args.extend(numbers.map(word));
-        args.resize(ROWS, 0);
-        for (i, &l) in basis.limbs().iter().enumerate() {
-            let c = constants.get(i).copied().unwrap_or(0);
-            args.extend([u32::from(l.0), c, self.tables.modulus(l).shoup(c), 0]);
-        }
-        args
+    /// What all these kernels are told, and of each limb; `constants` are none, or one for each.
+    fn of_limbs(&self, basis: &Basis, constants: &[u32]) -> (Elementwise, Vec<ElementwiseLimb>) {
+        let call = Elementwise { degree: word(self.tables.degree()), limb_count: word(basis.len()), ..Default::default() };
+        let limb = |(i, &l): (usize, &LimbId)| {
+            let constant = constants.get(i).copied().unwrap_or(0);
+            let constant_shoup = self.tables.modulus(l).shoup(constant);
+            ElementwiseLimb { prime: u32::from(l.0), constant, constant_shoup, a_limb: 0 }
+        };
+        (call, basis.limbs().iter().enumerate().map(limb).collect())
     }
 
     /// A kernel from one or two buffers of a shape to a new one, polynomial by polynomial.
@@ -34,7 +31,8 @@ impl GpuBackend {
         let inputs = inputs.iter().map(|b| self.polys(b, op)).collect::<Result<Vec<_>>>()?;
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape);
-        let args = self.limb_arguments(basis, constants, [0; 4]);
+        let (call, limbs) = self.of_limbs(basis, constants);
+        let args = words(&call, &limbs);
         for range in self.batches(shape.polys, &[shape.poly_words()], 1, op)? {
             let views = inputs.iter().chain([&to]).map(|p| p.window(range.start, range.len()).view);
             let views: Vec<_> = std::iter::once(self.moduli()).chain(views).collect();
@@ -59,10 +57,11 @@ impl GpuBackend {
         for range in self.batches(select.count, &[to.size * select.stride.max(1), to.size], 1, op)? {
             let window = to.select(part(select, &range));
             let grid = self.grid(basis.len(), range.len());
-            let numbers = |polys: usize, first: usize| [window.first, window.stride, polys, first];
+            let (call, limbs) = self.of_limbs(basis, constants);
+            let call = Elementwise { output: word(window.first), output_stride: word(window.stride), ..call };
             match &plain {
                 None => {
-                    let args = self.limb_arguments(basis, constants, numbers(0, 0));
+                    let args = words(&call, &limbs);
                     self.device.dispatch(Kernel::AddConstantAssign, &args, &[self.moduli(), window.view], grid)?;
                 }
                 Some(plain) => {
@@ -71,8 +70,8 @@ impl GpuBackend {
                     } else {
                         (plain.window(range.start, range.len()), 0)
                     };
-                    let polys = if turns { plain.count } else { range.len() };
-                    let args = self.limb_arguments(basis, &[], numbers(polys, first));
+                    let b_polys = word(if turns { plain.count } else { range.len() });
+                    let args = words(&Elementwise { b_polys, first: word(first), ..call }, &limbs);
                     self.device.dispatch(Kernel::AddAssign, &args, &[self.moduli(), b.view, window.view], grid)?;
                 }
             }
@@ -91,8 +90,9 @@ impl GpuBackend {
             let (first, count) = (2 * range.start, 2 * range.len());
             let (b, base) =
                 if turns { (plain.window(0, plain.count), first) } else { (plain.window(range.start, range.len()), 0) };
-            let polys = if turns { plain.count } else { range.len() };
-            let args = self.limb_arguments(basis, &[], [0, 0, polys, base]);
+            let b_polys = word(if turns { plain.count } else { range.len() });
+            let (call, limbs) = self.of_limbs(basis, &[]);
+            let args = words(&Elementwise { b_polys, first: word(base), ..call }, &limbs);
             let views = [self.moduli(), from.window(first, count).view, b.view, to.window(first, count).view];
             self.device.dispatch(Kernel::MulPlain, &args, &views, self.grid(shape.limbs, count))?;
         }
@@ -106,7 +106,8 @@ impl GpuBackend {
         let (a, b) = (self.polys(a, op)?, self.polys(b, op)?);
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape);
-        let args = self.limb_arguments(basis, &[], [0; 4]);
+        let (call, limbs) = self.of_limbs(basis, &[]);
+        let args = words(&call, &limbs);
         for range in self.batches(shards, &[2 * a.size, 3 * a.size], 1, op)? {
             let (first, count) = (range.start, range.len());
             let views = [
@@ -129,14 +130,14 @@ impl GpuBackend {
         (to, at): (Polys<'_>, usize),
     ) -> Result<()> {
         let op = Kernel::MultiplyKept.row().name;
-        let mut args = self.limb_arguments(&change.target, &change.keep, [limbs, 0, 0, 0]);
-        for (row, position) in args[ROWS..].as_chunks_mut::<4>().0.iter_mut().zip(&change.source_position) {
-            row[3] = word(position.map_or(0, |p| p + 1));
+        let (call, mut rows) = self.of_limbs(&change.target, &change.keep);
+        for (row, position) in rows.iter_mut().zip(&change.source_position) {
+            row.a_limb = word(position.map_or(0, |p| p + 1));
         }
         for range in self.batches(which.len(), &[src.size, to.size], 1, op)? {
             let (from, to) = (src.window(which.start + range.start, range.len()), to.window(at + range.start, range.len()));
-            args[3] = word(to.first);
-            args[4] = word(from.first);
+            let call = Elementwise { output: word(to.first), a: word(from.first), a_limbs: word(limbs), ..call };
+            let args = words(&call, &rows);
             let views = [self.moduli(), from.view, to.view];
             self.device.dispatch(Kernel::MultiplyKept, &args, &views, self.grid(change.target.len(), range.len()))?;
         }

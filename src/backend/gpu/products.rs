@@ -1,5 +1,6 @@
 //! Sums of products: digits with a key, ciphertexts with plaintexts.
 
+use super::arguments::{self, KeyProductRow, PlainProduct, PlainProductRow, Reduce, ReduceLimb, row, words};
 use super::commands::View;
 use super::memory::DeviceWords;
 use super::polys::{Polys, Window};
@@ -8,11 +9,8 @@ use super::transform::{Limb, Source};
 use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
 use crate::backend::{BackendError, Buffer, Coefficients, GadgetPlan, PlainSource, PlainTerm, Result, Shape};
-use crate::math::Basis;
+use crate::math::{Basis, LimbId};
 use std::ops::Range;
-
-/// Where the rows of the arguments start.
-const ROWS: usize = 16;
 
 /// What is added to a product with a key before it is permuted.
 #[derive(Debug, Clone, Copy)]
@@ -45,45 +43,46 @@ impl GpuBackend {
     /// One dispatch, or one for each part of a key that cannot be bound whole.
     pub(super) fn key_product(&self, product: &KeyProduct<'_>, key: &Buffer, out: Window<'_>) -> Result<()> {
         let op = Kernel::KeyInnerProduct.row().name;
-        let words = self.key(key, op)?;
+        let held = self.key(key, op)?;
         let KeyProduct { plan, digits, own, inverse, added, shards } = *product;
         let key_shape = key.shape();
         let (limbs, count) = (plan.extended.len(), plan.digits.len());
-        let mut args = vec![self.tables.log_n(), word(limbs), word(key_shape.limbs), 0, 0, word(count)];
-        args.resize(ROWS, 0);
-        args[11] = inverse;
-        args[13] = word(out.first);
+        let mut call = arguments::KeyProduct {
+            log_degree: self.tables.log_n(),
+            limb_count: word(limbs),
+            key_limbs: word(key_shape.limbs),
+            digits: word(count),
+            galois_inverse: inverse,
+            output: word(out.first),
+            ..Default::default()
+        };
         let (mut own_view, mut added_view) = (self.moduli(), self.moduli());
         if let Some((window, _)) = own {
-            args[8] = 1;
-            args[9] = word(window.first);
-            args[10] = word(window.stride);
+            (call.reads_own, call.own, call.own_stride) = (1, word(window.first), word(window.stride));
             own_view = window.view;
         }
         if let Some(Added { first, second }) = added {
-            args[12] = word(first.stride);
-            args[14] = word(first.first);
-            args[15] = word(second);
+            (call.added, call.added_stride, call.added_second) = (word(first.first), word(first.stride), word(second));
             added_view = first.view;
         }
+        let mut rows = Vec::new();
         for (l, (id, &key_limb)) in plan.extended.limbs().iter().zip(&plan.key_limbs).enumerate() {
             let owner = own.and_then(|(_, layout)| (0..count).find_map(|k| layout.own_at(k, l).map(|from| [k + 1, from])));
-            args.extend([u32::from(id.0), word(key_limb)]);
-            args.extend(owner.unwrap_or([0, 0]).map(word));
+            let [owner, own_limb] = owner.unwrap_or([0, 0]).map(word);
+            rows.push(KeyProductRow { prime: u32::from(id.0), key_limb: word(key_limb), owner, own_limb, key_digit: 0 });
         }
-        args.extend(plan.key_digits.iter().map(|&k| word(k)));
+        plan.key_digits.iter().enumerate().for_each(|(k, &digit)| row(&mut rows, k).key_digit = word(digit));
         let parts = self.key_parts(plan, key_shape)?;
-        let pairs = Polys { block: words.block(), size: 2 * key_shape.poly_words(), count: key_shape.polys / 2 };
+        let pairs = Polys { block: held.block(), size: 2 * key_shape.poly_words(), count: key_shape.polys / 2 };
         for (digit, (part, bound)) in parts.iter().enumerate() {
             let window = pairs.window(bound.start, bound.len());
-            args[3] = word(part.start);
-            args[4] = word(part.end);
-            args[6] = u32::from(digit > 0);
-            args[7] = word(bound.start);
+            [call.first_digit, call.end_digit, call.bound_digit] = [part.start, part.end, bound.start].map(word);
+            call.adds = u32::from(digit > 0);
             if digit > 0 {
                 // It has been added by the first part.
-                args[12] = 0;
+                call.added_stride = 0;
             }
+            let args = words(&call, &rows);
             let views = [self.moduli(), digits, window.view, out.view, own_view, added_view];
             self.device.dispatch(Kernel::KeyInnerProduct, &args, &views, [shards, self.tiles(), limbs])?;
         }
@@ -175,15 +174,21 @@ impl GpuBackend {
         basis: &Basis,
         views: &[View<'_>],
     ) -> Result<()> {
-        let mut args = vec![word(self.tables.degree()), word(basis.len()), word(terms.len()), u32::from(add), repeat];
-        args.resize(ROWS, 0);
-        args.extend(basis.limbs().iter().map(|l| u32::from(l.0)));
+        let [degree, limb_count] = [self.tables.degree(), basis.len()].map(word);
+        let call = PlainProduct { degree, limb_count, adds: u32::from(add), log_repeat: repeat };
+        let mut rows: Vec<PlainProductRow> = Vec::new();
+        basis.limbs().iter().enumerate().for_each(|(l, id)| row(&mut rows, l).prime = u32::from(id.0));
         let mut first = 0;
-        for terms in terms {
-            args.extend([word(first), word(terms.len())]);
+        for (output, terms) in terms.iter().enumerate() {
+            let row = row(&mut rows, output);
+            (row.first_term, row.terms) = (word(first), word(terms.len()));
             first += terms.len();
         }
-        args.extend(terms.iter().flatten().flat_map(|t| [word(t.plain), word(t.source)]));
+        for (t, term) in terms.iter().flatten().enumerate() {
+            let row = row(&mut rows, t);
+            (row.plaintext, row.shard) = (word(term.plain), word(term.source));
+        }
+        let args = words(&call, &rows);
         self.device.dispatch(Kernel::PlainInnerProduct, &args, views, [terms.len(), self.tiles(), basis.len()])
     }
 
@@ -199,14 +204,15 @@ impl GpuBackend {
         let op = "encode_plain";
         let (n, Coefficients { values, stored }) = (self.tables.degree(), coefficients);
         let limbs: Vec<_> = basis.limbs().iter().enumerate().map(|(l, &id)| Limb { from: l, to: l, id, factor: 1 }).collect();
-        let mut args = vec![word(n), word(basis.len()), word(stored)];
-        args.resize(8, 0);
-        for &l in basis.limbs() {
+        let of_prime = |&l: &LimbId| {
             let m = self.tables.modulus(l);
             // 2^32 f and 2^64 f for f = 2^32.
             let r2 = m.mul(m.r(), m.r());
-            args.extend([u32::from(l.0), r2, m.mul(r2, m.r()), 0]);
-        }
+            ReduceLimb { prime: u32::from(l.0), low: r2, high: m.mul(r2, m.r()) }
+        };
+        let [degree, limb_count, stored_words] = [n, basis.len(), stored].map(word);
+        let rows: Vec<_> = basis.limbs().iter().map(of_prime).collect();
+        let args = words(&Reduce { degree, limb_count, stored: stored_words }, &rows);
         for range in self.batches(out.count, &[out.size, 2 * stored], 1, op)? {
             let values = &values[range.start * stored..range.end * stored];
             let sent = self.memory.take(2 * values.len(), op)?;

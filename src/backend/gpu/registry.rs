@@ -71,6 +71,12 @@ pub const WORKGROUP_BYTES: u32 = 16 << 10;
 pub const STORAGE_BUFFERS: u32 = 8;
 /// Threads of every workgroup.
 pub const THREADS: u32 = 256;
+/// log2 of the words of a transform's largest tile: 16 KiB of workgroup memory.
+pub const LOG_TILE: u32 = 12;
+/// Target limbs that a thread of a base conversion makes.
+pub const BLOCK: u32 = 8;
+/// What shaders and hosts both count by, as the shaders call it.
+pub const SIZES: &[(&str, u32)] = &[("THREADS", THREADS), ("TILE", 1 << LOG_TILE), ("BLOCK", BLOCK)];
 
 const ARGUMENTS: (u32, Access) = (0, Access::Read);
 

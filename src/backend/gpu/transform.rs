@@ -1,21 +1,18 @@
 //! Transforms: how their stages are cut into dispatches and rounds.
 
+use super::arguments::{Transform, TransformRow, row, words};
 use super::commands::View;
 use super::device::Constants;
 use super::polys::Window;
-use super::registry::Kernel;
+use super::registry::{Kernel, LOG_TILE};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, Result};
 use crate::math::{Basis, BasisChange, LimbId, NttTable};
 
-/// log2 of the words of the largest tile: 16 KiB of workgroup memory.
-const LOG_TILE: u32 = 12;
 /// Stages of the dispatch on neighbouring words, where there are two.
 const LOG_BLOCK: u32 = 8;
 /// Stages of a round in registers.
 const ROUND: u32 = 4;
-/// Where the rows of the arguments start.
-const ROWS: usize = 16;
 
 /// Some stages of a transform, on tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +113,13 @@ pub(super) struct Limb {
     pub factor: u32,
 }
 
+impl Limb {
+    fn row(&self) -> TransformRow {
+        let [source, output, prime] = [self.from, self.to, self.id.index()].map(word);
+        TransformRow { source, output, prime, ..Default::default() }
+    }
+}
+
 /// Where a transform reads from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source<'a> {
@@ -158,15 +162,14 @@ impl GpuBackend {
         [c, m.shoup(c), difference, m.shoup(difference)]
     }
 
-    /// The arguments of a pass before its rows.
-    fn pass_arguments(source: Source<'_>, size: usize) -> Vec<u32> {
+    /// What a pass is told before its rows.
+    fn of_pass(source: Source<'_>, size: usize) -> Transform {
         let (first, stride) = match source {
             Source::Output => (0, 0),
             Source::Other(window) => (window.first, window.stride),
         };
-        let mut args = [first, stride, size].map(word).to_vec();
-        args.resize(ROWS, 0);
-        args
+        let [source, source_stride, output_stride] = [first, stride, size].map(word);
+        Transform { source, source_stride, output_stride, ..Default::default() }
     }
 
     /// Transforms limbs of `count` polynomials to `out`, `size` words a polynomial.
@@ -199,12 +202,11 @@ impl GpuBackend {
         (out, size): (View<'_>, usize),
         count: usize,
     ) -> Result<()> {
-        let mut args = Self::pass_arguments(source, size);
-        for limb in limbs {
-            args.extend([limb.from, limb.to, limb.id.index()].map(word));
-            args.extend(self.factors(limb));
-            args.push(0);
-        }
+        let row = |limb: &Limb| {
+            let [x, x_shoup, y, y_shoup] = if inverse { self.factors(limb) } else { [0; 4] };
+            TransformRow { x, x_shoup, y, y_shoup, ..limb.row() }
+        };
+        let args = words(&Self::of_pass(source, size), &limbs.iter().map(row).collect::<Vec<_>>());
         let from = match source {
             // Bound and not read.
             Source::Output => self.moduli(),
@@ -235,25 +237,23 @@ impl GpuBackend {
             self.pass(pass, (false, false), Source::Output, &limbs, (u, size), count)?;
         }
         let source = Source::Other(Window { view: u, first: 0, stride: size });
-        let mut args = Self::pass_arguments(source, out.stride);
-        args[3] = word(tail.kept_size);
-        args[8] = word(out.first);
-        for limb in &limbs {
+        let mut call = Self::of_pass(source, out.stride);
+        [call.kept_stride, call.output] = [tail.kept_size, out.first].map(word);
+        let row_of = |limb: &Limb| {
             let j = limb.to;
-            let position = change.source_position[j].map_or(0, |p| p + 1);
-            args.extend([word(limb.from), word(j), word(limb.id.index()), word(position)]);
-            args.extend([change.keep[j], change.keep_shoup[j], change.tail[j], change.tail_shoup[j]]);
-        }
+            let kept = word(change.source_position[j].map_or(0, |p| p + 1));
+            let (x, x_shoup, y, y_shoup) = (change.keep[j], change.keep_shoup[j], change.tail[j], change.tail_shoup[j]);
+            TransformRow { kept, x, x_shoup, y, y_shoup, ..limb.row() }
+        };
+        let mut rows: Vec<_> = limbs.iter().map(row_of).collect();
         let mut added = self.moduli();
         if let Some(rotation) = &tail.rotation {
-            args[4] = word(rotation.polys);
-            args[5] = word(args.len());
-            args[6] = word(rotation.added.stride);
-            args[7] = word(rotation.first);
-            args[9] = word(rotation.added.first);
-            args.extend(rotation.inverses);
+            [call.rotation_polys, call.first] = [rotation.polys, rotation.first].map(word);
+            [call.added, call.added_stride] = [rotation.added.first, rotation.added.stride].map(word);
+            rotation.inverses.iter().enumerate().for_each(|(r, &inverse)| row(&mut rows, r).galois_inverse = inverse);
             added = rotation.added.view;
         }
+        let args = words(&call, &rows);
         let views = [self.moduli(), View::all(&self.twiddles[0]), u, out.view, tail.kept, added];
         let grid = [self.tables.degree() >> last.log_tile, limbs.len(), count];
         self.device.dispatch_specialised(Kernel::ForwardDivide, last.constants(false, true, false), &args, &views, grid)
