@@ -14,6 +14,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Largest picture file read, bytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
+/// Most memory that decoding may take, bytes: 128 million pixels of four colours. A file of some hundred bytes can ask for as much.
+const MAX_DECODED_BYTES: u64 = 512 << 20;
 /// Largest width or height, pixels.
 const MAX_SIDE: u32 = 20_000;
 /// Formats this build reads, for messages.
@@ -158,18 +160,21 @@ impl Picture {
             ));
         };
         let (from_width, from_height) = self.size();
-        let mut image = self.image.clone();
+        // A large picture is not copied: a part of it is, and what comes of that.
+        let mut part = None;
         if fit == Fit::Crop && u64::from(from_width) * u64::from(rows) != u64::from(from_height) * u64::from(columns) {
             let (w, h) = centred(from_width, from_height, columns, rows);
-            image = Pixels(image.0.crop_imm((from_width - w) / 2, (from_height - h) / 2, w, h));
+            part = Some(Pixels(self.image.0.crop_imm((from_width - w) / 2, (from_height - h) / 2, w, h)));
             notes.push(format!("centre {w}x{h} of {from_width}x{from_height}"));
         }
+        let image = part.as_ref().unwrap_or(&self.image);
         let (width, height) = (image.0.width(), image.0.height());
         if (width, height) != (columns, rows) {
             let verb = if width < columns || height < rows { "enlarged" } else { "reduced" };
             notes.push(format!("{verb} from {width}x{height} to {columns}x{rows}"));
-            image = Pixels(image.0.resize_exact(columns, rows, FilterType::Triangle));
+            part = Some(Pixels(image.0.resize_exact(columns, rows, FilterType::Triangle)));
         }
+        let image = part.as_ref().unwrap_or(&self.image);
         let Some(image) = image.0.as_rgb8() else {
             return Err(Failure::new(
                 Class::Bug,
@@ -213,7 +218,7 @@ fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(1 << 30);
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
     limits
 }
 
