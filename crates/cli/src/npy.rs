@@ -7,6 +7,7 @@ use super::failure::{Class, Failure, Outcome};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// First bytes of a file.
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -52,7 +53,7 @@ pub struct Numbers {
     /// Channels, rows, columns.
     pub shape: [usize; 3],
     /// `[channel][row][column]`; bytes divided by 255.
-    pub values: Vec<f64>,
+    pub values: Zeroizing<Vec<f64>>,
     /// Whether they were bytes, which are pixels still to be normalised.
     pub pixels: bool,
 }
@@ -161,18 +162,18 @@ impl Array {
     pub fn read(&self, index: usize) -> Outcome<Numbers> {
         let count = self.shape.iter().product::<usize>();
         let size = count as u64 * self.kind.bytes();
-        let mut bytes = vec![0u8; size as usize];
+        let mut bytes = Zeroizing::new(vec![0u8; size as usize]);
         let read = |bytes: &mut [u8]| {
             let mut file = File::open(&self.path)?;
             file.seek(SeekFrom::Start(self.start + index as u64 * size))?;
             file.read_exact(bytes)
         };
         read(&mut bytes).map_err(unreadable(&self.path))?;
-        let values: Vec<f64> = match self.kind {
+        let values: Zeroizing<Vec<f64>> = Zeroizing::new(match self.kind {
             Kind::Float32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
             Kind::Float64 => bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
             Kind::Byte => bytes.iter().map(|b| f64::from(*b) / 255.0).collect(),
-        };
+        });
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
             let why = format!("value {at} of {} is {}", self.name(index), values[at]);
             return Err(refuse(&self.path, why, "save finite numbers"));
@@ -256,13 +257,13 @@ pub(crate) mod tests {
         assert_eq!(array.count, 2);
         let second = array.read(1).unwrap();
         assert_eq!((second.shape, second.pixels), ([3, 2, 2], false));
-        assert_eq!(second.values, (12..24).map(|i| f64::from(i) / 2.0).collect::<Vec<_>>());
+        assert_eq!(*second.values, (12..24).map(|i| f64::from(i) / 2.0).collect::<Vec<_>>());
         let bytes: Vec<u8> = [0.5f64, -3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
         let (_dir, array) = open(&file("<f8", "False", "(2, 1, 1)", &bytes)).unwrap();
-        assert_eq!((array.count, array.read(0).unwrap().values), (1, vec![0.5, -3.0]));
+        assert_eq!((array.count, array.read(0).unwrap().values.to_vec()), (1, vec![0.5, -3.0]));
         let (_dir, array) = open(&file("|u1", "False", "(1, 1, 2)", &[255, 51])).unwrap();
         let pixels = array.read(0).unwrap();
-        assert_eq!((pixels.values, pixels.pixels), (vec![1.0, 0.2], true));
+        assert_eq!((pixels.values.to_vec(), pixels.pixels), (vec![1.0, 0.2], true));
     }
 
     #[test]

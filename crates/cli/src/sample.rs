@@ -87,7 +87,7 @@ impl Sample {
                     let tensor = input.normalise(&numbers.values).map_err(|e| unfit(&e))?;
                     return Ok((tensor, vec!["uint8: pixels of 0 to 255, normalised like those of a picture".into()]));
                 }
-                let tensor = Tensor::new(shape, numbers.values.clone()).map_err(|e| unfit(&e))?;
+                let tensor = Tensor::new(shape, numbers.values.to_vec()).map_err(|e| unfit(&e))?;
                 Ok((tensor, vec!["numbers fed as they are, without mean and std".into()]))
             }
         }

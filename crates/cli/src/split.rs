@@ -21,6 +21,7 @@ use cipherlens::wire::{Expect, Kind, WireError, container, objects};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use zeroize::Zeroizing;
 
 /// Most pictures that a run is tried for where the network was not compiled.
 const MOST_TOGETHER: u32 = 64;
@@ -386,7 +387,7 @@ impl Encrypt {
         let asked = Asked { model, preset: None, key: Some(&self.key), pictures: Pictures::Count(pictures), decrypting: false };
         let side = Side::open(asked, global)?;
         self.insecure.check(&side.params)?;
-        let (mut inputs, mut notes) = (Vec::new(), Vec::new());
+        let (mut inputs, mut notes) = (Zeroizing::new(Vec::new()), Vec::new());
         for (sample, name) in &samples {
             let (input, said) = match &side.network {
                 Some((network, prepared)) => {
@@ -493,7 +494,7 @@ impl Decrypt {
         let expect = Expect { network: Some(run.plan), key_id, max_bytes: most, ..Expect::default() };
         let answer = objects::read_ciphertext_expecting(&self.ciphertext, &side.params, backend.as_ref(), &expect);
         let answer = answer.map_err(unusable(&self.ciphertext))?;
-        let mut results = client.decrypt(&run, &answer)?;
+        let mut results = Zeroizing::new(client.decrypt(&run, &answer)?);
         let wanted = match self.pictures {
             Some(pictures) => pictures as usize,
             None if run.pictures == 1 => 1,
@@ -515,9 +516,9 @@ impl Decrypt {
         results.truncate(wanted);
         let published = match self.publish {
             Some(bits) => {
-                let (all, deviation) = client.published(&results.concat(), bits)?;
+                let (all, deviation) = client.published(&Zeroizing::new(results.concat()), bits)?;
                 let each = all.len() / results.len().max(1);
-                results = all.chunks(each.max(1)).map(<[f64]>::to_vec).collect();
+                *results = all.chunks(each.max(1)).map(<[f64]>::to_vec).collect();
                 Some((bits, deviation))
             }
             None => None,

@@ -1,6 +1,7 @@
 //! A tensor of one picture: channels, rows, columns.
 
 use std::fmt;
+use zeroize::Zeroize;
 
 /// Channels, height and width; a vector of n values is `n x 1 x 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -109,11 +110,18 @@ pub(crate) mod num {
     }
 }
 
-/// Values in the order `[channel][row][column]`.
+/// Values in the order `[channel][row][column]`. Whoever holds one of a picture that is nobody else's wraps it in `Zeroizing`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T = f32> {
     shape: Shape,
     values: Vec<T>,
+}
+
+impl<T: Zeroize> Zeroize for Tensor<T> {
+    fn zeroize(&mut self) {
+        // The length stays.
+        self.values.iter_mut().zeroize();
+    }
 }
 
 impl<T: Element> Tensor<T> {
