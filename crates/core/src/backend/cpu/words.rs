@@ -66,7 +66,7 @@ impl Block {
 
     /// Large blocks start on a large page and end with one. Untouched words of a mapping cost nothing.
     fn pages(len: usize) -> Option<Self> {
-        if len < 2 * PAGE {
+        if len < 2 * PAGE || cfg!(miri) {
             return None;
         }
         let capacity = len.next_multiple_of(PAGE);
@@ -80,6 +80,10 @@ impl Block {
 
     /// Zeros on pages of their own, kept out of swap and of core dumps where the system lets it. None where there are no such pages.
     fn guarded(len: usize) -> Option<Self> {
+        // Miri, which looks for undefined behaviour, has no pages to lock.
+        if cfg!(miri) {
+            return None;
+        }
         let small = || {
             let pages = memmap2::MmapMut::map_anon(len.max(1).checked_mul(4)?).ok()?;
             Some(Self::aligned(Memory::Pages(pages), len, LINE))
