@@ -11,7 +11,7 @@ impl Backend for CpuBackend {
     }
 
     fn alloc(&self, shape: Shape) -> Result<Buffer> {
-        Ok(Buffer::from_host(shape, self.pool.take_zeroed(shape.words())))
+        Ok(Buffer::from_host(shape, self.pool.take_zeroed(check::room(shape, "alloc")?)))
     }
 
     fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer> {
@@ -25,7 +25,7 @@ impl Backend for CpuBackend {
         let shape = Shape::new(polys, basis.len(), self.tables.degree());
         self.checks().basis(shape, basis, "upload_ntt")?;
         let n = self.tables.degree();
-        let mut out = self.pool.take(shape.words());
+        let mut out = self.pool.take(check::room(shape, "upload_ntt")?);
         self.each_limb(out.as_mut_slice(), basis, 8, |_, limb, p, l| {
             // SAFETY: a whole limb, its task's own; it holds initialised words (the pool's are).
             let words = unsafe { std::slice::from_raw_parts_mut(limb, n) };
@@ -514,7 +514,7 @@ impl Backend for CpuBackend {
         let mut words = [&[][..]; 2];
         for (words, (buffer, first)) in words.iter_mut().zip([x, plus]) {
             self.checks().basis(buffer.shape(), &plan.extended, op)?;
-            check::select(buffer.shape(), PolySelect { first: 2 * first, stride: 1, count: 2 * shards }, op)?;
+            check::shards(buffer.shape(), first, shards, op)?;
             *words = self.read(buffer, op)?;
         }
         let digits = Shape::new(shards * plan.digits.len(), plan.extended.len(), self.tables.degree());
