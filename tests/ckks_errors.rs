@@ -120,7 +120,11 @@ fn stored_parts_are_checked_on_load() {
     assert_eq!(b.backend.download(again.buffer()).unwrap(), b.backend.download(key.buffer()).unwrap());
     let mut bad = half.clone();
     bad[5] = u32::MAX;
-    assert!(matches!(load(&bad), Err(CkksError::Malformed { .. })));
+    let modulus = b.params.tables().modulus(b.params.key_basis(&request.gadget).unwrap().limbs()[0]).value();
+    let refused = CkksError::Residue { what: "key switching key", index: 5, found: u32::MAX, modulus };
+    assert_eq!(load(&bad).map(drop), Err(refused.clone()));
+    *bad.last_mut().unwrap() = u32::MAX;
+    assert_eq!(load(&bad).map(drop), Err(refused), "the first");
     assert!(matches!(load(&half[1..]), Err(CkksError::Malformed { .. })));
 
     let public = b.generator.public_key(&b.secret).unwrap();
@@ -134,7 +138,7 @@ fn stored_parts_are_checked_on_load() {
     let plain = b.plain(&b.values(1, 1), Level(1), PlainForm::Plain);
     let mut seeded = b.encryptor.encrypt_seeded(&b.secret, &plain).unwrap();
     seeded.words[0] = u32::MAX;
-    assert!(matches!(seeded.expand(&b.params, b.backend.as_ref()), Err(CkksError::Malformed { .. })));
+    assert!(matches!(seeded.expand(&b.params, b.backend.as_ref()), Err(CkksError::Residue { index: 0, found: u32::MAX, .. })));
     seeded.words.pop();
     assert!(seeded.expand(&b.params, b.backend.as_ref()).is_err());
     seeded.level = Level(77);

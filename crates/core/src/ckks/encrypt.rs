@@ -41,8 +41,8 @@ impl SeededCiphertext {
     ///
     /// # Errors
     /// [`CkksError::ParamsMismatch`] for another parameter set, [`CkksError::Params`] for a level above the top, [`CkksError::Malformed`]
-    /// where words are missing, too many or not below their moduli, [`CkksError::ScaleRange`] as [`Ciphertext::from_parts`],
-    /// [`CkksError::Backend`] where the backend has no room.
+    /// where words are missing or too many, [`CkksError::Residue`] where one is not below its modulus, [`CkksError::ScaleRange`] as
+    /// [`Ciphertext::from_parts`], [`CkksError::Backend`] where the backend has no room.
     pub fn expand(&self, params: &Params, backend: &dyn Backend) -> Result<Ciphertext> {
         self.tag.check_params(params, "expand ciphertext")?;
         params.check_level(self.level)?;

@@ -185,6 +185,18 @@ pub enum CkksError {
         /// What it said.
         reason: String,
     },
+    /// A stored residue that is not below its modulus.
+    #[error("{what}: word {index} is {found}, not below its modulus {modulus}")]
+    Residue {
+        /// The object.
+        what: &'static str,
+        /// Which word of it, `[poly][limb][N]`.
+        index: usize,
+        /// The word.
+        found: u32,
+        /// The modulus.
+        modulus: u32,
+    },
     /// Stored data that is not what it claims to be.
     #[error("{what}: expected {expected}, found {found}")]
     Malformed {

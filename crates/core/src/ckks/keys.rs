@@ -186,8 +186,8 @@ impl PublicKey {
     /// From stored parts; residues must be canonical.
     ///
     /// # Errors
-    /// [`CkksError::ParamsMismatch`] where the tag is of another parameter set, [`CkksError::Malformed`] where words are missing, too
-    /// many or not below their moduli.
+    /// [`CkksError::ParamsMismatch`] where the tag is of another parameter set, [`CkksError::Malformed`] where words are missing or too
+    /// many, [`CkksError::Residue`] where one is not below its modulus.
     pub fn from_parts(params: &Params, tag: Tag, seed: Seed, words: Vec<u32>) -> Result<Self> {
         tag.check_params(params, "load public key")?;
         check_residues("public key", params, &public_basis(params), &words, 1)?;
@@ -206,14 +206,12 @@ pub(crate) fn check_residues(what: &'static str, params: &Params, basis: &Basis,
     if words.len() != want {
         return Err(CkksError::Malformed { what, expected: format!("{want} words"), found: format!("{} words", words.len()) });
     }
-    let bad = words.par_chunks(n).enumerate().find_map_any(|(i, limb)| {
-        let q = params.tables().modulus(basis.limbs()[i % basis.len()]).value();
-        limb.iter().find(|&&w| w >= q).map(|&w| (q, w))
+    let bad = words.par_chunks(n).enumerate().find_map_first(|(i, limb)| {
+        let modulus = params.tables().modulus(basis.limbs()[i % basis.len()]).value();
+        let at = limb.iter().position(|&w| w >= modulus)?;
+        Some(CkksError::Residue { what, index: i * n + at, found: limb[at], modulus })
     });
-    match bad {
-        None => Ok(()),
-        Some((q, w)) => Err(CkksError::Malformed { what, expected: format!("residues below {q}"), found: w.to_string() }),
-    }
+    bad.map_or(Ok(()), Err)
 }
 
 /// A key switching key on a backend: `[digit][2][key limb][N]`, NTT domain, Montgomery form.
