@@ -84,6 +84,35 @@ fn values_of_other_keys_and_parameters_are_refused() {
 }
 
 #[test]
+fn numbers_in_errors_are_those_that_differ() {
+    let b = Bench::new("insecure-toy");
+    let e = b.evaluator(&[]);
+    let ct = b.encrypt(&b.values(1, 1), Level(2));
+    let counts = |r: Result<()>| match r {
+        Err(CkksError::ShardMismatch { expected, found, .. } | CkksError::SlotCount { expected, found }) => (expected, found),
+        other => panic!("{other:?}"),
+    };
+    let one = Scale(1.0);
+    assert_eq!(counts(e.linear_combination(&[], &[], one).map(drop)), (1, 0));
+    assert_eq!(counts(e.linear_combination(&[], &[1.0], one).map(drop)), (1, 0));
+    assert_eq!(counts(e.linear_combination(&[], &[1.0, 2.0], one).map(drop)), (1, 0));
+    assert_eq!(counts(e.linear_combination(&[&ct], &[], one).map(drop)), (1, 0));
+    assert_eq!(counts(e.linear_combination(&[&ct, &ct], &[1.0], one).map(drop)), (2, 1));
+    assert_eq!(counts(PrecisionStats::compare(&[], &[]).map(drop)), (1, 0));
+    assert_eq!(counts(PrecisionStats::compare(&[], &[1.0]).map(drop)), (0, 1));
+    assert_eq!(counts(PrecisionStats::compare(&[1.0, 2.0], &[1.0]).map(drop)), (2, 1));
+
+    let fill = |_: usize, re: &mut [f64], im: &mut [f64]| (re.fill(0.5), im.fill(0.0)).0;
+    let (scale, basis, slots) = (b.params.scale(Level(1)), b.params.window(Level(1)), b.params.slots());
+    for bad in [0, 1, 3, 2 * slots, usize::MAX] {
+        let periodic = b.encoder.encode_periodic(bad, 1, fill, scale, basis, PlainForm::Montgomery);
+        assert_eq!(periodic.map(drop), Err(CkksError::Period { period: bad, least: 2, slots }));
+    }
+    let repeated = b.encoder.encode_repeated(&[[0.5; 3]], 3, scale, basis, PlainForm::Montgomery);
+    assert_eq!(repeated.map(drop), Err(CkksError::Period { period: 3, least: 1, slots }));
+}
+
+#[test]
 fn the_encoder_refuses_numbers_it_cannot_hold() {
     let b = Bench::new("insecure-toy");
     let n = b.params.slots();

@@ -164,10 +164,12 @@ pub enum CkksError {
         log_limit: f64,
     },
     /// A period that does not divide the slots.
-    #[error("vectors of {period} slots cannot fill {slots} by repetition; take a power of two up to {slots}")]
+    #[error("vectors of {period} slots cannot fill {slots} by repetition; take a power of two from {least} to {slots}")]
     Period {
         /// The period asked for.
         period: usize,
+        /// The least there is.
+        least: usize,
         /// Slots there are.
         slots: usize,
     },

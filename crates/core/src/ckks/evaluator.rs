@@ -256,9 +256,10 @@ impl Evaluator {
     /// two operands, sums and products ([`Evaluator`]).
     pub fn linear_combination(&self, parts: &[&Ciphertext], values: &[f64], scale: Scale) -> Result<Ciphertext> {
         let op = "linear_combination";
-        let (Some((&first, others)), true) = (parts.split_first(), parts.len() == values.len()) else {
-            return Err(CkksError::ShardMismatch { op, expected: parts.len().max(1), found: values.len() });
+        let Some((&first, others)) = parts.split_first() else {
+            return Err(CkksError::ShardMismatch { op, expected: 1, found: 0 });
         };
+        check_shards(op, parts.len(), values.len())?;
         self.check(first, op)?;
         others.iter().try_for_each(|part| self.check_summands(op, first, part))?;
         let basis = self.window(first.level);
