@@ -113,6 +113,24 @@ fn numbers_in_errors_are_those_that_differ() {
 }
 
 #[test]
+fn scales_that_encryption_refuses() {
+    let b = Bench::new("insecure-toy");
+    let public = b.generator.public_key(&b.secret).unwrap();
+    let zeros = vec![vec![0.0; b.params.slots()]];
+    for scale in [0.5, -4.0, f64::MIN_POSITIVE] {
+        let plain = b.encoder.encode_shards(&zeros, Scale(scale), b.params.window(Level(1)), PlainForm::Plain).unwrap();
+        let refused = |what: &str, r: Result<()>| assert!(matches!(r, Err(CkksError::ScaleRange { .. })), "{what} {scale}: {r:?}");
+        refused("encrypt", b.encryptor.encrypt(&b.secret, &plain).map(drop));
+        refused("encrypt_seeded", b.encryptor.encrypt_seeded(&b.secret, &plain).map(drop));
+        refused("encrypt_public", b.encryptor.encrypt_public(&public, &plain).map(drop));
+    }
+    let none: [Vec<f64>; 0] = [];
+    let plain = b.encoder.encode_shards(&none, b.params.scale(Level(1)), b.params.window(Level(1)), PlainForm::Plain).unwrap();
+    assert!(matches!(b.encryptor.encrypt(&b.secret, &plain), Err(CkksError::Malformed { .. })));
+    assert!(matches!(b.encryptor.encrypt_public(&public, &plain), Err(CkksError::Malformed { .. })));
+}
+
+#[test]
 fn the_encoder_refuses_numbers_it_cannot_hold() {
     let b = Bench::new("insecure-toy");
     let n = b.params.slots();

@@ -1,6 +1,6 @@
 //! Encryption and decryption: on the host, with the secret key or the public one.
 
-use super::ciphertext::Ciphertext;
+use super::ciphertext::{Ciphertext, check_scale};
 use super::compose::Composer;
 use super::encoder::Encoder;
 use super::error::{CkksError, Result};
@@ -82,17 +82,19 @@ impl Encryptor {
         Ok(Self { host: Host::new(params)?, backend, random })
     }
 
-    /// The level whose window a plaintext is over.
+    /// The level whose window a plaintext is over, if it can be encrypted.
     fn level_of(&self, plain: &Plaintext, op: &'static str) -> Result<Level> {
         let params = &self.host.params;
         check_fingerprint(params, &plain.fingerprint, op)?;
         if plain.form != PlainForm::Plain {
             return Err(CkksError::FormMismatch { op, expected: "plain" });
         }
-        (0..=params.max_level().0).map(Level).find(|&l| *params.window(l) == plain.basis).ok_or_else(|| {
-            let top = params.max_level();
-            CkksError::BasisMismatch { op, level: top, expected: params.window(top).len(), found: plain.basis.len() }
-        })
+        let Some(level) = (0..=params.max_level().0).map(Level).find(|&l| *params.window(l) == plain.basis) else {
+            let (level, found) = (params.max_level(), plain.basis.len());
+            return Err(CkksError::BasisMismatch { op, level, expected: params.window(level).len(), found });
+        };
+        check_scale(params, op, plain.scale, level)?;
+        Ok(level)
     }
 
     /// Encrypts under the secret key: `(m + e - a s, a)`, the noise is one Gaussian.
@@ -108,7 +110,7 @@ impl Encryptor {
     /// # Errors
     /// [`CkksError::ParamsMismatch`] where the key or the plaintext is of another parameter set, [`CkksError::FormMismatch`] for a
     /// plaintext in Montgomery form, [`CkksError::BasisMismatch`] for one over other primes than those of a level,
-    /// [`CkksError::Randomness`] where the system gives none, [`CkksError::Backend`] where the plaintext is not on this backend or cannot
+    /// [`CkksError::ScaleRange`] for a scale that is not finite or below 1, [`CkksError::Randomness`] where the system gives none, [`CkksError::Backend`] where the plaintext is not on this backend or cannot
     /// be read.
     pub fn encrypt_seeded(&self, secret: &SecretKey, plain: &Plaintext) -> Result<SeededCiphertext> {
         let op = "encrypt";
@@ -142,7 +144,8 @@ impl Encryptor {
     /// Encrypts under the public key (b, a): `(b u + e0 + m, a u + e1)`, u ternary. More noise than [`Self::encrypt`].
     ///
     /// # Errors
-    /// As [`Self::encrypt_seeded`]; [`CkksError::Backend`] also where the backend has no room.
+    /// As [`Self::encrypt_seeded`]; [`CkksError::Malformed`] for no vectors at all, [`CkksError::Backend`] also where the backend has no
+    /// room.
     pub fn encrypt_public(&self, key: &PublicKey, plain: &Plaintext) -> Result<Ciphertext> {
         let op = "encrypt with the public key";
         let params = &self.host.params;
@@ -181,7 +184,7 @@ impl Encryptor {
                 },
             );
         })?;
-        Ok(Ciphertext { buffer, level, scale: plain.scale, tag: key.tag })
+        Ciphertext::from_parts(params, buffer, level, plain.scale, key.tag)
     }
 }
 
