@@ -7,7 +7,7 @@ use super::error::Result;
 use super::key_set::KeySet;
 use super::keys::{KeyGenerator, KeyKind, KeyRequest, SecretKey, Tag};
 use super::params::{Level, Params, ParamsError};
-use super::plaintext::PlainForm;
+use super::plaintext::{PlainForm, Plaintext};
 use super::sampler::RandomSource;
 use crate::backend::Backend;
 use std::sync::Arc;
@@ -86,21 +86,24 @@ impl Client {
     /// Real vectors, one a shard (missing slots are 0), as one ciphertext at a level and its scale.
     ///
     /// # Errors
-    /// As [`Encoder::encode_shards`] and [`Encryptor::encrypt`].
+    /// [`CkksError::Params`](super::CkksError::Params) for a level above the top; else as [`Encoder::encode_shards`] and
+    /// [`Encryptor::encrypt`].
     pub fn encrypt<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<Ciphertext> {
-        let (scale, basis) = (self.params.scale(level), self.params.window(level));
-        let plain = self.encoder.encode_shards(shards, scale, basis, PlainForm::Plain)?;
-        self.encryptor.encrypt(&self.secret, &plain)
+        self.encryptor.encrypt(&self.secret, &self.encode(level, shards)?)
     }
 
     /// As [`Self::encrypt`], in half the bytes: what is sent to a server.
     ///
     /// # Errors
-    /// As [`Encoder::encode_shards`] and [`Encryptor::encrypt_seeded`].
+    /// [`CkksError::Params`](super::CkksError::Params) for a level above the top; else as [`Encoder::encode_shards`] and
+    /// [`Encryptor::encrypt_seeded`].
     pub fn encrypt_seeded<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<SeededCiphertext> {
-        let (scale, basis) = (self.params.scale(level), self.params.window(level));
-        let plain = self.encoder.encode_shards(shards, scale, basis, PlainForm::Plain)?;
-        self.encryptor.encrypt_seeded(&self.secret, &plain)
+        self.encryptor.encrypt_seeded(&self.secret, &self.encode(level, shards)?)
+    }
+
+    fn encode<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<Plaintext> {
+        self.params.check_level(level)?;
+        self.encoder.encode_shards(shards, self.params.scale(level), self.params.window(level), PlainForm::Plain)
     }
 
     /// Real parts of the slots, one vector a shard. Must not go back to whoever evaluated ([`Decryptor`]).

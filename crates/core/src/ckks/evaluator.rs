@@ -205,8 +205,9 @@ impl Evaluator {
     /// The plaintext of integers at a level, in Montgomery form, on the backend's device, to be kept.
     ///
     /// # Errors
-    /// [`CkksError::Backend`] where the backend has no room.
+    /// [`CkksError::Params`] for a level above the top, [`CkksError::Backend`] where the backend has no room.
     pub fn encode_integers(&self, plain: &Integers, level: Level) -> Result<Plaintext> {
+        self.params.check_level(level)?;
         let basis = self.window(level);
         let source = self.encoder.residues(plain, basis, PlainForm::Montgomery);
         let buffer = self.backend.encode_plain(plain.polys(), &source, basis)?;

@@ -57,8 +57,9 @@ impl KeySet {
     /// The key with the fewest limbs that covers a level.
     ///
     /// # Errors
-    /// [`CkksError::MissingKey`] where there is none.
+    /// [`CkksError::Params`] for a level above the top, [`CkksError::MissingKey`] where there is none.
     pub fn covering(&self, params: &Params, kind: KeyKind, level: Level) -> Result<&Arc<KeySwitchKey>> {
+        params.check_level(level)?;
         let window = params.window(level);
         let found = self.keys.get(&kind).and_then(|keys| keys.iter().find(|k| k.request.gadget.covers(window)));
         found.ok_or_else(|| self.missing(kind, level))
