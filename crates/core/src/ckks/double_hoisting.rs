@@ -5,7 +5,7 @@ use super::error::Result;
 use super::evaluator::{Evaluator, check_levels, check_scales, check_shards};
 use super::keys::KeyKind;
 use super::plaintext::{PlainForm, Plaintext};
-use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, Rotation};
+use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, Rotation, check};
 
 impl Evaluator {
     /// For each output the sum of products with plaintexts of rotations of shards, all in the extended basis: nothing is divided by P.
@@ -52,8 +52,8 @@ impl Evaluator {
     /// Cost: half a mod_down, a mod_up and a product with a key of the values' gadget.
     ///
     /// # Errors
-    /// Those of extended operands and key switches ([`Evaluator`]). Shards that are not there are the backend's to refuse. For `k = 0`
-    /// too there must be a key.
+    /// Those of extended operands, of sums and of key switches ([`Evaluator`]). Shards that are not there are the backend's to refuse. The
+    /// rotation by 0 needs no key: a sum.
     pub fn rotate_sum_extended(
         &self,
         (x, first): (&ExtendedCiphertext, usize),
@@ -70,6 +70,14 @@ impl Evaluator {
         check_scales(op, x.scale, plus.scale)?;
         let galois = self.params.galois_element(k);
         let plan = self.params.gadget_plan(&x.gadget, x.level)?;
+        if galois == 1 {
+            let part = |value: &ExtendedCiphertext, first| {
+                self.backend.select(&value.buffer, check::shards(value.buffer.shape(), first, shards, op)?)
+            };
+            let mut sum = part(x, first)?;
+            self.backend.add_assign(&mut sum, &part(plus, first_plus)?, &plan.extended)?;
+            return Ok(x.with(sum));
+        }
         let key = self.keys.exact(KeyKind::Galois(galois), &x.gadget, x.level)?;
         let rotation = KeyRotation { galois, key: key.buffer() };
         let buffer = self.backend.rotate_sum((&x.buffer, first), (&plus.buffer, first_plus), shards, rotation, &plan)?;

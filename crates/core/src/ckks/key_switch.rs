@@ -161,7 +161,8 @@ impl Evaluator {
     /// A rotation times P in the extended basis: everything of a rotation but the division by P.
     ///
     /// # Errors
-    /// Those of extended operands and of key switches ([`Evaluator`]). For `k = 0` too there must be a key; [`Self::lift`] needs none.
+    /// Those of extended operands and of key switches ([`Evaluator`]). For `k = 0` too there must be a key, since second halves are here as
+    /// digits alone; [`Self::lift`] needs none.
     pub fn rotate_digits_extended(&self, digits: &Digits, lifted: &Lifted, k: i64) -> Result<ExtendedCiphertext> {
         let op = "rotate_digits_extended";
         self.check_gadgets(op, digits.gadget, lifted.gadget)?;
