@@ -480,7 +480,7 @@ impl Evaluator {
         let mut out = a.with(buffer);
         out.level = level;
         out.scale = Scale(a.scale.0 * factor / self.params.divisor(a.level, level));
-        // The factor is an integer of 16 bits or more, so the scale is canonical to 2^-17 at worst and 2^-53 as a rule.
+        // The factor is an integer of 21 bits or more, so the scale is canonical to 2^-21 at worst and 2^-53 as a rule.
         out.scale = self.snapped(out.scale, level);
         Ok(out)
     }
