@@ -5,7 +5,7 @@ use super::compose::Composer;
 use super::encoder::Encoder;
 use super::error::{CkksError, Result};
 use super::host::{self, Host, build};
-use super::keys::{PublicKey, SecretKey, Tag, check_fingerprint, check_residues, public_basis};
+use super::keys::{PublicKey, SecretKey, Tag, check_fingerprint, check_residues};
 use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
 use super::sampler::{RandomSource, Seed, stream, uniform};
@@ -125,7 +125,8 @@ impl Encryptor {
         let seed = *self.random.fresh(DOMAIN)?;
         // What is encoded, until it is encrypted in place.
         let mut words = Zeroizing::new(self.backend.download(&plain.buffer)?);
-        words.par_chunks_mut(n).enumerate().try_for_each_init(
+        let secret_words = secret.words()?;
+        words.par_chunks_mut(n).enumerate().for_each_init(
             || vec![0u32; n],
             |a, (i, out)| {
                 let (shard, limb) = (i / basis.len(), basis.limbs()[i % basis.len()]);
@@ -133,10 +134,9 @@ impl Encryptor {
                 uniform(&mut stream(&seed, DOMAIN, shard, limb.index()), m, a);
                 host::add_assign(out, &error_words[i * n..][..n], m);
                 host::to_montgomery(a, m);
-                host::sub_product(out, a, secret.limb(limb.index(), n)?, m);
-                Ok::<(), CkksError>(())
+                host::sub_product(out, a, &secret_words[limb.index() * n..][..n], m);
             },
-        )?;
+        );
         let words = std::mem::take(&mut *words);
         Ok(SeededCiphertext { words, seed, level, scale: plain.scale, tag: secret.tag })
     }
@@ -151,7 +151,7 @@ impl Encryptor {
         let params = &self.host.params;
         key.tag.check_params(params, op)?;
         let level = self.level_of(plain, op)?;
-        let (basis, all) = (&plain.basis, public_basis(params));
+        let basis = &plain.basis;
         let n = params.degree();
         let shards = plain.polys();
         let errors = self.host.errors(&*self.random.fresh("encryption error")?, "gaussian", 2 * shards);
@@ -170,8 +170,8 @@ impl Encryptor {
                     let m = params.tables().modulus(limb);
                     let first = half % 2 == 0;
                     if first {
-                        let at = all.position(limb).unwrap_or(0) * n;
-                        a.copy_from_slice(&key.words[at..][..n]);
+                        // The key is over the first primes of the global order.
+                        a.copy_from_slice(&key.words[limb.index() * n..][..n]);
                     } else {
                         uniform(&mut stream(&key.seed, PublicKey::DOMAIN, 0, limb.index()), m, a);
                     }
@@ -240,14 +240,14 @@ impl Decryptor {
         let basis = params.window(ct.level);
         let n = params.degree();
         let poly = basis.len() * n;
-        let words = self.backend.download(&ct.buffer)?;
+        let (words, secret_words) = (self.backend.download(&ct.buffer)?, secret.words()?);
         let mut buffer = build(self.host.cpu.as_ref(), Shape::new(ct.shards(), basis.len(), n), |out| {
             out.par_chunks_mut(n).enumerate().for_each(|(i, out)| {
                 let (shard, place) = (i / basis.len(), i % basis.len());
                 let limb = basis.limbs()[place];
                 let m = params.tables().modulus(limb);
                 let at = shard * 2 * poly + place * n;
-                let Ok(s) = secret.limb(limb.index(), n) else { return };
+                let s = &secret_words[limb.index() * n..][..n];
                 out.copy_from_slice(&words[at..][..n]);
                 host::add_product(out, &words[at + poly..][..n], s, m);
             });

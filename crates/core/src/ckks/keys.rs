@@ -158,9 +158,9 @@ impl SecretKey {
     pub fn tag(&self) -> Tag {
         self.tag
     }
-    /// The secret modulo the prime with this index in the global order, NTT domain, plain form.
-    pub(super) fn limb(&self, index: usize, degree: usize) -> Result<&[u32]> {
-        Ok(&self.ntt.words()?[index * degree..][..degree])
+    /// The secret modulo all primes in the global order, `[limb][N]`, NTT domain, plain form.
+    pub(super) fn words(&self) -> Result<&[u32]> {
+        self.ntt.words()
     }
 }
 
@@ -195,7 +195,7 @@ impl PublicKey {
     }
 }
 
-pub(super) fn public_basis(params: &Params) -> Basis {
+fn public_basis(params: &Params) -> Basis {
     Basis::range(0..params.tables().len() - params.special().len())
 }
 
@@ -349,15 +349,14 @@ impl KeyGenerator {
         let errors = self.host.small_to_ntt(&errors, &basis)?;
         let seed = *self.random.fresh(PublicKey::DOMAIN)?;
         let mut words = Zeroizing::new(errors.words()?.to_vec());
-        let n = params.degree();
-        words.par_chunks_mut(n).zip(basis.limbs()).try_for_each(|(out, &limb)| {
+        let (n, secret_words) = (params.degree(), secret.words()?);
+        words.par_chunks_mut(n).zip(basis.limbs()).for_each(|(out, &limb)| {
             let m = params.tables().modulus(limb);
             let mut a = vec![0u32; n];
             uniform(&mut stream(&seed, PublicKey::DOMAIN, 0, limb.index()), m, &mut a);
             host::to_montgomery(&mut a, m);
-            host::sub_product(out, &a, secret.limb(limb.index(), n)?, m);
-            Ok::<(), CkksError>(())
-        })?;
+            host::sub_product(out, &a, &secret_words[limb.index() * n..][..n], m);
+        });
         Ok(PublicKey { tag: secret.tag, seed, words: std::mem::take(&mut *words) })
     }
 
@@ -391,7 +390,7 @@ impl KeyGenerator {
         let error_words = errors.words()?;
         let target_words = target.as_ref().map(SecretBuffer::words).transpose()?;
         let source_words = source.as_ref().map(SecretBuffer::words).transpose()?;
-        let secret_words = secret.ntt.words()?;
+        let secret_words = secret.words()?;
         let special = params.gadget_special(&gadget);
         let poly = basis.len() * n;
         let buffer = build_key(self.backend.as_ref(), shape(params, &gadget, &basis), |out| {
@@ -468,7 +467,7 @@ impl KeyGenerator {
     fn permuted(&self, secret: &SecretKey, galois: u32, basis: &Basis) -> Result<SecretBuffer> {
         let n = self.host.params.degree();
         let shape = Shape::new(1, basis.len(), n);
-        let words = secret.ntt.words()?;
+        let words = secret.words()?;
         let gathered = SecretBuffer::new(build(self.host.cpu.as_ref(), shape, |out| {
             for (out, limb) in out.chunks_exact_mut(n).zip(basis.limbs()) {
                 out.copy_from_slice(&words[limb.index() * n..][..n]);
