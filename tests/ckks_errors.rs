@@ -83,6 +83,84 @@ fn values_of_other_keys_and_parameters_are_refused() {
     assert!(Arc::new(keys).is_empty());
 }
 
+/// A key's name alone does not say what its values are modulo: a secret may serve several sets.
+#[test]
+fn values_of_other_parameters_under_a_key_of_the_same_name_are_refused() {
+    let b = Bench::new("insecure-toy");
+    let literal = ParamsLiteral { sigma: 3.3, ..b.params.literal().clone() };
+    let params = Params::new(literal).unwrap();
+    let secret = SecretKey::from_coefficients(&params, b.secret.tag().key_id, b.secret.expose_coefficients().to_vec()).unwrap();
+    let generator = KeyGenerator::new(&params, b.backend.clone(), RandomSource::insecure_seeded(SEED)).unwrap();
+    let (turn, relin) = (b.galois(1, Level(0)..=Level(2), 2), b.relin());
+    let keys = generator.generate(&secret, &[turn, relin]).unwrap();
+    let other = Evaluator::new(params.clone(), b.backend.clone(), Arc::new(keys)).unwrap();
+    let e = b.evaluator(&[turn, relin]);
+
+    let ct = b.encrypt(&b.values(1, 1), Level(2));
+    let encoder = Encoder::new(params.clone(), b.backend.clone());
+    let plain = encoder.encode_real(&b.values(1, 1)[0], params.scale(Level(2)), params.window(Level(2)), PlainForm::Plain);
+    let encryptor = Encryptor::new(&params, b.backend.clone(), RandomSource::insecure_seeded(SEED)).unwrap();
+    let foreign = encryptor.encrypt(&secret, &plain.unwrap()).unwrap();
+    let refused = |what: &str, r: Result<()>| assert!(matches!(r, Err(CkksError::ParamsMismatch { .. })), "{what}: {r:?}");
+
+    let product = || other.tensor("tensor", &foreign, &foreign).unwrap();
+    refused("relinearize", e.relinearize(product()).map(drop));
+    refused("relinearize_rescale", e.relinearize_rescale(product()).map(drop));
+    let digits = |e: &Evaluator, ct| (e.mod_up(ct, turn.gadget).unwrap(), e.lift_first(ct, turn.gadget).unwrap());
+    let ((own, own_first), (others, others_first)) = (digits(&e, &ct), digits(&other, &foreign));
+    assert!(e.rotate_digits_extended(&own, &own_first, 1).is_ok());
+    refused("digits", e.rotate_digits_extended(&others, &own_first, 1).map(drop));
+    refused("first halves", e.rotate_digits_extended(&own, &others_first, 1).map(drop));
+    refused("both", e.rotate_digits_extended(&others, &others_first, 1).map(drop));
+    refused("rotate_digits", e.rotate_digits(&others, &ct, 1).map(drop));
+    let weights = e.encode_integers(&Integers::default(), Level(2)).unwrap();
+    refused("rotated_inner_product", e.rotated_inner_product((&others, &ct), &[1], &weights, &[]).map(drop));
+    let mut x = e.lift(&ct, turn.gadget).unwrap();
+    let y = other.lift(&foreign, turn.gadget).unwrap();
+    refused("rotate_sum_extended", e.rotate_sum_extended((&x, 0), (&y, 0), 1, 1).map(drop));
+    refused("add_extended_assign", e.add_extended_assign(&mut x, &y));
+    let mut keys = KeySet::new(b.secret.tag());
+    refused("insert", keys.insert(generator.key(&secret, turn).unwrap()));
+}
+
+#[test]
+fn levels_that_there_are_not_are_refused() {
+    let b = Bench::new("insecure-toy");
+    let above = Level(b.params.max_level().0 + 1);
+    let client = Client::insecure_seeded(&b.params, b.backend.clone(), SEED).unwrap();
+    let e = b.evaluator(&[b.relin()]);
+    let x = [vec![0.5; b.params.slots()]];
+    for level in [above, Level(usize::MAX)] {
+        let refused = |what: &str, r: Result<()>| {
+            assert!(matches!(r, Err(CkksError::Params(ParamsError::NoSuchLevel { .. }))), "{what}: {r:?}");
+        };
+        refused("encrypt", client.encrypt(level, &x).map(drop));
+        refused("encrypt_seeded", client.encrypt_seeded(level, &x).map(drop));
+        refused("encode_integers", e.encode_integers(&Integers::default(), level).map(drop));
+        refused("covering", e.keys().covering(&b.params, KeyKind::Relin, level).map(drop));
+    }
+    assert!(client.encrypt(b.params.max_level(), &x).is_ok());
+}
+
+#[test]
+fn scales_that_encryption_refuses() {
+    let b = Bench::new("insecure-toy");
+    let public = b.generator.public_key(&b.secret).unwrap();
+    let zeros = vec![vec![0.0; b.params.slots()]];
+    for scale in [0.5, -4.0, f64::MIN_POSITIVE] {
+        let plain = b.encoder.encode_shards(&zeros, Scale(scale), b.params.window(Level(1)), PlainForm::Plain).unwrap();
+        let refused =
+            |what: &str, r: Result<()>| assert!(matches!(r, Err(CkksError::ScaleRange { .. })), "{what} {scale}: {r:?}");
+        refused("encrypt", b.encryptor.encrypt(&b.secret, &plain).map(drop));
+        refused("encrypt_seeded", b.encryptor.encrypt_seeded(&b.secret, &plain).map(drop));
+        refused("encrypt_public", b.encryptor.encrypt_public(&public, &plain).map(drop));
+    }
+    let none: [Vec<f64>; 0] = [];
+    let plain = b.encoder.encode_shards(&none, b.params.scale(Level(1)), b.params.window(Level(1)), PlainForm::Plain).unwrap();
+    assert!(matches!(b.encryptor.encrypt(&b.secret, &plain), Err(CkksError::Malformed { .. })));
+    assert!(matches!(b.encryptor.encrypt_public(&public, &plain), Err(CkksError::Malformed { .. })));
+}
+
 #[test]
 fn numbers_in_errors_are_those_that_differ() {
     let b = Bench::new("insecure-toy");
@@ -110,43 +188,6 @@ fn numbers_in_errors_are_those_that_differ() {
     }
     let repeated = b.encoder.encode_repeated(&[[0.5; 3]], 3, scale, basis, PlainForm::Montgomery);
     assert_eq!(repeated.map(drop), Err(CkksError::Period { period: 3, least: 1, slots }));
-}
-
-#[test]
-fn scales_that_encryption_refuses() {
-    let b = Bench::new("insecure-toy");
-    let public = b.generator.public_key(&b.secret).unwrap();
-    let zeros = vec![vec![0.0; b.params.slots()]];
-    for scale in [0.5, -4.0, f64::MIN_POSITIVE] {
-        let plain = b.encoder.encode_shards(&zeros, Scale(scale), b.params.window(Level(1)), PlainForm::Plain).unwrap();
-        let refused = |what: &str, r: Result<()>| assert!(matches!(r, Err(CkksError::ScaleRange { .. })), "{what} {scale}: {r:?}");
-        refused("encrypt", b.encryptor.encrypt(&b.secret, &plain).map(drop));
-        refused("encrypt_seeded", b.encryptor.encrypt_seeded(&b.secret, &plain).map(drop));
-        refused("encrypt_public", b.encryptor.encrypt_public(&public, &plain).map(drop));
-    }
-    let none: [Vec<f64>; 0] = [];
-    let plain = b.encoder.encode_shards(&none, b.params.scale(Level(1)), b.params.window(Level(1)), PlainForm::Plain).unwrap();
-    assert!(matches!(b.encryptor.encrypt(&b.secret, &plain), Err(CkksError::Malformed { .. })));
-    assert!(matches!(b.encryptor.encrypt_public(&public, &plain), Err(CkksError::Malformed { .. })));
-}
-
-#[test]
-fn levels_that_there_are_not_are_refused() {
-    let b = Bench::new("insecure-toy");
-    let above = Level(b.params.max_level().0 + 1);
-    let client = Client::insecure_seeded(&b.params, b.backend.clone(), SEED).unwrap();
-    let e = b.evaluator(&[b.relin()]);
-    let x = [vec![0.5; b.params.slots()]];
-    for level in [above, Level(usize::MAX)] {
-        let refused = |what: &str, r: Result<()>| {
-            assert!(matches!(r, Err(CkksError::Params(ParamsError::NoSuchLevel { .. }))), "{what}: {r:?}");
-        };
-        refused("encrypt", client.encrypt(level, &x).map(drop));
-        refused("encrypt_seeded", client.encrypt_seeded(level, &x).map(drop));
-        refused("encode_integers", e.encode_integers(&Integers::default(), level).map(drop));
-        refused("covering", e.keys().covering(&b.params, KeyKind::Relin, level).map(drop));
-    }
-    assert!(client.encrypt(b.params.max_level(), &x).is_ok());
 }
 
 #[test]

@@ -24,8 +24,8 @@ impl Evaluator {
     ) -> Result<ExtendedCiphertext> {
         let op = "rotated_inner_product";
         self.check(ct, op)?;
-        ct.tag.check_key(&digits.tag, op)?;
-        self.keys.tag().check_key(&ct.tag, op)?;
+        ct.tag.check_same(&digits.tag, op)?;
+        self.keys.tag().check_same(&ct.tag, op)?;
         check_levels(op, digits.level, ct.level)?;
         check_shards(op, digits.shards, ct.shards())?;
         let gadget = digits.gadget;
@@ -63,8 +63,8 @@ impl Evaluator {
     ) -> Result<ExtendedCiphertext> {
         let op = "rotate_sum_extended";
         x.tag.check_params(&self.params, op)?;
-        self.keys.tag().check_key(&x.tag, op)?;
-        x.tag.check_key(&plus.tag, op)?;
+        self.keys.tag().check_same(&x.tag, op)?;
+        x.tag.check_same(&plus.tag, op)?;
         self.check_gadgets(op, x.gadget, plus.gadget)?;
         check_levels(op, x.level, plus.level)?;
         check_scales(op, x.scale, plus.scale)?;

@@ -109,7 +109,7 @@ impl Evaluator {
     pub fn mod_raise(&self, ct: &Ciphertext) -> Result<Ciphertext> {
         let op = "mod_raise";
         self.check(ct, op)?;
-        self.keys.tag().check_key(&ct.tag, op)?;
+        self.keys.tag().check_same(&ct.tag, op)?;
         self.params.need_bootstrap()?;
         let (bottom, top) = (Level(0), self.params.max_level());
         check_levels(op, bottom, ct.level)?;

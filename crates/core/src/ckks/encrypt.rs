@@ -236,7 +236,7 @@ impl Decryptor {
         let params = &self.host.params;
         ct.tag.check_params(params, op)?;
         secret.tag.check_params(params, op)?;
-        secret.tag.check_key(&ct.tag, op)?;
+        secret.tag.check_same(&ct.tag, op)?;
         let basis = params.window(ct.level);
         let n = params.degree();
         let poly = basis.len() * n;

@@ -341,7 +341,7 @@ impl Evaluator {
         for (c, d) in others {
             check_levels(op, a.level, c.level)?;
             check_shards(op, a.shards(), c.shards())?;
-            a.tag.check_key(&c.tag, op)?;
+            a.tag.check_same(&c.tag, op)?;
             check_scales(op, scale, self.check_factors(op, c, d)?)?;
         }
         let buffers: Vec<(&Buffer, &Buffer)> = pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect();
@@ -355,7 +355,7 @@ impl Evaluator {
         self.check(b, op)?;
         check_levels(op, a.level, b.level)?;
         check_shards(op, a.shards(), b.shards())?;
-        a.tag.check_key(&b.tag, op)?;
+        a.tag.check_same(&b.tag, op)?;
         self.product_scale(op, a.level, a.scale, b.scale)
     }
 
@@ -372,7 +372,7 @@ impl Evaluator {
     /// `(d0, d1, d2) -> (d0, d1) + key switch of d2`.
     ///
     /// # Errors
-    /// Those of key switches ([`Evaluator`]).
+    /// Those of an operand and of key switches ([`Evaluator`]).
     pub fn relinearize(&self, product: Degree2) -> Result<Ciphertext> {
         let ct = &product.value;
         let (gadget, shards) = (self.relin_gadget(ct)?, ct.buffer.shape().polys / 3);
@@ -386,8 +386,8 @@ impl Evaluator {
     /// [`Self::relinearize`] and [`Self::rescale`] with a single division.
     ///
     /// # Errors
-    /// [`CkksError::LevelsExhausted`] at level 0, [`CkksError::Params`] as [`Params::mod_down_rescale_change`]; else those of key
-    /// switches ([`Evaluator`]).
+    /// [`CkksError::LevelsExhausted`] at level 0, [`CkksError::Params`] as [`Params::mod_down_rescale_change`]; else those of an operand
+    /// and of key switches ([`Evaluator`]).
     pub fn relinearize_rescale(&self, product: Degree2) -> Result<Ciphertext> {
         let gadget = self.relin_gadget(&product.value)?;
         self.relinearize_rescale_with(&product, gadget)
@@ -407,11 +407,12 @@ impl Evaluator {
 
     /// The gadget of the smallest relinearization key that covers a product's level.
     fn relin_gadget(&self, ct: &Ciphertext) -> Result<Gadget> {
+        self.check(ct, "relinearize")?;
         Ok(self.keys.covering(&self.params, KeyKind::Relin, ct.level)?.gadget())
     }
 
     fn relin_key(&self, ct: &Ciphertext, gadget: Gadget) -> Result<&KeySwitchKey> {
-        self.keys.tag().check_key(&ct.tag, "relinearize")?;
+        self.keys.tag().check_same(&ct.tag, "relinearize")?;
         Ok(self.keys.exact(KeyKind::Relin, &gadget, ct.level)?)
     }
 
@@ -515,7 +516,7 @@ impl Evaluator {
     fn check_summands(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<()> {
         self.check(a, op)?;
         self.check(b, op)?;
-        a.tag.check_key(&b.tag, op)?;
+        a.tag.check_same(&b.tag, op)?;
         check_levels(op, a.level, b.level)?;
         check_shards(op, a.shards(), b.shards())?;
         check_scales(op, a.scale, b.scale)

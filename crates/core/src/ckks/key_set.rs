@@ -2,7 +2,7 @@
 
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
-use super::keys::{KeyKind, KeyRequest, KeySwitchKey, Tag, params_mismatch};
+use super::keys::{KeyKind, KeyRequest, KeySwitchKey, Tag};
 use super::params::{Level, Params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +24,7 @@ impl KeySet {
     /// # Errors
     /// [`CkksError::ParamsMismatch`] for a key of another parameter set, [`CkksError::KeyMismatch`] for one of another secret key.
     pub fn insert(&mut self, key: KeySwitchKey) -> Result<()> {
-        if self.tag.fingerprint != key.tag.fingerprint {
-            return Err(params_mismatch(&self.tag.fingerprint, &key.tag.fingerprint, "insert key"));
-        }
-        self.tag.check_key(&key.tag, "insert key")?;
+        self.tag.check_same(&key.tag, "insert key")?;
         let keys = self.keys.entry(key.request.kind).or_default();
         keys.retain(|k| k.request.gadget != key.request.gadget);
         keys.push(Arc::new(key));

@@ -58,8 +58,11 @@ impl Tag {
     pub(crate) fn check_params(&self, params: &Params, op: &'static str) -> Result<()> {
         check_fingerprint(params, &self.fingerprint, op)
     }
-    /// Errors unless the key is this one.
-    pub(super) fn check_key(&self, found: &Tag, op: &'static str) -> Result<()> {
+    /// Errors unless the parameter set and the key are these.
+    pub(super) fn check_same(&self, found: &Tag, op: &'static str) -> Result<()> {
+        if self.fingerprint != found.fingerprint {
+            return Err(params_mismatch(&self.fingerprint, &found.fingerprint, op));
+        }
         if self.key_id == found.key_id {
             return Ok(());
         }
@@ -74,7 +77,7 @@ pub(super) fn check_fingerprint(params: &Params, found: &[u8; 32], op: &'static 
     Err(params_mismatch(&params.fingerprint(), found, op))
 }
 
-pub(super) fn params_mismatch(expected: &[u8; 32], found: &[u8; 32], op: &'static str) -> CkksError {
+fn params_mismatch(expected: &[u8; 32], found: &[u8; 32], op: &'static str) -> CkksError {
     let hex = |f: &[u8; 32]| f[..8].iter().map(|b| format!("{b:02x}")).collect();
     CkksError::ParamsMismatch { op, expected: hex(expected), found: hex(found) }
 }
