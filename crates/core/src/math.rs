@@ -2,6 +2,7 @@
 //! that every fast kernel is tested against.
 
 pub mod base_conversion;
+pub mod galois;
 pub mod modulus;
 pub mod naive;
 pub mod ntt_table;

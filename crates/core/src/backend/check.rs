@@ -1,7 +1,7 @@
 //! Shape checks: what every kernel asks of its arguments before it touches a word.
 
 use super::{BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape};
-use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use crate::math::{BaseConversion, Basis, BasisChange, RnsTables, galois};
 
 fn refuse<T>(op: &'static str, expected: String, found: String) -> Result<T> {
     Err(BackendError::Shape { op, expected, found })
@@ -164,6 +164,15 @@ impl Checks<'_> {
             None => Ok(()),
             Some(l) => refuse(op, format!("limb ids below {}", self.0.len()), format!("{l:?}")),
         }
+    }
+
+    /// A Galois element of the tables' degree.
+    ///
+    /// # Errors
+    /// [`BackendError::Galois`] for an even number, or one that is not below 2N.
+    pub fn galois(&self, galois: u32) -> Result<()> {
+        let degree = self.0.degree();
+        if galois::is_element(galois, degree) { Ok(()) } else { Err(BackendError::Galois { galois, degree }) }
     }
 
     /// A canonical constant for each limb.

@@ -13,7 +13,7 @@ use super::keys::{KeyId, KeyKind, KeyRequest};
 use super::params::{Level, Params, ParamsError};
 use super::sampler::{SecretVec, finish, sparse_ternary, stream};
 use crate::backend::Buffer;
-use crate::math::BaseConversion;
+use crate::math::{BaseConversion, galois};
 use zeroize::Zeroizing;
 
 /// Cap on log2 of the modulus of anything encrypted under a secret of weight [`SPARSE_WEIGHT`], by log2 N, for well over 128 bits (script and
@@ -55,7 +55,7 @@ pub(super) fn check_request(params: &Params, request: &KeyRequest) -> std::resul
     let basis = params.key_basis(&request.gadget)?;
     if let KeyKind::Galois(element) = request.kind {
         let degree = params.degree();
-        if element % 2 == 0 || element as usize >= 2 * degree {
+        if !galois::is_element(element, degree) {
             return Err(ParamsError::GaloisElement { element, degree });
         }
     }

@@ -19,7 +19,7 @@ use super::params::Params;
 use super::sampler::{RandomSource, SecretVec, Seed, stream, uniform};
 use crate::backend::cpu::AlignedWords;
 use crate::backend::{Backend, Buffer, Shape};
-use crate::math::Basis;
+use crate::math::{Basis, galois};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -384,7 +384,7 @@ impl KeyGenerator {
         // Secrets other than s, over the key's primes: the one the key leads to, and the one it comes from.
         let (target, source) = match request.kind {
             KeyKind::Relin => (None, None),
-            KeyKind::Galois(g) => (Some(self.permuted(secret, inverse_galois(g, n), &basis)?), None),
+            KeyKind::Galois(g) => (Some(self.permuted(secret, galois::inverse(g, n), &basis)?), None),
             KeyKind::ToSparse => (Some(self.sparse(secret, &basis)?), None),
             KeyKind::ToDense => (None, Some(self.sparse(secret, &basis)?)),
         };
@@ -481,37 +481,13 @@ impl KeyGenerator {
     }
 }
 
-/// `g^-1 mod 2N` for odd g: g has order dividing N/2 up to sign, so `g^(N-1)` inverts it.
-pub(super) fn inverse_galois(g: u32, degree: usize) -> u32 {
-    let modulus = 2 * degree as u64;
-    let (mut result, mut base, mut e) = (1u64, u64::from(g) % modulus, degree as u64 - 1);
-    while e > 0 {
-        if e & 1 == 1 {
-            result = result * base % modulus;
-        }
-        base = base * base % modulus;
-        e >>= 1;
-    }
-    result as u32
-}
-
 impl Params {
     /// The Galois element of the rotation by `k` (slot i of the result is slot i + k of the input): `5^k mod 2N`.
     pub fn galois_element(&self, k: i64) -> u32 {
-        let modulus = 2 * self.degree() as u64;
-        let k = k.rem_euclid(self.slots() as i64) as u64;
-        let (mut result, mut base, mut e) = (1u64, 5u64, k);
-        while e > 0 {
-            if e & 1 == 1 {
-                result = result * base % modulus;
-            }
-            base = base * base % modulus;
-            e >>= 1;
-        }
-        result as u32
+        galois::rotation(k, self.degree())
     }
     /// The Galois element of complex conjugation: `2N - 1`.
     pub fn conjugation_element(&self) -> u32 {
-        (2 * self.degree() - 1) as u32
+        galois::conjugation(self.degree())
     }
 }
