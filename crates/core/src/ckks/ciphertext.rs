@@ -2,7 +2,7 @@
 
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
-use super::keys::Tag;
+use super::origin::Tag;
 use super::params::{Level, Params, Scale};
 use crate::backend::{Backend, Buffer};
 

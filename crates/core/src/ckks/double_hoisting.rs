@@ -3,8 +3,8 @@
 use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 use super::error::Result;
 use super::evaluator::{Evaluator, check_levels, check_scales, check_shards};
-use super::keys::KeyKind;
 use super::plaintext::{PlainForm, Plaintext};
+use super::request::KeyKind;
 use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, Rotation, check};
 
 impl Evaluator {

@@ -1,7 +1,7 @@
 //! Everything that can go wrong in the scheme.
 
-use super::keys::KeyKind;
 use super::params::{Level, ParamsError, Scale};
+use super::request::KeyKind;
 use crate::backend::BackendError;
 
 /// Result of a scheme operation.

@@ -9,9 +9,11 @@ use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 use super::error::{CkksError, Result};
 use super::evaluator::{Evaluator, check_levels, check_scales, check_shards, first_halves, one_below, second_halves};
 use super::gadget::Gadget;
-use super::keys::{KeyKind, KeySwitchKey, Tag};
+use super::keys::KeySwitchKey;
+use super::origin::Tag;
 use super::params::{Level, Scale};
 use super::plaintext::{PlainForm, Plaintext};
+use super::request::KeyKind;
 use crate::backend::{Buffer, KeyRotation, PlainTerm, Rotation};
 use std::sync::Arc;
 

@@ -1,9 +1,11 @@
 //! Finished keys, and which of them serves an operation.
 
-use super::error::{CkksError, Result};
-use super::gadget::Gadget;
-use super::keys::{KeyKind, KeyRequest, KeySwitchKey, Tag};
-use super::params::{Level, Params};
+use super::KeySwitchKey;
+use crate::ckks::error::{CkksError, Result};
+use crate::ckks::gadget::Gadget;
+use crate::ckks::origin::Tag;
+use crate::ckks::params::{Level, Params};
+use crate::ckks::request::{KeyKind, KeyRequest};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
