@@ -23,7 +23,7 @@ pub mod precision;
 pub mod presets;
 pub mod request;
 pub mod sampler;
-mod widest;
+mod simd_dispatch;
 
 pub use ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 pub use client::Client;
