@@ -193,8 +193,8 @@ impl KeySwitchKey {
     ///
     /// # Errors
     /// [`CkksError::ParamsMismatch`] where the tag is of another parameter set, [`CkksError::Params`] for a key that may not exist
-    /// ([`KeyRequest::check`]), [`CkksError::Malformed`] where words are missing, too many or not below their moduli,
-    /// [`CkksError::Backend`] where the backend has no room.
+    /// ([`KeyRequest::check`]), [`CkksError::Malformed`] where words are missing or too many, [`CkksError::Residue`] where one is not below
+    /// its modulus, [`CkksError::Backend`] where the backend has no room.
     pub fn from_parts(
         params: &Params,
         backend: &dyn Backend,
