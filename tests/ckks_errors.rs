@@ -83,6 +83,113 @@ fn values_of_other_keys_and_parameters_are_refused() {
     assert!(Arc::new(keys).is_empty());
 }
 
+/// A key's name alone does not say what its values are modulo: a secret may serve several sets.
+#[test]
+fn values_of_other_parameters_under_a_key_of_the_same_name_are_refused() {
+    let b = Bench::new("insecure-toy");
+    let literal = ParamsLiteral { sigma: 3.3, ..b.params.literal().clone() };
+    let params = Params::new(literal).unwrap();
+    let secret = SecretKey::from_coefficients(&params, b.secret.tag().key_id, b.secret.expose_coefficients().to_vec()).unwrap();
+    let generator = KeyGenerator::new(&params, b.backend.clone(), RandomSource::insecure_seeded(SEED)).unwrap();
+    let (turn, relin) = (b.galois(1, Level(0)..=Level(2), 2), b.relin());
+    let keys = generator.generate(&secret, &[turn, relin]).unwrap();
+    let other = Evaluator::new(params.clone(), b.backend.clone(), Arc::new(keys)).unwrap();
+    let e = b.evaluator(&[turn, relin]);
+
+    let ct = b.encrypt(&b.values(1, 1), Level(2));
+    let encoder = Encoder::new(params.clone(), b.backend.clone());
+    let plain = encoder.encode_real(&b.values(1, 1)[0], params.scale(Level(2)), params.window(Level(2)), PlainForm::Plain);
+    let encryptor = Encryptor::new(&params, b.backend.clone(), RandomSource::insecure_seeded(SEED)).unwrap();
+    let foreign = encryptor.encrypt(&secret, &plain.unwrap()).unwrap();
+    let refused = |what: &str, r: Result<()>| assert!(matches!(r, Err(CkksError::ParamsMismatch { .. })), "{what}: {r:?}");
+
+    let product = || other.tensor("tensor", &foreign, &foreign).unwrap();
+    refused("relinearize", e.relinearize(product()).map(drop));
+    refused("relinearize_rescale", e.relinearize_rescale(product()).map(drop));
+    let digits = |e: &Evaluator, ct| (e.mod_up(ct, turn.gadget).unwrap(), e.lift_first(ct, turn.gadget).unwrap());
+    let ((own, own_first), (others, others_first)) = (digits(&e, &ct), digits(&other, &foreign));
+    assert!(e.rotate_digits_extended(&own, &own_first, 1).is_ok());
+    refused("digits", e.rotate_digits_extended(&others, &own_first, 1).map(drop));
+    refused("first halves", e.rotate_digits_extended(&own, &others_first, 1).map(drop));
+    refused("both", e.rotate_digits_extended(&others, &others_first, 1).map(drop));
+    refused("rotate_digits", e.rotate_digits(&others, &ct, 1).map(drop));
+    let weights = e.encode_integers(&Integers::default(), Level(2)).unwrap();
+    refused("rotated_inner_product", e.rotated_inner_product((&others, &ct), &[1], &weights, &[]).map(drop));
+    let mut x = e.lift(&ct, turn.gadget).unwrap();
+    let y = other.lift(&foreign, turn.gadget).unwrap();
+    refused("rotate_sum_extended", e.rotate_sum_extended((&x, 0), (&y, 0), 1, 1).map(drop));
+    refused("add_extended_assign", e.add_extended_assign(&mut x, &y));
+    let mut keys = KeySet::new(b.secret.tag());
+    refused("insert", keys.insert(generator.key(&secret, turn).unwrap()));
+}
+
+#[test]
+fn levels_that_there_are_not_are_refused() {
+    let b = Bench::new("insecure-toy");
+    let above = Level(b.params.max_level().0 + 1);
+    let client = Client::insecure_seeded(&b.params, b.backend.clone(), SEED).unwrap();
+    let e = b.evaluator(&[b.relin()]);
+    let x = [vec![0.5; b.params.slots()]];
+    for level in [above, Level(usize::MAX)] {
+        let refused = |what: &str, r: Result<()>| {
+            assert!(matches!(r, Err(CkksError::Params(ParamsError::NoSuchLevel { .. }))), "{what}: {r:?}");
+        };
+        refused("encrypt", client.encrypt(level, &x).map(drop));
+        refused("encrypt_seeded", client.encrypt_seeded(level, &x).map(drop));
+        refused("encode_integers", e.encode_integers(&Integers::default(), level).map(drop));
+        refused("covering", e.keys().covering(&b.params, KeyKind::Relin, level).map(drop));
+    }
+    assert!(client.encrypt(b.params.max_level(), &x).is_ok());
+}
+
+#[test]
+fn scales_that_encryption_refuses() {
+    let b = Bench::new("insecure-toy");
+    let public = b.generator.public_key(&b.secret).unwrap();
+    let zeros = vec![vec![0.0; b.params.slots()]];
+    for scale in [0.5, -4.0, f64::MIN_POSITIVE] {
+        let plain = b.encoder.encode_shards(&zeros, Scale(scale), b.params.window(Level(1)), PlainForm::Plain).unwrap();
+        let refused =
+            |what: &str, r: Result<()>| assert!(matches!(r, Err(CkksError::ScaleRange { .. })), "{what} {scale}: {r:?}");
+        refused("encrypt", b.encryptor.encrypt(&b.secret, &plain).map(drop));
+        refused("encrypt_seeded", b.encryptor.encrypt_seeded(&b.secret, &plain).map(drop));
+        refused("encrypt_public", b.encryptor.encrypt_public(&public, &plain).map(drop));
+    }
+    let none: [Vec<f64>; 0] = [];
+    let plain = b.encoder.encode_shards(&none, b.params.scale(Level(1)), b.params.window(Level(1)), PlainForm::Plain).unwrap();
+    assert!(matches!(b.encryptor.encrypt(&b.secret, &plain), Err(CkksError::Malformed { .. })));
+    assert!(matches!(b.encryptor.encrypt_public(&public, &plain), Err(CkksError::Malformed { .. })));
+}
+
+#[test]
+fn numbers_in_errors_are_those_that_differ() {
+    let b = Bench::new("insecure-toy");
+    let e = b.evaluator(&[]);
+    let ct = b.encrypt(&b.values(1, 1), Level(2));
+    let counts = |r: Result<()>| match r {
+        Err(CkksError::ShardMismatch { expected, found, .. } | CkksError::SlotCount { expected, found }) => (expected, found),
+        other => panic!("{other:?}"),
+    };
+    let one = Scale(1.0);
+    assert_eq!(counts(e.linear_combination(&[], &[], one).map(drop)), (1, 0));
+    assert_eq!(counts(e.linear_combination(&[], &[1.0], one).map(drop)), (1, 0));
+    assert_eq!(counts(e.linear_combination(&[], &[1.0, 2.0], one).map(drop)), (1, 0));
+    assert_eq!(counts(e.linear_combination(&[&ct], &[], one).map(drop)), (1, 0));
+    assert_eq!(counts(e.linear_combination(&[&ct, &ct], &[1.0], one).map(drop)), (2, 1));
+    assert_eq!(counts(PrecisionStats::compare(&[], &[]).map(drop)), (1, 0));
+    assert_eq!(counts(PrecisionStats::compare(&[], &[1.0]).map(drop)), (0, 1));
+    assert_eq!(counts(PrecisionStats::compare(&[1.0, 2.0], &[1.0]).map(drop)), (2, 1));
+
+    let fill = |_: usize, re: &mut [f64], im: &mut [f64]| (re.fill(0.5), im.fill(0.0)).0;
+    let (scale, basis, slots) = (b.params.scale(Level(1)), b.params.window(Level(1)), b.params.slots());
+    for bad in [0, 1, 3, 2 * slots, usize::MAX] {
+        let periodic = b.encoder.encode_periodic(bad, 1, fill, scale, basis, PlainForm::Montgomery);
+        assert_eq!(periodic.map(drop), Err(CkksError::Period { period: bad, least: 2, slots }));
+    }
+    let repeated = b.encoder.encode_repeated(&[[0.5; 3]], 3, scale, basis, PlainForm::Montgomery);
+    assert_eq!(repeated.map(drop), Err(CkksError::Period { period: 3, least: 1, slots }));
+}
+
 #[test]
 fn the_encoder_refuses_numbers_it_cannot_hold() {
     let b = Bench::new("insecure-toy");
@@ -120,7 +227,11 @@ fn stored_parts_are_checked_on_load() {
     assert_eq!(b.backend.download(again.buffer()).unwrap(), b.backend.download(key.buffer()).unwrap());
     let mut bad = half.clone();
     bad[5] = u32::MAX;
-    assert!(matches!(load(&bad), Err(CkksError::Malformed { .. })));
+    let modulus = b.params.tables().modulus(b.params.key_basis(&request.gadget).unwrap().limbs()[0]).value();
+    let refused = CkksError::Residue { what: "key switching key", index: 5, found: u32::MAX, modulus };
+    assert_eq!(load(&bad).map(drop), Err(refused.clone()));
+    *bad.last_mut().unwrap() = u32::MAX;
+    assert_eq!(load(&bad).map(drop), Err(refused), "the first");
     assert!(matches!(load(&half[1..]), Err(CkksError::Malformed { .. })));
 
     let public = b.generator.public_key(&b.secret).unwrap();
@@ -134,7 +245,7 @@ fn stored_parts_are_checked_on_load() {
     let plain = b.plain(&b.values(1, 1), Level(1), PlainForm::Plain);
     let mut seeded = b.encryptor.encrypt_seeded(&b.secret, &plain).unwrap();
     seeded.words[0] = u32::MAX;
-    assert!(matches!(seeded.expand(&b.params, b.backend.as_ref()), Err(CkksError::Malformed { .. })));
+    assert!(matches!(seeded.expand(&b.params, b.backend.as_ref()), Err(CkksError::Residue { index: 0, found: u32::MAX, .. })));
     seeded.words.pop();
     assert!(seeded.expand(&b.params, b.backend.as_ref()).is_err());
     seeded.level = Level(77);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cipherlens::backend::cpu::{CpuBackend, Isa};
-use cipherlens::backend::{Backend, BackendError, Buffer, PlainTerm, PolySelect, Shape};
+use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PlainTerm, PolySelect, Shape};
 use cipherlens::math::{BaseConversion, Basis, BasisChange, LimbId, RnsTables, naive};
 use cipherlens_testkit::kernels::{FILLS, Fill, gadget, rng, tables, words};
 use num_bigint::BigInt;
@@ -379,6 +379,64 @@ fn misfits_are_typed_errors() {
         shape(backend.add(&good, &good, &Basis::range(2..5)).map(drop));
         let terms = [vec![PlainTerm { plain: 3, source: 0 }]];
         shape(backend.plain_inner_product(&good, &odd, &terms, &basis).map(drop));
+    }
+}
+
+#[test]
+fn sizes_that_overflow_are_typed_errors() {
+    let t = tables(4, 1, 2, 1);
+    let plan = gadget(&t, 0..3, 1, 0);
+    for backend in backends(&t) {
+        // As many polynomials as make the product wrap round to 0, to a few words, and to more than there is memory.
+        for polys in [1 << (usize::BITS - 4), usize::MAX, usize::MAX / (3 * 16) + 1, 1 << (usize::BITS - 8)] {
+            let memory = |r: Result<Buffer, BackendError>| {
+                assert!(matches!(r, Err(BackendError::OutOfMemory { .. })), "{polys}: {r:?}");
+            };
+            memory(backend.alloc(Shape::new(polys, 3, 16)));
+            memory(backend.alloc_key(Shape::new(3, polys, 16)));
+            memory(backend.upload_ntt(polys, &Basis::range(0..3), &|_, _, _| unreachable!()));
+        }
+        let x = backend.alloc(Shape::new(2, 4, 16)).unwrap();
+        let key = backend.alloc(Shape::new(6, 4, 16)).unwrap();
+        let sum = |first, plus, shards| {
+            backend.rotate_sum((&x, first), (&x, plus), shards, KeyRotation { galois: 5, key: &key }, &plan)
+        };
+        assert!(sum(0, 0, 1).is_ok());
+        let half = 1 << (usize::BITS - 1);
+        for (first, plus, shards) in [(half, 0, 1), (0, half, 1), (0, 0, half), (0, 0, half + 1), (usize::MAX, 0, 1), (1, 0, 1)] {
+            let refused = sum(first, plus, shards);
+            assert!(matches!(refused, Err(BackendError::Shape { .. })), "{first} {plus} {shards}: {refused:?}");
+        }
+    }
+}
+
+/// Its fields are public, and kernels write digits in parallel where the plan says.
+#[test]
+fn plans_whose_digits_are_not_the_window_are_refused() {
+    let t = tables(4, 2, 4, 2);
+    let plan = || gadget(&t, 0..6, 2, 0);
+    let digits = |digits: &[&[u16]]| {
+        let digits: Vec<_> = digits.iter().map(|d| Basis::new(d.iter().map(|&l| LimbId(l)))).collect();
+        let mod_up = digits.iter().map(|d| BaseConversion::new(&t, d, &plan().extended.minus(d), |_| 1)).collect();
+        GadgetPlan { key_digits: (0..digits.len()).collect(), digits, mod_up, ..plan() }
+    };
+    let refused = [
+        ("a limb in two digits", digits(&[&[0, 1], &[2, 3], &[3, 4, 5]])),
+        ("a limb in no digit", digits(&[&[0, 1], &[2, 3], &[4]])),
+        ("a digit twice", digits(&[&[0, 1, 2], &[0, 1, 2]])),
+        ("no digits", digits(&[])),
+        ("a digit of a special prime", digits(&[&[0, 1], &[2, 3], &[4, 5], &[6]])),
+    ];
+    for backend in backends(&t) {
+        let ct = backend.alloc(Shape::new(2, 6, 16)).unwrap();
+        let select = PolySelect::second_halves(ct.shape());
+        assert!(backend.mod_up(&ct, select, &digits(&[&[4, 5], &[0, 3], &[1, 2]])).is_ok(), "digits in any order");
+        for (name, plan) in &refused {
+            let key = backend.alloc(Shape::new(2 * plan.digits.len(), 8, 16)).unwrap();
+            let shape = |r: Result<Buffer, BackendError>| assert!(matches!(r, Err(BackendError::Shape { .. })), "{name}: {r:?}");
+            shape(backend.mod_up(&ct, select, plan));
+            shape(backend.key_switch(&ct, select, &key, plan));
+        }
     }
 }
 

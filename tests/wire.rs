@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::type_complexity, reason = "a test that cannot go on may stop")]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
+use cipherlens::ckks::params::MAX_PRIMES;
 use cipherlens::ckks::*;
 use cipherlens::wire::network::NetworkDigest;
 use cipherlens::wire::objects::*;

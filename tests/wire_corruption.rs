@@ -2,7 +2,7 @@
 //!
 //! Some thousands of them run with the tests; all of them, some tens of thousands, with `CIPHERLENS_CORRUPTIONS=all`. Damage is what a disk
 //! or a network does: hashes then tell. Forgeries have every hash right, as somebody makes them who wants them to be read.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
 use cipherlens::ckks::*;
@@ -344,6 +344,40 @@ fn a_file_with_one_thing_wrong_is_refused() {
 }
 
 /// Of another parameter set, key, or network, and what was not asked for: each is refused by the header.
+/// The same whether a file is read for use or only verified: the first word that may not be, and damage before that.
+#[test]
+fn a_word_that_may_not_be_is_one_error() {
+    let scheme = Scheme::new();
+    let errors = |object, bytes: &[u8]| {
+        let read = scheme.meaning(object, bytes).unwrap_err();
+        let verified = verify_from(bytes, Some(&scheme.params)).unwrap_err();
+        assert_eq!(read.to_string(), verified.to_string(), "{object:?}");
+        read
+    };
+    for object in OBJECTS {
+        let bytes = scheme.bytes(object);
+        for (range, hash) in chunks(&bytes, &sizes(object, &bytes)) {
+            let middle = range.start + range.len() / 8 * 4;
+            for at in [range.start, middle, range.end - 4] {
+                let mut copy = bytes.clone();
+                for word in [at, range.end - 4] {
+                    copy[word..word + 4].copy_from_slice(&0x8000_0001u32.to_le_bytes());
+                }
+                let damaged = errors(object, &copy);
+                assert!(matches!(damaged, WireError::Hash { .. }), "{object:?} {at}: {damaged}");
+                let new = *blake3::hash(&copy[range.clone()]).as_bytes();
+                copy[hash..hash + 32].copy_from_slice(&new);
+                rehash(&mut copy);
+                match (object, errors(object, &copy)) {
+                    (Object::Secret, WireError::SecretWord { index }) => assert_eq!(index, (at - range.start) / 4),
+                    (_, WireError::Scheme(CkksError::Residue { found: 0x8000_0001, .. })) => (),
+                    (_, other) => panic!("{object:?} {at}: {other}"),
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_not_expected_is_refused_by_the_header() {
     let scheme = Scheme::new();

@@ -17,7 +17,7 @@ mod rearrange;
 mod write;
 
 pub(in crate::nn) use check::half_to_f64;
-pub use cipherlens_core::client::input::{Fit, Input, Normalisation};
+pub use cipherlens_core::client::input::{Fit, Input, Normalisation, NormaliseError};
 pub(in crate::nn) use content::Content;
 pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};

@@ -359,7 +359,9 @@ fn of_scheme(error: &CkksError) -> Known {
             Some((Class::WrongKey, "use keys, ciphertexts and parameters that were made together"))
         }
         CkksError::Randomness { .. } => Some((Class::Resources, "make the system's random generator available and try again")),
-        CkksError::Malformed { .. } => Some((Class::BadInput, "the data were damaged: make or copy them again")),
+        CkksError::Malformed { .. } | CkksError::Residue { .. } => {
+            Some((Class::BadInput, "the data were damaged: make or copy them again"))
+        }
         _ => None,
     }
 }

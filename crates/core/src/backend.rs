@@ -49,6 +49,13 @@ impl Shape {
     pub const fn words(&self) -> usize {
         self.polys * self.limbs * self.degree
     }
+    /// Words in all, where they can be counted.
+    pub const fn checked_words(&self) -> Option<usize> {
+        match self.polys.checked_mul(self.limbs) {
+            Some(limbs) => limbs.checked_mul(self.degree),
+            None => None,
+        }
+    }
     /// Bytes in all.
     pub const fn bytes(&self) -> usize {
         self.words() * 4
@@ -287,7 +294,8 @@ pub type Result<T> = std::result::Result<T, BackendError>;
 /// # Errors
 /// Of every call, where it says no more:
 /// - [`BackendError::ForeignBuffer`] for a buffer of another backend;
-/// - [`BackendError::OutOfMemory`] where a device has no room for the result, or for what is made on the way;
+/// - [`BackendError::OutOfMemory`] where a device has no room for the result, or for what is made on the way, and where a shape has more
+///   words than can be addressed;
 /// - [`BackendError::Device`] where a device has failed, in this call or before it;
 /// - of a [`Mirror`], also [`BackendError::Divergence`], and whatever the suspect gives.
 ///
@@ -341,7 +349,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// [`BackendError::Shape`] where the basis is not one of [`Self::tables`]; else as [`Backend`] says.
     fn upload_ntt(&self, polys: usize, basis: &Basis, fill: &(dyn Fn(usize, usize, &mut [u32]) + Sync)) -> Result<Buffer> {
         let shape = Shape::new(polys, basis.len(), self.tables().degree());
-        let mut words = vec![0u32; shape.words()];
+        let mut words = vec![0u32; check::room(shape, "upload_ntt")?];
         let limbs = basis.len().max(1);
         words.par_chunks_mut(shape.degree).enumerate().for_each(|(i, limb)| fill(i / limbs, i % limbs, limb));
         let mut buffer = self.upload(shape, &words)?;
@@ -469,8 +477,8 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
         }
         Ok(sum)
     }
-    /// For each output shard o: `sum_t plain[t.plain] * ct[t.source]` over the terms of `terms[o]`; `cts` are
-    /// two-half polynomials picked by shard index out of `ct` (`[shard][2]`), `plain` polys in Montgomery form. NTT domain.
+    /// For each output shard o: `sum_t plain[t.plain] * ct[t.source]` over the terms of `terms[o]`; `ct` is `[shard][2]`, both halves of
+    /// a shard multiplied alike, `plain` polynomials in Montgomery form. NTT domain.
     ///
     /// Plaintexts may be of a lower degree D, a power of two: polynomials in `X^(N/D)`, each word standing for N / D equal ones.
     ///
@@ -657,12 +665,14 @@ pub fn rotate_sum_by_steps<B: Backend + ?Sized>(
     rotation: KeyRotation<'_>,
     plan: &GadgetPlan,
 ) -> Result<Buffer> {
-    let halves = |half: usize| PolySelect { first: 2 * first + half, stride: 2, count: shards };
+    let op = "rotate_sum";
+    let from = check::shards(x.shape(), first, shards, op)?;
+    let halves = |half: usize| PolySelect { first: from.first + half, stride: 2, count: shards };
     let second = backend.change_basis(&backend.select(x, halves(1))?, &plan.mod_down)?;
     let digits = backend.mod_up(&second, PolySelect::all(second.shape()), plan)?;
     drop(second);
     let mut sum = backend.rotate_extended(&digits, &backend.select(x, halves(0))?, rotation, plan)?;
-    let plus = backend.select(plus, PolySelect { first: 2 * first_plus, stride: 1, count: 2 * shards })?;
+    let plus = backend.select(plus, check::shards(plus.shape(), first_plus, shards, op)?)?;
     backend.add_assign(&mut sum, &plus, &plan.extended)?;
     Ok(sum)
 }

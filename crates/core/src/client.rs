@@ -15,7 +15,7 @@ pub mod spec;
 pub mod tensor;
 
 pub use error::ClientError;
-pub use input::{Fit, Input, Normalisation};
+pub use input::{Fit, Input, Normalisation, NormaliseError};
 pub use layout::Layout;
 pub use session::Client;
 pub use spec::{ClientSpec, Rest, RunSpec};

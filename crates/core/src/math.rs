@@ -2,6 +2,7 @@
 //! that every fast kernel is tested against.
 
 pub mod base_conversion;
+pub mod galois;
 pub mod modulus;
 pub mod naive;
 pub mod ntt_table;
@@ -42,7 +43,10 @@ pub enum MathError {
         max: u32,
     },
     /// Not enough primes of the size asked for.
-    #[error("only {found} of {wanted} primes = 1 mod 2^{log_two_n} exist near 2^{bits:.2}; choose another size")]
+    #[error(
+        "only {found} of {wanted} primes = 1 mod 2^{log_two_n} exist near 2^{:.2}; choose another size",
+        f64::from(*.bits) / 100.0
+    )]
     PrimeSupply {
         /// How many were asked for.
         wanted: usize,

@@ -201,16 +201,4 @@ pub enum WireError {
         /// Which.
         index: usize,
     },
-    /// A residue that is not below its modulus.
-    #[error("word {index} of chunk {chunk} is {found}, not below its modulus {modulus}")]
-    Residue {
-        /// Chunk.
-        chunk: usize,
-        /// Word in the chunk.
-        index: usize,
-        /// The word.
-        found: u32,
-        /// The modulus.
-        modulus: u32,
-    },
 }

@@ -228,7 +228,7 @@ impl Backend for GpuBackend {
         let op = "automorphism";
         let shape = src.shape();
         self.checks().basis(shape, basis, op)?;
-        self.check_galois(galois)?;
+        self.checks().galois(galois)?;
         let limbs: Vec<_> = (0..shape.limbs).map(|l| [l, l]).collect();
         let from = self.polys(src, op)?;
         let out = self.take(shape, op)?;

@@ -6,28 +6,10 @@ use super::polys::{Polys, Window, part};
 use super::products::{Added, KeyProduct};
 use crate::backend::check::{self, DigitLayout};
 use crate::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Result, Rotation, Shape};
-use crate::math::BasisChange;
+use crate::math::{BasisChange, galois};
 use std::ops::Range;
 
-/// `g^-1 mod 2N` for odd g, by Newton's iteration: each step doubles the bits that are right.
-fn inverse(galois: u32, degree: usize) -> u32 {
-    let mut x = galois;
-    for _ in 0..5 {
-        x = x.wrapping_mul(2u32.wrapping_sub(galois.wrapping_mul(x)));
-    }
-    x & (2 * degree as u32 - 1)
-}
-
 impl GpuBackend {
-    /// An odd element below 2N.
-    pub(super) fn check_galois(&self, galois: u32) -> Result<()> {
-        let degree = self.tables.degree();
-        if galois.is_multiple_of(2) || galois as usize >= 2 * degree {
-            return Err(BackendError::Galois { galois, degree });
-        }
-        Ok(())
-    }
-
     /// Switches the selected polynomials of `src`, or rotates a ciphertext whose second halves they are. Nine dispatches, eleven
     /// where transforms take two, whatever the number of polynomials as long as their digits can be bound.
     pub(super) fn switch(
@@ -50,7 +32,7 @@ impl GpuBackend {
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape);
         let sizes = [digits * extended, 2 * extended, from.size * select.stride.max(1), from.size, 2 * to.size];
-        let inverses: Vec<u32> = galois.into_iter().map(|g| inverse(g, n)).collect();
+        let inverses: Vec<u32> = galois.into_iter().map(|g| galois::inverse(g, n)).collect();
         for range in self.batches(select.count, &sizes, 2, op)? {
             let shards = range.len();
             let own = from.select(part(select, &range));
@@ -73,7 +55,7 @@ impl GpuBackend {
     /// [`crate::backend::Backend::rotate`].
     pub(super) fn rotate_shards(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
         let op = "rotate";
-        self.check_galois(rotation.galois)?;
+        self.checks().galois(rotation.galois)?;
         check::even(ct.shape(), op)?;
         self.check_same_window(plan, op)?;
         self.switch(ct, PolySelect::second_halves(ct.shape()), (rotation.key, Some(rotation.galois)), plan, op)
@@ -104,7 +86,7 @@ impl GpuBackend {
         let positions = self.checks().change(&plan.mod_down, op)?;
         let shards = ct.shape().polys / 2;
         for rotation in rotations {
-            self.check_galois(rotation.galois)?;
+            self.checks().galois(rotation.galois)?;
             if let Some(key) = rotation.key {
                 let found = self.checks().key(digits.shape(), key.shape(), plan, op)?;
                 check::same(Shape { polys: 2 * found, ..ct.shape() }, ct.shape(), op)?;
@@ -129,7 +111,7 @@ impl GpuBackend {
                 continue;
             }
             let run = &rotations[next..next + keyed];
-            let inverses: Vec<u32> = run.iter().map(|r| inverse(r.galois, n)).collect();
+            let inverses: Vec<u32> = run.iter().map(|r| galois::inverse(r.galois, n)).collect();
             for range in &batches {
                 self.rotate_run((from, digits), run, (&inverses, range), (plan, &positions), (to, next * shards))?;
             }
@@ -239,7 +221,7 @@ impl GpuBackend {
         }
         let (limbs, shards) = (plan.window.len(), ct.shape().polys / 2);
         for rotation in rotations {
-            self.check_galois(rotation.galois)?;
+            self.checks().galois(rotation.galois)?;
             if let Some(key) = rotation.key {
                 let found = self.checks().key(digits.shape(), key.shape(), plan, op)?;
                 check::same(Shape { polys: 2 * found, ..ct.shape() }, ct.shape(), op)?;
@@ -257,7 +239,7 @@ impl GpuBackend {
             match rotation.key {
                 None => self.multiply_kept((ct, 0..ct.count), limbs, lift, (to, at))?,
                 Some(key) => {
-                    let added = Some((inverse(rotation.galois, self.tables.degree()), first));
+                    let added = Some((galois::inverse(rotation.galois, self.tables.degree()), first));
                     self.products_into(digits, key, (added, shards), plan, (to, at))?;
                 }
             }
@@ -274,13 +256,14 @@ impl GpuBackend {
         plan: &GadgetPlan,
     ) -> Result<Buffer> {
         let op = "rotate_extended";
-        self.check_galois(rotation.galois)?;
+        self.checks().galois(rotation.galois)?;
         self.checks().basis(digits.shape(), &plan.extended, op)?;
         let shards = self.checks().key(digits.shape(), rotation.key.shape(), plan, op)?;
         check::same(Shape { polys: shards, ..digits.shape() }, lifted.shape(), op)?;
         let shape = Shape { polys: 2 * shards, ..digits.shape() };
         let (added, digits) = (self.polys(lifted, op)?, self.polys(digits, op)?);
-        self.products(digits, rotation.key, Some((inverse(rotation.galois, self.tables.degree()), added)), plan, shape, op)
+        let added = (galois::inverse(rotation.galois, self.tables.degree()), added);
+        self.products(digits, rotation.key, Some(added), plan, shape, op)
     }
 
     /// Digits times a key, `[shard][2]`.
@@ -316,22 +299,5 @@ impl GpuBackend {
             self.key_product(&product, key, to.window(at + 2 * range.start, 2 * range.len()))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn inverses_of_galois_elements() {
-        for log_n in 4..=17 {
-            let degree = 1usize << log_n;
-            for galois in [1u32, 3, 5, 25, 2 * degree as u32 - 1, degree as u32 + 1] {
-                let galois = galois % (2 * degree as u32);
-                let product = u64::from(galois) * u64::from(inverse(galois, degree));
-                assert_eq!(product % (2 * degree as u64), 1, "{galois} modulo {}", 2 * degree);
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Shape checks: what every kernel asks of its arguments before it touches a word.
 
 use super::{BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape};
-use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use crate::math::{BaseConversion, Basis, BasisChange, RnsTables, galois};
 
 fn refuse<T>(op: &'static str, expected: String, found: String) -> Result<T> {
     Err(BackendError::Shape { op, expected, found })
@@ -20,8 +20,20 @@ pub fn same(a: Shape, b: Shape, op: &'static str) -> Result<()> {
 /// # Errors
 /// [`BackendError::Shape`] where there are more or fewer.
 pub fn words(shape: Shape, len: usize, op: &'static str) -> Result<()> {
-    let want = shape.polys.checked_mul(shape.limbs).and_then(|w| w.checked_mul(shape.degree));
-    if want == Some(len) { Ok(()) } else { refuse(op, format!("the words of {shape:?}"), format!("{len} words")) }
+    if shape.checked_words() == Some(len) {
+        return Ok(());
+    }
+    refuse(op, format!("the words of {shape:?}"), format!("{len} words"))
+}
+
+/// The words of a shape that is yet to be made.
+///
+/// # Errors
+/// [`BackendError::OutOfMemory`] for more than can be addressed.
+pub fn room(shape: Shape, op: &'static str) -> Result<usize> {
+    // Memory may be taken with a large page more, to be aligned.
+    const MOST: usize = (isize::MAX as usize - (8 << 20)) / 4;
+    shape.checked_words().filter(|&words| words <= MOST).ok_or(BackendError::OutOfMemory { op, bytes: usize::MAX })
 }
 
 /// A whole number of ciphertexts.
@@ -44,6 +56,18 @@ pub fn select(shape: Shape, select: PolySelect, op: &'static str) -> Result<()> 
         Some(Some(last)) => last < shape.polys && (select.count == 1 || select.stride > 0),
     };
     if fits { Ok(()) } else { refuse(op, format!("distinct polynomials below {}", shape.polys), format!("{select:?}")) }
+}
+
+/// The polynomials of some ciphertexts of a buffer, from a first one on.
+///
+/// # Errors
+/// [`BackendError::Shape`] for a ciphertext beyond the last.
+pub fn shards(shape: Shape, first: usize, count: usize, op: &'static str) -> Result<PolySelect> {
+    let have = shape.polys / 2;
+    if first <= have && count <= have - first {
+        return Ok(PolySelect { first: 2 * first, stride: 1, count: 2 * count });
+    }
+    refuse(op, format!("ciphertexts below {have}"), format!("{count} from {first} on"))
 }
 
 /// The rank of polynomial `poly` in a selection.
@@ -142,6 +166,15 @@ impl Checks<'_> {
         }
     }
 
+    /// A Galois element of the tables' degree.
+    ///
+    /// # Errors
+    /// [`BackendError::Galois`] for an even number, or one that is not below 2N.
+    pub fn galois(&self, galois: u32) -> Result<()> {
+        let degree = self.0.degree();
+        if galois::is_element(galois, degree) { Ok(()) } else { Err(BackendError::Galois { galois, degree }) }
+    }
+
     /// A canonical constant for each limb.
     ///
     /// # Errors
@@ -215,12 +248,16 @@ impl Checks<'_> {
     /// Positions of all digits of a plan.
     ///
     /// # Errors
-    /// [`BackendError::Shape`] where the tables lack a prime, a digit is not of the window, or a conversion is not from its digit to the
-    /// rest of the extended basis.
+    /// [`BackendError::Shape`] where the tables lack a prime, a prime is in the extended basis twice, the digits are not all of the window,
+    /// each limb once, or a conversion is not from its digit to the rest of the extended basis.
     pub fn plan(&self, plan: &GadgetPlan, op: &'static str) -> Result<DigitLayout> {
         self.limbs(&plan.extended, op)?;
         if plan.mod_up.len() != plan.digits.len() {
             return refuse(op, format!("{} conversions", plan.digits.len()), format!("{}", plan.mod_up.len()));
+        }
+        let extended = plan.extended.limbs();
+        if let Some(i) = (1..extended.len()).find(|&i| extended[..i].contains(&extended[i])) {
+            return refuse(op, "distinct primes".into(), format!("{:?} twice", extended[i]));
         }
         let mut layout = DigitLayout { own: Vec::new(), converted: Vec::new() };
         for (digit, conversion) in plan.digits.iter().zip(&plan.mod_up) {
@@ -235,6 +272,12 @@ impl Checks<'_> {
                 }
                 _ => return refuse(op, "digits of the window, converted to the rest".into(), format!("{digit:?}")),
             }
+        }
+        // Kernels write each limb of the window where its digit says, in parallel: none may be written twice or left out.
+        let mut times = vec![0; plan.window.len()];
+        layout.own.iter().flatten().for_each(|&(at, _)| times[at] += 1);
+        if times.iter().any(|&times| times != 1) {
+            return refuse(op, "digits with each limb of the window once".into(), format!("{:?}", plan.digits));
         }
         Ok(layout)
     }

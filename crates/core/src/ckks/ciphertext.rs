@@ -2,7 +2,7 @@
 
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
-use super::keys::Tag;
+use super::origin::Tag;
 use super::params::{Level, Params, Scale};
 use crate::backend::{Backend, Buffer};
 
@@ -31,9 +31,7 @@ impl Ciphertext {
             let expected = format!("an even number of polynomials, {limbs} limbs of {}", params.degree());
             return Err(CkksError::Malformed { what: "ciphertext", expected, found: format!("{shape:?}") });
         }
-        if !(scale.0.is_finite() && scale.0 >= 1.0) {
-            return Err(CkksError::ScaleRange { op: "load ciphertext", scale, level, log_q: params.log_q(level) });
-        }
+        check_scale(params, "load ciphertext", scale, level)?;
         Ok(Self { buffer, level, scale, tag })
     }
     /// The residues.
@@ -70,6 +68,14 @@ impl Ciphertext {
     pub(super) fn with(&self, buffer: Buffer) -> Self {
         Self { buffer, level: self.level, scale: self.scale, tag: self.tag }
     }
+}
+
+/// Errors for a scale that no ciphertext can have.
+pub(super) fn check_scale(params: &Params, op: &'static str, scale: Scale, level: Level) -> Result<()> {
+    if scale.0.is_finite() && scale.0 >= 1.0 {
+        return Ok(());
+    }
+    Err(CkksError::ScaleRange { op, scale, level, log_q: params.log_q(level) })
 }
 
 /// The digits of the second halves of a ciphertext, ready for any number of rotations: `[shard][digit]` over the extended

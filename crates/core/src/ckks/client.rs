@@ -4,10 +4,11 @@ use super::ciphertext::Ciphertext;
 use super::encoder::Encoder;
 use super::encrypt::{Decryptor, Encryptor, SeededCiphertext};
 use super::error::Result;
-use super::key_set::KeySet;
-use super::keys::{KeyGenerator, KeyKind, KeyRequest, SecretKey, Tag};
-use super::params::{Level, Params, ParamsError};
-use super::plaintext::PlainForm;
+use super::keys::{KeyGenerator, KeySet, SecretKey};
+use super::origin::Tag;
+use super::params::{Level, Params};
+use super::plaintext::{PlainForm, Plaintext};
+use super::request::KeyRequest;
 use super::sampler::RandomSource;
 use crate::backend::Backend;
 use std::sync::Arc;
@@ -86,21 +87,24 @@ impl Client {
     /// Real vectors, one a shard (missing slots are 0), as one ciphertext at a level and its scale.
     ///
     /// # Errors
-    /// As [`Encoder::encode_shards`] and [`Encryptor::encrypt`].
+    /// [`CkksError::Params`](super::CkksError::Params) for a level above the top; else as [`Encoder::encode_shards`] and
+    /// [`Encryptor::encrypt`].
     pub fn encrypt<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<Ciphertext> {
-        let (scale, basis) = (self.params.scale(level), self.params.window(level));
-        let plain = self.encoder.encode_shards(shards, scale, basis, PlainForm::Plain)?;
-        self.encryptor.encrypt(&self.secret, &plain)
+        self.encryptor.encrypt(&self.secret, &self.encode(level, shards)?)
     }
 
     /// As [`Self::encrypt`], in half the bytes: what is sent to a server.
     ///
     /// # Errors
-    /// As [`Encoder::encode_shards`] and [`Encryptor::encrypt_seeded`].
+    /// [`CkksError::Params`](super::CkksError::Params) for a level above the top; else as [`Encoder::encode_shards`] and
+    /// [`Encryptor::encrypt_seeded`].
     pub fn encrypt_seeded<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<SeededCiphertext> {
-        let (scale, basis) = (self.params.scale(level), self.params.window(level));
-        let plain = self.encoder.encode_shards(shards, scale, basis, PlainForm::Plain)?;
-        self.encryptor.encrypt_seeded(&self.secret, &plain)
+        self.encryptor.encrypt_seeded(&self.secret, &self.encode(level, shards)?)
+    }
+
+    fn encode<V: AsRef<[f64]> + Sync>(&self, level: Level, shards: &[V]) -> Result<Plaintext> {
+        self.params.check_level(level)?;
+        self.encoder.encode_shards(shards, self.params.scale(level), self.params.window(level), PlainForm::Plain)
     }
 
     /// Real parts of the slots, one vector a shard. Must not go back to whoever evaluated ([`Decryptor`]).
@@ -109,34 +113,5 @@ impl Client {
     /// As [`Decryptor::decrypt_real`].
     pub fn decrypt(&self, ct: &Ciphertext) -> Result<Vec<Vec<f64>>> {
         self.decryptor.decrypt_real(&self.secret, ct)
-    }
-}
-
-impl KeyRequest {
-    /// Errors unless such a key may exist on a parameter set: what [`KeyGenerator`] would refuse to make, and readers refuse to take.
-    ///
-    /// # Errors
-    /// [`ParamsError::GaloisElement`] for an automorphism that the ring has not, [`ParamsError::NoBootstrap`] for a key to or from the
-    /// sparse secret where there is none, [`ParamsError::SparseModulus`] for one to it whose modulus exceeds the cap; of the gadget, as
-    /// [`Params::key_basis`].
-    pub fn check(&self, params: &Params) -> std::result::Result<(), ParamsError> {
-        super::encapsulation::check_request(params, self)
-    }
-
-    /// The key of products of ciphertexts at a level, in the cheapest digits.
-    ///
-    /// # Errors
-    /// As [`Params::best_gadget`].
-    pub fn relinearization(params: &Params, level: Level) -> std::result::Result<Self, ParamsError> {
-        Ok(Self { kind: KeyKind::Relin, gadget: params.best_gadget(level..=level)? })
-    }
-
-    /// The keys of rotations by each of `steps` at a level, in the cheapest digits.
-    ///
-    /// # Errors
-    /// As [`Params::best_gadget`].
-    pub fn rotations(params: &Params, level: Level, steps: &[i64]) -> std::result::Result<Vec<Self>, ParamsError> {
-        let gadget = params.best_gadget(level..=level)?;
-        Ok(steps.iter().map(|&k| Self { kind: KeyKind::Galois(params.galois_element(k)), gadget }).collect())
     }
 }

@@ -3,9 +3,9 @@
 use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 use super::error::Result;
 use super::evaluator::{Evaluator, check_levels, check_scales, check_shards};
-use super::keys::KeyKind;
 use super::plaintext::{PlainForm, Plaintext};
-use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, Rotation};
+use super::request::KeyKind;
+use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, Rotation, check};
 
 impl Evaluator {
     /// For each output the sum of products with plaintexts of rotations of shards, all in the extended basis: nothing is divided by P.
@@ -24,8 +24,8 @@ impl Evaluator {
     ) -> Result<ExtendedCiphertext> {
         let op = "rotated_inner_product";
         self.check(ct, op)?;
-        ct.tag.check_key(&digits.tag, op)?;
-        self.keys.tag().check_key(&ct.tag, op)?;
+        ct.tag.check_same(&digits.tag, op)?;
+        self.keys.tag().check_same(&ct.tag, op)?;
         check_levels(op, digits.level, ct.level)?;
         check_shards(op, digits.shards, ct.shards())?;
         let gadget = digits.gadget;
@@ -52,8 +52,8 @@ impl Evaluator {
     /// Cost: half a mod_down, a mod_up and a product with a key of the values' gadget.
     ///
     /// # Errors
-    /// Those of extended operands and key switches ([`Evaluator`]). Shards that are not there are the backend's to refuse. For `k = 0`
-    /// too there must be a key.
+    /// Those of extended operands, of sums and of key switches ([`Evaluator`]). Shards that are not there are the backend's to refuse. The
+    /// rotation by 0 needs no key: a sum.
     pub fn rotate_sum_extended(
         &self,
         (x, first): (&ExtendedCiphertext, usize),
@@ -63,13 +63,21 @@ impl Evaluator {
     ) -> Result<ExtendedCiphertext> {
         let op = "rotate_sum_extended";
         x.tag.check_params(&self.params, op)?;
-        self.keys.tag().check_key(&x.tag, op)?;
-        x.tag.check_key(&plus.tag, op)?;
+        self.keys.tag().check_same(&x.tag, op)?;
+        x.tag.check_same(&plus.tag, op)?;
         self.check_gadgets(op, x.gadget, plus.gadget)?;
         check_levels(op, x.level, plus.level)?;
         check_scales(op, x.scale, plus.scale)?;
         let galois = self.params.galois_element(k);
         let plan = self.params.gadget_plan(&x.gadget, x.level)?;
+        if galois == 1 {
+            let part = |value: &ExtendedCiphertext, first| {
+                self.backend.select(&value.buffer, check::shards(value.buffer.shape(), first, shards, op)?)
+            };
+            let mut sum = part(x, first)?;
+            self.backend.add_assign(&mut sum, &part(plus, first_plus)?, &plan.extended)?;
+            return Ok(x.with(sum));
+        }
         let key = self.keys.exact(KeyKind::Galois(galois), &x.gadget, x.level)?;
         let rotation = KeyRotation { galois, key: key.buffer() };
         let buffer = self.backend.rotate_sum((&x.buffer, first), (&plus.buffer, first_plus), shards, rotation, &plan)?;

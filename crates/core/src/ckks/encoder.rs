@@ -162,7 +162,7 @@ impl Encoder {
     /// [`CkksError::Period`] for any other.
     pub fn check_period(&self, period: usize) -> Result<()> {
         let slots = self.params.slots();
-        if period.is_power_of_two() && period <= slots { Ok(()) } else { Err(CkksError::Period { period, slots }) }
+        if period.is_power_of_two() && period <= slots { Ok(()) } else { Err(CkksError::Period { period, least: 1, slots }) }
     }
 
     /// `count` real vectors, one polynomial each; `fill(i, slots)` writes every slot of vector i (called in parallel).

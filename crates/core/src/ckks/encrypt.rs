@@ -1,11 +1,12 @@
 //! Encryption and decryption: on the host, with the secret key or the public one.
 
-use super::ciphertext::Ciphertext;
+use super::ciphertext::{Ciphertext, check_scale};
 use super::compose::Composer;
 use super::encoder::Encoder;
 use super::error::{CkksError, Result};
 use super::host::{self, Host, build};
-use super::keys::{PublicKey, SecretKey, Tag, check_fingerprint, check_residues, public_basis};
+use super::keys::{PublicKey, SecretKey, check_residues};
+use super::origin::{Tag, check_fingerprint};
 use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
 use super::sampler::{RandomSource, Seed, stream, uniform};
@@ -41,8 +42,8 @@ impl SeededCiphertext {
     ///
     /// # Errors
     /// [`CkksError::ParamsMismatch`] for another parameter set, [`CkksError::Params`] for a level above the top, [`CkksError::Malformed`]
-    /// where words are missing, too many or not below their moduli, [`CkksError::ScaleRange`] as [`Ciphertext::from_parts`],
-    /// [`CkksError::Backend`] where the backend has no room.
+    /// where words are missing or too many, [`CkksError::Residue`] where one is not below its modulus, [`CkksError::ScaleRange`] as
+    /// [`Ciphertext::from_parts`], [`CkksError::Backend`] where the backend has no room.
     pub fn expand(&self, params: &Params, backend: &dyn Backend) -> Result<Ciphertext> {
         self.tag.check_params(params, "expand ciphertext")?;
         params.check_level(self.level)?;
@@ -82,17 +83,19 @@ impl Encryptor {
         Ok(Self { host: Host::new(params)?, backend, random })
     }
 
-    /// The level whose window a plaintext is over.
+    /// The level whose window a plaintext is over, if it can be encrypted.
     fn level_of(&self, plain: &Plaintext, op: &'static str) -> Result<Level> {
         let params = &self.host.params;
         check_fingerprint(params, &plain.fingerprint, op)?;
         if plain.form != PlainForm::Plain {
             return Err(CkksError::FormMismatch { op, expected: "plain" });
         }
-        (0..=params.max_level().0).map(Level).find(|&l| *params.window(l) == plain.basis).ok_or_else(|| {
-            let top = params.max_level();
-            CkksError::BasisMismatch { op, level: top, expected: params.window(top).len(), found: plain.basis.len() }
-        })
+        let Some(level) = (0..=params.max_level().0).map(Level).find(|&l| *params.window(l) == plain.basis) else {
+            let (level, found) = (params.max_level(), plain.basis.len());
+            return Err(CkksError::BasisMismatch { op, level, expected: params.window(level).len(), found });
+        };
+        check_scale(params, op, plain.scale, level)?;
+        Ok(level)
     }
 
     /// Encrypts under the secret key: `(m + e - a s, a)`, the noise is one Gaussian.
@@ -108,7 +111,7 @@ impl Encryptor {
     /// # Errors
     /// [`CkksError::ParamsMismatch`] where the key or the plaintext is of another parameter set, [`CkksError::FormMismatch`] for a
     /// plaintext in Montgomery form, [`CkksError::BasisMismatch`] for one over other primes than those of a level,
-    /// [`CkksError::Randomness`] where the system gives none, [`CkksError::Backend`] where the plaintext is not on this backend or cannot
+    /// [`CkksError::ScaleRange`] for a scale that is not finite or below 1, [`CkksError::Randomness`] where the system gives none, [`CkksError::Backend`] where the plaintext is not on this backend or cannot
     /// be read.
     pub fn encrypt_seeded(&self, secret: &SecretKey, plain: &Plaintext) -> Result<SeededCiphertext> {
         let op = "encrypt";
@@ -123,7 +126,8 @@ impl Encryptor {
         let seed = *self.random.fresh(DOMAIN)?;
         // What is encoded, until it is encrypted in place.
         let mut words = Zeroizing::new(self.backend.download(&plain.buffer)?);
-        words.par_chunks_mut(n).enumerate().try_for_each_init(
+        let secret_words = secret.words()?;
+        words.par_chunks_mut(n).enumerate().for_each_init(
             || vec![0u32; n],
             |a, (i, out)| {
                 let (shard, limb) = (i / basis.len(), basis.limbs()[i % basis.len()]);
@@ -131,10 +135,9 @@ impl Encryptor {
                 uniform(&mut stream(&seed, DOMAIN, shard, limb.index()), m, a);
                 host::add_assign(out, &error_words[i * n..][..n], m);
                 host::to_montgomery(a, m);
-                host::sub_product(out, a, secret.limb(limb.index(), n)?, m);
-                Ok::<(), CkksError>(())
+                host::sub_product(out, a, &secret_words[limb.index() * n..][..n], m);
             },
-        )?;
+        );
         let words = std::mem::take(&mut *words);
         Ok(SeededCiphertext { words, seed, level, scale: plain.scale, tag: secret.tag })
     }
@@ -142,13 +145,14 @@ impl Encryptor {
     /// Encrypts under the public key (b, a): `(b u + e0 + m, a u + e1)`, u ternary. More noise than [`Self::encrypt`].
     ///
     /// # Errors
-    /// As [`Self::encrypt_seeded`]; [`CkksError::Backend`] also where the backend has no room.
+    /// As [`Self::encrypt_seeded`]; [`CkksError::Malformed`] for no vectors at all, [`CkksError::Backend`] also where the backend has no
+    /// room.
     pub fn encrypt_public(&self, key: &PublicKey, plain: &Plaintext) -> Result<Ciphertext> {
         let op = "encrypt with the public key";
         let params = &self.host.params;
         key.tag.check_params(params, op)?;
         let level = self.level_of(plain, op)?;
-        let (basis, all) = (&plain.basis, public_basis(params));
+        let basis = &plain.basis;
         let n = params.degree();
         let shards = plain.polys();
         let errors = self.host.errors(&*self.random.fresh("encryption error")?, "gaussian", 2 * shards);
@@ -167,8 +171,8 @@ impl Encryptor {
                     let m = params.tables().modulus(limb);
                     let first = half % 2 == 0;
                     if first {
-                        let at = all.position(limb).unwrap_or(0) * n;
-                        a.copy_from_slice(&key.words[at..][..n]);
+                        // The key is over the first primes of the global order.
+                        a.copy_from_slice(&key.words[limb.index() * n..][..n]);
                     } else {
                         uniform(&mut stream(&key.seed, PublicKey::DOMAIN, 0, limb.index()), m, a);
                     }
@@ -181,7 +185,7 @@ impl Encryptor {
                 },
             );
         })?;
-        Ok(Ciphertext { buffer, level, scale: plain.scale, tag: key.tag })
+        Ciphertext::from_parts(params, buffer, level, plain.scale, key.tag)
     }
 }
 
@@ -233,18 +237,18 @@ impl Decryptor {
         let params = &self.host.params;
         ct.tag.check_params(params, op)?;
         secret.tag.check_params(params, op)?;
-        secret.tag.check_key(&ct.tag, op)?;
+        secret.tag.check_same(&ct.tag, op)?;
         let basis = params.window(ct.level);
         let n = params.degree();
         let poly = basis.len() * n;
-        let words = self.backend.download(&ct.buffer)?;
+        let (words, secret_words) = (self.backend.download(&ct.buffer)?, secret.words()?);
         let mut buffer = build(self.host.cpu.as_ref(), Shape::new(ct.shards(), basis.len(), n), |out| {
             out.par_chunks_mut(n).enumerate().for_each(|(i, out)| {
                 let (shard, place) = (i / basis.len(), i % basis.len());
                 let limb = basis.limbs()[place];
                 let m = params.tables().modulus(limb);
                 let at = shard * 2 * poly + place * n;
-                let Ok(s) = secret.limb(limb.index(), n) else { return };
+                let s = &secret_words[limb.index() * n..][..n];
                 out.copy_from_slice(&words[at..][..n]);
                 host::add_product(out, &words[at + poly..][..n], s, m);
             });

@@ -1,7 +1,7 @@
 //! Everything that can go wrong in the scheme.
 
-use super::keys::KeyKind;
 use super::params::{Level, ParamsError, Scale};
+use super::request::KeyKind;
 use crate::backend::BackendError;
 
 /// Result of a scheme operation.
@@ -164,10 +164,12 @@ pub enum CkksError {
         log_limit: f64,
     },
     /// A period that does not divide the slots.
-    #[error("vectors of {period} slots cannot fill {slots} by repetition; take a power of two up to {slots}")]
+    #[error("vectors of {period} slots cannot fill {slots} by repetition; take a power of two from {least} to {slots}")]
     Period {
         /// The period asked for.
         period: usize,
+        /// The least there is.
+        least: usize,
         /// Slots there are.
         slots: usize,
     },
@@ -184,6 +186,18 @@ pub enum CkksError {
     Randomness {
         /// What it said.
         reason: String,
+    },
+    /// A stored residue that is not below its modulus.
+    #[error("{what}: word {index} is {found}, not below its modulus {modulus}")]
+    Residue {
+        /// The object.
+        what: &'static str,
+        /// Which word of it, `[poly][limb][N]`.
+        index: usize,
+        /// The word.
+        found: u32,
+        /// The modulus.
+        modulus: u32,
     },
     /// Stored data that is not what it claims to be.
     #[error("{what}: expected {expected}, found {found}")]

@@ -8,10 +8,11 @@ use super::ciphertext::Ciphertext;
 use super::encoder::{Encoder, Integers};
 use super::error::{CkksError, Result};
 use super::gadget::Gadget;
-use super::key_set::KeySet;
-use super::keys::{KeyKind, KeySwitchKey, check_fingerprint};
+use super::keys::{KeySet, KeySwitchKey};
+use super::origin::check_fingerprint;
 use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
+use super::request::KeyKind;
 use crate::backend::{Backend, Buffer, PlainTerm, PolySelect};
 use crate::math::Basis;
 use std::sync::Arc;
@@ -205,8 +206,9 @@ impl Evaluator {
     /// The plaintext of integers at a level, in Montgomery form, on the backend's device, to be kept.
     ///
     /// # Errors
-    /// [`CkksError::Backend`] where the backend has no room.
+    /// [`CkksError::Params`] for a level above the top, [`CkksError::Backend`] where the backend has no room.
     pub fn encode_integers(&self, plain: &Integers, level: Level) -> Result<Plaintext> {
+        self.params.check_level(level)?;
         let basis = self.window(level);
         let source = self.encoder.residues(plain, basis, PlainForm::Montgomery);
         let buffer = self.backend.encode_plain(plain.polys(), &source, basis)?;
@@ -256,9 +258,10 @@ impl Evaluator {
     /// two operands, sums and products ([`Evaluator`]).
     pub fn linear_combination(&self, parts: &[&Ciphertext], values: &[f64], scale: Scale) -> Result<Ciphertext> {
         let op = "linear_combination";
-        let (Some((&first, others)), true) = (parts.split_first(), parts.len() == values.len()) else {
-            return Err(CkksError::ShardMismatch { op, expected: parts.len().max(1), found: values.len() });
+        let Some((&first, others)) = parts.split_first() else {
+            return Err(CkksError::ShardMismatch { op, expected: 1, found: 0 });
         };
+        check_shards(op, parts.len(), values.len())?;
         self.check(first, op)?;
         others.iter().try_for_each(|part| self.check_summands(op, first, part))?;
         let basis = self.window(first.level);
@@ -339,7 +342,7 @@ impl Evaluator {
         for (c, d) in others {
             check_levels(op, a.level, c.level)?;
             check_shards(op, a.shards(), c.shards())?;
-            a.tag.check_key(&c.tag, op)?;
+            a.tag.check_same(&c.tag, op)?;
             check_scales(op, scale, self.check_factors(op, c, d)?)?;
         }
         let buffers: Vec<(&Buffer, &Buffer)> = pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect();
@@ -353,7 +356,7 @@ impl Evaluator {
         self.check(b, op)?;
         check_levels(op, a.level, b.level)?;
         check_shards(op, a.shards(), b.shards())?;
-        a.tag.check_key(&b.tag, op)?;
+        a.tag.check_same(&b.tag, op)?;
         self.product_scale(op, a.level, a.scale, b.scale)
     }
 
@@ -370,7 +373,7 @@ impl Evaluator {
     /// `(d0, d1, d2) -> (d0, d1) + key switch of d2`.
     ///
     /// # Errors
-    /// Those of key switches ([`Evaluator`]).
+    /// Those of an operand and of key switches ([`Evaluator`]).
     pub fn relinearize(&self, product: Degree2) -> Result<Ciphertext> {
         let ct = &product.value;
         let (gadget, shards) = (self.relin_gadget(ct)?, ct.buffer.shape().polys / 3);
@@ -384,8 +387,8 @@ impl Evaluator {
     /// [`Self::relinearize`] and [`Self::rescale`] with a single division.
     ///
     /// # Errors
-    /// [`CkksError::LevelsExhausted`] at level 0, [`CkksError::Params`] as [`Params::mod_down_rescale_change`]; else those of key
-    /// switches ([`Evaluator`]).
+    /// [`CkksError::LevelsExhausted`] at level 0, [`CkksError::Params`] as [`Params::mod_down_rescale_change`]; else those of an operand
+    /// and of key switches ([`Evaluator`]).
     pub fn relinearize_rescale(&self, product: Degree2) -> Result<Ciphertext> {
         let gadget = self.relin_gadget(&product.value)?;
         self.relinearize_rescale_with(&product, gadget)
@@ -405,11 +408,12 @@ impl Evaluator {
 
     /// The gadget of the smallest relinearization key that covers a product's level.
     fn relin_gadget(&self, ct: &Ciphertext) -> Result<Gadget> {
+        self.check(ct, "relinearize")?;
         Ok(self.keys.covering(&self.params, KeyKind::Relin, ct.level)?.gadget())
     }
 
     fn relin_key(&self, ct: &Ciphertext, gadget: Gadget) -> Result<&KeySwitchKey> {
-        self.keys.tag().check_key(&ct.tag, "relinearize")?;
+        self.keys.tag().check_same(&ct.tag, "relinearize")?;
         Ok(self.keys.exact(KeyKind::Relin, &gadget, ct.level)?)
     }
 
@@ -478,7 +482,7 @@ impl Evaluator {
         let mut out = a.with(buffer);
         out.level = level;
         out.scale = Scale(a.scale.0 * factor / self.params.divisor(a.level, level));
-        // The factor is an integer of 16 bits or more, so the scale is canonical to 2^-17 at worst and 2^-53 as a rule.
+        // The factor is an integer of 21 bits or more, so the scale is canonical to 2^-21 at worst and 2^-53 as a rule.
         out.scale = self.snapped(out.scale, level);
         Ok(out)
     }
@@ -513,7 +517,7 @@ impl Evaluator {
     fn check_summands(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<()> {
         self.check(a, op)?;
         self.check(b, op)?;
-        a.tag.check_key(&b.tag, op)?;
+        a.tag.check_same(&b.tag, op)?;
         check_levels(op, a.level, b.level)?;
         check_shards(op, a.shards(), b.shards())?;
         check_scales(op, a.scale, b.scale)

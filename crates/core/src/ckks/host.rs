@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::params::Params;
 use super::sampler::{Gaussian, SecretVec, Seed, small_residues, stream, ternary};
-use super::widest::widest;
+use super::simd_dispatch::simd_dispatch;
 use crate::backend::{Backend, BackendError, Buffer, Shape, Storage, cpu::AlignedWords, cpu::CpuBackend};
 use crate::math::{Basis, Modulus};
 use rayon::prelude::*;
@@ -114,7 +114,7 @@ impl std::fmt::Debug for SecretBuffer {
     }
 }
 
-widest! {
+simd_dispatch! {
     /// `out <- out - a b 2^-32`: one factor in Montgomery form, all in `[0, q)`.
     pub(super) fn sub_product = sub_product_body(out: &mut [u32], a: &[u32], b: &[u32], m: &Modulus)
 }
@@ -127,7 +127,7 @@ fn sub_product_body<const FMA: bool>(out: &mut [u32], a: &[u32], b: &[u32], m: &
     }
 }
 
-widest! {
+simd_dispatch! {
     /// `out <- out + a b`: neither factor in Montgomery form.
     pub(super) fn add_product = add_product_body(out: &mut [u32], a: &[u32], b: &[u32], m: &Modulus)
 }
@@ -140,7 +140,7 @@ fn add_product_body<const FMA: bool>(out: &mut [u32], a: &[u32], b: &[u32], m: &
     }
 }
 
-widest! {
+simd_dispatch! {
     /// `out <- out + a c`, for a constant.
     pub(super) fn add_multiple = add_multiple_body(out: &mut [u32], a: &[u32], c: u32, m: &Modulus)
 }
@@ -154,7 +154,7 @@ fn add_multiple_body<const FMA: bool>(out: &mut [u32], a: &[u32], c: u32, m: &Mo
     }
 }
 
-widest! {
+simd_dispatch! {
     /// `out <- out + a`.
     pub(super) fn add_assign = add_assign_body(out: &mut [u32], a: &[u32], m: &Modulus)
 }
@@ -167,7 +167,7 @@ fn add_assign_body<const FMA: bool>(out: &mut [u32], a: &[u32], m: &Modulus) {
     }
 }
 
-widest! {
+simd_dispatch! {
     /// Into Montgomery form.
     pub(super) fn to_montgomery = to_montgomery_body(out: &mut [u32], m: &Modulus)
 }

@@ -9,9 +9,11 @@ use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 use super::error::{CkksError, Result};
 use super::evaluator::{Evaluator, check_levels, check_scales, check_shards, first_halves, one_below, second_halves};
 use super::gadget::Gadget;
-use super::keys::{KeyKind, KeySwitchKey};
+use super::keys::KeySwitchKey;
+use super::origin::Tag;
 use super::params::{Level, Scale};
 use super::plaintext::{PlainForm, Plaintext};
+use super::request::KeyKind;
 use crate::backend::{Buffer, KeyRotation, PlainTerm, Rotation};
 use std::sync::Arc;
 
@@ -55,7 +57,7 @@ impl Evaluator {
         if galois == 1 {
             return self.duplicate(ct);
         }
-        self.keys.tag().check_key(&ct.tag, op)?;
+        self.keys.tag().check_same(&ct.tag, op)?;
         let key = self.keys.exact(KeyKind::Galois(galois), &gadget, ct.level)?;
         let plan = self.params.gadget_plan(&key.gadget(), ct.level)?;
         Ok(ct.with(self.backend.rotate(&ct.buffer, KeyRotation { galois, key: key.buffer() }, &plan)?))
@@ -155,19 +157,21 @@ impl Evaluator {
         let change = self.params.lift_change(&gadget, ct.level)?;
         let first = self.backend.select(&ct.buffer, first_halves(ct.shards()))?;
         let buffer = self.backend.change_basis(&first, &change)?;
-        Ok(Lifted { buffer, gadget, level: ct.level, scale: ct.scale, shards: ct.shards() })
+        Ok(Lifted { buffer, gadget, level: ct.level, scale: ct.scale, shards: ct.shards(), tag: ct.tag })
     }
 
     /// A rotation times P in the extended basis: everything of a rotation but the division by P.
     ///
     /// # Errors
-    /// Those of extended operands and of key switches ([`Evaluator`]). For `k = 0` too there must be a key; [`Self::lift`] needs none.
+    /// Those of extended operands and of key switches ([`Evaluator`]). For `k = 0` too there must be a key, since second halves are here as
+    /// digits alone; [`Self::lift`] needs none.
     pub fn rotate_digits_extended(&self, digits: &Digits, lifted: &Lifted, k: i64) -> Result<ExtendedCiphertext> {
         let op = "rotate_digits_extended";
         self.check_gadgets(op, digits.gadget, lifted.gadget)?;
+        lifted.tag.check_same(&digits.tag, op)?;
         check_levels(op, digits.level, lifted.level)?;
         check_shards(op, digits.shards, lifted.shards)?;
-        self.keys.tag().check_key(&digits.tag, op)?;
+        self.keys.tag().check_same(&digits.tag, op)?;
         let galois = self.params.galois_element(k);
         let key = self.exact_key(digits, galois)?;
         let plan = self.params.gadget_plan(&digits.gadget, digits.level)?;
@@ -208,7 +212,7 @@ impl Evaluator {
     pub fn add_extended_assign(&self, a: &mut ExtendedCiphertext, b: &ExtendedCiphertext) -> Result<()> {
         let op = "add_extended";
         a.tag.check_params(&self.params, op)?;
-        a.tag.check_key(&b.tag, op)?;
+        a.tag.check_same(&b.tag, op)?;
         self.check_gadgets(op, a.gadget, b.gadget)?;
         check_levels(op, a.level, b.level)?;
         check_shards(op, a.shards(), b.shards())?;
@@ -252,8 +256,8 @@ impl Evaluator {
 
     fn check_digits(&self, op: &'static str, digits: &Digits, ct: &Ciphertext) -> Result<()> {
         self.check(ct, op)?;
-        ct.tag.check_key(&digits.tag, op)?;
-        self.keys.tag().check_key(&ct.tag, op)?;
+        ct.tag.check_same(&digits.tag, op)?;
+        self.keys.tag().check_same(&ct.tag, op)?;
         check_levels(op, digits.level, ct.level)?;
         check_shards(op, digits.shards, ct.shards())
     }
@@ -278,4 +282,5 @@ pub struct Lifted {
     level: Level,
     scale: Scale,
     shards: usize,
+    tag: Tag,
 }

@@ -163,9 +163,9 @@ impl LadderSpec {
     /// [`ParamsError::NoLadder`] where some level has no window within the tolerance, [`ParamsError::Math`] where there are too few
     /// primes of a size ([`closest_primes`]).
     pub fn literal(&self) -> Result<ParamsLiteral, ParamsError> {
-        let log_two_n = self.log_n + 1;
+        let log_two_n = self.log_n.saturating_add(1);
         let top = self.target_bits(Level(self.all_levels()));
-        let most_main = (top / self.main_bits).ceil() as usize + 2;
+        let most_main = ((top / self.main_bits).ceil() as usize).saturating_add(2);
         let special = closest_primes(30.0, self.special, log_two_n, &[])?;
         let main = closest_primes(self.main_bits, most_main, log_two_n, &special)?;
         let mut taken: Vec<u32> = special.iter().chain(&main).copied().collect();
@@ -267,5 +267,37 @@ impl LadderSpec {
         }
         ladder.reverse();
         Ok(ladder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::MathError;
+
+    #[test]
+    fn sizes_that_no_ladder_has_are_refused() {
+        let spec = |log_n, main_bits| LadderSpec {
+            name: "insecure-none",
+            log_n,
+            q0_bits: 59.0,
+            scale_bits: 29.5,
+            levels: 2,
+            terminal_bits: 25.0,
+            max_terminal: 2,
+            main_bits,
+            special: 1,
+            tolerance: LADDER_TOLERANCE,
+            insecure: true,
+            bootstrap: None,
+        };
+        assert!(spec(12, 29.5).literal().is_ok());
+        for log_n in [29, 30, 62, 63, 64, u32::MAX] {
+            let refused = spec(log_n, 29.5).literal();
+            assert!(matches!(refused, Err(ParamsError::Math(MathError::PrimeSupply { .. }))), "{log_n}: {refused:?}");
+        }
+        // As many main primes as there are numbers, of rings so large that there are few to look at.
+        let refused = spec(20, 0.0).literal();
+        assert!(matches!(refused, Err(ParamsError::Math(MathError::PrimeSupply { .. }))), "{refused:?}");
     }
 }

@@ -7,8 +7,8 @@
 
 use super::error::Result;
 use super::gadget::Gadget;
-use super::keys::KeyKind;
 use super::params::{Level, Params, Scale};
+use super::request::KeyKind;
 
 /// What is known of a value for predicting noise.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -13,13 +13,14 @@
 //! levels that a user computes on, a set may have levels for bootstrapping with scale rules of their own ([`Bootstrap`]).
 
 mod bootstrap;
+mod gadgets;
 mod security;
 
 pub use bootstrap::Bootstrap;
-pub use security::{QUANTUM_CAPS_128, SECURITY_CAPS_128, SECURITY_ESTIMATES, STANDARD_SIGMA};
+pub use security::{QUANTUM_CAPS_128, SECURITY_CAPS_128, SECURITY_ESTIMATES, SPARSE_CAPS_128, SPARSE_WEIGHT, STANDARD_SIGMA};
 
-use super::gadget::GadgetCache;
-use crate::math::{Basis, LimbId, MathError, RnsTables};
+use crate::math::{Basis, LimbId, MathError, RnsTables, galois};
+use gadgets::GadgetCache;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -267,7 +268,7 @@ pub struct Params {
     special: Basis,
     log_qp: f64,
     fingerprint: [u8; 32],
-    pub(super) cache: GadgetCache,
+    cache: GadgetCache,
 }
 
 impl std::fmt::Debug for Params {
@@ -387,6 +388,14 @@ impl Params {
     /// The largest magnitude that a number can have at a level, with its scale: beyond half the modulus it wraps round and is another.
     pub fn capacity(&self, level: Level) -> f64 {
         (self.log_q(level) - self.scale(level).log2() - 1.0).exp2()
+    }
+    /// The Galois element of the rotation by `k` (slot i of the result is slot i + k of the input): `5^k mod 2N`.
+    pub fn galois_element(&self, k: i64) -> u32 {
+        galois::rotation(k, self.degree())
+    }
+    /// The Galois element of complex conjugation: `2N - 1`.
+    pub fn conjugation_element(&self) -> u32 {
+        galois::conjugation(self.degree())
     }
     /// What going from one level to another divides by: `prod(leaving primes) / prod(entering primes)`.
     pub fn divisor(&self, from: Level, to: Level) -> f64 {

@@ -25,8 +25,11 @@ impl PrecisionStats {
     /// # Errors
     /// [`CkksError::SlotCount`] where the lengths differ, or there is nothing to compare.
     pub fn compare(want: &[f64], got: &[f64]) -> Result<Self> {
-        if want.len() != got.len() || want.is_empty() {
-            return Err(CkksError::SlotCount { expected: want.len().max(1), found: got.len() });
+        if want.len() != got.len() {
+            return Err(CkksError::SlotCount { expected: want.len(), found: got.len() });
+        }
+        if want.is_empty() {
+            return Err(CkksError::SlotCount { expected: 1, found: 0 });
         }
         let (mut sum, mut squares, mut worst) = (0.0, 0.0, 0.0f64);
         for (w, g) in want.iter().zip(got) {

@@ -20,18 +20,42 @@ pub struct Input {
     pub fit: Fit,
 }
 
+/// Why a picture cannot be normalised.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NormaliseError {
+    /// More or fewer numbers than the shape has.
+    #[error(transparent)]
+    Shape(#[from] ShapeMismatch),
+    /// Not a mean and a deviation for each channel.
+    #[error("a picture of {channels} channels needs as many means and deviations, and there are {means} and {deviations}")]
+    Channels {
+        /// Channels of the shape.
+        channels: usize,
+        /// Means given.
+        means: usize,
+        /// Deviations given.
+        deviations: usize,
+    },
+}
+
 impl Input {
     /// The tensor of a picture given as `[channel][row][column]` in [0, 1]: `(v - mean) / std` per channel.
     ///
     /// # Errors
-    /// [`ShapeMismatch`] where there are not as many numbers as the shape has.
-    pub fn normalise<T: Element>(&self, planes: &[f64]) -> Result<Tensor<T>, ShapeMismatch> {
+    /// [`NormaliseError::Shape`] where there are not as many numbers as the shape has, [`NormaliseError::Channels`] where there is not a
+    /// mean and a deviation for each channel.
+    pub fn normalise<T: Element>(&self, planes: &[f64]) -> Result<Tensor<T>, NormaliseError> {
+        let (channels, means, deviations) = (self.shape.channels, self.mean.len(), self.std.len());
+        if [means, deviations] != [channels; 2] {
+            return Err(NormaliseError::Channels { channels, means, deviations });
+        }
+        if planes.len() != self.shape.len() {
+            return Err(ShapeMismatch { expected: self.shape, found: Shape::new(planes.len(), 1, 1) }.into());
+        }
         let plane = self.shape.plane();
         let value = |(i, v): (usize, &f64)| T::from_f64((v - self.mean[i / plane]) / self.std[i / plane]);
-        if planes.len() != self.shape.len() {
-            return Err(ShapeMismatch { expected: self.shape, found: Shape::new(planes.len(), 1, 1) });
-        }
-        Tensor::new(self.shape, planes.iter().enumerate().map(value).collect())
+        Ok(Tensor::new(self.shape, planes.iter().enumerate().map(value).collect())?)
     }
 }
 
@@ -86,4 +110,30 @@ impl Input {
 fn shown(value: f64) -> String {
     let text = format!("{value:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_normalised_is_refused() {
+        let input = |means: usize, deviations: usize| Input {
+            name: "x".into(),
+            shape: Shape::new(2, 1, 2),
+            mean: vec![0.5; means],
+            std: vec![0.25; deviations],
+            normalisation: Normalisation::Given,
+            fit: Fit::Crop,
+        };
+        let planes = [0.5, 0.75, 1.0, 0.0];
+        assert_eq!(input(2, 2).normalise::<f64>(&planes).unwrap().values(), [0.0, 1.0, 2.0, -2.0]);
+        for (means, deviations) in [(1, 2), (2, 1), (0, 0), (3, 2), (2, 3)] {
+            let refused = input(means, deviations).normalise::<f64>(&planes);
+            assert_eq!(refused.map(drop), Err(NormaliseError::Channels { channels: 2, means, deviations }));
+        }
+        let found = Shape::new(3, 1, 1);
+        let short = ShapeMismatch { expected: Shape::new(2, 1, 2), found };
+        assert_eq!(input(2, 2).normalise::<f64>(&planes[..3]).map(drop), Err(NormaliseError::Shape(short)));
+    }
 }

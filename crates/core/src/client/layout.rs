@@ -83,7 +83,7 @@ impl Axis {
 
     /// How many coordinates it has room for.
     pub fn room(&self) -> usize {
-        self.0.iter().map(|d| d.radix).product()
+        self.0.iter().fold(1, |room, d| room.saturating_mul(d.radix))
     }
 }
 
@@ -212,17 +212,21 @@ impl Layout {
         if shape.is_empty() || slots == 0 {
             return Err(LayoutError::Empty { shape, slots });
         }
-        let mut taken = vec![false; layout.shards * slots];
+        let axes = [&layout.channels, &layout.rows, &layout.columns];
+        let room = axes.iter().fold(1, |room: usize, axis| room.saturating_mul(axis.room()));
+        let places = layout.shards.checked_mul(slots).filter(|&places| room <= places && places <= isize::MAX as usize);
+        let (Some(places), true) = (places, Self::last(axes, |step| step.slot) < slots) else {
+            return Err(LayoutError::Places(layout.to_string()));
+        };
+        let mut taken = vec![false; places];
         let place_of = |axis: &Axis| (0..axis.room()).map(|i| axis.place(i)).collect::<Vec<_>>();
         let (rows, columns) = (place_of(&layout.rows), place_of(&layout.columns));
         for c in place_of(&layout.channels) {
             for r in &rows {
                 for col in &columns {
                     let place = c + *r + *col;
-                    let cell = (place.slot < slots).then(|| taken.get_mut(place.shard * slots + place.slot)).flatten();
-                    match cell {
-                        Some(cell) if !*cell => *cell = true,
-                        _ => return Err(LayoutError::Places(layout.to_string())),
+                    if std::mem::replace(&mut taken[place.shard * slots + place.slot], true) {
+                        return Err(LayoutError::Places(layout.to_string()));
                     }
                 }
             }
@@ -232,9 +236,14 @@ impl Layout {
 
     /// Without the checks of [`Self::new`], for axes known to be disjoint.
     pub fn unchecked(shape: Shape, slots: usize, [channels, rows, columns]: [Axis; 3]) -> Self {
-        let last = |axis: &Axis| axis.0.iter().map(|d| (d.radix - 1) * d.step.shard).sum::<usize>();
-        let shards = last(&channels) + last(&rows) + last(&columns) + 1;
+        let shards = Self::last([&channels, &rows, &columns], |step| step.shard).saturating_add(1);
         Self { shape, slots, shards, channels, rows, columns }
+    }
+
+    /// How far the last place of all axes is, in what `along` takes of a step.
+    fn last(axes: [&Axis; 3], along: fn(Place) -> usize) -> usize {
+        let digits = axes.into_iter().flat_map(|axis| &axis.0);
+        digits.map(|d| d.radix.saturating_sub(1).saturating_mul(along(d.step))).fold(0, usize::saturating_add)
     }
 
     /// Plain row-major order: as many whole channels in a shard as fit, or each channel's rows split over several shards.
@@ -246,7 +255,8 @@ impl Layout {
     }
 
     /// Row-major with the room for rows and columns rounded up to multiples of `align` where that costs no further
-    /// shard, and rows split at multiples of it: strides that divide `align` then find their pixels at regular places.
+    /// shard, and rows split at multiples of it: strides that divide `align` then find their pixels at regular places. An alignment of 0
+    /// is one of 1.
     ///
     /// # Errors
     /// As [`Self::row_major`].
@@ -255,6 +265,7 @@ impl Layout {
         if shape.is_empty() || slots == 0 {
             return Err(LayoutError::Empty { shape, slots });
         }
+        let align = align.map(|align| align.max(1));
         let padded = [height.next_multiple_of(align[0]), width.next_multiple_of(align[1])];
         let plain = Self::blocks(channels, height, width, slots);
         let (height, width, blocks) = match Self::blocks(channels, padded[0], padded[1], slots) {
@@ -300,8 +311,8 @@ impl Layout {
 
     /// The largest power-of-two multiple of `unit` that is at most `limit` (or `limit` itself if there is none).
     fn power_of_two_below(limit: usize, unit: usize) -> usize {
-        let times = limit / unit.max(1);
-        if times == 0 { limit } else { unit.max(1) << times.ilog2() }
+        let times = limit / unit;
+        if times == 0 { limit } else { unit << times.ilog2() }
     }
 
     /// A vector: element i at slot `i mod slots` of shard `i / slots`.
@@ -435,5 +446,46 @@ impl fmt::Display for Layout {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_that_cannot_be_are_refused() {
+        let new = |rows: &[Digit], columns: &[Digit]| {
+            Layout::new(Shape::new(1, 2, 2), 16, [Axis::default(), Axis(rows.to_vec()), Axis(columns.to_vec())])
+        };
+        let row = Digit::slot(2, 2);
+        assert!(new(&[row], &[Digit::slot(2, 1)]).is_ok());
+        for none in [Digit::slot(0, 1), Digit::shard(0, 1), Digit::shard(0, usize::MAX)] {
+            assert!(matches!(new(&[row], &[none]), Err(LayoutError::NoRoom { axis: "column", room: 0, .. })), "{none:?}");
+            assert!(matches!(new(&[row, none], &[row]), Err(LayoutError::NoRoom { axis: "row", room: 0, .. })), "{none:?}");
+        }
+        let many = usize::MAX / 2 + 1;
+        for far in [
+            Digit::slot(2, 16),
+            Digit::slot(2, many),
+            Digit::slot(3, many),
+            Digit::slot(many, 2),
+            Digit::shard(2, many),
+            Digit::shard(3, many),
+            Digit::shard(usize::MAX, 1),
+            Digit::shard(usize::MAX, usize::MAX),
+        ] {
+            assert!(matches!(new(&[row], &[far]), Err(LayoutError::Places(_))), "{far:?}");
+            assert!(matches!(new(&[row, far, far], &[Digit::slot(2, 1)]), Err(LayoutError::Places(_))), "{far:?}");
+        }
+    }
+
+    #[test]
+    fn no_alignment_is_an_alignment_of_one() {
+        for shape in [Shape::new(3, 5, 7), Shape::new(1, 40, 7), Shape::new(2, 3, 100)] {
+            let aligned = |align| Layout::row_major_aligned(shape, 64, align);
+            assert_eq!(aligned([0, 0]), Layout::row_major(shape, 64));
+            assert_eq!(aligned([0, 4]), aligned([1, 4]));
+        }
     }
 }

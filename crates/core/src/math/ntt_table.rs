@@ -33,14 +33,20 @@ impl NttTable {
     /// Largest supported log2 degree.
     pub const MAX_LOG_N: u32 = 17;
 
+    /// Errors unless there are tables of this degree.
+    pub(super) fn check_degree(log_n: u32) -> Result<(), MathError> {
+        if (Self::MIN_LOG_N..=Self::MAX_LOG_N).contains(&log_n) {
+            return Ok(());
+        }
+        Err(MathError::Degree { log_n, min: Self::MIN_LOG_N, max: Self::MAX_LOG_N })
+    }
+
     /// Builds the table; `q` must be a prime `= 1 mod 2N`.
     ///
     /// # Errors
     /// [`MathError::Degree`] outside [`Self::MIN_LOG_N`] to [`Self::MAX_LOG_N`], [`MathError::NotNttFriendly`] for any other modulus.
     pub fn new(log_n: u32, modulus: Modulus) -> Result<Self, MathError> {
-        if !(Self::MIN_LOG_N..=Self::MAX_LOG_N).contains(&log_n) {
-            return Err(MathError::Degree { log_n, min: Self::MIN_LOG_N, max: Self::MAX_LOG_N });
-        }
+        Self::check_degree(log_n)?;
         let two_n = 2u32 << log_n;
         let q = modulus.value();
         if q % two_n != 1 || !is_prime(q) {

@@ -45,11 +45,13 @@ pub fn is_prime(n: u32) -> bool {
 /// # Errors
 /// [`MathError::PrimeSupply`] where there are not as many.
 pub fn closest_primes(bits: f64, count: usize, log_two_n: u32, taken: &[u32]) -> Result<Vec<u32>, MathError> {
-    let step = 1i64 << log_two_n;
     let target = bits.exp2();
+    let short = |found| MathError::PrimeSupply { wanted: count, found, log_two_n, bits: (bits * 100.0).round() as u32 };
+    // Beyond, 1 alone is below the bound: more cannot be found, and need not be counted.
+    let step = 1i64 << log_two_n.min(Modulus::BOUND.ilog2());
     let largest = (i64::from(Modulus::BOUND) - 2) / step;
     let centre = (((target - 1.0) / step as f64).round() as i64).min(largest);
-    let mut found: Vec<u32> = Vec::with_capacity(count);
+    let mut found = Vec::new();
     let (mut below, mut above) = (centre, centre + 1);
     let candidate =
         |k: i64| k.checked_mul(step).and_then(|v| u32::try_from(v + 1).ok()).filter(|&q| (3..Modulus::BOUND).contains(&q));
@@ -79,7 +81,7 @@ pub fn closest_primes(bits: f64, count: usize, log_two_n: u32, taken: &[u32]) ->
         }
     }
     if found.len() < count {
-        return Err(MathError::PrimeSupply { wanted: count, found: found.len(), log_two_n, bits: (bits * 100.0) as u32 });
+        return Err(short(found.len()));
     }
     Ok(found)
 }
@@ -104,5 +106,18 @@ mod tests {
         let more = closest_primes(30.0, 5, 17, &primes).unwrap();
         assert!(more.iter().all(|q| !primes.contains(q)));
         assert!(matches!(closest_primes(20.0, 100_000, 17, &[]), Err(MathError::PrimeSupply { .. })));
+    }
+
+    #[test]
+    fn no_primes_beyond_the_bound_are_promised() {
+        assert_eq!(closest_primes(30.0, 1, 26, &[]).map(|q| q[0] % (1 << 26)), Ok(1));
+        for log_two_n in [30, 31, 32, 62, 63, 64, 65, u32::MAX] {
+            let error = closest_primes(29.5, 2, log_two_n, &[]).unwrap_err();
+            assert_eq!(error, MathError::PrimeSupply { wanted: 2, found: 0, log_two_n, bits: 2950 });
+            assert!(error.to_string().contains("near 2^29.50"), "{error}");
+            assert_eq!(closest_primes(29.5, 0, log_two_n, &[]), Ok(vec![]));
+        }
+        let error = closest_primes(30.0, usize::MAX, 24, &[]).unwrap_err();
+        assert!(matches!(error, MathError::PrimeSupply { wanted: usize::MAX, found: 1.., .. }), "{error}");
     }
 }

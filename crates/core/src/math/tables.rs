@@ -76,6 +76,7 @@ impl RnsTables {
     /// # Errors
     /// [`MathError::DuplicatePrime`] for a prime that is there twice; else as [`Modulus::new`] and [`NttTable::new`].
     pub fn new(log_n: u32, primes: &[u32]) -> Result<Self, MathError> {
+        NttTable::check_degree(log_n)?;
         for (i, &q) in primes.iter().enumerate() {
             if primes[..i].contains(&q) {
                 return Err(MathError::DuplicatePrime { q });
@@ -114,5 +115,18 @@ impl RnsTables {
     /// log2 of the product of the primes of a basis.
     pub fn log2(&self, basis: &Basis) -> f64 {
         basis.limbs().iter().map(|&l| self.modulus(l).log2()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn degrees_that_there_are_not_are_refused() {
+        for log_n in [0, 3, 18, 63, 64, u32::MAX] {
+            assert!(matches!(RnsTables::new(log_n, &[]), Err(MathError::Degree { .. })), "2^{log_n}");
+        }
+        assert_eq!(RnsTables::new(4, &[]).unwrap().degree(), 16);
     }
 }

@@ -14,7 +14,7 @@
 //! - those of [`Opened::path`] or [`Opened::input`], [`Opened::header`], [`Reader::chunk`] and [`Reader::finish`];
 //! - [`WireError::Origin`] for an object of another parameter set;
 //! - [`WireError::Shape`] where the chunks have not the lengths that the parameter set and the header ask for;
-//! - [`WireError::Scheme`] for residues that are not below their moduli.
+//! - [`WireError::Scheme`] with [`CkksError::Residue`] for a residue that is not below its modulus.
 
 use super::container::{self, Contents, Existing, MAX_CHUNK_WORDS, Opened, Reader};
 use super::expect::Expect;
@@ -35,8 +35,6 @@ use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Most primes of a parameter set read from a file.
-pub const MAX_PRIMES: usize = 256;
 /// Most shards of a ciphertext read from a file.
 pub const MAX_SHARDS: usize = 1 << 16;
 
@@ -186,8 +184,7 @@ pub fn write_params_to(mut output: impl Write, params: &Params) -> Result<(), Wi
 /// Reads a parameter set and checks it like any other ([`Params::new`]).
 ///
 /// # Errors
-/// [`WireError::Scheme`] for a set that must not be used, as [`Params::new`], [`WireError::Shape`] for more than [`MAX_PRIMES`] primes;
-/// else those of reading ([module](self)).
+/// [`WireError::Scheme`] for a set that must not be used, as [`Params::new`]; else those of reading ([module](self)).
 pub fn read_params(path: &Path) -> Result<Arc<Params>, WireError> {
     params_of(Opened::path(path)?.header(Kind::Params)?)
 }
@@ -204,10 +201,6 @@ pub(super) fn params_of<R: Read>(reader: Reader<ParamsLiteral, R>) -> Result<Arc
     reader.check_sizes([])?;
     let literal = reader.metadata.clone();
     reader.finish()?;
-    let primes = literal.terminal.len() + literal.main.len() + literal.special.len();
-    if primes > MAX_PRIMES {
-        return Err(WireError::Shape { what: "primes", expected: format!("at most {MAX_PRIMES}"), found: primes.to_string() });
-    }
     Params::new(literal).map_err(|e| WireError::Scheme(e.into()))
 }
 

@@ -4,7 +4,7 @@ use super::container::{Opened, Reader};
 use super::objects::{self, CiphertextBody, KeyBody, Metadata, Origin};
 use super::{Kind, WireError};
 use crate::ckks::{CkksError, Params};
-use crate::math::{Basis, LimbId};
+use crate::math::Basis;
 use std::io::Read;
 use std::path::Path;
 
@@ -27,8 +27,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`WireError::Shape`] where `params` is needed and not given, and for a compiled network or a client's description;
-/// [`WireError::Residue`] or [`WireError::SecretWord`] for a word that may not be; else as the function of [`objects`] that reads the
-/// kind.
+/// else as the function of [`objects`] that reads the kind: what is damaged is told before what may not be.
 pub fn verify(path: &Path, params: Option<&Params>) -> Result<Verified, WireError> {
     verified(Opened::path(path)?, params)
 }
@@ -61,17 +60,20 @@ fn verified<R: Read>(opened: Opened<R>, params: Option<&Params>) -> Result<Verif
             let params = params()?;
             let (mut reader, origin) = begin::<(), R>(opened, kind, params, "secret key")?;
             reader.check_sizes([params.degree()])?;
-            reader.scan(|_, first, words| match words.iter().position(|&w| !(-1..=1).contains(&(w as i32))) {
-                None => Ok(()),
-                Some(at) => Err(WireError::SecretWord { index: first + at }),
+            let mut bad = None;
+            reader.scan(|_, first, words| {
+                let at = words.iter().position(|&w| !(-1..=1).contains(&(w as i32)));
+                bad = bad.or(at.map(|at| first + at));
+                Ok(())
             })?;
+            bad.map_or(Ok(()), |index| Err(WireError::SecretWord { index }))?;
             end(reader, origin, kind)
         }
         Kind::PublicKey => {
             let params = params()?;
             let (mut reader, origin) = begin::<[u8; 32], R>(opened, kind, params, "public key")?;
             let basis = Basis::range(0..params.tables().len() - params.special().len());
-            residues(&mut reader, params, &[(1, basis)])?;
+            residues(&mut reader, params, "public key", &[(1, basis)])?;
             end(reader, origin, kind)
         }
         Kind::EvaluationKeys => {
@@ -83,7 +85,7 @@ fn verified<R: Read>(opened: Opened<R>, params: Option<&Params>) -> Result<Verif
                 Ok((gadget.digits(), params.key_basis(gadget).map_err(CkksError::from)?))
             });
             let parts = parts.collect::<Result<Vec<_>, WireError>>()?;
-            residues(&mut reader, params, &parts)?;
+            residues(&mut reader, params, "key switching key", &parts)?;
             end(reader, origin, kind)
         }
         Kind::Ciphertext => {
@@ -91,7 +93,7 @@ fn verified<R: Read>(opened: Opened<R>, params: Option<&Params>) -> Result<Verif
             let (mut reader, origin) = begin::<CiphertextBody, R>(opened, kind, params, "ciphertext")?;
             let (polys, basis) = objects::polys(params, &reader.metadata.body)?;
             objects::check_scale(params, &reader.metadata.body)?;
-            residues(&mut reader, params, &[(polys, basis.clone())])?;
+            residues(&mut reader, params, "ciphertext", &[(polys, basis.clone())])?;
             end(reader, origin, kind)
         }
         Kind::CompiledNetwork | Kind::ClientSpec => {
@@ -121,25 +123,37 @@ fn end<M, R: Read>(reader: Reader<M, R>, origin: Origin, kind: Kind) -> Result<V
 }
 
 /// Errors unless the chunks are those of parts one after the other, each so many polynomials over a basis, and every residue is below its
-/// modulus.
-fn residues<M, R: Read>(reader: &mut Reader<M, R>, params: &Params, parts: &[(usize, Basis)]) -> Result<(), WireError> {
+/// modulus: the error is that of reading it for use.
+fn residues<M, R: Read>(
+    reader: &mut Reader<M, R>,
+    params: &Params,
+    what: &'static str,
+    parts: &[(usize, Basis)],
+) -> Result<(), WireError> {
     let degree = params.degree();
     reader.check_sizes(parts.iter().flat_map(|(polys, basis)| objects::chunk_sizes(polys * basis.len(), degree)))?;
-    let mut limbs = parts.iter().flat_map(|(polys, basis)| (0..*polys).flat_map(move |_| basis.limbs().iter().copied()));
-    let (mut modulus, mut left) = (0, 0);
-    reader.scan(|chunk, first, words| {
+    // Of each limb, where in its part it begins, and its prime.
+    let mut limbs = parts.iter().flat_map(|(polys, basis)| {
+        let limbs = (0..*polys).flat_map(|_| basis.limbs().iter().copied());
+        limbs.enumerate().map(|(i, limb)| (i * degree, limb))
+    });
+    let (mut begin, mut modulus, mut left) = (0, 0, 0);
+    let mut first = None;
+    reader.scan(|_, _, words| {
         let mut at = 0;
         while at < words.len() {
             if left == 0 {
-                modulus = limbs.next().map_or(0, |limb: LimbId| params.tables().modulus(limb).value());
+                (begin, modulus) = limbs.next().map_or((0, 0), |(at, limb)| (at, params.tables().modulus(limb).value()));
                 left = degree;
             }
             let some = &words[at..][..left.min(words.len() - at)];
-            if let Some(bad) = some.iter().position(|&w| w >= modulus) {
-                return Err(WireError::Residue { chunk, index: first + at + bad, found: some[bad], modulus });
+            if first.is_none() {
+                let bad = some.iter().position(|&w| w >= modulus);
+                first = bad.map(|bad| CkksError::Residue { what, index: begin + degree - left + bad, found: some[bad], modulus });
             }
             (at, left) = (at + some.len(), left - some.len());
         }
         Ok(())
-    })
+    })?;
+    first.map_or(Ok(()), |bad| Err(bad.into()))
 }

@@ -11,7 +11,7 @@ impl Backend for CpuBackend {
     }
 
     fn alloc(&self, shape: Shape) -> Result<Buffer> {
-        Ok(Buffer::from_host(shape, self.pool.take_zeroed(shape.words())))
+        Ok(Buffer::from_host(shape, self.pool.take_zeroed(check::room(shape, "alloc")?)))
     }
 
     fn upload(&self, shape: Shape, words: &[u32]) -> Result<Buffer> {
@@ -25,7 +25,7 @@ impl Backend for CpuBackend {
         let shape = Shape::new(polys, basis.len(), self.tables.degree());
         self.checks().basis(shape, basis, "upload_ntt")?;
         let n = self.tables.degree();
-        let mut out = self.pool.take(shape.words());
+        let mut out = self.pool.take(check::room(shape, "upload_ntt")?);
         self.each_limb(out.as_mut_slice(), basis, 8, |_, limb, p, l| {
             // SAFETY: a whole limb, its task's own; it holds initialised words (the pool's are).
             let words = unsafe { std::slice::from_raw_parts_mut(limb, n) };
@@ -239,7 +239,7 @@ impl Backend for CpuBackend {
 
     fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer> {
         self.checks().basis(src.shape(), basis, "automorphism")?;
-        self.check_galois(galois)?;
+        self.checks().galois(galois)?;
         let x = self.limbs(self.read(src, "automorphism")?, basis.len());
         let permutation = automorphism::Permutation::new(galois, self.tables.log_n(), self.isa.log_width());
         Ok(self.build(src.shape(), basis, |_, out, p, l| {
@@ -358,7 +358,7 @@ impl Backend for CpuBackend {
                 words.as_mut_slice()[i * size..][..size].copy_from_slice(x.ct);
                 continue;
             };
-            self.check_galois(rotation.galois)?;
+            self.checks().galois(rotation.galois)?;
             self.checks().key(digits.shape(), key.shape(), plan, op)?;
             let key = Key { words: self.read(key, op)?, limbs: key.shape().limbs };
             let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
@@ -373,7 +373,7 @@ impl Backend for CpuBackend {
         let op = "rotate_extended";
         self.checks().plan(plan, op)?;
         self.checks().basis(digits.shape(), &plan.extended, op)?;
-        self.check_galois(rotation.galois)?;
+        self.checks().galois(rotation.galois)?;
         let shards = self.checks().key(digits.shape(), rotation.key.shape(), plan, op)?;
         check::same(Shape { polys: shards, ..digits.shape() }, lifted.shape(), op)?;
         let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
@@ -441,7 +441,7 @@ impl Backend for CpuBackend {
             turns.push(match rotation.key {
                 None => None,
                 Some(key) => {
-                    self.check_galois(rotation.galois)?;
+                    self.checks().galois(rotation.galois)?;
                     self.checks().key(digits.shape(), key.shape(), plan, op)?;
                     let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
                     Some((Key { words: self.read(key, op)?, limbs: key.shape().limbs }, permutation))
@@ -457,7 +457,7 @@ impl Backend for CpuBackend {
 
     fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
         let op = "rotate";
-        self.check_galois(rotation.galois)?;
+        self.checks().galois(rotation.galois)?;
         check::even(ct.shape(), op)?;
         let mut switched = self.key_switch(ct, PolySelect::second_halves(ct.shape()), rotation.key, plan)?;
         check::same(ct.shape(), switched.shape(), op)?;
@@ -510,11 +510,11 @@ impl Backend for CpuBackend {
         if plan.mod_down.source != plan.extended || plan.mod_down.target != plan.window {
             return rotate_sum_by_steps(self, x, plus, shards, rotation, plan);
         }
-        self.check_galois(rotation.galois)?;
+        self.checks().galois(rotation.galois)?;
         let mut words = [&[][..]; 2];
         for (words, (buffer, first)) in words.iter_mut().zip([x, plus]) {
             self.checks().basis(buffer.shape(), &plan.extended, op)?;
-            check::select(buffer.shape(), PolySelect { first: 2 * first, stride: 1, count: 2 * shards }, op)?;
+            check::shards(buffer.shape(), first, shards, op)?;
             *words = self.read(buffer, op)?;
         }
         let digits = Shape::new(shards * plan.digits.len(), plan.extended.len(), self.tables.degree());
@@ -549,12 +549,6 @@ impl Backend for CpuBackend {
 }
 
 impl CpuBackend {
-    fn check_galois(&self, galois: u32) -> Result<()> {
-        let degree = self.tables.degree();
-        let fits = !galois.is_multiple_of(2) && (galois as usize) < 2 * degree;
-        if fits { Ok(()) } else { Err(BackendError::Galois { galois, degree }) }
-    }
-
     fn tensors(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis, op: &'static str) -> Result<Buffer> {
         let from = check::pairs(pairs, op)?;
         let operands = pairs.iter().map(|(a, b)| self.two(a, b, basis, op)).collect::<Result<Vec<_>>>()?;

@@ -1,6 +1,7 @@
 //! Which instruction set the kernels use: found once, overridable.
 
 use super::super::{BackendError, Result};
+use std::ffi::OsStr;
 
 /// Instruction sets that kernels are written for, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,8 +46,13 @@ impl Isa {
     /// # Errors
     /// [`BackendError::Isa`] where the variable names a set that there is not, or that this CPU lacks.
     pub fn detect() -> Result<Self> {
-        match std::env::var(Self::VARIABLE) {
-            Ok(name) if !name.is_empty() => Self::by_name(&name),
+        Self::asked(std::env::var_os(Self::VARIABLE).as_deref())
+    }
+
+    /// What a value of the variable asks for. Any that is there and not a name is refused, whether it is text or not.
+    fn asked(value: Option<&OsStr>) -> Result<Self> {
+        match value {
+            Some(name) if !name.is_empty() => Self::by_name(&name.to_string_lossy()),
             _ => Ok(Self::available().pop().unwrap_or(Self::SCALAR)),
         }
     }
@@ -98,6 +104,30 @@ impl Isa {
         match self.0 {
             Level::Avx512 if degree < 32 => Self(Level::Avx2),
             _ => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_had_or_refused() {
+        let best = Isa::available().pop();
+        assert_eq!(Isa::asked(None).ok(), best);
+        assert_eq!(Isa::asked(Some(OsStr::new(""))).ok(), best);
+        assert_eq!(Isa::asked(Some(OsStr::new("scalar"))).ok(), Some(Isa::SCALAR));
+        let refused = |value: &OsStr| match Isa::asked(Some(value)) {
+            Err(BackendError::Isa { asked, variable, .. }) => assert!(!asked.is_empty() && variable == Isa::VARIABLE),
+            other => panic!("{value:?}: {other:?}"),
+        };
+        refused(OsStr::new("sse9"));
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            refused(OsStr::from_bytes(b"\xff"));
+            refused(OsStr::from_bytes(b"scalar\xff"));
         }
     }
 }

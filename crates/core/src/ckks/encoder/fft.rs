@@ -10,7 +10,7 @@
 //! reversal, and its inner loops are contiguous from the second stage on. Cost: about `4.25 n log2 n` flops.
 
 use super::vector::Vector;
-use crate::ckks::widest::widest;
+use crate::ckks::simd_dispatch::simd_dispatch;
 use zeroize::Zeroize;
 
 /// Twiddles of one stage.
@@ -178,7 +178,7 @@ impl SlotTransform {
     }
 }
 
-widest! {
+simd_dispatch! {
     /// The last stage of odd log2 n: sums and differences of the halves, in place.
     fn radix2 = radix2_body(re: &mut [f64], im: &mut [f64])
 }
@@ -309,7 +309,7 @@ unsafe fn radix4_strided<V: Vector>(x: Complex<'_>, y: ComplexMut<'_>, stage: &S
     }
 }
 
-widest! {
+simd_dispatch! {
     /// `x_k <- x_k zeta^k factor`.
     fn twist = twist_body(re: &mut [f64], im: &mut [f64], w_re: &[f64], w_im: &[f64], factor: f64)
 }
@@ -321,7 +321,7 @@ fn twist_body<const FMA: bool>(re: &mut [f64], im: &mut [f64], w_re: &[f64], w_i
     }
 }
 
-widest! {
+simd_dispatch! {
     /// `x_k <- x_k zeta^-k factor`.
     fn twist_back = twist_back_body(re: &mut [f64], im: &mut [f64], w_re: &[f64], w_im: &[f64], factor: f64)
 }

@@ -22,7 +22,7 @@ impl Encoder {
     /// Cost: a complex transform of `period` points a vector, then one reduction and one NTT of degree `2 period` a limb.
     ///
     /// # Errors
-    /// [`CkksError::SlotCount`] for any other period; else those of [`Encoder`], but for values on a backend whose results have no words.
+    /// [`CkksError::Period`] for any other period; else those of [`Encoder`], but for values on a backend whose results have no words.
     pub fn encode_periodic(
         &self,
         period: usize,
@@ -34,7 +34,7 @@ impl Encoder {
     ) -> Result<Plaintext> {
         let slots = self.params.slots();
         if !period.is_power_of_two() || period < 2 || period > slots {
-            return Err(CkksError::SlotCount { expected: slots, found: period });
+            return Err(CkksError::Period { period, least: 2, slots });
         }
         if period == slots {
             let mut integers = Integers::default();

@@ -7,7 +7,7 @@
 //! Both leave a representative within `q/2 + 1` of 0. Without fused instructions `mul` goes through 64-bit integers, to
 //! the same end: every path is exact, so the residues are the same on every machine.
 
-use crate::ckks::widest::widest;
+use crate::ckks::simd_dispatch::simd_dispatch;
 use crate::math::Modulus;
 
 const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
@@ -105,7 +105,7 @@ fn canonical(x: f64, r: &Reducer) -> u32 {
     (x + 4_503_599_627_370_496.0).to_bits() as u32
 }
 
-widest! {
+simd_dispatch! {
     /// Rounds to integers, halves to even, and returns the largest magnitude through `largest`; |x| < 2^51.
     fn round_narrow = round_narrow_body(x: &mut [f64])
 }
@@ -133,7 +133,7 @@ pub fn largest(x: &[f64]) -> f64 {
     out.ceil()
 }
 
-widest! {
+simd_dispatch! {
     /// The largest magnitude.
     fn largest_into = largest_body(x: &[f64], out: &mut f64)
 }
@@ -151,7 +151,7 @@ fn largest_body<const FMA: bool>(x: &[f64], out: &mut f64) {
     *out = lanes.into_iter().chain(tail.iter().map(|x| x.abs())).fold(0.0, f64::max);
 }
 
-widest! {
+simd_dispatch! {
     /// |x| < 2^51, plain form.
     fn narrow = narrow_body(x: &[f64], out: &mut [u32], r: &Reducer)
 }
@@ -164,7 +164,7 @@ fn narrow_body<const FMA: bool>(x: &[f64], out: &mut [u32], r: &Reducer) {
     }
 }
 
-widest! {
+simd_dispatch! {
     /// |x| < 2^51, Montgomery form.
     fn narrow_montgomery = narrow_montgomery_body(x: &[f64], out: &mut [u32], r: &Reducer)
 }
@@ -177,7 +177,7 @@ fn narrow_montgomery_body<const FMA: bool>(x: &[f64], out: &mut [u32], r: &Reduc
     }
 }
 
-widest! {
+simd_dispatch! {
     /// |x| < 2^82, either form.
     fn wide = wide_body(x: &[f64], out: &mut [u32], r: &Reducer)
 }
@@ -198,7 +198,7 @@ pub fn mirror(out: &mut [u32], q: u32) {
     mirror_into(out, q);
 }
 
-widest! {
+simd_dispatch! {
     /// [`mirror`].
     fn mirror_into = mirror_body(out: &mut [u32], q: u32)
 }

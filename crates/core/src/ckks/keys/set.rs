@@ -1,9 +1,11 @@
 //! Finished keys, and which of them serves an operation.
 
-use super::error::{CkksError, Result};
-use super::gadget::Gadget;
-use super::keys::{KeyKind, KeyRequest, KeySwitchKey, Tag, params_mismatch};
-use super::params::{Level, Params};
+use super::KeySwitchKey;
+use crate::ckks::error::{CkksError, Result};
+use crate::ckks::gadget::Gadget;
+use crate::ckks::origin::Tag;
+use crate::ckks::params::{Level, Params};
+use crate::ckks::request::{KeyKind, KeyRequest};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,10 +26,7 @@ impl KeySet {
     /// # Errors
     /// [`CkksError::ParamsMismatch`] for a key of another parameter set, [`CkksError::KeyMismatch`] for one of another secret key.
     pub fn insert(&mut self, key: KeySwitchKey) -> Result<()> {
-        if self.tag.fingerprint != key.tag.fingerprint {
-            return Err(params_mismatch(&self.tag.fingerprint, &key.tag.fingerprint, "insert key"));
-        }
-        self.tag.check_key(&key.tag, "insert key")?;
+        self.tag.check_same(&key.tag, "insert key")?;
         let keys = self.keys.entry(key.request.kind).or_default();
         keys.retain(|k| k.request.gadget != key.request.gadget);
         keys.push(Arc::new(key));
@@ -57,8 +56,9 @@ impl KeySet {
     /// The key with the fewest limbs that covers a level.
     ///
     /// # Errors
-    /// [`CkksError::MissingKey`] where there is none.
+    /// [`CkksError::Params`] for a level above the top, [`CkksError::MissingKey`] where there is none.
     pub fn covering(&self, params: &Params, kind: KeyKind, level: Level) -> Result<&Arc<KeySwitchKey>> {
+        params.check_level(level)?;
         let window = params.window(level);
         let found = self.keys.get(&kind).and_then(|keys| keys.iter().find(|k| k.request.gadget.covers(window)));
         found.ok_or_else(|| self.missing(kind, level))

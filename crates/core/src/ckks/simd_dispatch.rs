@@ -1,9 +1,9 @@
-//! Run-time choice of the vector width for loops that the compiler vectorises.
+//! Run-time choice of the instruction set for loops that the compiler vectorises.
 
 /// Defines `fn $name(args)` that runs the inline function `$body::<FMA>` compiled for the widest instruction set the
 /// machine has. All versions give the same bits: the bodies contract no multiplication with an addition by themselves,
 /// and use fused operations only where both forms are exact.
-macro_rules! widest {
+macro_rules! simd_dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident($($arg:ident: $ty:ty),* $(,)?)) => {
         $(#[$doc])*
         $vis fn $name($($arg: $ty),*) {
@@ -35,4 +35,4 @@ macro_rules! widest {
         }
     };
 }
-pub(super) use widest;
+pub(super) use simd_dispatch;
