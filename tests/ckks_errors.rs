@@ -143,6 +143,20 @@ fn levels_that_there_are_not_are_refused() {
 }
 
 #[test]
+fn integers_of_another_degree_are_refused() {
+    let (b, other) = (Bench::new("insecure-toy"), Bench::new("insecure-small"));
+    let mut integers = Integers::default();
+    let ones = |_, re: &mut [f64], im: &mut [f64]| {
+        re.fill(1.0);
+        im.fill(0.0);
+    };
+    other.encoder.integers_into(&mut integers, 1, ones, Scale(1024.0), other.params.window(Level(1))).unwrap();
+    let e = b.evaluator(&[]);
+    assert!(matches!(e.encode_integers(&integers, Level(1)), Err(CkksError::SlotCount { .. })));
+    assert!(other.evaluator(&[]).encode_integers(&integers, Level(1)).is_ok());
+}
+
+#[test]
 fn scales_that_encryption_refuses() {
     let b = Bench::new("insecure-toy");
     let public = b.generator.public_key(&b.secret).unwrap();

@@ -317,7 +317,7 @@ impl<'a> Bench<'a> {
         };
         let mut integers = Integers::default();
         let encode = middle(|| encoder.integers_into(&mut integers, plains, fill, scale, window))? / plains as f64;
-        let residues = encoder.residues(&integers, window, PlainForm::Montgomery);
+        let residues = encoder.residues(&integers, window, PlainForm::Montgomery)?;
         // Sums of a few products with ciphertexts of their own, as after the babies of a layer.
         let cts = self.backend.concat(&self.cts.iter().collect::<Vec<_>>())?;
         let term = |plain: usize| PlainTerm { plain, source: plain % (SHARDS * self.cts.len()) };

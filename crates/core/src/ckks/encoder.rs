@@ -357,7 +357,7 @@ impl Encoder {
 
     fn finish(&self, integers: &Integers, scale: Scale, basis: &Basis, form: PlainForm) -> Result<Plaintext> {
         let mut buffer = {
-            let residues = self.residues(integers, basis, form);
+            let residues = self.residues(integers, basis, form)?;
             self.backend.upload_ntt(integers.polys(), basis, &|poly, limb, out| residues.residues(poly, limb, out))?
         };
         if form == PlainForm::Plain {
@@ -367,11 +367,18 @@ impl Encoder {
     }
 
     /// What writes the residues of integers modulo the primes of `basis`.
-    pub fn residues<'a>(&'a self, integers: &'a Integers, basis: &'a Basis, form: PlainForm) -> Residues<'a> {
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] for integers that another degree's encoder made.
+    pub fn residues<'a>(&'a self, integers: &'a Integers, basis: &'a Basis, form: PlainForm) -> Result<Residues<'a>> {
+        let degree = self.params.degree();
+        if integers.polys() > 0 && integers.stored != degree && integers.stored != degree / 2 {
+            return Err(CkksError::SlotCount { expected: degree, found: integers.stored });
+        }
         let tables = self.params.tables();
         let moduli: Vec<&Modulus> = basis.limbs().iter().map(|&l| tables.modulus(l)).collect();
         let reducers = moduli.iter().map(|m| Reducer::new(m, form == PlainForm::Montgomery)).collect();
-        Residues { integers, reducers, moduli, half: integers.stored < self.params.degree() }
+        Ok(Residues { integers, reducers, moduli, half: integers.stored < degree })
     }
 }
 

@@ -198,7 +198,7 @@ impl Evaluator {
         self.check(a, op)?;
         let scale = self.product_scale(op, a.level, a.scale, plain.scale().unwrap_or(Scale(1.0)))?;
         let basis = self.window(a.level);
-        let source = self.encoder.residues(plain, basis, PlainForm::Montgomery);
+        let source = self.encoder.residues(plain, basis, PlainForm::Montgomery)?;
         let buffer = self.backend.encoded_inner_product(&a.buffer, plain.polys(), &source, terms, basis)?;
         Ok(Ciphertext { scale, ..a.with(buffer) })
     }
@@ -206,11 +206,12 @@ impl Evaluator {
     /// The plaintext of integers at a level, in Montgomery form, on the backend's device, to be kept.
     ///
     /// # Errors
-    /// [`CkksError::Params`] for a level above the top, [`CkksError::Backend`] where the backend has no room.
+    /// [`CkksError::Params`] for a level above the top, [`CkksError::SlotCount`] for integers of another degree, [`CkksError::Backend`]
+    /// where the backend has no room.
     pub fn encode_integers(&self, plain: &Integers, level: Level) -> Result<Plaintext> {
         self.params.check_level(level)?;
         let basis = self.window(level);
-        let source = self.encoder.residues(plain, basis, PlainForm::Montgomery);
+        let source = self.encoder.residues(plain, basis, PlainForm::Montgomery)?;
         let buffer = self.backend.encode_plain(plain.polys(), &source, basis)?;
         let (scale, fingerprint) = (plain.scale().unwrap_or(Scale(1.0)), self.params.fingerprint());
         Ok(Plaintext { buffer, basis: basis.clone(), scale, form: PlainForm::Montgomery, fingerprint })
