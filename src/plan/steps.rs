@@ -229,8 +229,7 @@ impl<'a> Workshop<'a> {
         let options =
             BootstrapOptions { max_key_bytes: self.thrift.bootstrap_key_bytes, ..bootstrap_options(self.program, self.params) };
         let bootstrapper = self.options.counted.bootstrapper(self.params, &options).map_err(failed)?;
-        let input = bootstrapper.input_level().map_err(failed)?.0;
-        let output = bootstrapper.output_level().map_err(failed)?.0;
+        let (input, output) = (bootstrapper.input_level().0, bootstrapper.output_level().0);
         self.bootstrapper = Some(bootstrapper);
         Ok(Some(BootstrapLevels { input, output }))
     }
