@@ -7,8 +7,8 @@
 #[allow(dead_code, reason = "shared by tests that use parts of it")]
 mod run;
 
-use rustix::process::{Pid, Signal, kill_process};
 use run::{command, finish};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
