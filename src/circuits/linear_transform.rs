@@ -267,14 +267,15 @@ impl LinearTransform {
         self.products
     }
 
-    /// Writes the diagonal of a term turned back by its giant, real and imaginary parts: `values[s] = D[s - g]`.
+    /// Writes the diagonal of a term turned back by its giant, real and imaginary parts, each as long as a shard has slots:
+    /// `values[s] = D[s - g]`.
     pub fn turned_diagonal(&self, output: usize, giant: usize, term: Term, re: &mut [f64], im: &mut [f64]) {
         self.diagonal(output, term, re, im);
         re.rotate_right(giant % re.len().max(1));
         im.rotate_right(giant % im.len().max(1));
     }
 
-    /// Writes the diagonal of a term as it is, real and imaginary parts.
+    /// Writes the diagonal of a term as it is, real and imaginary parts, each as long as a shard has slots.
     pub fn diagonal(&self, output: usize, term: Term, re: &mut [f64], im: &mut [f64]) {
         let (o, i, r) = (output, term.input, term.rotation);
         match self.packing {
