@@ -175,7 +175,7 @@ pub enum ChooseError {
         /// Forms tried.
         forms: usize,
         /// What the last one failed at.
-        reason: String,
+        reason: NotRun,
     },
     /// It was stopped before a fit was found that keeps enough answers.
     #[error("stopped after {tried} fits, of which none keeps enough answers: the best should keep {:.2} % on unseen pictures, {:.2} % are asked for",
@@ -215,6 +215,21 @@ pub enum ChooseError {
         /// Fits tried.
         tried: usize,
     },
+}
+
+/// Why a form cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotRun {
+    /// There are no forms, margins or floors to try.
+    #[error("no {0} to try")]
+    NothingToTry(&'static str),
+    /// It cannot be fitted.
+    #[error(transparent)]
+    Fit(FitError),
+    /// It has no cost.
+    #[error(transparent)]
+    Cost(CostError),
 }
 
 /// A fit that was tried.
@@ -268,7 +283,7 @@ pub struct Choice {
 ///
 /// # Errors
 /// None: it is a [`Cost`], and others may fail.
-pub fn levels(model: &Model) -> Result<f64, String> {
+pub fn levels(model: &Model) -> Result<f64, CostError> {
     use crate::nn::model::Operator;
     let depth = |node: &crate::nn::model::Node| match &node.operator {
         Operator::Fitted(fitted) => fitted.depth(),
@@ -278,7 +293,10 @@ pub fn levels(model: &Model) -> Result<f64, String> {
 }
 
 /// What a fitted model costs to run (seconds of its plan, say), or why it cannot be run; only the order of the costs matters.
-pub type Cost<'a> = dyn Fn(&Model) -> Result<f64, String> + Sync + 'a;
+pub type Cost<'a> = dyn Fn(&Model) -> Result<f64, CostError> + Sync + 'a;
+
+/// Why a fitted model cannot be run, whatever says so.
+pub type CostError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who watches a search. `()` lets it run to its end.
 pub trait Watch: Sync {

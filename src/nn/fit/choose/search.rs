@@ -1,7 +1,7 @@
 //! The search: forms from the cheapest upwards, each at the widest margin that keeps the answers, then layers given back to a
 //! cheaper form.
 
-use super::{Candidate, ChooseError, ChooseOptions, Watch};
+use super::{Candidate, ChooseError, ChooseOptions, NotRun, Watch};
 use crate::nn::calibration::Calibration;
 use crate::nn::fit::{FitError, FitSpec, Fits, Form};
 use crate::nn::model::Model;
@@ -102,8 +102,12 @@ impl Search<'_> {
                 pictures: best.pictures,
                 tried,
             },
-            None => ChooseError::NoPlan { forms: self.options.forms.len(), reason: "no margins or floors to try".into() },
+            None => self.no_plan(NotRun::NothingToTry("margins or floors")),
         }
+    }
+
+    fn no_plan(&self, reason: NotRun) -> ChooseError {
+        ChooseError::NoPlan { forms: self.options.forms.len(), reason }
     }
 
     /// Pictures that one margin of a form takes at most.
@@ -124,7 +128,7 @@ impl Search<'_> {
         self.watch.planning(self.options.forms.len());
         let one = |form: &Form| {
             if !self.watch.goes_on() {
-                return Ok(Err("stopped".to_owned()));
+                return Ok(None);
             }
             let spec = FitSpec { form: form.clone(), ..FitSpec::series(1) };
             let narrow = self.options.margins.iter().copied().fold(spec.margin, f64::min);
@@ -133,19 +137,25 @@ impl Search<'_> {
                 e => Err(e),
             });
             match fitted {
-                Ok(fitted) => Ok((self.cost)(&fitted).map(|cost| (form.clone(), cost))),
-                Err(e @ (FitError::NotRelu { .. } | FitError::Approximation { .. })) => Ok(Err(e.to_string())),
+                Ok(fitted) => Ok(Some((self.cost)(&fitted).map(|cost| (form.clone(), cost)).map_err(NotRun::Cost))),
+                Err(e @ (FitError::NotRelu { .. } | FitError::Approximation { .. })) => Ok(Some(Err(NotRun::Fit(e)))),
                 Err(e) => Err(e),
             }
         };
-        let found: Vec<Result<(Form, f64), String>> = self.options.forms.par_iter().map(one).collect::<Result<_, FitError>>()?;
-        let reason = found.iter().filter_map(|f| f.as_ref().err()).next_back().cloned().unwrap_or_default();
-        let mut forms: Vec<(Form, f64)> = found.into_iter().flatten().collect();
+        let found: Vec<Option<Result<(Form, f64), NotRun>>> =
+            self.options.forms.par_iter().map(one).collect::<Result<_, FitError>>()?;
+        let (mut forms, mut reason) = (Vec::with_capacity(found.len()), NotRun::NothingToTry("forms"));
+        for form in found.into_iter().flatten() {
+            match form {
+                Ok(form) => forms.push(form),
+                Err(e) => reason = e,
+            }
+        }
         if !self.watch.goes_on() {
             return Err(ChooseError::Stopped { tried: 0, expected: 0.0, needed: self.options.needed() });
         }
         if forms.is_empty() {
-            return Err(ChooseError::NoPlan { forms: self.options.forms.len(), reason });
+            return Err(self.no_plan(reason));
         }
         forms.sort_by(|a, b| a.1.total_cmp(&b.1));
         Ok(forms)
@@ -221,7 +231,7 @@ impl Search<'_> {
             found.push(self.judged(vec![spec(floor)], cost, few)?);
         }
         let Some(best) = found.into_iter().min_by(|a, b| a.rms_error.total_cmp(&b.rms_error)) else {
-            return Err(ChooseError::NoPlan { forms: self.options.forms.len(), reason: "no floors to try".into() });
+            return Err(self.no_plan(NotRun::NothingToTry("floors")));
         };
         let settled = if few == all || self.is_hopeless(&best) { best } else { self.judged(best.specs, cost, all)? };
         Ok(self.note(settled))
