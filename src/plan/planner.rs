@@ -5,10 +5,10 @@ use super::{
     cost::SwitchShape,
     decisions::{Carried, Decision, Decisions},
     execute::run_steps,
+    key_budget::{self, KeyBudget},
     memory::{Living, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
     steps::{CutCounts, PlannedOperation, Workshop, depth},
-    thrift::{self, Thrift},
 };
 use crate::{
     circuits::{
@@ -88,8 +88,8 @@ impl Plan {
     /// run (a matrix of zeros), [`PlanError::Params`].
     pub fn new(program: &Program, params: &Arc<Params>, options: &PlanOptions) -> Result<Self, PlanError> {
         match options.max_key_bytes {
-            Some(most) => thrift::within(program, params, options, most),
-            None => Self::with(program, params, options, Thrift::default()),
+            Some(most) => key_budget::within(program, params, options, most),
+            None => Self::with(program, params, options, KeyBudget::default()),
         }
     }
 
@@ -97,13 +97,13 @@ impl Plan {
         program: &Program,
         params: &Arc<Params>,
         options: &PlanOptions,
-        thrift: Thrift,
+        key_budget: KeyBudget,
     ) -> Result<Self, PlanError> {
         check_slots(program, params)?;
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
         let depths = program.steps.iter().map(depth).collect::<Vec<_>>();
         let levels = needed_levels(program, &depths, options.output_level.0)?;
-        let mut workshop = Workshop::new(program, params, options, thrift, cost, &depths)?;
+        let mut workshop = Workshop::new(program, params, options, key_budget, cost, &depths)?;
         let have = params.working_level().0;
         let bootstrap = if levels[0] > have { workshop.with_bootstrap()? } else { None };
         let (input_level, placed) = match bootstrap {

@@ -5,10 +5,10 @@ use super::{
     cost::SwitchShape,
     decisions::{Cut, bootstrap_options, empty_matrix, planned_step},
     execute::run_step,
+    key_budget::KeyBudget,
     placement::{BootstrapLevels, Costs},
     planner::switch_shape,
     program::SlotVectors,
-    thrift::Thrift,
 };
 use crate::{
     circuits::{
@@ -135,7 +135,7 @@ pub(super) struct Workshop<'a> {
     program: &'a Program,
     params: &'a Arc<Params>,
     options: &'a PlanOptions,
-    thrift: Thrift,
+    key_budget: KeyBudget,
     cost: CostModel,
     /// The gadgets of all steps.
     gadgets: Arc<Gadgets>,
@@ -172,7 +172,7 @@ impl<'a> Workshop<'a> {
         program: &'a Program,
         params: &'a Arc<Params>,
         options: &'a PlanOptions,
-        thrift: Thrift,
+        key_budget: KeyBudget,
         cost: CostModel,
         depths: &[usize],
     ) -> Result<Self, PlanError> {
@@ -206,7 +206,7 @@ impl<'a> Workshop<'a> {
             program,
             params,
             options,
-            thrift,
+            key_budget,
             cost,
             gadgets,
             shapes,
@@ -226,8 +226,10 @@ impl<'a> Workshop<'a> {
         if self.params.bootstrap().is_none() {
             return Ok(None);
         }
-        let options =
-            BootstrapOptions { max_key_bytes: self.thrift.bootstrap_key_bytes, ..bootstrap_options(self.program, self.params) };
+        let options = BootstrapOptions {
+            max_key_bytes: self.key_budget.bootstrap_key_bytes,
+            ..bootstrap_options(self.program, self.params)
+        };
         let bootstrapper = self.options.counted.bootstrapper(self.params, &options).map_err(failed)?;
         let (input, output) = (bootstrapper.input_level().0, bootstrapper.output_level().0);
         self.bootstrapper = Some(bootstrapper);
@@ -279,7 +281,7 @@ impl<'a> Workshop<'a> {
             + c.conjugations as f64 * (switch + cost.mod_down(shape) + 6.0 * cost.ciphertext_sweep(shape))
             + c.products as f64 * cost.plaintext_product(shape)
             + c.outputs as f64 * cost.mod_down_rescale(shape)
-            + keys * self.thrift.seconds_per_byte
+            + keys * self.key_budget.seconds_per_byte
     }
 
     fn priced(&self, i: usize, level: usize) -> Result<f64, PlanError> {
