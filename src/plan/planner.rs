@@ -8,7 +8,7 @@ use super::{
     key_budget::{self, KeyBudget},
     memory::{Living, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
-    steps::{CutCounts, PlannedOperation, Workshop, depth},
+    steps::{CutCounts, PlannedOperation, StepPricer, depth},
 };
 use crate::{
     circuits::{
@@ -103,15 +103,15 @@ impl Plan {
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
         let depths = program.steps.iter().map(depth).collect::<Vec<_>>();
         let levels = needed_levels(program, &depths, options.output_level.0)?;
-        let mut workshop = Workshop::new(program, params, options, key_budget, cost, &depths)?;
+        let mut pricer = StepPricer::new(program, params, options, key_budget, cost, &depths)?;
         let have = params.working_level().0;
-        let bootstrap = if levels[0] > have { workshop.with_bootstrap()? } else { None };
+        let bootstrap = if levels[0] > have { pricer.with_bootstrap()? } else { None };
         let (input_level, placed) = match bootstrap {
             // Without a bootstrap, as low as the output allows is cheapest throughout.
             _ if levels[0] <= have => {
                 (levels[0], (0..depths.len()).map(|i| Placed::Step { step: i, level: levels[i + 1] + depths[i] }).collect())
             }
-            Some(bootstrap) => place(program, &depths, have, options.output_level.0, bootstrap, &workshop)?,
+            Some(bootstrap) => place(program, &depths, have, options.output_level.0, bootstrap, &pricer)?,
             None => {
                 return Err(PlanError::LevelsExhausted {
                     needed: levels[0] - options.output_level.0,
@@ -122,14 +122,14 @@ impl Plan {
         };
         let decided = |placed: &Placed| match *placed {
             Placed::Bootstrap(ValueId(value)) => Ok(Decision::Bootstrap { value }),
-            Placed::Step { step, level } => Ok(Decision::Run { level, cut: workshop.cut(step, level)? }),
+            Placed::Step { step, level } => Ok(Decision::Run { level, cut: pricer.cut(step, level)? }),
         };
         let steps = placed.iter().map(decided).collect::<Result<Vec<_>, PlanError>>()?;
         let bootstraps = steps.iter().any(|d| matches!(d, Decision::Bootstrap { .. }));
-        let bootstrapper = workshop.bootstrapper().filter(|_| bootstraps);
+        let bootstrapper = pricer.bootstrapper().filter(|_| bootstraps);
         let bootstrap_babies = bootstrapper.map_or_else(Vec::new, |b| b.babies());
         let decisions = Decisions { input_level, steps, bootstrap_babies };
-        Self::carried(program, params, options, (decisions, bootstrapper, workshop.gadgets()))
+        Self::carried(program, params, options, (decisions, bootstrapper, pricer.gadgets()))
     }
 
     /// The plan of decisions that were made before, for the same program and parameter set. Nothing is weighed: this costs a trace of

@@ -131,7 +131,7 @@ impl CutCounts {
 }
 
 /// A program on a parameter set with nothing decided yet: makes steps for given levels, and prices them.
-pub(super) struct Workshop<'a> {
+pub(super) struct StepPricer<'a> {
     program: &'a Program,
     params: &'a Arc<Params>,
     options: &'a PlanOptions,
@@ -167,7 +167,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> StepPricer<'a> {
     pub(super) fn new(
         program: &'a Program,
         params: &'a Arc<Params>,
@@ -305,7 +305,7 @@ impl<'a> Workshop<'a> {
     }
 }
 
-impl Costs for Workshop<'_> {
+impl Costs for StepPricer<'_> {
     fn step(&self, step: usize, level: usize) -> Result<Option<f64>, PlanError> {
         if level < self.depths[step] || level >= self.shapes.len() {
             return Ok(None);
