@@ -6,7 +6,7 @@ use cipherlens_testkit as common;
 use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::equalize::{equalize, equalize_with_ranges};
-use cipherlens::nn::fit::{Candidate, ChooseError, ChooseOptions, FitError, FitSpec, Form, Watch, choose, fit, interval, levels};
+use cipherlens::nn::fit::{ChooseError, ChooseOptions, FitError, FitSpec, Form, TriedFit, Watch, choose, fit, interval, levels};
 use cipherlens::nn::model::{ActivationForm, Operator};
 use cipherlens::nn::simulate::{
     Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, exact_logits, simulate, simulate_against,
@@ -352,7 +352,7 @@ struct StopAfter {
 }
 
 impl Watch for StopAfter {
-    fn tried(&self, candidate: &Candidate, seconds_left: f64) {
+    fn tried(&self, candidate: &TriedFit, seconds_left: f64) {
         self.seen.fetch_add(usize::from(candidate.keeps), Ordering::Relaxed);
         self.left.lock().expect("no panic").push(seconds_left);
     }

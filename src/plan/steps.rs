@@ -14,7 +14,7 @@ use crate::{
     circuits::{
         CircuitError, Gadgets, LinearTransform, SlotMatrix, TraceEngine,
         bootstrap::{BootstrapOptions, Bootstrapper},
-        linear_transform::{Candidate, TransformCounts},
+        linear_transform::{CountedCut, TransformCounts},
         polynomial::Chebyshev,
         trace::{Trace, TraceValue},
     },
@@ -95,7 +95,7 @@ pub struct CutCounts {
 /// Of where a matrix is not zero.
 type MatrixDigest = [u8; 32];
 /// The ways to cut a matrix.
-type Cuts = Arc<Vec<Candidate>>;
+type Cuts = Arc<Vec<CountedCut>>;
 
 impl CutCounts {
     fn of(&self, matrix: &dyn SlotMatrix) -> Cuts {
@@ -260,8 +260,8 @@ impl<'a> StepPricer<'a> {
     }
 
     /// The cheapest split of a linear step at a level.
-    fn cheapest(&self, i: usize, level: usize) -> Option<&Candidate> {
-        let price = |c: &Candidate| self.transform(&c.counts, level);
+    fn cheapest(&self, i: usize, level: usize) -> Option<&CountedCut> {
+        let price = |c: &CountedCut| self.transform(&c.counts, level);
         self.candidates[i].iter().min_by(|a, b| price(a).total_cmp(&price(b)))
     }
 

@@ -234,7 +234,7 @@ pub enum NotRun {
 
 /// A fit that was tried.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Candidate {
+pub struct TriedFit {
     /// One spec for all layers, or one each.
     pub specs: Vec<FitSpec>,
     /// What its plan costs.
@@ -255,7 +255,7 @@ pub struct Candidate {
     pub keeps: bool,
 }
 
-impl Candidate {
+impl TriedFit {
     /// The part of unseen pictures whose answer should be lost, by errors or by leaving an interval; all, if a picture has left one.
     pub fn lost(&self) -> f64 {
         if self.used > 1.0 { 1.0 } else { (1.0 - self.expected + self.outside).min(1.0) }
@@ -276,7 +276,7 @@ pub struct Choice {
     /// What its plan costs.
     pub cost: f64,
     /// Everything that was tried, in order.
-    pub tried: Vec<Candidate>,
+    pub tried: Vec<TriedFit>,
 }
 
 /// A cost where there is no plan: the levels of all activations together.
@@ -303,7 +303,7 @@ pub trait Watch: Sync {
     /// So many forms are planned, all at once: what each costs.
     fn planning(&self, _forms: usize) {}
     /// A fit was tried; the search takes at most so many seconds more, as far as what was simulated tells.
-    fn tried(&self, _candidate: &Candidate, _seconds_left: f64) {}
+    fn tried(&self, _fit: &TriedFit, _seconds_left: f64) {}
     /// Whether to go on; asked before each step. A search that is stopped gives the best that it has found.
     fn goes_on(&self) -> bool {
         true

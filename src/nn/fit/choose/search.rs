@@ -1,7 +1,7 @@
 //! The search: forms from the cheapest upwards, each at the widest margin that keeps the answers, then layers given back to a
 //! cheaper form.
 
-use super::{Candidate, ChooseError, ChooseOptions, NotRun, Watch};
+use super::{ChooseError, ChooseOptions, NotRun, TriedFit, Watch};
 use crate::nn::calibration::Calibration;
 use crate::nn::fit::{FitError, FitSpec, Fits, Form};
 use crate::nn::model::Model;
@@ -38,7 +38,7 @@ pub(super) struct Search<'a> {
     pub options: &'a ChooseOptions,
     pub cost: &'a super::Cost<'a>,
     pub watch: &'a dyn Watch,
-    pub tried: Vec<Candidate>,
+    pub tried: Vec<TriedFit>,
     /// Pictures that are still to be simulated, at most.
     pub ahead: usize,
     /// Pictures simulated, and the seconds that took.
@@ -52,7 +52,7 @@ impl Search<'_> {
     /// The specs to take and what their plan costs.
     pub(super) fn run(&mut self) -> Result<(Vec<FitSpec>, f64), ChooseError> {
         let forms = self.forms_by_cost()?;
-        let (mut fell_short, mut kept): (Vec<usize>, Vec<Candidate>) = Default::default();
+        let (mut fell_short, mut kept): (Vec<usize>, Vec<TriedFit>) = Default::default();
         let mut most = f64::INFINITY;
         for (i, (form, cost)) in forms.iter().enumerate() {
             if *cost > most || !self.watch.goes_on() {
@@ -202,11 +202,11 @@ impl Search<'_> {
     }
 
     /// Whether no picture left an interval, and hardly any unseen one should.
-    fn stays_inside(&self, found: &Candidate) -> bool {
+    fn stays_inside(&self, found: &TriedFit) -> bool {
         found.used <= 1.0 && found.outside <= self.options.most_outside()
     }
 
-    fn is_hopeless(&self, found: &Candidate) -> bool {
+    fn is_hopeless(&self, found: &TriedFit) -> bool {
         found.lost() > HOPELESS * (1.0 - self.options.needed())
     }
 
@@ -237,10 +237,10 @@ impl Search<'_> {
         Ok(self.note(settled))
     }
 
-    fn note(&mut self, candidate: Candidate) -> usize {
+    fn note(&mut self, tried: TriedFit) -> usize {
         let (pictures, seconds) = self.simulated;
-        self.watch.tried(&candidate, self.ahead as f64 * seconds / pictures.max(1) as f64);
-        self.tried.push(candidate);
+        self.watch.tried(&tried, self.ahead as f64 * seconds / pictures.max(1) as f64);
+        self.tried.push(tried);
         self.tried.len() - 1
     }
 
@@ -264,10 +264,10 @@ impl Search<'_> {
     }
 
     /// What the first `count` pictures say of some fits.
-    fn judged(&mut self, specs: Vec<FitSpec>, cost: f64, count: usize) -> Result<Candidate, ChooseError> {
+    fn judged(&mut self, specs: Vec<FitSpec>, cost: f64, count: usize) -> Result<TriedFit, ChooseError> {
         let (_, s) = self.simulate(&specs, count)?;
         let used = s.layers.iter().fold(0.0, |m: f64, l| m.max(l.used));
-        let mut candidate = Candidate {
+        let mut tried = TriedFit {
             specs,
             cost,
             pictures: s.pictures,
@@ -278,8 +278,8 @@ impl Search<'_> {
             used,
             keeps: false,
         };
-        candidate.keeps = self.stays_inside(&candidate) && self.options.keeps(&s);
-        Ok(candidate)
+        tried.keeps = self.stays_inside(&tried) && self.options.keeps(&s);
+        Ok(tried)
     }
 
     /// Between two forms: as few layers as possible in the dear one, those first whose error matters most, all at the margin and
