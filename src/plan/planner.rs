@@ -6,7 +6,7 @@ use super::{
     decisions::{Carried, Decision, Decisions},
     execute::run_steps,
     key_budget::{self, KeyBudget},
-    memory::{Living, ciphertext_bytes, working_bytes},
+    memory::{LiveBytes, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
     steps::{CutCounts, PlannedOperation, StepPricer, depth},
 };
@@ -253,7 +253,7 @@ impl Plan {
     pub fn key_bytes(&self) -> u64 {
         self.key_bytes
     }
-    /// Estimated bytes held at most: keys, living values, and what a layer works on.
+    /// Estimated bytes held at most: keys, live values, and what a layer works on.
     pub fn peak_bytes(&self) -> u64 {
         self.key_bytes + self.layers.iter().map(|l| l.bytes).max().unwrap_or(0)
     }
@@ -274,7 +274,7 @@ impl Plan {
         let mut layers: Vec<LayerReport> = Vec::new();
         let mut failed = None;
         let bytes_of = |v: &TraceValue| ciphertext_bytes(&self.params, v.level, v.shards);
-        let mut living = Living::new(&self.steps, self.output.0, bytes_of(&input));
+        let mut live = LiveBytes::new(&self.steps, self.output.0, bytes_of(&input));
         run_steps(self.output, &self.steps, &engine, input, &(), |i, operand: &TraceValue, result: &TraceValue| {
             let trace = engine.take();
             let seconds = cost.price(&self.params, &trace).unwrap_or_else(|e| {
@@ -284,7 +284,7 @@ impl Plan {
             let counts = trace.counts;
             whole.add(&trace);
             let layer = &self.steps[i].layer;
-            let mut bytes = living.during(i, bytes_of(result));
+            let mut bytes = live.during(i, bytes_of(result));
             match working_bytes(&self.params, &self.steps[i], *operand) {
                 Ok(working) => bytes += working,
                 Err(e) => failed = Some(e),
