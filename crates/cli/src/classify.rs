@@ -131,7 +131,7 @@ impl Task<'_> {
 
         let like = inputs.first().map_or_else(|| told::grey(&network), |input| Ok(input.tensor.clone()))?;
         let spec = told::of(&network, digest, &terms, &prepared, For::Decrypting(&like))?;
-        let how = spec.run_of(Some(digest.together(prepared.lowered.together)), "run is")?.clone();
+        let run = spec.run_of(Some(digest.together(prepared.lowered.together)), "run is")?.clone();
 
         // The client: keys, once for all pictures.
         let (count, size) = (prepared.plan.keys().len(), bytes(prepared.plan.key_bytes()));
@@ -144,14 +144,14 @@ impl Task<'_> {
             None => Client::new(&spec, &prepared.params)?,
         };
         let bar = CountBar::new(global.progress_mode(), count, "evaluation keys");
-        let keys = client.evaluation_keys(&how, &|| bar.advance())?;
+        let keys = client.evaluation_keys(&run, &|| bar.advance())?;
         bar.finish();
         let keygen = clock.elapsed().as_secs_f64();
         let server = Server::new(&prepared).session(Arc::new(keys), inputs.len().div_ceil(prepared.lowered.together))?;
-        let sides = Sides { network: &network, clear: Network::new(&network), prepared: &prepared, how, client, server };
+        let made = ClientAndServer { network: &network, clear: Network::new(&network), prepared: &prepared, run, client, server };
         let mut outcome = Ok(());
         for inputs in inputs.chunks(prepared.lowered.together) {
-            for mut report in sides.classify(self, global, inputs, Seconds { plan: planning, keygen, ..Seconds::default() })? {
+            for mut report in made.classify(self, global, inputs, Seconds { plan: planning, keygen, ..Seconds::default() })? {
                 report.model_file.clone_from(&model_file);
                 report.expected_max_abs_logit_error = terms.expected_error;
                 report.insecure = insecure || self.how.seed.is_some();
@@ -170,16 +170,16 @@ impl Task<'_> {
 }
 
 /// Client and server with everything made.
-struct Sides<'a> {
+struct ClientAndServer<'a> {
     network: &'a Model,
     clear: Network<f64>,
     prepared: &'a Prepared,
-    how: RunSpec,
+    run: RunSpec,
     client: Client,
     server: Session,
 }
 
-impl Sides<'_> {
+impl ClientAndServer<'_> {
     /// One run: a report for each of its pictures.
     fn classify(&self, task: &Task<'_>, global: &Global, inputs: &[Input], mut times: Seconds) -> Outcome<Vec<Report>> {
         let talk = !task.json && !global.quiet;
@@ -187,7 +187,7 @@ impl Sides<'_> {
 
         // The client: the pictures as shards, encrypted.
         let clock = Instant::now();
-        let encrypted = self.client.encrypt(&self.how, &tensors)?;
+        let encrypted = self.client.encrypt(&self.run, &tensors)?;
         times.encrypt = clock.elapsed().as_secs_f64();
         let ciphertext_bytes = 4 * encrypted.words.len() as u64;
         if talk {
@@ -216,7 +216,7 @@ impl Sides<'_> {
 
         // The client again.
         let clock = Instant::now();
-        let logits = self.client.decrypt_unrounded(&self.how, &answer)?;
+        let logits = self.client.decrypt_unrounded(&self.run, &answer)?;
         times.decrypt = clock.elapsed().as_secs_f64();
         if talk {
             say!("client    decrypts {} numbers", logits.iter().take(inputs.len()).map(Vec::len).sum::<usize>());
