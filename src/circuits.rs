@@ -1,10 +1,12 @@
-//! Circuits built from evaluator operations: linear transforms over shards, polynomials.
+//! Circuits built from evaluator operations: linear transforms over shards, polynomials, bootstrapping.
 //!
-//! A circuit is written once, over [`Engine`], and runs on ciphertexts ([`EncryptedEngine`]), on levels and scales alone
-//! ([`TraceEngine`], which counts what it would cost) and on clear slot vectors ([`ClearEngine`]).
+//! A circuit is written once, over [`Engine`], and runs on ciphertexts ([`EncryptedEngine`]), on levels and shards alone
+//! ([`TraceEngine`], which counts what it would cost), on clear slot vectors ([`ClearEngine`]) and on those with the noise that ciphertexts
+//! would have ([`NoisyEngine`]; several runs in step: [`NoisyRuns`]). All refuse the same.
 
 pub mod approximation;
 pub mod bootstrap;
+mod check;
 pub mod clear;
 pub mod diagonal_transform;
 pub mod encrypted;
@@ -41,14 +43,48 @@ pub enum CircuitError {
         /// Shards it got.
         found: usize,
     },
-    /// Two operands at different levels.
+    /// Values for another number of runs in step.
+    #[error("{expected} runs in step take a value each, one run at least, found {found}")]
+    Runs {
+        /// Runs there are.
+        expected: usize,
+        /// Values that came.
+        found: usize,
+    },
+    /// Shards that a value does not have.
+    #[error("{operation}: shards {first}..{end} of a value with {shards}")]
+    ShardRange {
+        /// The operation.
+        operation: &'static str,
+        /// The first shard asked for.
+        first: usize,
+        /// The one after the last.
+        end: usize,
+        /// Shards there are.
+        shards: usize,
+    },
+    /// A sum or a join of nothing.
+    #[error("{operation}: there is nothing to take; one value at least is needed")]
+    Nothing {
+        /// The operation.
+        operation: &'static str,
+    },
+    /// Coefficients for another number of values.
+    #[error("weighted sum: {expected} values take a coefficient each, found {found}")]
+    Coefficients {
+        /// Values there are.
+        expected: usize,
+        /// Coefficients that came.
+        found: usize,
+    },
+    /// Two operands at different levels, or a target that is not where the operation can go from a value's.
     #[error("{operation}: operands at levels {left} and {right}; drop the higher one first")]
     Levels {
         /// The operation.
         operation: &'static str,
         /// Level of the first operand.
         left: Level,
-        /// Level of the second.
+        /// Level of the second, or the level needed.
         right: Level,
     },
     /// No level left.
@@ -91,6 +127,24 @@ pub enum CircuitError {
         most: usize,
         /// The slots asked for.
         found: usize,
+    },
+    /// Baby rotations for another number of transforms.
+    #[error("bootstrapping has {expected} linear transforms, and baby rotations were given for {found}")]
+    Babies {
+        /// Transforms there are.
+        expected: usize,
+        /// Numbers that came.
+        found: usize,
+    },
+    /// A parameter set with another number of levels for EvalMod than it takes.
+    #[error("EvalMod takes {needed} levels and `{preset}` has {have} for it")]
+    EvalModLevels {
+        /// The parameter set.
+        preset: String,
+        /// Levels it takes.
+        needed: usize,
+        /// Levels there are for it.
+        have: usize,
     },
     /// Keys that cannot be made as small as asked for.
     #[error("bootstrapping needs keys of {least} bytes at least, and {most} are allowed")]

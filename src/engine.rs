@@ -20,7 +20,7 @@ pub use answer::{Overflow, divisor, largest_result, most_at_the_end};
 pub use cipherlens_core::client::{Client, ClientError, ClientSpec, Rest, RunSpec};
 pub use compile::{Compilation, CompileOptions, PRESETS, compile};
 pub use error::EngineError;
-pub use estimate::Estimator;
+pub use estimate::{Estimator, NoneFits, Unfit};
 pub use prepare::{
     BOOTSTRAPPING_PRESET, Costs, DEFAULT_PRESET, Foreseen, PrepareOptions, Prepared, keep, open, prepare, prepare_any, slots_for,
 };

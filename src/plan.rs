@@ -10,13 +10,13 @@ pub mod device;
 pub mod execute;
 pub mod fallback;
 pub mod interleave;
+mod key_budget;
 mod memory;
 pub mod parameters;
 mod placement;
 pub mod planner;
 pub mod program;
 mod steps;
-mod thrift;
 
 pub use cost::CostModel;
 pub use decisions::{Cut, Decision, Decisions};

@@ -30,9 +30,9 @@ fn values_come_back_with_levels_in_both_orders() {
             let bootstrapper = Bootstrapper::new(&bench.params, &options).unwrap();
             let engine = engine(&bench, bootstrapper.keys());
             let x = repeated(&bench, shards, slots, 5);
-            let ct = Arc::new(bench.encrypt(&x, bootstrapper.input_level().unwrap()));
+            let ct = Arc::new(bench.encrypt(&x, bootstrapper.input_level()));
             let y = bootstrapper.apply(&engine, &ct).unwrap();
-            assert_eq!(y.level(), bootstrapper.output_level().unwrap());
+            assert_eq!(y.level(), bootstrapper.output_level());
             assert_eq!(y.scale(), bench.params.scale(y.level()), "canonical scale");
             let got = bench.decryptor.decrypt_real(&bench.secret, &y).unwrap();
             let stats = PrecisionStats::compare_shards(&x, &got).unwrap();
@@ -48,7 +48,7 @@ fn predicted_precision_is_that_measured() {
     for order in [Order::SlotsFirst, Order::SlotsLast] {
         let options = BootstrapOptions { order, ..BootstrapOptions::new(&bench.params) };
         let bootstrapper = Bootstrapper::new(&bench.params, &options).unwrap();
-        let (x, level) = (bench.values(4, 7), bootstrapper.input_level().unwrap());
+        let (x, level) = (bench.values(4, 7), bootstrapper.input_level());
         let y = bootstrapper.apply(&engine(&bench, bootstrapper.keys()), &Arc::new(bench.encrypt(&x, level))).unwrap();
         let measured = PrecisionStats::compare_shards(&x, &bench.decryptor.decrypt_real(&bench.secret, &y).unwrap()).unwrap();
         let noisy = NoisyEngine::new(&bench.params, 8);
@@ -68,7 +68,7 @@ fn the_key_list_is_exact() {
     let options = BootstrapOptions { slots: 32, ..BootstrapOptions::new(&bench.params) };
     let bootstrapper = Bootstrapper::new(&bench.params, &options).unwrap();
     let x = repeated(&bench, 1, 32, 9);
-    let ct = Arc::new(bench.encrypt(&x, bootstrapper.input_level().unwrap()));
+    let ct = Arc::new(bench.encrypt(&x, bootstrapper.input_level()));
     let wide = bench.params.best_gadget(Level(0)..=bench.params.max_level()).unwrap();
     for left_out in 0..bootstrapper.keys().len() {
         let mut keys = bootstrapper.keys().to_vec();
@@ -90,7 +90,7 @@ fn few_keys_and_no_prepared_diagonals_give_the_same_values() {
     let options = BootstrapOptions { max_key_bytes: Some(free.key_bytes() / 2), ..free.options().clone() };
     let tight = Bootstrapper::new(&bench.params, &options).unwrap();
     let x = bench.values(1, 13);
-    let ct = Arc::new(bench.encrypt(&x, free.input_level().unwrap()));
+    let ct = Arc::new(bench.encrypt(&x, free.input_level()));
     for (bootstrapper, prepared) in [(&free, 2 << 30), (&free, 0), (&tight, 1 << 20)] {
         let engine = engine(&bench, bootstrapper.keys()).with_prepared_bytes(prepared);
         let once = bootstrapper.apply(&engine, &ct).unwrap();
@@ -108,7 +108,7 @@ fn a_drifted_scale_is_made_good_and_a_wrong_one_refused() {
     let bench = Bench::new("insecure-boot");
     let bootstrapper = Bootstrapper::new(&bench.params, &BootstrapOptions::new(&bench.params)).unwrap();
     let engine = engine(&bench, bootstrapper.keys());
-    let (x, level) = (bench.values(1, 11), bootstrapper.input_level().unwrap());
+    let (x, level) = (bench.values(1, 11), bootstrapper.input_level());
     let at = |factor: f64| {
         let scale = Scale(bench.params.scale(level).0 * factor);
         let plain = bench.encoder.encode_shards(&x, scale, bench.params.window(level), PlainForm::Plain).unwrap();
@@ -141,7 +141,7 @@ fn keys_of_another_secret_are_refused() {
     let other = bench.generator.secret_key().unwrap();
     let keys = Arc::new(bench.generator.generate(&other, bootstrapper.keys()).unwrap());
     let evaluator = cipherlens::ckks::Evaluator::new(bench.params.clone(), bench.backend.clone(), keys).unwrap();
-    let ct = Arc::new(bench.encrypt(&repeated(&bench, 1, 8, 3), bootstrapper.input_level().unwrap()));
+    let ct = Arc::new(bench.encrypt(&repeated(&bench, 1, 8, 3), bootstrapper.input_level()));
     let error = bootstrapper.apply(&EncryptedEngine::new(evaluator), &ct).unwrap_err();
     assert!(matches!(error, CircuitError::Ckks(CkksError::KeyMismatch { .. })), "{error}");
 }

@@ -137,7 +137,7 @@ fn a_bootstrap_gives_the_same_words() {
     let run = |b: &Bench| {
         let bootstrapper = Bootstrapper::new(&b.params, &BootstrapOptions::new(&b.params)).unwrap();
         let engine = EncryptedEngine::new(b.evaluator(bootstrapper.keys()));
-        let x = Arc::new(b.encrypt(&b.values(2, 5), bootstrapper.input_level().unwrap()));
+        let x = Arc::new(b.encrypt(&b.values(2, 5), bootstrapper.input_level()));
         vec![("bootstrap", b.words(&bootstrapper.apply(&engine, &x).unwrap()))]
     };
     agree(&benches.iter().map(|(name, b)| (*name, run(b))).collect::<Vec<_>>());

@@ -6,9 +6,11 @@ use cipherlens_testkit as common;
 use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::equalize::{equalize, equalize_with_ranges};
-use cipherlens::nn::fit::{Candidate, ChooseError, ChooseOptions, FitError, FitSpec, Form, Watch, choose, fit, interval, levels};
+use cipherlens::nn::fit::{ChooseError, ChooseOptions, FitError, FitSpec, Form, TriedFit, Watch, choose, fit, interval, levels};
 use cipherlens::nn::model::{ActivationForm, Operator};
-use cipherlens::nn::simulate::{Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, simulate};
+use cipherlens::nn::simulate::{
+    Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, exact_logits, simulate, simulate_against,
+};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use cipherlens::nn::{Model, onnx::OnnxOptions};
 use common::models::{Builder, ConvShape, seeded};
@@ -228,6 +230,19 @@ fn flat() -> Model {
 }
 
 #[test]
+fn a_simulation_wants_exact_logits_of_every_picture() {
+    let model = residual();
+    let xs = pictures(&model, 3, 41);
+    let seen: Vec<_> = xs.iter().map(|x| Labelled { x: x.clone(), label: None }).collect();
+    let calibration = Calibration::measure(&model, &xs).expect("pictures");
+    let fitted = fit(&model, &calibration, &[FitSpec::series(7)]).expect("fits");
+    let exact = exact_logits(&model, &seen).expect("logits");
+    let simulated = |exact: &[Vec<f32>]| simulate_against(exact, &fitted, &seen[..2], NoiseLevels::NONE, 1);
+    assert_eq!(simulated(&exact).map(|s| s.pictures), Ok(2));
+    assert_eq!(simulated(&exact[..1]), Err(SimulateError::ExactLogits { pictures: 2, found: 1 }));
+}
+
+#[test]
 fn what_cannot_be_calibrated_or_fitted_is_refused_with_numbers() {
     let model = residual();
     let good = pictures(&model, 2, 40);
@@ -300,12 +315,12 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
     // A cost that forbids series leaves composites.
     let no_series = |m: &Model| {
         let long = m.nodes().iter().any(|n| matches!(&n.operator, Operator::Fitted(f) if f.degrees().len() == 1));
-        if long { Err("no series here".to_owned()) } else { levels(m) }
+        if long { Err("no series here".into()) } else { levels(m) }
     };
     let composite = choose(&model, &all, &options(0.9), &no_series, &()).expect("a choice");
     assert!(composite.specs.iter().all(|s| matches!(s.form, Form::Sign(_))));
-    let nothing = choose(&model, &all, &options(0.9), &|_: &Model| Err("no plan".to_owned()), &()).expect_err("nothing runs");
-    assert!(matches!(&nothing, ChooseError::NoPlan { forms: 6, reason } if reason == "no plan"), "{nothing}");
+    let nothing = choose(&model, &all, &options(0.9), &|_: &Model| Err("no plan".into()), &()).expect_err("nothing runs");
+    assert!(matches!(&nothing, ChooseError::NoPlan { forms: 6, reason } if reason.to_string() == "no plan"), "{nothing}");
     let weak = ChooseOptions { forms: vec![Form::Series(2)], ..options(0.997) };
     assert!(matches!(
         choose(&model, &all, &weak, &levels, &()),
@@ -337,7 +352,7 @@ struct StopAfter {
 }
 
 impl Watch for StopAfter {
-    fn tried(&self, candidate: &Candidate, seconds_left: f64) {
+    fn tried(&self, candidate: &TriedFit, seconds_left: f64) {
         self.seen.fetch_add(usize::from(candidate.keeps), Ordering::Relaxed);
         self.left.lock().expect("no panic").push(seconds_left);
     }

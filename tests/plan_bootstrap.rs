@@ -97,7 +97,7 @@ fn keys_fit_the_bytes_allowed_and_the_answer_stays() {
     let PlanError::KeyBytes { least, most: 65536 } = error else { panic!("{error}") };
     assert!(least < free.key_bytes());
 
-    let x = random_shards(&mut seeded("thrift", 53), 2, params.slots());
+    let x = random_shards(&mut seeded("fewer keys", 53), 2, params.slots());
     let want = expected(&x, 4);
     let mut before = free.seconds();
     for most in [free.key_bytes() * 4 / 5, (free.key_bytes() + least) / 2, least] {

@@ -14,7 +14,7 @@
 use super::diagonal_transform::DiagonalTransform;
 use super::trace::{TraceEngine, TraceValue};
 use super::{CircuitError, Engine, Gadgets, Switch, below};
-use crate::ckks::{CkksError, KeyRequest, Level, Params};
+use crate::ckks::{CkksError, KeyRequest, Level, Params, ParamsError};
 use std::sync::Arc;
 
 pub mod dft;
@@ -65,6 +65,10 @@ pub struct Bootstrapper {
     eval_mod: EvalMod,
     gadgets: Gadgets,
     keys: Vec<KeyRequest>,
+    input_level: Level,
+    output_level: Level,
+    /// Where EvalMod starts.
+    eval_mod_level: Level,
 }
 
 /// Told when a part of the circuit is done: for measuring.
@@ -82,8 +86,8 @@ impl Bootstrapper {
     ///
     /// # Errors
     /// [`ParamsError::NoBootstrap`](crate::ckks::ParamsError::NoBootstrap) for a parameter set without levels for it,
-    /// [`CircuitError::BootstrapSlots`] for slots that it does not serve, [`CircuitError::Polynomial`] where [`EvalMod`] takes more or
-    /// fewer levels than there are for it, [`CircuitError::KeyBytes`] where the fewest keys take more than may be.
+    /// [`CircuitError::BootstrapSlots`] for slots that it does not serve, [`CircuitError::EvalModLevels`] where [`EvalMod`] takes more or
+    /// fewer levels than there are for it, [`CircuitError::Polynomial`] as [`EvalMod::new`], [`CircuitError::KeyBytes`] where the fewest keys take more than may be.
     pub fn new(params: &Arc<Params>, options: &BootstrapOptions) -> Result<Self> {
         Self::make(params, options, None)
     }
@@ -91,7 +95,7 @@ impl Bootstrapper {
     /// With so many baby rotations in each of [`Self::transforms`], as [`Self::babies`] told of another.
     ///
     /// # Errors
-    /// As [`Self::new`], but that keys may take any number of bytes; [`CircuitError::Shards`] where `babies` has not one number for each
+    /// As [`Self::new`], but that keys may take any number of bytes; [`CircuitError::Babies`] where `babies` has not one number for each
     /// transform.
     pub fn with_babies(params: &Arc<Params>, options: &BootstrapOptions, babies: &[usize]) -> Result<Self> {
         Self::make(params, options, Some(babies))
@@ -105,9 +109,10 @@ impl Bootstrapper {
         }
         let eval_mod = EvalMod::new(&spec, params.message_ratio())?;
         if eval_mod.depth() != spec.eval_mod {
-            let text = format!("EvalMod takes {} levels and `{}` has {} for it", eval_mod.depth(), params.name(), spec.eval_mod);
-            return Err(CircuitError::Polynomial(text));
+            let (needed, have) = (eval_mod.depth(), spec.eval_mod);
+            return Err(CircuitError::EvalModLevels { preset: params.name().into(), needed, have });
         }
+        let of_set = |level: std::result::Result<Level, ParamsError>| level.map_err(CkksError::from);
         let mut this = Self {
             params: params.clone(),
             options: options.clone(),
@@ -116,8 +121,17 @@ impl Bootstrapper {
             eval_mod,
             gadgets: Self::gadgets_for(params)?,
             keys: Vec::new(),
+            input_level: match options.order {
+                Order::SlotsFirst => of_set(params.input_level())?,
+                Order::SlotsLast => Level(0),
+            },
+            output_level: of_set(params.output_level())?,
+            eval_mod_level: of_set(params.eval_mod_level())?,
         };
         this.choose_steps(&spec, babies)?;
+        if options.order == Order::SlotsLast {
+            this.output_level = below(this.output_level, this.slots_to_coeffs.len(), "SlotsToCoeffs")?;
+        }
         Ok(this)
     }
 
@@ -130,25 +144,12 @@ impl Bootstrapper {
         &self.options
     }
     /// The lowest level a value may have before: it is brought down to it.
-    ///
-    /// # Errors
-    /// None: [`Self::new`] refuses parameter sets without such a level.
-    pub fn input_level(&self) -> Result<Level> {
-        match self.options.order {
-            Order::SlotsFirst => Ok(self.params.input_level().map_err(CkksError::from)?),
-            Order::SlotsLast => Ok(Level(0)),
-        }
+    pub fn input_level(&self) -> Level {
+        self.input_level
     }
     /// The level after.
-    ///
-    /// # Errors
-    /// As [`Self::input_level`].
-    pub fn output_level(&self) -> Result<Level> {
-        let level = self.params.output_level().map_err(CkksError::from)?;
-        match self.options.order {
-            Order::SlotsFirst => Ok(level),
-            Order::SlotsLast => below(level, self.slots_to_coeffs.len(), "SlotsToCoeffs"),
-        }
+    pub fn output_level(&self) -> Level {
+        self.output_level
     }
     /// The gadget of every key switch.
     pub fn gadgets(&self) -> &Gadgets {
@@ -189,7 +190,7 @@ impl Bootstrapper {
     /// # Errors
     /// As [`Self::apply`].
     pub fn apply_observed<E: Engine>(&self, engine: &E, x: &E::Value, stages: &dyn Stages) -> Result<E::Value> {
-        let (level, input, shards) = (engine.level(x), self.input_level()?, engine.shards(x));
+        let (level, input, shards) = (engine.level(x), self.input_level, engine.shards(x));
         if level < input {
             return Err(CircuitError::LevelsExhausted { operation: "bootstrapping", needed: input.0, have: level.0 });
         }
@@ -222,13 +223,12 @@ impl Bootstrapper {
             step *= 2;
         }
         stages.done("raising the modulus");
-        let eval_mod_level = self.params.eval_mod_level().map_err(CkksError::from)?;
         let (last, factors) = self.coeffs_to_slots.split_last().ok_or(CircuitError::EmptyMatrix)?;
         for factor in factors {
             y = engine.transform(&y, factor, gadgets)?;
         }
         // Down to one level above EvalMod's, if there are fewer factors than levels.
-        y = engine.drop_to(&y, Level(eval_mod_level.0 + 1))?;
+        y = engine.drop_to(&y, Level(self.eval_mod_level.0 + 1))?;
         let parts = match self.options.order {
             Order::SlotsFirst => shards,
             Order::SlotsLast => 2 * engine.shards(&y),
@@ -255,7 +255,7 @@ impl Bootstrapper {
     /// None that [`Self::new`] would not have given, which runs it to find the keys.
     pub fn trace(&self, shards: usize) -> Result<super::trace::Trace> {
         let engine = TraceEngine::default();
-        let _ = self.apply(&engine, &TraceValue { shards, level: self.input_level()? })?;
+        let _ = self.apply(&engine, &TraceValue { shards, level: self.input_level })?;
         Ok(engine.trace())
     }
 
@@ -303,9 +303,9 @@ mod tests {
             for (slots, shards) in [(1024, 1), (1024, 2), (1024, 5), (64, 3), (2, 1)] {
                 let options = BootstrapOptions { order, slots, batch: 1, ..BootstrapOptions::new(&params) };
                 let bootstrapper = Bootstrapper::new(&params, &options).unwrap();
-                let x = ClearValue::new(values(shards, slots), bootstrapper.input_level().unwrap());
+                let x = ClearValue::new(values(shards, slots), bootstrapper.input_level());
                 let y = bootstrapper.apply(&ClearEngine, &x).unwrap();
-                assert_eq!(y.level, bootstrapper.output_level().unwrap());
+                assert_eq!(y.level, bootstrapper.output_level());
                 assert!(y.imaginary().is_none_or(|im| im.iter().flatten().all(|v| v.abs() < 1e-5)), "real values");
                 let stats = PrecisionStats::compare_shards(&x.shards, &y.shards).unwrap();
                 // The cubic term of the sine: 2^-21 for coefficients of 1, and a sum of up to N of them in slots.

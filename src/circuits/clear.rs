@@ -1,6 +1,6 @@
 //! Circuits on clear slot vectors: what the encrypted run would give without noise.
 
-use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, below, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, check, linear_transform::Product};
 use crate::ckks::{
     Level, Params,
     encoder::fft::{Scratch, SlotTransform},
@@ -28,11 +28,11 @@ pub struct ClearValue {
 }
 
 impl ClearValue {
-    /// A value from its slots.
+    /// A value from its slots, `[shard][slot]`, as many in every shard.
     pub fn new(shards: Vec<Vec<f64>>, level: Level) -> Self {
         Self { shards: Arc::new(shards), imaginary: None, level }
     }
-    /// A value with complex slots.
+    /// A value from the real and the imaginary parts of its slots, each `[shard][slot]`.
     pub fn complex(re: Vec<Vec<f64>>, im: Vec<Vec<f64>>, level: Level) -> Self {
         Self { shards: Arc::new(re), imaginary: Some(Arc::new(im)), level }
     }
@@ -49,22 +49,6 @@ impl ClearValue {
     }
 }
 
-fn same(operation: &'static str, a: &ClearValue, b: &ClearValue) -> Result<()> {
-    if a.level != b.level {
-        return Err(CircuitError::Levels { operation, left: a.level, right: b.level });
-    }
-    same_shards(operation, a, b.shards.len())
-}
-
-fn check_weighted(values: &[&ClearValue], first: &ClearValue, to: Level) -> Result<()> {
-    values.iter().try_for_each(|v| same("weighted sum", first, v))?;
-    if to < first.level { Ok(()) } else { Err(CircuitError::Levels { operation: "weighted sum", left: first.level, right: to }) }
-}
-
-fn same_shards(operation: &'static str, a: &ClearValue, found: usize) -> Result<()> {
-    if a.shards.len() == found { Ok(()) } else { Err(CircuitError::Shards { operation, expected: a.shards.len(), found }) }
-}
-
 impl Engine for ClearEngine {
     type Value = ClearValue;
     type Sum = ClearValue;
@@ -76,7 +60,7 @@ impl Engine for ClearEngine {
         x.shards.len()
     }
     fn add(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
-        same("add", &a, b)?;
+        check::same("add", self, &a, b)?;
         let imaginary = match (&a.imaginary, &b.imaginary) {
             (Some(a), Some(b)) => Some(Arc::new(added(a, b))),
             (one, other) => one.clone().or(other.clone()),
@@ -84,31 +68,26 @@ impl Engine for ClearEngine {
         Ok(ClearValue { imaginary, ..a.zip(&b.shards, a.level, |a, b| a + b) })
     }
     fn sub(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
-        same("sub", &a, b)?;
+        check::same("sub", self, &a, b)?;
         self.add(a, &self.scaled_by(b, -1.0)?)
     }
     fn add_scalar(&self, x: ClearValue, c: f64) -> Result<ClearValue> {
         Ok(x.map(x.level, |v| v + c))
     }
     fn multiply_sum(&self, pairs: &[(&ClearValue, &ClearValue)], _: &Gadgets) -> Result<ClearValue> {
-        let operation = "multiply";
-        let Some((first, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
-        let level = below(first.level, 1, operation)?;
+        let level = check::product(self, pairs)?;
         let mut sum: Option<ClearValue> = None;
         for (a, b) in pairs {
-            same(operation, first, a)?;
-            same(operation, first, b)?;
             let product = a.zip(&b.shards, level, |a, b| a * b);
             sum = Some(match sum {
                 Some(sum) => sum.zip(&product.shards, level, |s, p| s + p),
                 None => product,
             });
         }
-        sum.ok_or(CircuitError::EmptyMatrix)
+        sum.ok_or(CircuitError::Nothing { operation: "multiply" })
     }
     fn weighted_sum(&self, values: &[&ClearValue], coefficients: &[f64], constant: f64, to: Level) -> Result<ClearValue> {
-        let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
-        check_weighted(values, first, to)?;
+        let first = check::weighted_sum(self, values, coefficients, to)?;
         let mut sum = first.map(to, |_| constant);
         for (v, &c) in values.iter().zip(coefficients) {
             sum = sum.zip(&v.shards, to, |s, v| s + c * v);
@@ -116,17 +95,15 @@ impl Engine for ClearEngine {
         Ok(sum)
     }
     fn multiply_plain(&self, x: &ClearValue, factor: &[Vec<f64>]) -> Result<ClearValue> {
-        same_shards("multiply plain", x, factor.len())?;
-        Ok(x.zip(factor, below(x.level, 1, "multiply plain")?, |a, b| a * b))
+        let level = check::multiply_plain(self, x, factor)?;
+        Ok(x.zip(factor, level, |a, b| a * b))
     }
     fn add_plain(&self, x: &ClearValue, offset: &[Vec<f64>]) -> Result<ClearValue> {
-        same_shards("add plain", x, offset.len())?;
+        check::add_plain(self, x, offset)?;
         Ok(x.zip(offset, x.level, |a, b| a + b))
     }
     fn drop_to(&self, x: &ClearValue, level: Level) -> Result<ClearValue> {
-        if level > x.level {
-            return Err(CircuitError::Levels { operation: "drop", left: x.level, right: level });
-        }
+        check::drop_to(self, x, level)?;
         Ok(ClearValue { level, ..x.clone() })
     }
     fn rotate(&self, x: &ClearValue, k: usize, _: &Gadgets) -> Result<ClearValue> {
@@ -140,20 +117,18 @@ impl Engine for ClearEngine {
         Ok(ClearValue { shards: turn(&x.shards), imaginary: x.imaginary.as_ref().map(turn), level: x.level })
     }
     fn select(&self, x: &ClearValue, shards: Range<usize>) -> Result<ClearValue> {
+        check::select(self, x, &shards)?;
         let part = |all: &Arc<Vec<Vec<f64>>>| Arc::new(all[shards.clone()].to_vec());
         Ok(ClearValue { shards: part(&x.shards), imaginary: x.imaginary.as_ref().map(part), level: x.level })
     }
     fn join(&self, values: &[ClearValue]) -> Result<ClearValue> {
-        let Some(first) = values.first() else { return Err(CircuitError::EmptyMatrix) };
-        if let Some(other) = values.iter().find(|v| v.level != first.level) {
-            return Err(CircuitError::Levels { operation: "join", left: first.level, right: other.level });
-        }
+        check::join(self, values)?;
         let all = |part: fn(&ClearValue) -> &Arc<Vec<Vec<f64>>>| Arc::new(values.iter().flat_map(|v| part(v).to_vec()).collect());
         let imaginary = values.iter().any(|v| v.imaginary.is_some()).then(|| {
             let zeros = |v: &ClearValue| v.shards.iter().map(|s| vec![0.0; s.len()]).collect::<Vec<_>>();
             Arc::new(values.iter().flat_map(|v| v.imaginary.as_ref().map_or_else(|| zeros(v), |im| im.to_vec())).collect())
         });
-        Ok(ClearValue { shards: all(|v| &v.shards), imaginary, level: first.level })
+        Ok(ClearValue { shards: all(|v| &v.shards), imaginary, level: values[0].level })
     }
     fn pack_pairs(&self, x: &ClearValue) -> Result<ClearValue> {
         let zero = || vec![0.0; x.shards.first().map_or(0, Vec::len)];
@@ -164,9 +139,7 @@ impl Engine for ClearEngine {
         Ok(x.map(x.level, |v| 2.0 * v))
     }
     fn unpack_pairs(&self, x: &ClearValue, count: usize, _: &Gadgets) -> Result<ClearValue> {
-        if count.div_ceil(2) != x.shards.len() {
-            return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards.len() });
-        }
+        check::unpack_pairs(self, x, count)?;
         let twice = |s: &Vec<f64>| s.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
         let zero = |s: &Vec<f64>| vec![0.0; s.len()];
         let shard = |k: usize| match &x.imaginary {
@@ -177,9 +150,11 @@ impl Engine for ClearEngine {
         Ok(ClearValue::new((0..count).map(shard).collect(), x.level))
     }
     fn inner_product(&self, rotated: &ClearValue, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<ClearValue> {
+        check::inner_product(self, rotated, sums)?;
         inner_products(&[rotated], transform, sums).pop().ok_or(CircuitError::EmptyMatrix)
     }
     fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize, gadgets: &Gadgets) -> Result<()> {
+        check::accumulate(self, sum.as_ref().map(|s| (s.level, s.shards.len())), &x)?;
         let turned = self.rotate(&x, k, gadgets)?;
         *sum = Some(match sum.take() {
             Some(s) => self.add(s, &turned)?,
@@ -188,18 +163,20 @@ impl Engine for ClearEngine {
         Ok(())
     }
     fn finish(&self, sum: ClearValue) -> Result<ClearValue> {
-        Ok(ClearValue { level: below(sum.level, 1, "linear transform")?, ..sum })
+        Ok(ClearValue { level: check::finish(sum.level)?, ..sum })
     }
     fn transform(&self, x: &ClearValue, t: &DiagonalTransform, _: &Gadgets) -> Result<ClearValue> {
-        let level = below(x.level, 1, "transform")?;
+        let level = check::transform(self, x)?;
         let shard = |(s, re): (usize, &Vec<f64>)| apply_to_shard(t, re, x.imaginary.as_ref().map(|im| im[s].as_slice()));
         let (re, im) = x.shards.par_iter().enumerate().map(shard).unzip();
         Ok(ClearValue::complex(re, im, level))
     }
     fn transform_parts(&self, x: &ClearValue, t: &DiagonalTransform, count: usize, gadgets: &Gadgets) -> Result<ClearValue> {
-        self.unpack_pairs(&self.transform(x, t, gadgets)?, count.min(2 * x.shards.len()), gadgets)
+        check::transform_parts(self, x, count)?;
+        self.unpack_pairs(&self.transform(x, t, gadgets)?, count, gadgets)
     }
     fn mod_raise(&self, x: &ClearValue, params: &Params) -> Result<ClearValue> {
+        check::mod_raise(self, x, params)?;
         let bootstrap = params.need_bootstrap().map_err(crate::ckks::CkksError::from)?;
         let slots = params.slots();
         let fft = SlotTransform::new(params.log_n());

@@ -5,7 +5,7 @@ mod prepared;
 
 pub use prepared::Prepared;
 
-use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, check, linear_transform::Product};
 use crate::{
     backend::{Backend, Buffer, PlainTerm, PolySelect},
     ckks::{
@@ -43,6 +43,21 @@ pub enum ProductSum {
     Extended(ExtendedCiphertext),
 }
 
+impl ProductSum {
+    fn level(&self) -> Level {
+        match self {
+            Self::Plain(s) => s.level(),
+            Self::Extended(s) => s.level(),
+        }
+    }
+    fn shards(&self) -> usize {
+        match self {
+            Self::Plain(s) => s.shards(),
+            Self::Extended(s) => s.shards(),
+        }
+    }
+}
+
 impl EncryptedEngine {
     /// Most bytes of diagonals' coefficients held at once: they should stay in the last-level cache.
     const COEFFICIENT_BYTES: usize = 16 << 20;
@@ -76,10 +91,6 @@ impl EncryptedEngine {
         self.evaluator.params().plain_scale(level)
     }
 
-    fn same_level(operation: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<()> {
-        if a.level() == b.level() { Ok(()) } else { Err(CircuitError::Levels { operation, left: a.level(), right: b.level() }) }
-    }
-
     fn like(&self, x: &Ciphertext, buffer: Buffer, scale: Scale) -> Result<Ciphertext> {
         Ok(Ciphertext::from_parts(self.evaluator.params(), buffer, x.level(), scale, x.tag())?)
     }
@@ -106,9 +117,9 @@ impl EncryptedEngine {
         self.like(x, buffer, x.scale())
     }
 
+    /// The shards of all parts, of one level.
     fn concat<C: std::borrow::Borrow<Ciphertext>>(&self, parts: &[C]) -> Result<Ciphertext> {
-        let Some(first) = parts.first().map(|p| p.borrow()) else { return Err(CircuitError::EmptyMatrix) };
-        parts.iter().try_for_each(|p| Self::same_level("join", first, p.borrow()))?;
+        let Some(first) = parts.first().map(|p| p.borrow()) else { return Err(CircuitError::Nothing { operation: "join" }) };
         let buffers: Vec<&Buffer> = parts.iter().map(|p| p.borrow().buffer()).collect();
         self.like(first, self.backend().concat(&buffers).map_err(CkksError::from)?, first.scale())
     }
@@ -154,27 +165,24 @@ impl Engine for EncryptedEngine {
         Ok(self.evaluator.keys().check(keys)?)
     }
     fn add(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value> {
-        Self::same_level("add", &a, b)?;
+        check::same("add", self, &a, b)?;
         self.changed(a, |a| Ok(self.evaluator.add_assign(a, b)?), |a| Ok(self.evaluator.add(a, b)?))
     }
     fn sub(&self, a: Self::Value, b: &Self::Value) -> Result<Self::Value> {
-        Self::same_level("sub", &a, b)?;
+        check::same("sub", self, &a, b)?;
         self.changed(a, |a| Ok(self.evaluator.sub_assign(a, b)?), |a| Ok(self.evaluator.sub(a, b)?))
     }
     fn add_scalar(&self, x: Self::Value, c: f64) -> Result<Self::Value> {
         self.changed(x, |x| Ok(self.evaluator.add_scalar_assign(x, c)?), |x| Ok(self.evaluator.add_scalar(x, c)?))
     }
     fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)], gadgets: &Gadgets) -> Result<Self::Value> {
-        let Some((first, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
-        for value in pairs.iter().flat_map(|(a, b)| [a, b]) {
-            Self::same_level("multiply", first, value)?;
-        }
+        check::product(self, pairs)?;
+        let gadget = gadgets.product(pairs[0].0.level())?;
         let pairs: Vec<(&Ciphertext, &Ciphertext)> = pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
-        Ok(Arc::new(self.evaluator.mul_sum_rescale(&pairs, gadgets.product(first.level())?)?))
+        Ok(Arc::new(self.evaluator.mul_sum_rescale(&pairs, gadget)?))
     }
     fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64], constant: f64, to: Level) -> Result<Self::Value> {
-        let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
-        values.iter().try_for_each(|x| Self::same_level("weighted sum", first, x))?;
+        check::weighted_sum(self, values, coefficients, to)?;
         let parts: Vec<&Ciphertext> = values.iter().map(|x| x.as_ref()).collect();
         let mut sum = self.evaluator.linear_combination_to(&parts, coefficients, to)?;
         if constant != 0.0 {
@@ -183,16 +191,19 @@ impl Engine for EncryptedEngine {
         Ok(Arc::new(sum))
     }
     fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value> {
+        check::multiply_plain(self, x, factor)?;
         let basis = self.evaluator.params().window(x.level());
         let plain = self.encode(factor, self.factor_scale(x.level()), basis, PlainForm::Montgomery)?;
         Ok(Arc::new(self.evaluator.rescale(&self.evaluator.mul_plain(x, &plain)?)?))
     }
     fn add_plain(&self, x: &Self::Value, offset: &[Vec<f64>]) -> Result<Self::Value> {
+        check::add_plain(self, x, offset)?;
         let basis = self.evaluator.params().window(x.level());
         let plain = self.encode(offset, x.scale(), basis, PlainForm::Plain)?;
         Ok(Arc::new(self.evaluator.add_plain(x, &plain)?))
     }
     fn drop_to(&self, x: &Self::Value, level: Level) -> Result<Self::Value> {
+        check::drop_to(self, x, level)?;
         if level == x.level() { Ok(x.clone()) } else { Ok(Arc::new(self.evaluator.drop_to(x, level)?)) }
     }
     fn rotate(&self, x: &Self::Value, k: usize, gadgets: &Gadgets) -> Result<Self::Value> {
@@ -208,9 +219,11 @@ impl Engine for EncryptedEngine {
         Ok(Arc::new(ev.rotate_digits_all(&ev.mod_up(x, gadgets.rotation(x.level())?)?, x, &ks)?))
     }
     fn select(&self, x: &Self::Value, shards: Range<usize>) -> Result<Self::Value> {
+        check::select(self, x, &shards)?;
         Ok(Arc::new(self.shards_of(x, shards)?))
     }
     fn join(&self, values: &[Self::Value]) -> Result<Self::Value> {
+        check::join(self, values)?;
         match values {
             [one] => Ok(one.clone()),
             _ => Ok(Arc::new(self.concat(values)?)),
@@ -233,9 +246,7 @@ impl Engine for EncryptedEngine {
         Ok(Arc::new(self.evaluator.add(x, &self.conjugate(x, gadgets)?)?))
     }
     fn unpack_pairs(&self, x: &Self::Value, count: usize, gadgets: &Gadgets) -> Result<Self::Value> {
-        if count.div_ceil(2) != x.shards() {
-            return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards() });
-        }
+        check::unpack_pairs(self, x, count)?;
         let conjugate = self.conjugate(x, gadgets)?;
         let real = self.evaluator.add(x, &conjugate)?;
         if count == 1 {
@@ -249,6 +260,7 @@ impl Engine for EncryptedEngine {
         Ok(Arc::new(self.concat(&shards)?))
     }
     fn inner_product(&self, rotated: &Self::Value, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Self::Value> {
+        check::inner_product(self, rotated, sums)?;
         let params = self.evaluator.params();
         // Pieces of the terms of all sums, one after the other, whose coefficients fit the cache.
         let piece = (Self::COEFFICIENT_BYTES / (params.degree() * 8)).max(8);
@@ -299,6 +311,7 @@ impl Engine for EncryptedEngine {
         Ok(Arc::new(sum.ok_or(CircuitError::EmptyMatrix)?))
     }
     fn accumulate_rotated(&self, sum: &mut Option<ProductSum>, x: Self::Value, k: usize, gadgets: &Gadgets) -> Result<()> {
+        check::accumulate(self, sum.as_ref().map(|s| (s.level(), s.shards())), &x)?;
         let ev = &self.evaluator;
         if k == 0 {
             *sum = Some(match sum.take() {
@@ -333,12 +346,14 @@ impl Engine for EncryptedEngine {
         Ok(())
     }
     fn finish(&self, sum: ProductSum) -> Result<Self::Value> {
+        check::finish(sum.level())?;
         Ok(Arc::new(match sum {
             ProductSum::Plain(s) => self.evaluator.rescale(&s)?,
             ProductSum::Extended(s) => self.evaluator.mod_down_rescale(&s)?,
         }))
     }
     fn transform(&self, x: &Self::Value, transform: &DiagonalTransform, gadgets: &Gadgets) -> Result<Self::Value> {
+        check::transform(self, x)?;
         self.finish(self.double_hoisted(x, transform, gadgets)?)
     }
     fn transform_parts(
@@ -348,6 +363,7 @@ impl Engine for EncryptedEngine {
         count: usize,
         gadgets: &Gadgets,
     ) -> Result<Self::Value> {
+        check::transform_parts(self, x, count)?;
         let product = match self.double_hoisted(x, transform, gadgets)? {
             ProductSum::Plain(s) => s,
             ProductSum::Extended(s) => self.evaluator.mod_down(&s)?,
@@ -356,6 +372,7 @@ impl Engine for EncryptedEngine {
         Ok(Arc::new(self.evaluator.rescale(&parts)?))
     }
     fn mod_raise(&self, x: &Self::Value, _: &Params) -> Result<Self::Value> {
+        check::mod_raise(self, x, self.evaluator.params())?;
         Ok(Arc::new(self.evaluator.mod_raise(x)?))
     }
     fn scaled_by(&self, x: &Self::Value, factor: f64) -> Result<Self::Value> {

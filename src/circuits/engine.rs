@@ -9,10 +9,11 @@ type Result<T> = std::result::Result<T, CircuitError>;
 /// one level add. All operations act on every shard of a value. Those that switch keys are told which gadget to use at which level.
 ///
 /// # Errors
-/// Each operation names what it refuses. [`EncryptedEngine`](super::EncryptedEngine) leaves some of that to the scheme, which says it by
-/// [`CircuitError::Ckks`]; so it does of any operation for a value of another parameter set or secret key, a key that is missing, a number
-/// that is not finite or too large to be encoded, and what the backend fails at. Whatever is told gadgets gives
-/// [`CircuitError::NoGadget`] at a level beyond theirs, but for [`ClearEngine`](super::ClearEngine), which switches no keys.
+/// Each operation names what it refuses, and all engines refuse it alike. On ciphertexts the scheme refuses more, by
+/// [`CircuitError::Ckks`]: a value of another parameter set or secret key, a key that is missing, a number that is not finite or too large
+/// to be encoded, and what the backend fails at. Whatever switches a key gives [`CircuitError::NoGadget`] at a level beyond the gadgets it
+/// is told, but for [`ClearEngine`](super::ClearEngine), which switches none. [`NoisyRuns`](super::NoisyRuns) gives
+/// [`CircuitError::Runs`] for values of another number of runs.
 pub trait Engine: Sync {
     /// A sharded value at one level; cheap to clone.
     type Value: Clone + Send + Sync;
@@ -54,7 +55,7 @@ pub trait Engine: Sync {
     /// `sum a b` over pairs, all at one level; one level (a single relinearization and rescale).
     ///
     /// # Errors
-    /// [`CircuitError::Polynomial`] without a pair, [`CircuitError::Levels`] or [`CircuitError::Shards`] where those of the operands
+    /// [`CircuitError::Nothing`] without a pair, [`CircuitError::Levels`] or [`CircuitError::Shards`] where those of the operands
     /// differ, [`CircuitError::LevelsExhausted`] at level 0.
     fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)], gadgets: &Gadgets) -> Result<Self::Value>;
 
@@ -77,8 +78,9 @@ pub trait Engine: Sync {
     /// `constant + sum_k coefficients[k] * values[k]`, all values at one level, brought to a lower one by a single rescale.
     ///
     /// # Errors
-    /// [`CircuitError::Polynomial`] without a value, [`CircuitError::Levels`] where values differ in level or `to` is not below theirs,
-    /// [`CircuitError::Shards`] where they differ in shards.
+    /// [`CircuitError::Nothing`] without a value, [`CircuitError::Coefficients`] unless there is one for each,
+    /// [`CircuitError::Levels`] where values differ in level or `to` is not below theirs, [`CircuitError::Shards`] where they differ in
+    /// shards.
     fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64], constant: f64, to: Level) -> Result<Self::Value>;
 
     /// `x * factor`, slot by slot (`[shard][slot]`); one level.
@@ -130,23 +132,23 @@ pub trait Engine: Sync {
     /// [`CircuitError::Shards`] unless `count` is twice the shards of x, or one less.
     fn unpack_pairs(&self, x: &Self::Value, count: usize, gadgets: &Gadgets) -> Result<Self::Value>;
 
-    /// Some of the shards.
+    /// Some of the shards, one at least.
     ///
     /// # Errors
-    /// Those of every operation ([`Engine`]).
+    /// [`CircuitError::ShardRange`] for none, or for some that x does not have.
     fn select(&self, x: &Self::Value, shards: std::ops::Range<usize>) -> Result<Self::Value>;
 
     /// The shards of all values, one after the other; equal levels.
     ///
     /// # Errors
-    /// [`CircuitError::EmptyMatrix`] without a value, [`CircuitError::Levels`] where their levels differ.
+    /// [`CircuitError::Nothing`] without a value, [`CircuitError::Levels`] where their levels differ.
     fn join(&self, values: &[Self::Value]) -> Result<Self::Value>;
 
     /// For each list, the sum over its products of the turned diagonal times a rotated input shard, not rescaled: one shard. A list of
     /// nothing gives zero.
     ///
     /// # Errors
-    /// Those of every operation ([`Engine`]).
+    /// [`CircuitError::ShardRange`] for a product with a shard that `rotated` does not have.
     fn inner_product(&self, rotated: &Self::Value, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Self::Value>;
 
     /// `sum += rotate(x, k)` for an unrescaled product x.
@@ -179,11 +181,13 @@ pub trait Engine: Sync {
         count: usize,
         gadgets: &Gadgets,
     ) -> Result<Self::Value>;
+
     /// From level 0 to the top: the value over [`Params::message_ratio`], plus what a polynomial of integers below the bound of
     /// [`crate::ckks::params::Bootstrap`] has in its slots.
     ///
     /// # Errors
-    /// [`CircuitError::Ckks`]: a parameter set that does not bootstrap; of ciphertexts, one that is not at level 0 and its canonical scale.
+    /// [`CircuitError::Ckks`] for a parameter set that does not bootstrap, [`CircuitError::Levels`] for a value that is not at level 0;
+    /// [`CircuitError::Ckks`] too for a ciphertext that is not at its canonical scale.
     fn mod_raise(&self, x: &Self::Value, params: &Params) -> Result<Self::Value>;
 
     /// `x * factor` by another scale: no level, no noise.

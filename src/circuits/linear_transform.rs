@@ -125,7 +125,7 @@ pub struct TransformCounts {
 
 /// A way to cut a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
+pub struct CountedCut {
     /// The split.
     pub split: Split,
     /// The packing.
@@ -213,7 +213,7 @@ impl LinearTransform {
     }
 
     /// Every split and packing worth a look, with what it counts. Cost: a pass over all rotations for each.
-    pub fn candidates(matrix: &dyn SlotMatrix) -> Vec<Candidate> {
+    pub fn candidates(matrix: &dyn SlotMatrix) -> Vec<CountedCut> {
         let slots = matrix.slots();
         let mut candidates = Vec::new();
         for packing in Packing::ALL.into_iter().filter(|p| p.suits(matrix.inputs(), matrix.outputs(), slots)) {
@@ -228,7 +228,7 @@ impl LinearTransform {
                 let nonzero = |set: &BTreeSet<usize>| set.iter().filter(|&&r| r != 0).count();
                 let (babies, giants) = (nonzero(&babies), nonzero(&giants));
                 let counts = TransformCounts { inputs, outputs, babies, giants, products, conjugations };
-                candidates.push(Candidate { split, packing, counts });
+                candidates.push(CountedCut { split, packing, counts });
             }
         }
         candidates
@@ -267,14 +267,15 @@ impl LinearTransform {
         self.products
     }
 
-    /// Writes the diagonal of a term turned back by its giant, real and imaginary parts: `values[s] = D[s - g]`.
+    /// Writes the diagonal of a term turned back by its giant, real and imaginary parts, each as long as a shard has slots:
+    /// `values[s] = D[s - g]`.
     pub fn turned_diagonal(&self, output: usize, giant: usize, term: Term, re: &mut [f64], im: &mut [f64]) {
         self.diagonal(output, term, re, im);
         re.rotate_right(giant % re.len().max(1));
         im.rotate_right(giant % im.len().max(1));
     }
 
-    /// Writes the diagonal of a term as it is, real and imaginary parts.
+    /// Writes the diagonal of a term as it is, real and imaginary parts, each as long as a shard has slots.
     pub fn diagonal(&self, output: usize, term: Term, re: &mut [f64], im: &mut [f64]) {
         let (o, i, r) = (output, term.input, term.rotation);
         match self.packing {

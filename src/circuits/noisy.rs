@@ -6,7 +6,7 @@
 mod runs;
 
 use super::clear::ClearValue;
-use super::{CircuitError, ClearEngine, DiagonalTransform, Engine, Gadgets, LinearTransform, linear_transform::Product};
+use super::{CircuitError, ClearEngine, DiagonalTransform, Engine, Gadgets, LinearTransform, check, linear_transform::Product};
 use crate::ckks::{Level, NoiseModel, Noisy, Params, Scale};
 use chacha20::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -31,7 +31,7 @@ impl NoisyEngine {
         Self { params: params.clone(), random: Mutex::new(ChaCha8Rng::seed_from_u64(seed)) }
     }
 
-    /// Slots as they would be encrypted under the secret key at a level.
+    /// Slots, `[shard][slot]`, as they would be encrypted under the secret key at a level.
     pub fn encrypted(&self, shards: Vec<Vec<f64>>, level: Level) -> ClearValue {
         let fresh = self.model().fresh(self.params.scale(level), 1.0);
         self.noised(ClearValue::new(shards, level), self.model().slot_deviation(fresh))
@@ -166,6 +166,7 @@ impl Engine for NoisyEngine {
     }
     fn multiply_sum(&self, pairs: &[(&ClearValue, &ClearValue)], gadgets: &Gadgets) -> Result<ClearValue> {
         let y = ClearEngine.multiply_sum(pairs, gadgets)?;
+        gadgets.product(Level(y.level.0 + 1))?;
         let scale = self.params.landing(Level(y.level.0 + 1));
         Ok(self.rounded(y, scale))
     }
@@ -227,12 +228,14 @@ impl Engine for NoisyEngine {
         Ok(self.rounded(y, scale))
     }
     fn transform(&self, x: &ClearValue, t: &DiagonalTransform, gadgets: &Gadgets) -> Result<ClearValue> {
+        check::transform(self, x)?;
         let y = ClearEngine.transform(&self.switched(x.clone(), false, gadgets)?, t, gadgets)?;
         let y = self.encoded(x, y, x.level, t.products(), 2 * t.period());
         let scale = self.scale(&y);
         Ok(self.rounded(y, scale))
     }
     fn transform_parts(&self, x: &ClearValue, t: &DiagonalTransform, count: usize, gadgets: &Gadgets) -> Result<ClearValue> {
+        check::transform_parts(self, x, count)?;
         let y = ClearEngine.transform(&self.switched(x.clone(), false, gadgets)?, t, gadgets)?;
         let y = ClearEngine.unpack_pairs(&self.encoded(x, y, x.level, t.products(), 2 * t.period()), count, gadgets)?;
         let scale = self.scale(&y);

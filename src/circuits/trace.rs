@@ -1,6 +1,6 @@
 //! Circuits on levels alone: what a run will do, counted by the code that does it.
 
-use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, Switch, below, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, Switch, check, linear_transform::Product};
 use crate::ckks::{CkksError, Gadget, KeyRequest, Level, Params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -231,17 +231,6 @@ impl TraceEngine {
     }
 }
 
-fn same(operation: &'static str, a: &TraceValue, b: &TraceValue) -> Result<()> {
-    if a.level != b.level {
-        return Err(CircuitError::Levels { operation, left: a.level, right: b.level });
-    }
-    same_shards(operation, a, b.shards)
-}
-
-fn same_shards(operation: &'static str, a: &TraceValue, found: usize) -> Result<()> {
-    if a.shards == found { Ok(()) } else { Err(CircuitError::Shards { operation, expected: a.shards, found }) }
-}
-
 impl Engine for TraceEngine {
     type Value = TraceValue;
     type Sum = (TraceValue, bool);
@@ -253,12 +242,12 @@ impl Engine for TraceEngine {
         x.shards
     }
     fn add(&self, a: TraceValue, b: &TraceValue) -> Result<TraceValue> {
-        same("add", &a, b)?;
+        check::same("add", self, &a, b)?;
         self.sweep(&a, 3);
         Ok(a)
     }
     fn sub(&self, a: TraceValue, b: &TraceValue) -> Result<TraceValue> {
-        same("sub", &a, b)?;
+        check::same("sub", self, &a, b)?;
         self.sweep(&a, 3);
         Ok(a)
     }
@@ -267,10 +256,8 @@ impl Engine for TraceEngine {
         Ok(x)
     }
     fn multiply_sum(&self, pairs: &[(&TraceValue, &TraceValue)], gadgets: &Gadgets) -> Result<TraceValue> {
-        let operation = "multiply";
-        let Some((x, _)) = pairs.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
-        pairs.iter().try_for_each(|(a, b)| same(operation, x, a).and_then(|()| same(operation, x, b)))?;
-        let level = below(x.level, 1, operation)?;
+        let level = check::product(self, pairs)?;
+        let x = pairs[0].0;
         let s = x.shards;
         self.note(
             x.level,
@@ -290,13 +277,7 @@ impl Engine for TraceEngine {
         Ok(TraceValue { shards: s, level })
     }
     fn weighted_sum(&self, values: &[&TraceValue], coefficients: &[f64], _: f64, to: Level) -> Result<TraceValue> {
-        let Some(first) = values.first() else { return Err(CircuitError::Polynomial("an empty sum".into())) };
-        let operation = "weighted sum";
-        values.iter().try_for_each(|v| same(operation, first, v))?;
-        let _ = coefficients;
-        if to >= first.level {
-            return Err(CircuitError::Levels { operation, left: first.level, right: to });
-        }
+        let first = check::weighted_sum(self, values, coefficients, to)?;
         let s = first.shards;
         // One value is weighted by the rescale itself.
         let sweeps = if values.len() > 1 { s * (values.len() + 1) } else { 0 };
@@ -304,19 +285,16 @@ impl Engine for TraceEngine {
         Ok(TraceValue { shards: s, level: to })
     }
     fn multiply_plain(&self, x: &TraceValue, factor: &[Vec<f64>]) -> Result<TraceValue> {
-        same_shards("multiply plain", x, factor.len())?;
-        let level = below(x.level, 1, "multiply plain")?;
+        let level = check::multiply_plain(self, x, factor)?;
         self.note(x.level, Counts { plaintext_products: x.shards, rescales: x.shards, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
     fn add_plain(&self, x: &TraceValue, offset: &[Vec<f64>]) -> Result<TraceValue> {
-        same_shards("add plain", x, offset.len())?;
+        check::add_plain(self, x, offset)?;
         Ok(*x)
     }
     fn drop_to(&self, x: &TraceValue, level: Level) -> Result<TraceValue> {
-        if level > x.level {
-            return Err(CircuitError::Levels { operation: "drop", left: x.level, right: level });
-        }
+        check::drop_to(self, x, level)?;
         if level < x.level {
             self.note(x.level, Counts { rescales: x.shards, calls: 1, ..Counts::default() });
         }
@@ -354,14 +332,14 @@ impl Engine for TraceEngine {
         Ok(TraceValue { shards: s * ks.len(), level: x.level })
     }
     fn select(&self, x: &TraceValue, shards: std::ops::Range<usize>) -> Result<TraceValue> {
+        check::select(self, x, &shards)?;
         let part = TraceValue { shards: shards.len(), level: x.level };
         self.sweep(&part, 2);
         Ok(part)
     }
     fn join(&self, values: &[TraceValue]) -> Result<TraceValue> {
-        let Some(first) = values.first() else { return Err(CircuitError::EmptyMatrix) };
-        values.iter().try_for_each(|v| same("join", &TraceValue { shards: v.shards, ..*first }, v))?;
-        let all = TraceValue { shards: values.iter().map(|v| v.shards).sum(), level: first.level };
+        check::join(self, values)?;
+        let all = TraceValue { shards: values.iter().map(|v| v.shards).sum(), level: values[0].level };
         if values.len() > 1 {
             self.sweep(&all, 2);
         }
@@ -378,17 +356,17 @@ impl Engine for TraceEngine {
         Ok(*x)
     }
     fn unpack_pairs(&self, x: &TraceValue, count: usize, gadgets: &Gadgets) -> Result<TraceValue> {
-        if count.div_ceil(2) != x.shards {
-            return Err(CircuitError::Shards { operation: "unpack", expected: count.div_ceil(2), found: x.shards });
-        }
+        check::unpack_pairs(self, x, count)?;
         self.unpack(x, count, gadgets)?;
         Ok(TraceValue { shards: count, level: x.level })
     }
     fn inner_product(&self, rotated: &TraceValue, _: &LinearTransform, sums: &[Vec<Product>]) -> Result<TraceValue> {
+        check::inner_product(self, rotated, sums)?;
         self.note(rotated.level, Counts { plaintext_products: sums.iter().map(Vec::len).sum(), ..Counts::default() });
         Ok(TraceValue { shards: sums.len(), level: rotated.level })
     }
     fn accumulate_rotated(&self, sum: &mut Option<(TraceValue, bool)>, x: TraceValue, k: usize, gadgets: &Gadgets) -> Result<()> {
+        check::accumulate(self, sum.map(|(s, _)| (s.level, s.shards)), &x)?;
         let s = x.shards;
         // P times the first halves, and the sum, in the extended basis.
         let switch =
@@ -399,21 +377,20 @@ impl Engine for TraceEngine {
         Ok(())
     }
     fn finish(&self, (x, extended): (TraceValue, bool)) -> Result<TraceValue> {
-        let level = below(x.level, 1, "linear transform")?;
+        let level = check::finish(x.level)?;
         let mod_downs = if extended { x.shards } else { 0 };
         self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
     fn transform(&self, x: &TraceValue, t: &DiagonalTransform, gadgets: &Gadgets) -> Result<TraceValue> {
-        let level = below(x.level, 1, "transform")?;
+        let level = check::transform(self, x)?;
         self.double_hoisted(x, t, gadgets)?;
         let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
         self.note(x.level, Counts { mod_downs, rescales: x.shards, merged: mod_downs, calls: 1, ..Counts::default() });
         Ok(TraceValue { shards: x.shards, level })
     }
     fn transform_parts(&self, x: &TraceValue, t: &DiagonalTransform, count: usize, gadgets: &Gadgets) -> Result<TraceValue> {
-        same_shards("parts of a transform", x, count.div_ceil(2))?;
-        let level = below(x.level, 1, "transform")?;
+        let level = check::transform_parts(self, x, count)?;
         self.double_hoisted(x, t, gadgets)?;
         let mod_downs = if t.rotations().is_empty() { 0 } else { x.shards };
         self.note(x.level, Counts { mod_downs, rescales: count, calls: 2, ..Counts::default() });
@@ -421,6 +398,7 @@ impl Engine for TraceEngine {
         Ok(TraceValue { shards: count, level })
     }
     fn mod_raise(&self, x: &TraceValue, params: &Params) -> Result<TraceValue> {
+        check::mod_raise(self, x, params)?;
         let s = x.shards;
         let level = params.max_level();
         let switch =

@@ -56,8 +56,11 @@ pub struct Compilation {
 /// what is tried, and may end the search with the best found.
 ///
 /// # Errors
-/// [`EngineError::Fits`] where no fits keep the answers, [`EngineError::NoPreset`] where no parameter set has levels for them,
-/// [`EngineError::Noise`] where logits differ by less than encryption moves them, [`EngineError::Overflow`] for results that no ciphertext can hold, [`EngineError::NoPictures`], and those of [`prepare`].
+/// [`EngineError::NoPictures`] without a picture; [`EngineError::Calibration`] and [`EngineError::Simulate`] for pictures that the network
+/// cannot be evaluated on; [`EngineError::Fits`] where no fits keep the answers; [`EngineError::NoPreset`] where no parameter set runs them,
+/// and [`EngineError::Params`] for one that there is not; [`EngineError::Noise`] where logits differ by less than encryption moves them;
+/// [`EngineError::Overflow`] for results that no ciphertext can hold; [`EngineError::Model`] where the model does not take the divisor of
+/// its result; [`EngineError::Client`] where what clients are told contradicts itself; and those of [`prepare`].
 pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions, watch: &dyn Watch) -> Result<Compilation> {
     if pictures.is_empty() {
         return Err(EngineError::NoPictures);
@@ -107,9 +110,11 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
         "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
         "accuracy": choice.as_ref().and_then(|c| c.simulation.accuracy()),
         "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),
-        "mean": network.input().mean, "std": network.input().std, "normalisation": network.input().normalisation, "fit": network.input().fit,
+        "mean": network.input().mean, "std": network.input().std,
+        "normalisation": network.input().normalisation, "fit": network.input().fit,
         "output_divisor": divisor, "fits_tried": choice.as_ref().map(|c| c.tried.len()),
-        "expected_max_abs_logit_error": foreseen.error, "expected_agreement_with_noise": margins.expected_agreement, "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
+        "expected_max_abs_logit_error": foreseen.error, "expected_agreement_with_noise": margins.expected_agreement,
+        "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
     });
     let mut compiled = Compiled {
         preset: preset.to_owned(),
@@ -135,7 +140,7 @@ fn fits(
     estimator: &Estimator,
     watch: &dyn Watch,
 ) -> Result<Choice> {
-    let cost = |fitted: &Model| estimator.fastest(fitted, None).map(|(_, seconds)| seconds);
+    let cost = |fitted: &Model| Ok(estimator.fastest(fitted, None)?.1);
     match choose(network, pictures, &options.choose, &cost, watch) {
         // Values that no activation bounds must be bootstrapped: by what calibration sees of them.
         Err(ChooseError::NoPlan { .. }) => {

@@ -61,7 +61,7 @@ pub enum EngineError {
         /// The network.
         network: String,
         /// What stands in the way of each.
-        why: String,
+        why: super::NoneFits,
     },
     /// The network cannot be calibrated.
     #[error("the network cannot be calibrated")]

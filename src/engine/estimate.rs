@@ -1,16 +1,58 @@
 //! Which of some parameter sets runs a network fastest, by plans with the unit costs that are the same everywhere.
 
 use super::slots_for;
-use crate::ckks::{Params, presets};
-use crate::nn::{self, LowerOptions, Lowered, Model};
+use crate::ckks::{Params, ParamsError, presets};
+use crate::nn::{self, LowerOptions, Lowered, Model, lower::LowerError};
 use crate::plan::{Plan, PlanError, PlanOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Why a parameter set does not run a network.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// There is no such set.
+    #[error(transparent)]
+    Params(ParamsError),
+    /// The network cannot be lowered for its slots.
+    #[error(transparent)]
+    Lower(Arc<LowerError>),
+    /// The program cannot be planned on it.
+    #[error(transparent)]
+    Plan(Arc<PlanError>),
+}
+
+impl From<LowerError> for Unfit {
+    fn from(error: LowerError) -> Self {
+        Self::Lower(Arc::new(error))
+    }
+}
+
+impl From<PlanError> for Unfit {
+    fn from(error: PlanError) -> Self {
+        Self::Plan(Arc::new(error))
+    }
+}
+
+/// Each parameter set by name, and why it does not run the network.
+#[derive(Debug, Clone)]
+pub struct NoneFits(pub Vec<(String, Unfit)>);
+
+impl std::fmt::Display for NoneFits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (name, why)) in self.0.iter().enumerate() {
+            write!(f, "{}{name}: {why}", if i == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for NoneFits {}
+
 /// Parameter sets to choose from, made once for many networks.
 #[derive(Debug)]
 pub struct Estimator {
-    sets: Vec<(String, Result<Arc<Params>, String>)>,
+    sets: Vec<(String, Result<Arc<Params>, Unfit>)>,
     lowering: LowerOptions,
     planning: PlanOptions,
 }
@@ -18,7 +60,7 @@ pub struct Estimator {
 impl Estimator {
     /// Of these parameter sets.
     pub fn new(names: &[&str]) -> Self {
-        let set = |name: &&str| ((*name).to_owned(), presets::by_name(name).map_err(|e| e.to_string()));
+        let set = |name: &&str| ((*name).to_owned(), presets::by_name(name).map_err(Unfit::Params));
         Self { sets: names.iter().map(set).collect(), lowering: LowerOptions::default(), planning: PlanOptions::default() }
     }
 
@@ -31,21 +73,21 @@ impl Estimator {
     /// lowered once for all that have the same slots, and planned with keys of at most `max_key_bytes`.
     ///
     /// # Errors
-    /// The name of each parameter set and why it does not run the network, separated by `; `.
-    pub fn fastest(&self, network: &Model, max_key_bytes: Option<u64>) -> Result<(&str, f64), String> {
+    /// [`NoneFits`], where no set runs it.
+    pub fn fastest(&self, network: &Model, max_key_bytes: Option<u64>) -> Result<(&str, f64), NoneFits> {
         let options = PlanOptions { max_key_bytes, ..self.planning.clone() };
-        let mut lowered: BTreeMap<usize, Result<Lowered, String>> = BTreeMap::new();
+        let mut lowered: BTreeMap<usize, Result<Lowered, Unfit>> = BTreeMap::new();
         let mut best: Option<(&str, f64)> = None;
         let mut why = Vec::new();
         for (name, params) in &self.sets {
-            let params = params.as_ref().map_err(String::clone);
+            let params = params.as_ref().map_err(Unfit::clone);
             match params.and_then(|params| seconds(network, params, (&self.lowering, &options), &mut lowered)) {
                 Ok(seconds) if best.is_none_or(|(_, least)| seconds < least) => best = Some((name, seconds)),
                 Ok(_) => {}
-                Err(e) => why.push(format!("{name}: {e}")),
+                Err(e) => why.push((name.clone(), e)),
             }
         }
-        best.ok_or_else(|| why.join("; "))
+        best.ok_or(NoneFits(why))
     }
 }
 
@@ -53,17 +95,17 @@ fn seconds(
     network: &Model,
     params: &Arc<Params>,
     (lowering, options): (&LowerOptions, &PlanOptions),
-    lowered: &mut BTreeMap<usize, Result<Lowered, String>>,
-) -> Result<f64, String> {
+    lowered: &mut BTreeMap<usize, Result<Lowered, Unfit>>,
+) -> Result<f64, Unfit> {
     if params.bootstrap().is_none() {
         // What is too deep need not be laid out.
-        let (needed, have) = (nn::least_depth(network, lowering).map_err(|e| e.to_string())?, params.working_level().0);
+        let (needed, have) = (nn::least_depth(network, lowering)?, params.working_level().0);
         if needed > have {
-            return Err(PlanError::LevelsExhausted { needed, have, preset: params.name().to_owned() }.to_string());
+            return Err(PlanError::LevelsExhausted { needed, have, preset: params.name().to_owned() }.into());
         }
     }
     let slots = slots_for(network, params);
-    let lowered = lowered.entry(slots).or_insert_with(|| nn::lower(network, slots, lowering).map_err(|e| e.to_string()));
-    let program = &lowered.as_ref().map_err(String::clone)?.program;
-    Ok(Plan::new(program, params, options).map_err(|e| e.to_string())?.seconds())
+    let lowered = lowered.entry(slots).or_insert_with(|| nn::lower(network, slots, lowering).map_err(Unfit::from));
+    let program = &lowered.as_ref().map_err(Unfit::clone)?.program;
+    Ok(Plan::new(program, params, options)?.seconds())
 }

@@ -121,7 +121,7 @@ pub fn slots_for(network: &Model, params: &Params) -> usize {
 /// None where the network was prepared for one picture; those of [`presets::by_name`].
 pub fn keep(network: &Model, preset: &str, options: &PrepareOptions) -> Result<Vec<Prepared>> {
     let params = presets::by_name(preset)?;
-    let most = together(network, &params, MOST_TOGETHER);
+    let most = pictures_in_a_run(network, &params, MOST_TOGETHER);
     let mut kept = Vec::new();
     for pictures in (1..).map(|log| 1usize << log).take_while(|&k| k <= most) {
         // More pictures may need more keys than are allowed.
@@ -133,7 +133,7 @@ pub fn keep(network: &Model, preset: &str, options: &PrepareOptions) -> Result<V
 }
 
 /// How many pictures one run may take, of so many that there are: a power of two that the slots have room for.
-fn together(network: &Model, params: &Params, pictures: usize) -> usize {
+fn pictures_in_a_run(network: &Model, params: &Params, pictures: usize) -> usize {
     let most = params.bootstrap().map_or(params.slots(), |spec| params.slots().min(1 << spec.log_slots));
     let room = most / nn::fitting_slots(network, most);
     pictures.clamp(1, room.clamp(1, MOST_TOGETHER)).next_power_of_two()
@@ -157,7 +157,7 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
         backend = Arc::new(mirror);
         host = backend.clone();
     }
-    let together = together(network, &params, options.pictures);
+    let together = pictures_in_a_run(network, &params, options.pictures);
     let slots = if together > 1 { nn::fitting_slots(network, params.slots()) } else { slots_for(network, &params) };
     let (layouts, cuts) = options.counted;
     let lowering = LowerOptions { counted: layouts, ..LowerOptions::default() };

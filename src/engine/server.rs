@@ -74,7 +74,7 @@ impl Server {
     /// For a client with these evaluation keys, who will have about so many runs.
     ///
     /// # Errors
-    /// [`EngineError::Scheme`] for keys of another parameter set or plan.
+    /// [`EngineError::Scheme`] for keys of another parameter set, or without all that the plan needs.
     pub fn session(&self, keys: Arc<KeySet>, runs: usize) -> Result<Session> {
         let engine = |backend: &Arc<dyn Backend>| -> Result<EncryptedEngine> {
             let evaluator = Evaluator::new(self.params.clone(), backend.clone(), keys.clone())?;
@@ -86,8 +86,11 @@ impl Server {
             Some((bytes, demand)) if runs > 1 => engine.keeping_products(bytes.saturating_sub(demand.peak_bytes) / 2),
             _ => engine,
         };
+        let host = engine(&self.host)?;
+        // Here rather than in the first run, so that a client hears of it before it has sent a picture.
+        keys.check(self.plan.keys())?;
         let device = self.device.as_ref().map(|backend| Ok::<_, EngineError>(keep(backend, engine(backend)?))).transpose()?;
-        Ok(Session { plan: self.plan.clone(), host: engine(&self.host)?, device, demand: self.demand })
+        Ok(Session { plan: self.plan.clone(), host, device, demand: self.demand })
     }
 }
 
@@ -104,8 +107,8 @@ impl Session {
     /// Runs the network on encrypted pictures in host memory. `progress` is told of every step, and may end the run before one.
     ///
     /// # Errors
-    /// [`EngineError::Run`]: for a ciphertext of another level, keys that are missing, memory that there is not, or
-    /// [`PlanError::Stopped`] where `progress` ended it.
+    /// [`EngineError::Run`]: for a ciphertext of other shards or a lower level, memory that there is not, or [`PlanError::Stopped`] where
+    /// `progress` ended it.
     pub fn run(&self, input: Ciphertext, progress: &dyn Progress) -> Result<Answer> {
         let clock = Clock::new(&self.plan, progress);
         let Some(device) = &self.device else {

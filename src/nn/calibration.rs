@@ -177,9 +177,10 @@ impl Calibration {
         }
         let empty = || whole.iter().map(|r| Histogram::new(*r)).collect::<Vec<_>>();
         let nothing = || (empty(), vec![0.0; exact.nodes.len()], Vec::new());
-        let count = |(mut histograms, mut largest, mut logits): Seen, x: &Tensor<f32>| {
+        let count = |(mut histograms, mut largest, mut logits): Seen, (picture, x): (usize, &Tensor<f32>)| {
             let largest_of = |node: usize, result: &Tensor<f32>| largest[node] = f64::max(largest[node], magnitude(result));
-            let result = exact.watch_all(x, |k, operand, _| histograms[k].add(operand.values()), largest_of)?;
+            let wrong = |source| CalibrationError::WrongKind { picture, pictures: pictures.len(), source };
+            let result = exact.watch_all(x, |k, operand, _| histograms[k].add(operand.values()), largest_of).map_err(wrong)?;
             logits.push(result.values().to_vec());
             Ok((histograms, largest, logits))
         };
@@ -192,9 +193,9 @@ impl Calibration {
             a.2.extend(b.2);
             Ok(a)
         };
-        let seen: Result<Seen, ShapeMismatch> = pictures.par_iter().try_fold(nothing, count).try_reduce(nothing, merge);
-        let wrong = |source| CalibrationError::WrongKind { picture: 0, pictures: pictures.len(), source };
-        let (histograms, largest, logits) = seen.map_err(wrong)?;
+        let seen: Result<Seen, CalibrationError> =
+            pictures.par_iter().enumerate().try_fold(nothing, count).try_reduce(nothing, merge);
+        let (histograms, largest, logits) = seen?;
         let magnitudes = exact.nodes.iter().cloned().zip(largest).collect();
         let layer = |(((node, found, function), channels), histogram): (((usize, _, _), _), _)| {
             let _: &super::model::Node = found;

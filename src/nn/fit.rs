@@ -6,7 +6,7 @@
 
 mod choose;
 
-pub use choose::{Candidate, Choice, ChooseError, ChooseOptions, Cost, Watch, choose, levels};
+pub use choose::{Choice, ChooseError, ChooseOptions, Cost, CostError, NotRun, TriedFit, Watch, choose, levels};
 
 use super::calibration::{Calibration, LayerInputs};
 use super::clear::Range;

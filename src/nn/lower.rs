@@ -31,14 +31,6 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LowerError {
-    /// A combination of layers that is not lowered.
-    #[error("node {node:?}: {what} is not supported")]
-    Unsupported {
-        /// Which node.
-        node: String,
-        /// What.
-        what: String,
-    },
     /// A polynomial of degree 3 or more whose input range is not known.
     #[error("node {node:?}: the range of its input is not known; measure it on some pictures and pass it in the options")]
     RangeUnknown {
@@ -157,7 +149,7 @@ impl Lowered {
         Ok(interleave::interleave(&packed, self.together))
     }
 
-    /// The results of all [`Self::together`] inputs, from the slot vectors of the output; no longer divided.
+    /// The results of all [`Self::together`] inputs, from the slot vectors of the output, `[shard][slot]`; no longer divided.
     ///
     /// # Errors
     /// [`LayoutError::SlotVectors`] for other shards or slots than the output has.

@@ -13,6 +13,7 @@ mod fold;
 pub mod formula;
 mod gather;
 mod name;
+mod order;
 mod rearrange;
 mod write;
 
@@ -23,6 +24,7 @@ pub use error::{ModelError, UnsupportedOperator};
 pub(in crate::nn) use file::{GraphSpec, InputSpec, NodeSpec, OperatorSpec};
 pub use gather::Gather;
 pub(in crate::nn) use name::printable;
+pub(in crate::nn) use order::{Operand, operands_first};
 pub use rearrange::Rearrange;
 
 pub use activation::{ActivationForm, ActivationFunction, FittedActivation};

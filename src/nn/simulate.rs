@@ -48,6 +48,14 @@ pub enum SimulateError {
         /// What was expected and what came.
         source: ShapeMismatch,
     },
+    /// Exact logits for fewer pictures than are simulated.
+    #[error("{pictures} pictures are to be compared with the exact network's logits, which came for {found}")]
+    ExactLogits {
+        /// Pictures there are.
+        pictures: usize,
+        /// Logits that came.
+        found: usize,
+    },
     /// The exact network itself gives no number.
     #[error("picture {picture}: the exact network gives a logit that is no finite number")]
     NotFinite {
@@ -227,10 +235,11 @@ pub(in crate::nn) fn check_finite(logits: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>
     }
 }
 
-/// As [`simulate`], with the logits of the exact network at hand.
+/// As [`simulate`], with the logits of the exact network at hand: those of [`exact_logits`], `[picture][class]`, of all pictures or more.
 ///
 /// # Errors
-/// [`SimulateError::NoPictures`], [`SimulateError::WrongKind`] for a picture of another shape.
+/// [`SimulateError::NoPictures`], [`SimulateError::ExactLogits`] for those of fewer pictures, [`SimulateError::WrongKind`] for a picture of
+/// another shape.
 pub fn simulate_against(
     exact: &[Vec<f32>],
     model: &Model,
@@ -261,6 +270,9 @@ impl Outcomes {
     ) -> Result<Simulation, SimulateError> {
         if pictures.is_empty() {
             return Err(SimulateError::NoPictures);
+        }
+        if exact.len() < pictures.len() {
+            return Err(SimulateError::ExactLogits { pictures: pictures.len(), found: exact.len() });
         }
         let simulator = Simulator::new(model);
         let one = |(i, p): (usize, &Labelled)| {

@@ -114,48 +114,48 @@ impl CostModel {
         Ok(Self { product, key, prepared, tensor: bench.tensor()?, encode, plain, ..known })
     }
 
-    /// Decomposition of one polynomial into digits.
+    /// Seconds of the decomposition of one polynomial into digits.
     pub fn mod_up(&self, s: &SwitchShape) -> f64 {
         self.decompose * s.decomposition()
     }
-    /// Product of the digits of one polynomial with a key at hand.
+    /// Seconds of the product of the digits of one polynomial with a key at hand.
     pub fn key_product(&self, s: &SwitchShape) -> f64 {
         self.product * 2.0 * s.digits as f64 * s.extended()
     }
-    /// A key brought from memory, for any number of polynomials.
+    /// Seconds to bring a key from memory, for any number of polynomials.
     pub fn key_read(&self, s: &SwitchShape) -> f64 {
         self.key * 2.0 * s.digits as f64 * s.extended()
     }
-    /// Division of two halves by P.
+    /// Seconds of the division of two halves by P.
     pub fn mod_down(&self, s: &SwitchShape) -> f64 {
         self.divide * 2.0 * division(s.special, s.limbs)
     }
-    /// Rescale of two halves.
+    /// Seconds of the rescale of two halves.
     pub fn rescale(&self, s: &SwitchShape) -> f64 {
         self.divide * 2.0 * division(s.dropped, s.limbs_below)
     }
-    /// Division of two halves by P and rescale in one.
+    /// Seconds of the division of two halves by P and the rescale in one.
     pub fn mod_down_rescale(&self, s: &SwitchShape) -> f64 {
         self.divide * 2.0 * division(s.special + s.dropped, s.limbs_below)
     }
-    /// One plaintext product, encoding included.
+    /// Seconds of one plaintext product, encoding included.
     pub fn plaintext_product(&self, s: &SwitchShape) -> f64 {
         self.encode + self.plain * s.limbs as f64
     }
-    /// One product in the extended basis with a plaintext at hand.
+    /// Seconds of one product in the extended basis with a plaintext at hand.
     pub fn prepared_product(&self, s: &SwitchShape) -> f64 {
         self.prepared * 2.0 * s.extended()
     }
-    /// One product of ciphertexts before relinearization.
+    /// Seconds of one product of ciphertexts before relinearization.
     pub fn ciphertext_product(&self, s: &SwitchShape) -> f64 {
         self.tensor * (4 * s.limbs) as f64
     }
-    /// One ciphertext read or written word by word.
+    /// Seconds to read or write one ciphertext word by word.
     pub fn ciphertext_sweep(&self, s: &SwitchShape) -> f64 {
         self.sweep * (2 * s.limbs) as f64
     }
 
-    /// Everything that a trace counted, each operation at its level.
+    /// Seconds of everything that a trace counted, each operation at its level.
     ///
     /// # Errors
     /// [`ParamsError::NoSuchLevel`] for a trace of a parameter set with more levels.
@@ -163,7 +163,7 @@ impl CostModel {
         trace.by_level.iter().map(|(&level, counts)| Ok(self.seconds(counts, &switch_shape(params, level)?))).sum()
     }
 
-    /// Everything counted at one level.
+    /// Seconds of everything counted at one level.
     pub fn seconds(&self, c: &Counts, s: &SwitchShape) -> f64 {
         c.mod_ups as f64 * self.mod_up(s)
             + c.key_switches as f64 * self.key_product(s)

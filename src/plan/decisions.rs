@@ -116,18 +116,15 @@ pub(super) fn planned_step(
 }
 
 /// A bootstrap of the value `operand` of the plan, which layer `layer` made.
-fn bootstrap_step(bootstrapper: &Arc<Bootstrapper>, layer: &str, operand: ValueId) -> Result<PlannedStep, PlanError> {
-    let layer = format!("{layer} (bootstrap)");
-    let failed = |source| PlanError::Layer { layer: layer.clone(), source };
-    let (level_in, level_out) = (bootstrapper.input_level().map_err(failed)?, bootstrapper.output_level().map_err(failed)?);
-    Ok(PlannedStep {
+fn bootstrap_step(bootstrapper: &Arc<Bootstrapper>, layer: &str, operand: ValueId) -> PlannedStep {
+    PlannedStep {
         operands: vec![operand],
         operation: PlannedOperation::Bootstrap(bootstrapper.clone()),
-        level_in,
-        level_out,
+        level_in: bootstrapper.input_level(),
+        level_out: bootstrapper.output_level(),
         gadgets: Arc::new(bootstrapper.gadgets().clone()),
-        layer,
-    })
+        layer: format!("{layer} (bootstrap)"),
+    }
 }
 
 impl Decisions {
@@ -169,7 +166,7 @@ impl Decisions {
                     if !may_be_bootstrapped(program, ValueId(value)) {
                         return Err(refused(layer, "it is bootstrapped and nothing bounds it"));
                     }
-                    steps.push(bootstrap_step(bootstrapper, layer, operand)?);
+                    steps.push(bootstrap_step(bootstrapper, layer, operand));
                     held[value] = ValueId(steps.len());
                 }
                 Decision::Run { level, cut } => {

@@ -68,7 +68,8 @@ impl Fallback<'_> {
     /// the host's backend. Steps that are redone are told of again.
     ///
     /// # Errors
-    /// Those of [`super::execute()`] that no other device would change.
+    /// Those of [`super::execute()`] that no other device would change; [`PlanError::DeviceMemory`] on a device that only counts
+    /// ([`Place::Nowhere`]), where a step would not find the memory it asks for.
     pub fn execute(&self, plan: &Plan, input: Ciphertext, progress: &dyn Progress) -> Result<Completed, PlanError> {
         if input.shards() != plan.program().input_shards || input.level() < plan.input_level() {
             return Err(PlanError::Input {

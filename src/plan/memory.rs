@@ -1,4 +1,4 @@
-//! Bytes that a run holds: living values, and what a step works on beside them.
+//! Bytes that a run holds: live values, and what a step works on beside them.
 
 use super::{PlanError, PlannedOperation, PlannedStep, cost::SwitchShape, planner::switch_shape};
 use crate::{
@@ -46,12 +46,12 @@ pub(super) fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: T
 
 /// Which values are alive, step by step.
 #[derive(Debug)]
-pub(super) struct Living {
+pub(super) struct LiveBytes {
     last_use: Vec<usize>,
     bytes: Vec<u64>,
 }
 
-impl Living {
+impl LiveBytes {
     /// Before the first step; `input` is the bytes of the input.
     pub(super) fn new(steps: &[PlannedStep], output: usize, input: u64) -> Self {
         let mut last_use = vec![0; steps.len() + 1];

@@ -29,7 +29,7 @@ pub struct Goal {
 
 /// A parameter set that meets a goal, and what a bootstrap on it costs.
 #[derive(Debug, Clone)]
-pub struct Candidate {
+pub struct PricedSet {
     /// The sizes it is made from.
     pub sizes: BootstrapSizes,
     /// log2 of the product of all primes.
@@ -57,7 +57,7 @@ const DIGITS: std::ops::RangeInclusive<usize> = 2..=10;
 /// # Errors
 /// [`PlanError::Params`] where there are too few primes of the sizes asked for, or a set of them is refused for something else than its
 /// modulus; [`PlanError::Layer`] where bootstrapping cannot be made on one. None where no set is secure: the list then is empty.
-pub fn search(goal: Goal, cost: &CostModel) -> Result<Vec<Candidate>, PlanError> {
+pub fn search(goal: Goal, cost: &CostModel) -> Result<Vec<PricedSet>, PlanError> {
     let mut all = Vec::new();
     let tried = |fixed: Option<usize>| TRANSFORM_LEVELS.filter(move |&levels| fixed.is_none_or(|fixed| fixed == levels));
     for slots_to_coeffs in tried(goal.slots_to_coeffs) {
@@ -76,14 +76,14 @@ pub fn search(goal: Goal, cost: &CostModel) -> Result<Vec<Candidate>, PlanError>
             all.extend(specials.into_iter().map(|special| BootstrapSizes { special, ..sizes }));
         }
     }
-    let priced: Vec<Option<Candidate>> = all.par_iter().map(|&sizes| candidate(sizes, cost)).collect::<Result<_, _>>()?;
-    let mut found: Vec<Candidate> = priced.into_iter().flatten().collect();
+    let priced: Vec<Option<PricedSet>> = all.par_iter().map(|&sizes| candidate(sizes, cost)).collect::<Result<_, _>>()?;
+    let mut found: Vec<PricedSet> = priced.into_iter().flatten().collect();
     found.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     Ok(found)
 }
 
 /// A set and its price; none where it would not be secure or does not fit.
-fn candidate(sizes: BootstrapSizes, cost: &CostModel) -> Result<Option<Candidate>, PlanError> {
+fn candidate(sizes: BootstrapSizes, cost: &CostModel) -> Result<Option<PricedSet>, PlanError> {
     // Most are refused for their modulus: found out before tables are built.
     let literal = match LadderSpec::bootstrapping("candidate", sizes).literal().and_then(|l| l.check_security().map(|()| l)) {
         Ok(literal) => literal,
@@ -97,7 +97,7 @@ fn candidate(sizes: BootstrapSizes, cost: &CostModel) -> Result<Option<Candidate
     let seconds = cost.price(&params, &bootstrapper.trace(2).map_err(circuit)?)?;
     let top = params.max_level();
     let gadget = params.best_gadget(top..=top)?;
-    Ok(Some(Candidate {
+    Ok(Some(PricedSet {
         sizes,
         log_qp: params.log_qp(),
         limbs: params.window(top).len(),

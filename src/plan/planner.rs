@@ -5,10 +5,10 @@ use super::{
     cost::SwitchShape,
     decisions::{Carried, Decision, Decisions},
     execute::run_steps,
-    memory::{Living, ciphertext_bytes, working_bytes},
+    key_budget::{self, KeyBudget},
+    memory::{LiveBytes, ciphertext_bytes, working_bytes},
     placement::{Placed, place},
-    steps::{CutCounts, PlannedOperation, Workshop, depth},
-    thrift::{self, Thrift},
+    steps::{CutCounts, PlannedOperation, StepPricer, depth},
 };
 use crate::{
     circuits::{
@@ -88,8 +88,8 @@ impl Plan {
     /// run (a matrix of zeros), [`PlanError::Params`].
     pub fn new(program: &Program, params: &Arc<Params>, options: &PlanOptions) -> Result<Self, PlanError> {
         match options.max_key_bytes {
-            Some(most) => thrift::within(program, params, options, most),
-            None => Self::with(program, params, options, Thrift::default()),
+            Some(most) => key_budget::within(program, params, options, most),
+            None => Self::with(program, params, options, KeyBudget::default()),
         }
     }
 
@@ -97,21 +97,21 @@ impl Plan {
         program: &Program,
         params: &Arc<Params>,
         options: &PlanOptions,
-        thrift: Thrift,
+        key_budget: KeyBudget,
     ) -> Result<Self, PlanError> {
         check_slots(program, params)?;
         let cost = options.cost.unwrap_or_else(|| CostModel::typical(params.degree()));
         let depths = program.steps.iter().map(depth).collect::<Vec<_>>();
         let levels = needed_levels(program, &depths, options.output_level.0)?;
-        let mut workshop = Workshop::new(program, params, options, thrift, cost, &depths)?;
+        let mut pricer = StepPricer::new(program, params, options, key_budget, cost, &depths)?;
         let have = params.working_level().0;
-        let bootstrap = if levels[0] > have { workshop.with_bootstrap()? } else { None };
+        let bootstrap = if levels[0] > have { pricer.with_bootstrap()? } else { None };
         let (input_level, placed) = match bootstrap {
             // Without a bootstrap, as low as the output allows is cheapest throughout.
             _ if levels[0] <= have => {
                 (levels[0], (0..depths.len()).map(|i| Placed::Step { step: i, level: levels[i + 1] + depths[i] }).collect())
             }
-            Some(bootstrap) => place(program, &depths, have, options.output_level.0, bootstrap, &workshop)?,
+            Some(bootstrap) => place(program, &depths, have, options.output_level.0, bootstrap, &pricer)?,
             None => {
                 return Err(PlanError::LevelsExhausted {
                     needed: levels[0] - options.output_level.0,
@@ -122,14 +122,14 @@ impl Plan {
         };
         let decided = |placed: &Placed| match *placed {
             Placed::Bootstrap(ValueId(value)) => Ok(Decision::Bootstrap { value }),
-            Placed::Step { step, level } => Ok(Decision::Run { level, cut: workshop.cut(step, level)? }),
+            Placed::Step { step, level } => Ok(Decision::Run { level, cut: pricer.cut(step, level)? }),
         };
         let steps = placed.iter().map(decided).collect::<Result<Vec<_>, PlanError>>()?;
         let bootstraps = steps.iter().any(|d| matches!(d, Decision::Bootstrap { .. }));
-        let bootstrapper = workshop.bootstrapper().filter(|_| bootstraps);
+        let bootstrapper = pricer.bootstrapper().filter(|_| bootstraps);
         let bootstrap_babies = bootstrapper.map_or_else(Vec::new, |b| b.babies());
         let decisions = Decisions { input_level, steps, bootstrap_babies };
-        Self::carried(program, params, options, (decisions, bootstrapper, workshop.gadgets()))
+        Self::carried(program, params, options, (decisions, bootstrapper, pricer.gadgets()))
     }
 
     /// The plan of decisions that were made before, for the same program and parameter set. Nothing is weighed: this costs a trace of
@@ -253,7 +253,7 @@ impl Plan {
     pub fn key_bytes(&self) -> u64 {
         self.key_bytes
     }
-    /// Estimated bytes held at most: keys, living values, and what a layer works on.
+    /// Estimated bytes held at most: keys, live values, and what a layer works on.
     pub fn peak_bytes(&self) -> u64 {
         self.key_bytes + self.layers.iter().map(|l| l.bytes).max().unwrap_or(0)
     }
@@ -274,7 +274,7 @@ impl Plan {
         let mut layers: Vec<LayerReport> = Vec::new();
         let mut failed = None;
         let bytes_of = |v: &TraceValue| ciphertext_bytes(&self.params, v.level, v.shards);
-        let mut living = Living::new(&self.steps, self.output.0, bytes_of(&input));
+        let mut live = LiveBytes::new(&self.steps, self.output.0, bytes_of(&input));
         run_steps(self.output, &self.steps, &engine, input, &(), |i, operand: &TraceValue, result: &TraceValue| {
             let trace = engine.take();
             let seconds = cost.price(&self.params, &trace).unwrap_or_else(|e| {
@@ -284,7 +284,7 @@ impl Plan {
             let counts = trace.counts;
             whole.add(&trace);
             let layer = &self.steps[i].layer;
-            let mut bytes = living.during(i, bytes_of(result));
+            let mut bytes = live.during(i, bytes_of(result));
             match working_bytes(&self.params, &self.steps[i], *operand) {
                 Ok(working) => bytes += working,
                 Err(e) => failed = Some(e),

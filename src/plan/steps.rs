@@ -5,16 +5,16 @@ use super::{
     cost::SwitchShape,
     decisions::{Cut, bootstrap_options, empty_matrix, planned_step},
     execute::run_step,
+    key_budget::KeyBudget,
     placement::{BootstrapLevels, Costs},
     planner::switch_shape,
     program::SlotVectors,
-    thrift::Thrift,
 };
 use crate::{
     circuits::{
         CircuitError, Gadgets, LinearTransform, SlotMatrix, TraceEngine,
         bootstrap::{BootstrapOptions, Bootstrapper},
-        linear_transform::{Candidate, TransformCounts},
+        linear_transform::{CountedCut, TransformCounts},
         polynomial::Chebyshev,
         trace::{Trace, TraceValue},
     },
@@ -95,7 +95,7 @@ pub struct CutCounts {
 /// Of where a matrix is not zero.
 type MatrixDigest = [u8; 32];
 /// The ways to cut a matrix.
-type Cuts = Arc<Vec<Candidate>>;
+type Cuts = Arc<Vec<CountedCut>>;
 
 impl CutCounts {
     fn of(&self, matrix: &dyn SlotMatrix) -> Cuts {
@@ -131,11 +131,11 @@ impl CutCounts {
 }
 
 /// A program on a parameter set with nothing decided yet: makes steps for given levels, and prices them.
-pub(super) struct Workshop<'a> {
+pub(super) struct StepPricer<'a> {
     program: &'a Program,
     params: &'a Arc<Params>,
     options: &'a PlanOptions,
-    thrift: Thrift,
+    key_budget: KeyBudget,
     cost: CostModel,
     /// The gadgets of all steps.
     gadgets: Arc<Gadgets>,
@@ -167,12 +167,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> StepPricer<'a> {
     pub(super) fn new(
         program: &'a Program,
         params: &'a Arc<Params>,
         options: &'a PlanOptions,
-        thrift: Thrift,
+        key_budget: KeyBudget,
         cost: CostModel,
         depths: &[usize],
     ) -> Result<Self, PlanError> {
@@ -206,7 +206,7 @@ impl<'a> Workshop<'a> {
             program,
             params,
             options,
-            thrift,
+            key_budget,
             cost,
             gadgets,
             shapes,
@@ -226,11 +226,12 @@ impl<'a> Workshop<'a> {
         if self.params.bootstrap().is_none() {
             return Ok(None);
         }
-        let options =
-            BootstrapOptions { max_key_bytes: self.thrift.bootstrap_key_bytes, ..bootstrap_options(self.program, self.params) };
+        let options = BootstrapOptions {
+            max_key_bytes: self.key_budget.bootstrap_key_bytes,
+            ..bootstrap_options(self.program, self.params)
+        };
         let bootstrapper = self.options.counted.bootstrapper(self.params, &options).map_err(failed)?;
-        let input = bootstrapper.input_level().map_err(failed)?.0;
-        let output = bootstrapper.output_level().map_err(failed)?.0;
+        let (input, output) = (bootstrapper.input_level().0, bootstrapper.output_level().0);
         self.bootstrapper = Some(bootstrapper);
         Ok(Some(BootstrapLevels { input, output }))
     }
@@ -259,8 +260,8 @@ impl<'a> Workshop<'a> {
     }
 
     /// The cheapest split of a linear step at a level.
-    fn cheapest(&self, i: usize, level: usize) -> Option<&Candidate> {
-        let price = |c: &Candidate| self.transform(&c.counts, level);
+    fn cheapest(&self, i: usize, level: usize) -> Option<&CountedCut> {
+        let price = |c: &CountedCut| self.transform(&c.counts, level);
         self.candidates[i].iter().min_by(|a, b| price(a).total_cmp(&price(b)))
     }
 
@@ -280,7 +281,7 @@ impl<'a> Workshop<'a> {
             + c.conjugations as f64 * (switch + cost.mod_down(shape) + 6.0 * cost.ciphertext_sweep(shape))
             + c.products as f64 * cost.plaintext_product(shape)
             + c.outputs as f64 * cost.mod_down_rescale(shape)
-            + keys * self.thrift.seconds_per_byte
+            + keys * self.key_budget.seconds_per_byte
     }
 
     fn priced(&self, i: usize, level: usize) -> Result<f64, PlanError> {
@@ -304,7 +305,7 @@ impl<'a> Workshop<'a> {
     }
 }
 
-impl Costs for Workshop<'_> {
+impl Costs for StepPricer<'_> {
     fn step(&self, step: usize, level: usize) -> Result<Option<f64>, PlanError> {
         if level < self.depths[step] || level >= self.shapes.len() {
             return Ok(None);

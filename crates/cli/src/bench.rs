@@ -116,7 +116,7 @@ fn with_pools<T: Send>(global: &Global, f: impl Fn(usize) -> Outcome<T> + Send +
 }
 
 /// A scheme with keys for a benchmark, at the top level of a preset.
-struct Bed {
+struct KeyedScheme {
     params: Arc<Params>,
     backend: Arc<dyn Backend>,
     gadget: Gadget,
@@ -127,7 +127,7 @@ struct Bed {
     evaluator: Evaluator,
 }
 
-impl Bed {
+impl KeyedScheme {
     /// Keys for relinearization and these rotations, with `alpha` primes a digit or the cheapest number.
     fn new(preset: &str, compute: &Compute, alpha: Option<usize>, rotations: &[i64]) -> Outcome<Self> {
         let params = params::open(preset)?;

@@ -30,7 +30,7 @@ pub(crate) struct Classify {
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
     #[command(flatten)]
-    how: How,
+    options: ClassifyOptions,
     /// Print one JSON object a picture on standard output, and nothing else there
     #[arg(long)]
     pub json: bool,
@@ -38,7 +38,7 @@ pub(crate) struct Classify {
 
 /// How pictures are classified.
 #[derive(Debug, Default, clap::Args)]
-pub(crate) struct How {
+pub(crate) struct ClassifyOptions {
     /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
     #[arg(long, short, value_name = "PRESET")]
     pub preset: Option<String>,
@@ -63,7 +63,7 @@ impl Classify {
         let task = Task {
             model: Some(&self.model),
             pictures: pictures.into_iter().flatten().collect(),
-            how: &self.how,
+            options: &self.options,
             json: self.json,
         };
         task.run(global)
@@ -76,8 +76,8 @@ pub(crate) struct Task<'a> {
     pub model: Option<&'a Path>,
     /// Pictures and what to call them.
     pub pictures: Vec<(Sample, String)>,
-    /// How.
-    pub how: &'a How,
+    /// What is asked of it.
+    pub options: &'a ClassifyOptions,
     /// One JSON object a picture.
     pub json: bool,
 }
@@ -95,19 +95,19 @@ impl Task<'_> {
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
         let source = model::open(self.model, global.input_size)?;
-        let terms = source.terms(self.how.preset.as_deref(), self.how.max_key_bytes);
+        let terms = source.terms(self.options.preset.as_deref(), self.options.max_key_bytes);
         let model::Source { network, name: model_file, digest, .. } = source;
         let mut inputs = Vec::with_capacity(self.pictures.len());
         for (picture, image) in &self.pictures {
-            let (tensor, notes) = model::encryptable(&network, picture, self.how.fit, image)?;
+            let (tensor, notes) = model::encryptable(&network, picture, self.options.fit, image)?;
             inputs.push(Input { image: image.clone(), tensor, notes });
         }
 
         let clock = Instant::now();
         // A seeded run is to be repeatable, on any machine.
-        let costs = if self.how.seed.is_some() { Costs::Typical } else { Costs::on(&self.how.compute.devices()?) };
+        let costs = if self.options.seed.is_some() { Costs::Typical } else { Costs::on(&self.options.compute.devices()?) };
         let options = PrepareOptions { pictures: inputs.len(), ..terms.options(costs) };
-        let prepared = plan::prepare(&network, terms.preset.as_deref(), options, &self.how.compute)?;
+        let prepared = plan::prepare(&network, terms.preset.as_deref(), options, &self.options.compute)?;
         let planning = clock.elapsed().as_secs_f64();
         for input in &inputs {
             prepared.check_input(&network, &input.tensor).map_err(about(&input.image))?;
@@ -120,7 +120,7 @@ impl Task<'_> {
             }
             say!("network   {} ({model_file}), input {}", network.name(), network.input().shape);
             say!("          {}", network.input().normalisation_note());
-            if insecure || self.how.seed.is_some() {
+            if insecure || self.options.seed.is_some() {
                 say!("WARNING   {}", if insecure { "this preset gives no security" } else { "--seed gives no security" });
             }
             say!();
@@ -131,7 +131,7 @@ impl Task<'_> {
 
         let like = inputs.first().map_or_else(|| told::grey(&network), |input| Ok(input.tensor.clone()))?;
         let spec = told::of(&network, digest, &terms, &prepared, For::Decrypting(&like))?;
-        let how = spec.run_of(Some(digest.together(prepared.lowered.together)), "run is")?.clone();
+        let run = spec.run_of(Some(digest.together(prepared.lowered.together)), "run is")?.clone();
 
         // The client: keys, once for all pictures.
         let (count, size) = (prepared.plan.keys().len(), bytes(prepared.plan.key_bytes()));
@@ -139,22 +139,22 @@ impl Task<'_> {
             say!("client    makes a secret key, which it keeps, and {count} evaluation keys ({size}) for the server");
         }
         let clock = Instant::now();
-        let client = match self.how.seed {
+        let client = match self.options.seed {
             Some(seed) => Client::insecure_seeded(&spec, &prepared.params, seed)?,
             None => Client::new(&spec, &prepared.params)?,
         };
         let bar = CountBar::new(global.progress_mode(), count, "evaluation keys");
-        let keys = client.evaluation_keys(&how, &|| bar.advance())?;
+        let keys = client.evaluation_keys(&run, &|| bar.advance())?;
         bar.finish();
         let keygen = clock.elapsed().as_secs_f64();
         let server = Server::new(&prepared).session(Arc::new(keys), inputs.len().div_ceil(prepared.lowered.together))?;
-        let sides = Sides { network: &network, clear: Network::new(&network), prepared: &prepared, how, client, server };
+        let made = ClientAndServer { network: &network, clear: Network::new(&network), prepared: &prepared, run, client, server };
         let mut outcome = Ok(());
         for inputs in inputs.chunks(prepared.lowered.together) {
-            for mut report in sides.classify(self, global, inputs, Seconds { plan: planning, keygen, ..Seconds::default() })? {
+            for mut report in made.classify(self, global, inputs, Seconds { plan: planning, keygen, ..Seconds::default() })? {
                 report.model_file.clone_from(&model_file);
                 report.expected_max_abs_logit_error = terms.expected_error;
-                report.insecure = insecure || self.how.seed.is_some();
+                report.insecure = insecure || self.options.seed.is_some();
                 if self.json {
                     report.print_json()
                 } else {
@@ -170,16 +170,16 @@ impl Task<'_> {
 }
 
 /// Client and server with everything made.
-struct Sides<'a> {
+struct ClientAndServer<'a> {
     network: &'a Model,
     clear: Network<f64>,
     prepared: &'a Prepared,
-    how: RunSpec,
+    run: RunSpec,
     client: Client,
     server: Session,
 }
 
-impl Sides<'_> {
+impl ClientAndServer<'_> {
     /// One run: a report for each of its pictures.
     fn classify(&self, task: &Task<'_>, global: &Global, inputs: &[Input], mut times: Seconds) -> Outcome<Vec<Report>> {
         let talk = !task.json && !global.quiet;
@@ -187,7 +187,7 @@ impl Sides<'_> {
 
         // The client: the pictures as shards, encrypted.
         let clock = Instant::now();
-        let encrypted = self.client.encrypt(&self.how, &tensors)?;
+        let encrypted = self.client.encrypt(&self.run, &tensors)?;
         times.encrypt = clock.elapsed().as_secs_f64();
         let ciphertext_bytes = 4 * encrypted.words.len() as u64;
         if talk {
@@ -216,7 +216,7 @@ impl Sides<'_> {
 
         // The client again.
         let clock = Instant::now();
-        let logits = self.client.decrypt_unrounded(&self.how, &answer)?;
+        let logits = self.client.decrypt_unrounded(&self.run, &answer)?;
         times.decrypt = clock.elapsed().as_secs_f64();
         if talk {
             say!("client    decrypts {} numbers", logits.iter().take(inputs.len()).map(Vec::len).sum::<usize>());

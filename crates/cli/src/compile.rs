@@ -10,7 +10,7 @@ use super::progress::Mode;
 use super::{Global, dataset, model, plan};
 use cipherlens::engine::{self, Compilation, CompileOptions, Costs};
 use cipherlens::nn::Model;
-use cipherlens::nn::fit::{Candidate, Choice, ChooseOptions, Form, Watch};
+use cipherlens::nn::fit::{Choice, ChooseOptions, Form, TriedFit, Watch};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
 use rayon::prelude::*;
@@ -197,9 +197,9 @@ impl Watch for Watching {
             );
         }
     }
-    fn tried(&self, candidate: &Candidate, seconds_left: f64) {
+    fn tried(&self, fit: &TriedFit, seconds_left: f64) {
         if self.talk {
-            eprintln!("  {}; at most {} more", in_words(candidate), seconds(seconds_left));
+            eprintln!("  {}; at most {} more", in_words(fit), seconds(seconds_left));
         }
     }
     fn goes_on(&self) -> bool {
@@ -221,7 +221,7 @@ fn doubly_normalised(own: &Input, given: &Input) -> Option<String> {
 }
 
 /// A fit that was tried, in one line.
-fn in_words(tried: &Candidate) -> String {
+fn in_words(tried: &TriedFit) -> String {
     let mut forms: Vec<(&Form, usize)> = Vec::new();
     for spec in &tried.specs {
         match forms.iter_mut().find(|(form, _)| **form == spec.form) {

@@ -1,7 +1,7 @@
 //! `cipherlens demo`: [`classify`](super::classify) with the embedded network and photograph.
 
 use super::Global;
-use super::classify::{How, Task};
+use super::classify::{ClassifyOptions, Task};
 use super::failure::Outcome;
 use super::picture::Picture;
 use super::sample::Sample;
@@ -22,7 +22,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     #[command(flatten)]
-    how: How,
+    options: ClassifyOptions,
     /// Print one JSON object as the last line of standard output, and nothing else there
     #[arg(long)]
     pub json: bool,
@@ -38,7 +38,7 @@ impl Demo {
                 (Sample::Picture(picture), PHOTOGRAPH_NAME.to_string())
             }
         };
-        let task = Task { model: self.model.as_deref(), pictures: vec![picture], how: &self.how, json: self.json };
+        let task = Task { model: self.model.as_deref(), pictures: vec![picture], options: &self.options, json: self.json };
         task.run(global)
     }
 }

@@ -202,7 +202,7 @@ fn of_engine(error: EngineError, name: &str) -> Failure {
         }
         EngineError::NoPreset { network, why } => {
             let advice = "use a shallower network, or name a preset with bootstrapping";
-            Failure::new(Class::BadInput, format!("no parameter set runs {network}"), why, advice)
+            Failure::new(Class::BadInput, format!("no parameter set runs {network}"), why.to_string(), advice)
         }
         EngineError::Calibration(e) => {
             let advice = "calibrate on pictures of the kind that the network was trained on";

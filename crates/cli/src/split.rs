@@ -191,7 +191,7 @@ fn prepare_for(network: &Model, terms: &model::Terms, preset: &str, pictures: us
 }
 
 /// How many pictures the plan is for that a file was made for, among those of a network; a failure names the mismatch.
-fn together(path: &Path, what: &'static str, network: NetworkDigest, terms: &model::Terms) -> Outcome<usize> {
+fn pictures_of(path: &Path, what: &'static str, network: NetworkDigest, terms: &model::Terms) -> Outcome<usize> {
     let origin = origin(path)?;
     let mut counts: Vec<usize> = terms.plans.iter().map(|plan| plan.together).collect();
     if counts.is_empty() {
@@ -243,7 +243,7 @@ impl Side {
         let model::Source { network, digest, .. } = source;
         let pictures = match asked.pictures {
             Pictures::Count(pictures) => pictures,
-            Pictures::OfAnswer(path) => together(path, "answer was", digest, &terms)?,
+            Pictures::OfAnswer(path) => pictures_of(path, "answer was", digest, &terms)?,
         };
         let compute = Compute::default();
         let prepared = match asked.key {
@@ -435,8 +435,8 @@ impl Run {
         let source = model::open(self.model.as_deref(), global.input_size)?;
         let terms = source.terms(None, None);
         let model::Source { network, digest, .. } = source;
-        let pictures = together(&self.keys, "evaluation keys were", digest, &terms)?;
-        let of_ciphertext = together(&self.ciphertext, "ciphertext was", digest, &terms)?;
+        let pictures = pictures_of(&self.keys, "evaluation keys were", digest, &terms)?;
+        let of_ciphertext = pictures_of(&self.ciphertext, "ciphertext was", digest, &terms)?;
         if pictures != of_ciphertext {
             let what = format!("{} and {} are of different runs", self.keys.display(), self.ciphertext.display());
             let why = format!("the keys are for {pictures} pictures in a run, the ciphertext is of {of_ciphertext}");

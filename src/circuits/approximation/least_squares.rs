@@ -24,7 +24,7 @@ pub struct Sample {
 /// # Errors
 /// [`ApproximationError::Interval`], [`ApproximationError::NotFinite`] for a sample, [`ApproximationError::Degree`] for degree 0,
 /// [`ApproximationError::TooFewPoints`] where no more samples than the degree carry weight, [`ApproximationError::Singular`] where they do
-/// not tell coefficients apart or the best is a constant.
+/// not tell coefficients apart, [`ApproximationError::Constant`] where the best polynomial is one.
 pub fn least_squares(samples: &[Sample], degree: usize, interval: [f64; 2]) -> Result<Chebyshev, ApproximationError> {
     check_interval(interval)?;
     let mut used = Vec::with_capacity(samples.len());
@@ -46,6 +46,12 @@ pub fn least_squares(samples: &[Sample], degree: usize, interval: [f64; 2]) -> R
     }
     let c = by_moments(&used, degree, interval).or_else(|| by_reflections(&used, degree, interval));
     let c = c.ok_or(ApproximationError::Singular { degree })?;
+    if let [value, rest @ ..] = &c[..]
+        && rest.iter().all(|c| *c == 0.0)
+    {
+        return Err(ApproximationError::Constant { value: *value });
+    }
+    // What is left to refuse are coefficients that are no numbers.
     Chebyshev::new(c, interval).map_err(|_| ApproximationError::Singular { degree })
 }
 
@@ -190,6 +196,8 @@ mod tests {
         assert_eq!(least_squares(&few, 2, [-1.0, 1.0]), Err(ApproximationError::TooFewPoints { degree: 2, found: 2 }));
         let same = [s(0.5, 1.0); 5];
         assert_eq!(least_squares(&same, 2, [-1.0, 1.0]), Err(ApproximationError::Singular { degree: 2 }));
+        let zero = [-0.5, 0.0, 0.5].map(|x| Sample { x, y: 0.0, weight: 1.0 });
+        assert_eq!(least_squares(&zero, 1, [-1.0, 1.0]), Err(ApproximationError::Constant { value: 0.0 }));
         assert!(matches!(least_squares(&few, 1, [1.0, 1.0]), Err(ApproximationError::Interval { .. })));
         assert!(matches!(least_squares(&[s(f64::NAN, 1.0)], 1, [0.0, 1.0]), Err(ApproximationError::NotFinite { .. })));
     }

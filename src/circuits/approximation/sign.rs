@@ -72,16 +72,23 @@ pub fn composite_sign(degrees: &[usize], epsilon: f64) -> Result<CompositeSign, 
 /// error is about `epsilon / 2` at most, above it `error / 2`, and one falls as the other rises.
 ///
 /// # Errors
-/// [`ApproximationError::Degree`] where no epsilon gives a composite: without a degree, or with one that is even or above 127.
+/// Those of [`composite_sign`] where no epsilon gives a composite: [`ApproximationError::Degree`] without a degree, or for one that is even
+/// or above 127.
 pub fn relu_sign(degrees: &[usize]) -> Result<CompositeSign, ApproximationError> {
     let (mut low, mut high) = (1e-9f64.ln(), 0.9f64.ln());
     let mut best: Option<(f64, CompositeSign)> = None;
+    let mut refused = None;
     for _ in 0..SEARCH {
         let epsilon = ((low + high) / 2.0).exp();
-        let Ok(sign) = composite_sign(degrees, epsilon) else {
-            // So far from 0 that the error is below what f64 can tell.
-            high = epsilon.ln();
-            continue;
+        let sign = match composite_sign(degrees, epsilon) {
+            Ok(sign) => sign,
+            Err(e @ ApproximationError::Degree { .. }) => return Err(e),
+            Err(e) => {
+                // So far from 0 that the error is below what f64 can tell.
+                refused = refused.or(Some(e));
+                high = epsilon.ln();
+                continue;
+            }
         };
         let below = (0..=400).map(|i| epsilon * f64::from(i) / 400.0).map(|x| x * (1.0 - sign.value(x)).abs() / 2.0);
         let below = below.fold(0.0, f64::max);
@@ -98,8 +105,8 @@ pub fn relu_sign(degrees: &[usize]) -> Result<CompositeSign, ApproximationError>
             break;
         }
     }
-    let singular = ApproximationError::Degree { found: degrees.first().copied().unwrap_or(0), expected: "odd degrees up to 127" };
-    best.map(|(_, sign)| sign).ok_or(singular)
+    let refused = refused.unwrap_or(ApproximationError::Degree { found: degrees.len(), expected: "one odd degree or more" });
+    best.map(|(_, sign)| sign).ok_or(refused)
 }
 
 #[cfg(test)]
@@ -168,6 +175,8 @@ mod tests {
         assert!(matches!(composite_sign(&[], 0.1), Err(ApproximationError::Degree { .. })));
         assert!(matches!(composite_sign(&[4], 0.1), Err(ApproximationError::Degree { found: 4, .. })));
         assert!(matches!(composite_sign(&[3], 1.0), Err(ApproximationError::Interval { .. })));
-        assert!(relu_sign(&[2]).is_err());
+        // The degree that is wrong is named, not the first one.
+        assert!(matches!(relu_sign(&[3, 4]), Err(ApproximationError::Degree { found: 4, .. })));
+        assert!(matches!(relu_sign(&[]), Err(ApproximationError::Degree { .. })));
     }
 }

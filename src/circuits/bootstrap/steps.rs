@@ -23,9 +23,7 @@ impl Bootstrapper {
         let all: Vec<Diagonals> = up.into_iter().chain(down).collect();
         let mut babies: Vec<usize> = match given {
             Some(given) if given.len() == all.len() => given.to_vec(),
-            Some(given) => {
-                return Err(CircuitError::Shards { operation: "bootstrapping's steps", expected: all.len(), found: given.len() });
-            }
+            Some(given) => return Err(CircuitError::Babies { expected: all.len(), found: given.len() }),
             None => all.iter().map(|m| best(span(m))).collect(),
         };
         loop {

@@ -3,7 +3,7 @@
 
 use super::NoisyEngine;
 use crate::circuits::clear::{ClearValue, inner_products};
-use crate::circuits::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, linear_transform::Product};
+use crate::circuits::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, check, linear_transform::Product};
 use crate::ckks::{Level, Params};
 use rayon::prelude::*;
 use std::{ops::Range, sync::Arc};
@@ -26,16 +26,20 @@ impl NoisyRuns {
     /// The slots of each run, `[run][shard][slot]`, as they would be encrypted under the secret key at a level.
     ///
     /// # Errors
-    /// [`CircuitError::Shards`] for slots of another number of runs.
+    /// [`CircuitError::Runs`] for slots of another number of runs, or no run.
     pub fn encrypted(&self, slots: Vec<Vec<Vec<f64>>>, level: Level) -> Result<Values> {
-        if slots.is_empty() || slots.len() != self.0.len() {
-            return Err(CircuitError::Shards { operation: "runs in step", expected: self.0.len(), found: slots.len() });
-        }
+        self.check_count(slots.len())?;
         Ok(self.0.iter().zip(slots).map(|(run, shards)| run.encrypted(shards, level)).collect())
     }
 
-    /// An operation on one value of each run.
-    fn each<T: Send>(&self, operation: impl Fn(&NoisyEngine, usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    fn check_count(&self, found: usize) -> Result<()> {
+        let expected = self.0.len();
+        if found == expected && found > 0 { Ok(()) } else { Err(CircuitError::Runs { expected, found }) }
+    }
+
+    /// An operation on one value of each run, its operands.
+    fn each<T: Send>(&self, operands: &[&Values], operation: impl Fn(&NoisyEngine, usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+        operands.iter().try_for_each(|x| self.check_count(x.len()))?;
         self.0.par_iter().enumerate().map(|(i, run)| operation(run, i)).collect()
     }
 }
@@ -51,83 +55,86 @@ impl Engine for NoisyRuns {
         x.first().map_or(0, |x| x.shards.len())
     }
     fn add(&self, a: Values, b: &Values) -> Result<Values> {
-        self.each(|run, i| run.add(a[i].clone(), &b[i]))
+        self.each(&[&a, b], |run, i| run.add(a[i].clone(), &b[i]))
     }
     fn sub(&self, a: Values, b: &Values) -> Result<Values> {
-        self.each(|run, i| run.sub(a[i].clone(), &b[i]))
+        self.each(&[&a, b], |run, i| run.sub(a[i].clone(), &b[i]))
     }
     fn add_scalar(&self, x: Values, c: f64) -> Result<Values> {
-        self.each(|run, i| run.add_scalar(x[i].clone(), c))
+        self.each(&[&x], |run, i| run.add_scalar(x[i].clone(), c))
     }
     fn multiply_sum(&self, pairs: &[(&Values, &Values)], gadgets: &Gadgets) -> Result<Values> {
-        self.each(|run, i| {
+        self.each(&pairs.iter().flat_map(|&(a, b)| [a, b]).collect::<Vec<_>>(), |run, i| {
             let pairs: Vec<_> = pairs.iter().map(|(a, b)| (&a[i], &b[i])).collect();
             run.multiply_sum(&pairs, gadgets)
         })
     }
     fn weighted_sum(&self, values: &[&Values], coefficients: &[f64], constant: f64, to: Level) -> Result<Values> {
-        self.each(|run, i| {
+        self.each(values, |run, i| {
             let values: Vec<_> = values.iter().map(|v| &v[i]).collect();
             run.weighted_sum(&values, coefficients, constant, to)
         })
     }
     fn multiply_plain(&self, x: &Values, factor: &[Vec<f64>]) -> Result<Values> {
-        self.each(|run, i| run.multiply_plain(&x[i], factor))
+        self.each(&[x], |run, i| run.multiply_plain(&x[i], factor))
     }
     fn add_plain(&self, x: &Values, offset: &[Vec<f64>]) -> Result<Values> {
-        self.each(|run, i| run.add_plain(&x[i], offset))
+        self.each(&[x], |run, i| run.add_plain(&x[i], offset))
     }
     fn drop_to(&self, x: &Values, level: Level) -> Result<Values> {
-        self.each(|run, i| run.drop_to(&x[i], level))
+        self.each(&[x], |run, i| run.drop_to(&x[i], level))
     }
     fn rotate(&self, x: &Values, k: usize, gadgets: &Gadgets) -> Result<Values> {
-        self.each(|run, i| run.rotate(&x[i], k, gadgets))
+        self.each(&[x], |run, i| run.rotate(&x[i], k, gadgets))
     }
     fn rotate_all(&self, x: &Values, ks: &[usize], gadgets: &Gadgets) -> Result<Values> {
-        self.each(|run, i| run.rotate_all(&x[i], ks, gadgets))
+        self.each(&[x], |run, i| run.rotate_all(&x[i], ks, gadgets))
     }
     fn pack_pairs(&self, x: &Values) -> Result<Values> {
-        self.each(|run, i| run.pack_pairs(&x[i]))
+        self.each(&[x], |run, i| run.pack_pairs(&x[i]))
     }
     fn real_parts(&self, x: &Values, gadgets: &Gadgets) -> Result<Values> {
-        self.each(|run, i| run.real_parts(&x[i], gadgets))
+        self.each(&[x], |run, i| run.real_parts(&x[i], gadgets))
     }
     fn unpack_pairs(&self, x: &Values, count: usize, gadgets: &Gadgets) -> Result<Values> {
-        self.each(|run, i| run.unpack_pairs(&x[i], count, gadgets))
+        self.each(&[x], |run, i| run.unpack_pairs(&x[i], count, gadgets))
     }
     fn select(&self, x: &Values, shards: Range<usize>) -> Result<Values> {
-        self.each(|run, i| run.select(&x[i], shards.clone()))
+        self.each(&[x], |run, i| run.select(&x[i], shards.clone()))
     }
     fn join(&self, values: &[Values]) -> Result<Values> {
-        self.each(|run, i| run.join(&values.iter().map(|v| v[i].clone()).collect::<Vec<_>>()))
+        self.each(&values.iter().collect::<Vec<_>>(), |run, i| run.join(&values.iter().map(|v| v[i].clone()).collect::<Vec<_>>()))
     }
     fn inner_product(&self, rotated: &Values, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Values> {
+        self.check_count(rotated.len())?;
+        check::inner_product(self, rotated, sums)?;
         let products = inner_products(&rotated.iter().collect::<Vec<_>>(), transform, sums);
-        self.each(|run, i| Ok(run.with_encoding_noise(&rotated[i], products[i].clone(), sums)))
+        self.each(&[rotated], |run, i| Ok(run.with_encoding_noise(&rotated[i], products[i].clone(), sums)))
     }
     fn accumulate_rotated(&self, sum: &mut Option<Values>, x: Values, k: usize, gadgets: &Gadgets) -> Result<()> {
         let before = sum.take();
-        *sum = Some(self.each(|run, i| {
+        let operands: Vec<&Values> = before.iter().chain([&x]).collect();
+        *sum = Some(self.each(&operands, |run, i| {
             let mut sum = before.as_ref().map(|sums| sums[i].clone());
             run.accumulate_rotated(&mut sum, x[i].clone(), k, gadgets)?;
-            sum.ok_or(CircuitError::EmptyMatrix)
+            sum.ok_or(CircuitError::Nothing { operation: "sum of rotated products" })
         })?);
         Ok(())
     }
     fn finish(&self, sum: Values) -> Result<Values> {
-        self.each(|run, i| run.finish(sum[i].clone()))
+        self.each(&[&sum], |run, i| run.finish(sum[i].clone()))
     }
     fn transform(&self, x: &Values, t: &DiagonalTransform, gadgets: &Gadgets) -> Result<Values> {
-        self.each(|run, i| run.transform(&x[i], t, gadgets))
+        self.each(&[x], |run, i| run.transform(&x[i], t, gadgets))
     }
     fn transform_parts(&self, x: &Values, t: &DiagonalTransform, count: usize, gadgets: &Gadgets) -> Result<Values> {
-        self.each(|run, i| run.transform_parts(&x[i], t, count, gadgets))
+        self.each(&[x], |run, i| run.transform_parts(&x[i], t, count, gadgets))
     }
     fn mod_raise(&self, x: &Values, params: &Params) -> Result<Values> {
-        self.each(|run, i| run.mod_raise(&x[i], params))
+        self.each(&[x], |run, i| run.mod_raise(&x[i], params))
     }
     fn scaled_by(&self, x: &Values, factor: f64) -> Result<Values> {
-        self.each(|run, i| run.scaled_by(&x[i], factor))
+        self.each(&[x], |run, i| run.scaled_by(&x[i], factor))
     }
 }
 

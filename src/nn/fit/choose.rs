@@ -175,7 +175,7 @@ pub enum ChooseError {
         /// Forms tried.
         forms: usize,
         /// What the last one failed at.
-        reason: String,
+        reason: NotRun,
     },
     /// It was stopped before a fit was found that keeps enough answers.
     #[error("stopped after {tried} fits, of which none keeps enough answers: the best should keep {:.2} % on unseen pictures, {:.2} % are asked for",
@@ -217,9 +217,24 @@ pub enum ChooseError {
     },
 }
 
+/// Why a form cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotRun {
+    /// There are no forms, margins or floors to try.
+    #[error("no {0} to try")]
+    NothingToTry(&'static str),
+    /// It cannot be fitted.
+    #[error(transparent)]
+    Fit(FitError),
+    /// It has no cost.
+    #[error(transparent)]
+    Cost(CostError),
+}
+
 /// A fit that was tried.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Candidate {
+pub struct TriedFit {
     /// One spec for all layers, or one each.
     pub specs: Vec<FitSpec>,
     /// What its plan costs.
@@ -240,7 +255,7 @@ pub struct Candidate {
     pub keeps: bool,
 }
 
-impl Candidate {
+impl TriedFit {
     /// The part of unseen pictures whose answer should be lost, by errors or by leaving an interval; all, if a picture has left one.
     pub fn lost(&self) -> f64 {
         if self.used > 1.0 { 1.0 } else { (1.0 - self.expected + self.outside).min(1.0) }
@@ -261,14 +276,14 @@ pub struct Choice {
     /// What its plan costs.
     pub cost: f64,
     /// Everything that was tried, in order.
-    pub tried: Vec<Candidate>,
+    pub tried: Vec<TriedFit>,
 }
 
 /// A cost where there is no plan: the levels of all activations together.
 ///
 /// # Errors
 /// None: it is a [`Cost`], and others may fail.
-pub fn levels(model: &Model) -> Result<f64, String> {
+pub fn levels(model: &Model) -> Result<f64, CostError> {
     use crate::nn::model::Operator;
     let depth = |node: &crate::nn::model::Node| match &node.operator {
         Operator::Fitted(fitted) => fitted.depth(),
@@ -278,14 +293,17 @@ pub fn levels(model: &Model) -> Result<f64, String> {
 }
 
 /// What a fitted model costs to run (seconds of its plan, say), or why it cannot be run; only the order of the costs matters.
-pub type Cost<'a> = dyn Fn(&Model) -> Result<f64, String> + Sync + 'a;
+pub type Cost<'a> = dyn Fn(&Model) -> Result<f64, CostError> + Sync + 'a;
+
+/// Why a fitted model cannot be run, whatever says so.
+pub type CostError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who watches a search. `()` lets it run to its end.
 pub trait Watch: Sync {
     /// So many forms are planned, all at once: what each costs.
     fn planning(&self, _forms: usize) {}
     /// A fit was tried; the search takes at most so many seconds more, as far as what was simulated tells.
-    fn tried(&self, _candidate: &Candidate, _seconds_left: f64) {}
+    fn tried(&self, _fit: &TriedFit, _seconds_left: f64) {}
     /// Whether to go on; asked before each step. A search that is stopped gives the best that it has found.
     fn goes_on(&self) -> bool {
         true

@@ -121,45 +121,17 @@ fn order(input: &str, nodes: &[NodeSpec], output: &str) -> Result<Vec<usize>, Mo
             return Err(ModelError::DuplicateValue { node: node.name.clone(), value: node.output.clone() });
         }
     }
-    let maker = |by: &str, value: &str| {
-        makers.get(value).copied().ok_or_else(|| ModelError::UndefinedValue { node: by.to_owned(), value: value.to_owned() })
+    let maker = |by: &str, value: &str| match makers.get(value) {
+        Some(made) => Ok(made.map_or(Operand::Given, Operand::Node)),
+        None => Err(ModelError::UndefinedValue { node: by.to_owned(), value: value.to_owned() }),
     };
     for node in nodes {
         for value in &node.inputs {
             maker(&node.name, value)?;
         }
     }
-    // Depth-first from the output with an explicit stack: (node, next operand to visit).
-    #[derive(Clone, Copy, PartialEq)]
-    enum State {
-        New,
-        Open,
-        Done,
-    }
-    let mut state = vec![State::New; nodes.len()];
-    let mut order = Vec::new();
-    let mut stack: Vec<(usize, usize)> = maker("the graph's output", output)?.into_iter().map(|i| (i, 0)).collect();
-    while let Some((i, next)) = stack.pop() {
-        state[i] = State::Open;
-        let Some(value) = nodes[i].inputs.get(next) else {
-            state[i] = State::Done;
-            order.push(i);
-            continue;
-        };
-        stack.push((i, next + 1));
-        if let Some(j) = maker(&nodes[i].name, value)? {
-            match state[j] {
-                State::New => stack.push((j, 0)),
-                State::Done => {}
-                State::Open => {
-                    let from = stack.iter().position(|(k, _)| *k == j).unwrap_or(0);
-                    let nodes = stack[from..].iter().map(|(k, _)| nodes[*k].name.clone()).collect();
-                    return Err(ModelError::Cycle { nodes });
-                }
-            }
-        }
-    }
-    Ok(order)
+    let operand = |i: usize, k: usize| nodes[i].inputs.get(k).map(|value| maker(&nodes[i].name, value)).transpose();
+    operands_first(nodes.len(), maker("the graph's output", output)?, operand, |i| nodes[i].name.clone())
 }
 
 /// One node under check.

@@ -5,7 +5,7 @@ use super::attributes::Attributes;
 use super::constant::Constant;
 use super::external::Folder;
 use super::schema::{GraphProto, NodeProto};
-use crate::nn::model::{ModelError, printable};
+use crate::nn::model::{ModelError, Operand, operands_first, printable};
 use crate::nn::tensor::Shape;
 use std::collections::{HashMap, HashSet};
 
@@ -86,39 +86,13 @@ pub(super) fn order(
         }
     }
     let maker = |by: &str, value: &str| match makers.get(value) {
-        Some(i) => Ok(Some(*i)),
-        None if value.is_empty() || value == input || initializers.contains_key(value) => Ok(None),
+        Some(i) => Ok(Operand::Node(*i)),
+        None if value.is_empty() || value == input || initializers.contains_key(value) => Ok(Operand::Given),
         None => Err(ModelError::UndefinedValue { node: by.to_owned(), value: value.to_owned() }),
     };
-    #[derive(Clone, Copy, PartialEq)]
-    enum State {
-        New,
-        Open,
-        Done,
-    }
-    let mut state = vec![State::New; graph.node.len()];
-    let mut order = Vec::new();
-    let mut stack: Vec<(usize, usize)> = maker("the graph's output", output)?.into_iter().map(|i| (i, 0)).collect();
-    while let Some((i, next)) = stack.pop() {
-        state[i] = State::Open;
+    let operand = |i: usize, k: usize| {
         let node = &graph.node[i];
-        let Some(value) = node.input.get(next) else {
-            state[i] = State::Done;
-            order.push(i);
-            continue;
-        };
-        stack.push((i, next + 1));
-        if let Some(j) = maker(&called(node, i), value)? {
-            match state[j] {
-                State::New => stack.push((j, 0)),
-                State::Done => {}
-                State::Open => {
-                    let from = stack.iter().position(|(k, _)| *k == j).unwrap_or(0);
-                    let nodes = stack[from..].iter().map(|(k, _)| called(&graph.node[*k], *k)).collect();
-                    return Err(ModelError::Cycle { nodes });
-                }
-            }
-        }
-    }
-    Ok(order)
+        node.input.get(k).map(|value| maker(&called(node, i), value)).transpose()
+    };
+    operands_first(graph.node.len(), maker("the graph's output", output)?, operand, |i| called(&graph.node[i], i))
 }

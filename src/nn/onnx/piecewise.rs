@@ -114,7 +114,7 @@ impl Piecewise {
 
     /// Two functions on pieces on which both are lines, and, if `crossings`, do not cross. `line` makes the line of a piece of
     /// those of both and a point inside; `value` the value at a knot.
-    fn together(
+    fn piece_by_piece(
         &self,
         other: &Self,
         crossings: bool,
@@ -177,21 +177,21 @@ impl Piecewise {
             move |a: Line, b: Line, _: f64| Some(Line { slope: a.slope + sign * b.slope, offset: a.offset + sign * b.offset })
         };
         match op {
-            Binary::Add => self.together(other, false, sum(1.0), value),
-            Binary::Subtract => self.together(other, false, sum(-1.0), value),
+            Binary::Add => self.piece_by_piece(other, false, sum(1.0), value),
+            Binary::Subtract => self.piece_by_piece(other, false, sum(-1.0), value),
             Binary::Multiply => {
                 let product = |a: Line, b: Line, _: f64| match (a.slope == 0.0, b.slope == 0.0) {
                     (true, _) => Some(Line { slope: b.slope * a.offset, offset: b.offset * a.offset }),
                     (_, true) => Some(Line { slope: a.slope * b.offset, offset: a.offset * b.offset }),
                     _ => None,
                 };
-                self.together(other, false, product, value)
+                self.piece_by_piece(other, false, product, value)
             }
             Binary::Divide => {
                 let quotient = |a: Line, b: Line, _: f64| {
                     (b.slope == 0.0).then(|| Line { slope: a.slope / b.offset, offset: a.offset / b.offset })
                 };
-                self.together(other, false, quotient, value)
+                self.piece_by_piece(other, false, quotient, value)
             }
             Binary::Power => match other.as_line()? {
                 Line { slope: 0.0, offset: 1.0 } => Some(self.clone()),
@@ -203,7 +203,7 @@ impl Piecewise {
                     let first = if op == Binary::Least { a.value(x) <= b.value(x) } else { a.value(x) >= b.value(x) };
                     Some(if first { a } else { b })
                 };
-                self.together(other, true, one, value)
+                self.piece_by_piece(other, true, one, value)
             }
             Binary::Above | Binary::AtLeast | Binary::Equal => {
                 let truth = |a: Line, b: Line, x: f64| {
@@ -212,7 +212,7 @@ impl Piecewise {
                     Some(Line { slope: 0.0, offset: op.value(a, b) })
                 };
                 // Where two lines cross they are equal.
-                let mut made = self.together(other, true, truth, value)?;
+                let mut made = self.piece_by_piece(other, true, truth, value)?;
                 let knots = |f: &Self, at: f64| f.knots.iter().any(|k| k.at == at);
                 for knot in &mut made.knots {
                     if !knots(self, knot.at) && !knots(other, knot.at) {

@@ -173,7 +173,7 @@ impl Bootstrap {
         let cost = CostModel::measure(params, backend)?;
         let estimated = cost.price(params, &bootstrapper.trace(batch)?).map_err(CkksError::from)?;
         let noisy = NoisyEngine::new(params, 4);
-        let x = noisy.encrypted(wants[..batch].to_vec(), bootstrapper.input_level()?);
+        let x = noisy.encrypted(wants[..batch].to_vec(), bootstrapper.input_level());
         let y = bootstrapper.apply(&noisy, &x)?;
         let predicted = PrecisionStats::compare_shards(&wants[..batch], &y.shards)?;
         let first = calls.remove(0);
@@ -194,7 +194,7 @@ impl Bootstrap {
     }
 
     fn report(&self, params: &Params, backend: &dyn Backend, b: &Bootstrapper, m: &Measured) -> Result<(), CircuitError> {
-        let (input, output) = (b.input_level()?, b.output_level()?);
+        let (input, output) = (b.input_level(), b.output_level());
         let median = m.calls[m.calls.len() / 2];
         let spec = params.need_bootstrap().map_err(CkksError::from)?;
         let failure = log2_failure(spec.weight, spec.k, params.degree() * usize::from(self.batch).div_ceil(2));
@@ -271,7 +271,7 @@ impl Client {
         vectors: &[Vec<f64>],
         b: &Bootstrapper,
     ) -> Result<cipherlens::ckks::Ciphertext, CircuitError> {
-        let level = b.input_level()?;
+        let level = b.input_level();
         let repeated: Vec<Vec<f64>> = vectors.iter().map(|v| v.iter().copied().cycle().take(params.slots()).collect()).collect();
         let plain = self.encoder.encode_shards(&repeated, params.scale(level), params.window(level), PlainForm::Plain)?;
         Ok(self.encryptor.encrypt(&self.secret, &plain)?)

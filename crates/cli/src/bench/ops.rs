@@ -1,7 +1,7 @@
 //! `cipherlens bench ops`.
 
 use super::floor::{Floor, Floors};
-use super::{Bed, Common, Timing, measure, with_pools};
+use super::{Common, KeyedScheme, Timing, measure, with_pools};
 use crate::Global;
 use crate::failure::{Outcome, explain};
 use crate::output::{Align, Table, say};
@@ -32,17 +32,17 @@ struct Line {
 impl Ops {
     /// Measures and prints.
     pub(super) fn run(&self, global: &Global) -> Outcome {
-        let bed = Bed::new(&self.preset, &self.common.compute, self.alpha.map(usize::from), &[1])?;
-        let lines = with_pools(global, |threads| self.measure_all(&bed, threads))?.concat();
+        let scheme = KeyedScheme::new(&self.preset, &self.common.compute, self.alpha.map(usize::from), &[1])?;
+        let lines = with_pools(global, |threads| self.measure_all(&scheme, threads))?.concat();
         if self.common.json {
             let results: Vec<_> = lines.iter().map(Line::json).collect();
-            let mut object = bed.describe();
+            let mut object = scheme.describe();
             object["bench"] = "ops".into();
             object["results"] = results.into();
             say!("{object}");
             return Ok(());
         }
-        say!("{}", bed.headline());
+        say!("{}", scheme.headline());
         say!();
         let mut table = Table::new([
             ("operation", Align::Left),
@@ -75,33 +75,33 @@ impl Ops {
         Ok(())
     }
 
-    fn measure_all(&self, bed: &Bed, threads: usize) -> Outcome<Vec<Line>> {
-        let (params, evaluator) = (&bed.params, &bed.evaluator);
+    fn measure_all(&self, scheme: &KeyedScheme, threads: usize) -> Outcome<Vec<Line>> {
+        let (params, evaluator) = (&scheme.params, &scheme.evaluator);
         let top = params.max_level();
         let (scale, basis) = (params.scale(top), params.window(top));
-        let floors = Floors::new(params, &bed.gadget, top);
+        let floors = Floors::new(params, &scheme.gadget, top);
         let failed = |e: CkksError| explain("cannot prepare the benchmark", &e);
-        let (a, b) = (bed.encrypt(1)?, bed.encrypt(1)?);
-        let vector = bed.vectors(1).remove(0);
-        let encode = |form| bed.encoder.encode_real(&vector, scale, basis, form);
+        let (a, b) = (scheme.encrypt(1)?, scheme.encrypt(1)?);
+        let vector = scheme.vectors(1).remove(0);
+        let encode = |form| scheme.encoder.encode_real(&vector, scale, basis, form);
         let message = encode(PlainForm::Plain).map_err(failed)?;
         let factor = encode(PlainForm::Montgomery).map_err(failed)?;
-        let digits = evaluator.mod_up(&a, bed.gadget).map_err(failed)?;
+        let digits = evaluator.mod_up(&a, scheme.gadget).map_err(failed)?;
         let product = evaluator.mul(&a, &b).map_err(failed)?;
-        let decryptor = Decryptor::new(params, bed.backend.clone()).map_err(failed)?;
+        let decryptor = Decryptor::new(params, scheme.backend.clone()).map_err(failed)?;
         let shape = Shape::new(1, basis.len(), params.degree());
-        let mut polynomial = bed.backend.alloc(shape).map_err(|e| failed(e.into()))?;
-        let rotation = KeyRequest { kind: KeyKind::Galois(params.galois_element(1)), gadget: bed.gadget };
+        let mut polynomial = scheme.backend.alloc(shape).map_err(|e| failed(e.into()))?;
+        let rotation = KeyRequest { kind: KeyKind::Galois(params.galois_element(1)), gadget: scheme.gadget };
 
         let mut lines = Vec::new();
         let mut time = |op: &'static str, floor: Option<Floor>, f: &mut dyn FnMut() -> Result<(), CkksError>| -> Outcome {
-            let timing = measure(bed.backend.as_ref(), self.common.seconds, f)?;
+            let timing = measure(scheme.backend.as_ref(), self.common.seconds, f)?;
             lines.push(Line { op, threads, timing, floor });
             Ok(())
         };
         time("ntt + inverse ntt, all limbs", Some(floors.transform()), &mut || {
-            bed.backend.ntt_forward(&mut polynomial, basis)?;
-            Ok(bed.backend.ntt_inverse(&mut polynomial, basis)?)
+            scheme.backend.ntt_forward(&mut polynomial, basis)?;
+            Ok(scheme.backend.ntt_inverse(&mut polynomial, basis)?)
         })?;
         time("add", Some(floors.add()), &mut || evaluator.add(&a, &b).map(drop))?;
         time("plaintext product", Some(floors.multiply_plain()), &mut || evaluator.mul_plain(&a, &factor).map(drop))?;
@@ -109,14 +109,14 @@ impl Ops {
         time("mul + relinearize + rescale", Some(floors.multiply_rescale()), &mut || evaluator.mul_rescale(&a, &b).map(drop))?;
         time("rescale", Some(floors.rescale()), &mut || evaluator.rescale(&product).map(drop))?;
         time("rotate", Some(floors.rotate()), &mut || evaluator.rotate(&a, 1).map(drop))?;
-        time("hoisted rotation: digits", Some(floors.mod_up()), &mut || evaluator.mod_up(&a, bed.gadget).map(drop))?;
+        time("hoisted rotation: digits", Some(floors.mod_up()), &mut || evaluator.mod_up(&a, scheme.gadget).map(drop))?;
         time("hoisted rotation: each", Some(floors.hoisted_rotation()), &mut || {
             evaluator.rotate_digits(&digits, &a, 1).map(drop)
         })?;
         time("encode", Some(floors.encode()), &mut || encode(PlainForm::Montgomery).map(drop))?;
-        time("encrypt", None, &mut || bed.encryptor.encrypt(&bed.secret, &message).map(drop))?;
-        time("decrypt + decode", None, &mut || decryptor.decrypt_real(&bed.secret, &a).map(drop))?;
-        time("rotation key", None, &mut || bed.generator.key(&bed.secret, rotation).map(drop))?;
+        time("encrypt", None, &mut || scheme.encryptor.encrypt(&scheme.secret, &message).map(drop))?;
+        time("decrypt + decode", None, &mut || decryptor.decrypt_real(&scheme.secret, &a).map(drop))?;
+        time("rotation key", None, &mut || scheme.generator.key(&scheme.secret, rotation).map(drop))?;
         Ok(lines)
     }
 }

@@ -1,7 +1,7 @@
 //! `cipherlens bench rotations`: a tensor of S shards rotated by R steps reads each key once, so the time for one rotation of
 //! one shard falls as S grows.
 
-use super::{Bed, Common, Timing, measure, with_pools};
+use super::{Common, KeyedScheme, Timing, measure, with_pools};
 use crate::Global;
 use crate::failure::Outcome;
 use crate::output::{Align, Table, bytes, say};
@@ -35,10 +35,11 @@ impl Rotations {
     /// Measures and prints.
     pub(super) fn run(&self, global: &Global) -> Outcome {
         let steps: Vec<i64> = (1..=i64::from(self.steps)).collect();
-        let bed = Bed::new(&self.preset, &self.common.compute, None, &steps)?;
-        let lines = with_pools(global, |threads| self.measure_all(&bed, &steps, threads))?.concat();
-        let key_bytes = steps.len() * bed.gadget.key_bytes(bed.params.degree());
-        let ciphertext_bytes = |shards: usize| shards * 8 * bed.params.window(bed.params.max_level()).len() * bed.params.degree();
+        let scheme = KeyedScheme::new(&self.preset, &self.common.compute, None, &steps)?;
+        let lines = with_pools(global, |threads| self.measure_all(&scheme, &steps, threads))?.concat();
+        let key_bytes = steps.len() * scheme.gadget.key_bytes(scheme.params.degree());
+        let ciphertext_bytes =
+            |shards: usize| shards * 8 * scheme.params.window(scheme.params.max_level()).len() * scheme.params.degree();
         if self.common.json {
             let results: Vec<_> = lines
                 .iter()
@@ -50,13 +51,13 @@ impl Rotations {
                     })
                 })
                 .collect();
-            let mut object = bed.describe();
+            let mut object = scheme.describe();
             object["bench"] = "rotations".into();
             object["results"] = results.into();
             say!("{object}");
             return Ok(());
         }
-        say!("{}", bed.headline());
+        say!("{}", scheme.headline());
         say!(
             "{} rotations share one decomposition; their keys, {}, are read once for all shards",
             steps.len(),
@@ -83,13 +84,13 @@ impl Rotations {
         Ok(())
     }
 
-    fn measure_all(&self, bed: &Bed, steps: &[i64], threads: usize) -> Outcome<Vec<Line>> {
+    fn measure_all(&self, scheme: &KeyedScheme, steps: &[i64], threads: usize) -> Outcome<Vec<Line>> {
         let line = |&shards: &u16| {
             let shards = usize::from(shards);
-            let value = bed.encrypt(shards)?;
-            let timing = measure(bed.backend.as_ref(), self.common.seconds, || {
-                let digits = bed.evaluator.mod_up(&value, bed.gadget)?;
-                steps.iter().try_for_each(|&k| bed.evaluator.rotate_digits(&digits, &value, k).map(drop))
+            let value = scheme.encrypt(shards)?;
+            let timing = measure(scheme.backend.as_ref(), self.common.seconds, || {
+                let digits = scheme.evaluator.mod_up(&value, scheme.gadget)?;
+                steps.iter().try_for_each(|&k| scheme.evaluator.rotate_digits(&digits, &value, k).map(drop))
             })?;
             Ok(Line { threads, shards, timing, each: timing.median / (shards * steps.len()) as f64 })
         };

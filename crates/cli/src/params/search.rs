@@ -4,7 +4,7 @@ use crate::failure::Outcome;
 use crate::output::{Align, Table, bytes, say};
 use cipherlens::ckks::ladder::Grid;
 use cipherlens::plan::CostModel;
-use cipherlens::plan::parameters::{Candidate, Goal, search};
+use cipherlens::plan::parameters::{Goal, PricedSet, search};
 
 /// What the ladder must offer.
 #[derive(Debug, clap::Args)]
@@ -60,7 +60,7 @@ impl Search {
             .map_err(|e| crate::failure::explain("cannot search for parameters", &e))?;
         found.truncate(self.count);
         if self.json {
-            let object = |c: &Candidate| {
+            let object = |c: &PricedSet| {
                 serde_json::json!({
                     "left": c.sizes.left, "slots_to_coeffs": c.sizes.slots_to_coeffs, "coeffs_to_slots": c.sizes.coeffs_to_slots,
                     "special_primes": c.sizes.special, "log_qp": c.log_qp, "limbs": c.limbs, "digits": c.digits,

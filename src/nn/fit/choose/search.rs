@@ -1,7 +1,7 @@
 //! The search: forms from the cheapest upwards, each at the widest margin that keeps the answers, then layers given back to a
 //! cheaper form.
 
-use super::{Candidate, ChooseError, ChooseOptions, Watch};
+use super::{ChooseError, ChooseOptions, NotRun, TriedFit, Watch};
 use crate::nn::calibration::Calibration;
 use crate::nn::fit::{FitError, FitSpec, Fits, Form};
 use crate::nn::model::Model;
@@ -38,7 +38,7 @@ pub(super) struct Search<'a> {
     pub options: &'a ChooseOptions,
     pub cost: &'a super::Cost<'a>,
     pub watch: &'a dyn Watch,
-    pub tried: Vec<Candidate>,
+    pub tried: Vec<TriedFit>,
     /// Pictures that are still to be simulated, at most.
     pub ahead: usize,
     /// Pictures simulated, and the seconds that took.
@@ -52,7 +52,7 @@ impl Search<'_> {
     /// The specs to take and what their plan costs.
     pub(super) fn run(&mut self) -> Result<(Vec<FitSpec>, f64), ChooseError> {
         let forms = self.forms_by_cost()?;
-        let (mut fell_short, mut kept): (Vec<usize>, Vec<Candidate>) = Default::default();
+        let (mut fell_short, mut kept): (Vec<usize>, Vec<TriedFit>) = Default::default();
         let mut most = f64::INFINITY;
         for (i, (form, cost)) in forms.iter().enumerate() {
             if *cost > most || !self.watch.goes_on() {
@@ -102,8 +102,12 @@ impl Search<'_> {
                 pictures: best.pictures,
                 tried,
             },
-            None => ChooseError::NoPlan { forms: self.options.forms.len(), reason: "no margins or floors to try".into() },
+            None => self.no_plan(NotRun::NothingToTry("margins or floors")),
         }
+    }
+
+    fn no_plan(&self, reason: NotRun) -> ChooseError {
+        ChooseError::NoPlan { forms: self.options.forms.len(), reason }
     }
 
     /// Pictures that one margin of a form takes at most.
@@ -124,7 +128,7 @@ impl Search<'_> {
         self.watch.planning(self.options.forms.len());
         let one = |form: &Form| {
             if !self.watch.goes_on() {
-                return Ok(Err("stopped".to_owned()));
+                return Ok(None);
             }
             let spec = FitSpec { form: form.clone(), ..FitSpec::series(1) };
             let narrow = self.options.margins.iter().copied().fold(spec.margin, f64::min);
@@ -133,19 +137,25 @@ impl Search<'_> {
                 e => Err(e),
             });
             match fitted {
-                Ok(fitted) => Ok((self.cost)(&fitted).map(|cost| (form.clone(), cost))),
-                Err(e @ (FitError::NotRelu { .. } | FitError::Approximation { .. })) => Ok(Err(e.to_string())),
+                Ok(fitted) => Ok(Some((self.cost)(&fitted).map(|cost| (form.clone(), cost)).map_err(NotRun::Cost))),
+                Err(e @ (FitError::NotRelu { .. } | FitError::Approximation { .. })) => Ok(Some(Err(NotRun::Fit(e)))),
                 Err(e) => Err(e),
             }
         };
-        let found: Vec<Result<(Form, f64), String>> = self.options.forms.par_iter().map(one).collect::<Result<_, FitError>>()?;
-        let reason = found.iter().filter_map(|f| f.as_ref().err()).next_back().cloned().unwrap_or_default();
-        let mut forms: Vec<(Form, f64)> = found.into_iter().flatten().collect();
+        let found: Vec<Option<Result<(Form, f64), NotRun>>> =
+            self.options.forms.par_iter().map(one).collect::<Result<_, FitError>>()?;
+        let (mut forms, mut reason) = (Vec::with_capacity(found.len()), NotRun::NothingToTry("forms"));
+        for form in found.into_iter().flatten() {
+            match form {
+                Ok(form) => forms.push(form),
+                Err(e) => reason = e,
+            }
+        }
         if !self.watch.goes_on() {
             return Err(ChooseError::Stopped { tried: 0, expected: 0.0, needed: self.options.needed() });
         }
         if forms.is_empty() {
-            return Err(ChooseError::NoPlan { forms: self.options.forms.len(), reason });
+            return Err(self.no_plan(reason));
         }
         forms.sort_by(|a, b| a.1.total_cmp(&b.1));
         Ok(forms)
@@ -192,11 +202,11 @@ impl Search<'_> {
     }
 
     /// Whether no picture left an interval, and hardly any unseen one should.
-    fn stays_inside(&self, found: &Candidate) -> bool {
+    fn stays_inside(&self, found: &TriedFit) -> bool {
         found.used <= 1.0 && found.outside <= self.options.most_outside()
     }
 
-    fn is_hopeless(&self, found: &Candidate) -> bool {
+    fn is_hopeless(&self, found: &TriedFit) -> bool {
         found.lost() > HOPELESS * (1.0 - self.options.needed())
     }
 
@@ -221,16 +231,16 @@ impl Search<'_> {
             found.push(self.judged(vec![spec(floor)], cost, few)?);
         }
         let Some(best) = found.into_iter().min_by(|a, b| a.rms_error.total_cmp(&b.rms_error)) else {
-            return Err(ChooseError::NoPlan { forms: self.options.forms.len(), reason: "no floors to try".into() });
+            return Err(self.no_plan(NotRun::NothingToTry("floors")));
         };
         let settled = if few == all || self.is_hopeless(&best) { best } else { self.judged(best.specs, cost, all)? };
         Ok(self.note(settled))
     }
 
-    fn note(&mut self, candidate: Candidate) -> usize {
+    fn note(&mut self, tried: TriedFit) -> usize {
         let (pictures, seconds) = self.simulated;
-        self.watch.tried(&candidate, self.ahead as f64 * seconds / pictures.max(1) as f64);
-        self.tried.push(candidate);
+        self.watch.tried(&tried, self.ahead as f64 * seconds / pictures.max(1) as f64);
+        self.tried.push(tried);
         self.tried.len() - 1
     }
 
@@ -254,10 +264,10 @@ impl Search<'_> {
     }
 
     /// What the first `count` pictures say of some fits.
-    fn judged(&mut self, specs: Vec<FitSpec>, cost: f64, count: usize) -> Result<Candidate, ChooseError> {
+    fn judged(&mut self, specs: Vec<FitSpec>, cost: f64, count: usize) -> Result<TriedFit, ChooseError> {
         let (_, s) = self.simulate(&specs, count)?;
         let used = s.layers.iter().fold(0.0, |m: f64, l| m.max(l.used));
-        let mut candidate = Candidate {
+        let mut tried = TriedFit {
             specs,
             cost,
             pictures: s.pictures,
@@ -268,8 +278,8 @@ impl Search<'_> {
             used,
             keeps: false,
         };
-        candidate.keeps = self.stays_inside(&candidate) && self.options.keeps(&s);
-        Ok(candidate)
+        tried.keeps = self.stays_inside(&tried) && self.options.keeps(&s);
+        Ok(tried)
     }
 
     /// Between two forms: as few layers as possible in the dear one, those first whose error matters most, all at the margin and

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// How much time is given for keys that are not made.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Thrift {
+pub(super) struct KeyBudget {
     /// Seconds that a byte of a rotation key counts for, where a layer is cut and placed.
     pub seconds_per_byte: f64,
     /// Most bytes of keys that bootstrapping may take.
@@ -28,17 +28,17 @@ const SPARED: [f64; 4] = [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0];
 
 /// The fastest plan found whose keys take at most `most` bytes. Plans some twenty times.
 pub(super) fn within(program: &Program, params: &Arc<Params>, options: &PlanOptions, most: u64) -> Result<Plan, PlanError> {
-    let free = Plan::with(program, params, options, Thrift::default())?;
+    let free = Plan::with(program, params, options, KeyBudget::default())?;
     if free.key_bytes() <= most {
         return Ok(free);
     }
     let bootstraps = if free.bootstraps() > 0 { bootstrap_key_bytes(params, program.slots.max(2))? } else { vec![None] };
-    let tried: Vec<Thrift> = bootstraps
+    let tried: Vec<KeyBudget> = bootstraps
         .into_iter()
-        .flat_map(|bytes| PRICES.map(|price| Thrift { seconds_per_byte: price, bootstrap_key_bytes: bytes }))
-        .filter(|thrift| *thrift != Thrift::default())
+        .flat_map(|bytes| PRICES.map(|price| KeyBudget { seconds_per_byte: price, bootstrap_key_bytes: bytes }))
+        .filter(|key_budget| *key_budget != KeyBudget::default())
         .collect();
-    let plans = tried.into_par_iter().map(|thrift| Plan::with(program, params, options, thrift));
+    let plans = tried.into_par_iter().map(|key_budget| Plan::with(program, params, options, key_budget));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
     let least = plans.iter().map(Plan::key_bytes).min().map_or(free.key_bytes(), |least| least.min(free.key_bytes()));
     let fitting = plans.into_iter().filter(|plan| plan.key_bytes() <= most);
