@@ -207,7 +207,7 @@ fn the_smallest_covering_key_is_used() {
     assert_eq!(e.keys().len(), 2);
     assert_eq!(e.keys().covering(&b.params, wide.kind, Level(2)).unwrap().gadget(), narrow.gadget);
     assert_eq!(e.keys().covering(&b.params, wide.kind, top).unwrap().gadget(), wide.gadget);
-    assert_eq!(e.keys().bytes(), [wide, narrow].iter().map(|r| r.gadget.key_bytes(b.params.degree())).sum::<usize>());
+    assert_eq!(e.keys().bytes(), [wide, narrow].iter().map(|r| r.gadget.key_bytes(b.params.degree())).sum::<u64>());
     let x = b.values(1, 3);
     for level in [Level(2), top] {
         assert!(worst(&b.decrypt(&e.rotate(&b.encrypt(&x, level), 1).unwrap()), &rotated(&x, 1)) < CLOSE);

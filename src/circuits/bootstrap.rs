@@ -282,7 +282,7 @@ impl Bootstrapper {
 }
 
 fn key_bytes(params: &Params, keys: &[KeyRequest]) -> u64 {
-    keys.iter().map(|k| k.gadget.key_bytes(params.degree()) as u64).sum()
+    keys.iter().map(|k| k.gadget.key_bytes(params.degree())).sum()
 }
 
 #[cfg(test)]

@@ -322,7 +322,7 @@ impl Plan {
     fn request_keys(&mut self) -> Result<(), PlanError> {
         let failed = |source| PlanError::Layer { layer: "keys".into(), source };
         self.keys = self.trace.keys(&self.params).map_err(failed)?;
-        self.key_bytes = self.keys.iter().map(|k| k.gadget.key_bytes(self.params.degree()) as u64).sum();
+        self.key_bytes = self.keys.iter().map(|k| k.gadget.key_bytes(self.params.degree())).sum();
         Ok(())
     }
 }

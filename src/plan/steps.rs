@@ -180,7 +180,7 @@ impl<'a> StepPricer<'a> {
         let shapes = levels().map(|l| switch_shape(params, l)).collect::<Result<_, _>>()?;
         let failed = |source| PlanError::Layer { layer: "key switching".into(), source };
         let gadgets = Arc::new(Gadgets::best(params).map_err(failed)?);
-        let bytes = |l| Ok::<_, PlanError>(gadgets.rotation(l).map_err(failed)?.key_bytes(params.degree()) as u64);
+        let bytes = |l| Ok::<_, PlanError>(gadgets.rotation(l).map_err(failed)?.key_bytes(params.degree()));
         let key_bytes = levels().map(bytes).collect::<Result<_, _>>()?;
         let mut shards = vec![program.input_shards];
         let mut candidates = Vec::with_capacity(program.steps.len());

@@ -197,7 +197,7 @@ fn show(params: &Arc<Params>, json: bool) -> Outcome {
     );
     let top = params.max_level();
     if let Ok(gadget) = params.best_gadget(top..=top) {
-        let key = super::output::bytes(gadget.key_bytes(params.degree()) as u64);
+        let key = super::output::bytes(gadget.key_bytes(params.degree()));
         say!(
             "key switching   at the top: {} digits of {} primes, {} special primes, {key} a key",
             gadget.digits(),

@@ -37,7 +37,7 @@ impl Rotations {
         let steps: Vec<i64> = (1..=i64::from(self.steps)).collect();
         let scheme = KeyedScheme::new(&self.preset, &self.common.compute, None, &steps)?;
         let lines = with_pools(global, |threads| self.measure_all(&scheme, &steps, threads))?.concat();
-        let key_bytes = steps.len() * scheme.gadget.key_bytes(scheme.params.degree());
+        let key_bytes = steps.len() as u64 * scheme.gadget.key_bytes(scheme.params.degree());
         let ciphertext_bytes =
             |shards: usize| shards * 8 * scheme.params.window(scheme.params.max_level()).len() * scheme.params.degree();
         if self.common.json {
@@ -61,7 +61,7 @@ impl Rotations {
         say!(
             "{} rotations share one decomposition; their keys, {}, are read once for all shards",
             steps.len(),
-            bytes(key_bytes as u64)
+            bytes(key_bytes)
         );
         say!();
         let mut table = Table::new([

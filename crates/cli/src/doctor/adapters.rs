@@ -114,7 +114,7 @@ fn preset_sizes() -> Vec<PresetSizes> {
         let limbs = params.window(top).len();
         Some(PresetSizes {
             preset: spec.name,
-            key_bytes: gadget.key_bytes(params.degree()) as u64,
+            key_bytes: gadget.key_bytes(params.degree()),
             digit_bytes: words(gadget.digits() * (limbs + gadget.special())),
             ciphertext_bytes: words(2 * limbs),
         })

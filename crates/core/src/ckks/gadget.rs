@@ -37,8 +37,8 @@ impl Gadget {
         self.range().len() + self.special()
     }
     /// Bytes of a key in ring degree `degree`: `digits * 2 * key_limbs * degree` words.
-    pub fn key_bytes(&self, degree: usize) -> usize {
-        self.digits() * 2 * self.key_limbs() * degree * 4
+    pub fn key_bytes(&self, degree: usize) -> u64 {
+        [self.digits(), 2 * self.key_limbs(), degree].iter().fold(4, |bytes: u64, &n| bytes.saturating_mul(n as u64))
     }
     /// Whether all limbs of a window are in the range.
     pub fn covers(&self, window: &Basis) -> bool {

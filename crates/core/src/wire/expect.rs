@@ -40,7 +40,7 @@ impl<'a> Expect<'a> {
 
     /// Bytes in memory of what is expected, once read; none where nothing says.
     pub fn memory_bytes(&self, params: &Params) -> Option<u64> {
-        let keys = self.keys.map(|keys| keys.iter().map(|k| k.gadget.key_bytes(params.degree()) as u64).sum::<u64>());
+        let keys = self.keys.map(|keys| keys.iter().map(|k| k.gadget.key_bytes(params.degree())).sum::<u64>());
         let ciphertext = self
             .level
             .zip(self.shards)

@@ -50,8 +50,8 @@ impl KeySet {
         self.keys.is_empty()
     }
     /// Bytes of all keys.
-    pub fn bytes(&self) -> usize {
-        self.iter().map(|k| k.bytes()).sum()
+    pub fn bytes(&self) -> u64 {
+        self.iter().map(|k| k.bytes() as u64).sum()
     }
     /// The key with the fewest limbs that covers a level.
     ///
