@@ -58,11 +58,7 @@ impl Rotations {
             return Ok(());
         }
         say!("{}", scheme.headline());
-        say!(
-            "{} rotations share one decomposition; their keys, {}, are read once for all shards",
-            steps.len(),
-            bytes(key_bytes)
-        );
+        say!("{} rotations share one decomposition; their keys, {}, are read once for all shards", steps.len(), bytes(key_bytes));
         say!();
         let mut table = Table::new([
             ("shards", Align::Right),

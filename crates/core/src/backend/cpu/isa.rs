@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 
 /// Instruction sets that kernels are written for, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "elsewhere there are plain integers alone"))]
 pub(super) enum Level {
     /// Plain integers.
     Scalar,
