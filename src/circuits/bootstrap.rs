@@ -85,7 +85,7 @@ impl Bootstrapper {
     /// Makes the transforms and the key list.
     ///
     /// # Errors
-    /// [`ParamsError::NoBootstrap`](crate::ckks::ParamsError::NoBootstrap) for a parameter set without levels for it,
+    /// [`ParamsError::NoBootstrap`] for a parameter set without levels for it,
     /// [`CircuitError::BootstrapSlots`] for slots that it does not serve, [`CircuitError::EvalModLevels`] where [`EvalMod`] takes more or
     /// fewer levels than there are for it, [`CircuitError::Polynomial`] as [`EvalMod::new`], [`CircuitError::KeyBytes`] where the fewest keys take more than may be.
     pub fn new(params: &Arc<Params>, options: &BootstrapOptions) -> Result<Self> {
