@@ -80,6 +80,11 @@ fn what_a_server_makes_up_is_refused_whatever_the_key_is() {
             }
         }
     }
+    // Zeros, and numbers written down without a part for the key: no run gives them.
+    for v in [0, 1] {
+        let refusal = client.decrypt(run, &crafted(&client, 0, v, 0, scale));
+        assert!(matches!(refusal, Err(ClientError::Implausible)), "{v}: {refusal:?}");
+    }
     // A scale of the server's choice is seen before anything is decrypted.
     let refusal = client.decrypt(run, &crafted(&client, 1, (q - 1) / 2, 1, Scale(q as f64 / 20.0)));
     assert!(matches!(refusal, Err(ClientError::NotAnAnswer { what: "scale", .. })), "{refusal:?}");

@@ -3,16 +3,18 @@
 
 use super::dataset::{Found, Purpose};
 use super::device::size;
-use super::failure::{Class, Failure, Outcome};
+use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::fits;
 use super::progress::Mode;
 use super::{Global, dataset, model, plan};
-use cipherlens::engine::{self, Compilation, CompileOptions, Costs};
+use cipherlens::ckks::presets;
+use cipherlens::engine::{self, Compilation, CompileOptions, Costs, EngineError};
 use cipherlens::nn::Model;
 use cipherlens::nn::fit::{Choice, ChooseOptions, Form, TriedFit, Watch};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
+use cipherlens::wire::{Kind, container};
 use rayon::prelude::*;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,13 +48,13 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "PART", default_value_t = 0.99)]
     target: f64,
     /// Fit a polynomial of this degree to every activation, instead of choosing
-    #[arg(long, value_name = "D")]
-    degree: Option<usize>,
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u16).range(1..=255))]
+    degree: Option<u16>,
     /// Make the fitted intervals this many times as long as the ranges seen, instead of choosing
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", value_parser = at_least_one)]
     margin: Option<f64>,
     /// Precision of the encrypted run to choose for, in bits of the noise's standard deviation
-    #[arg(long, value_name = "BITS", default_value_t = 18.0)]
+    #[arg(long, value_name = "BITS", default_value_t = 18.0, value_parser = finite)]
     noise_bits: f64,
     /// Mean of each channel of the pictures in [0, 1] [default for ONNX: ImageNet's, for three channels]
     #[arg(long, value_name = "M", value_delimiter = ',')]
@@ -71,11 +73,43 @@ pub(crate) struct Compile {
     pub json: bool,
 }
 
+/// A number.
+pub(crate) fn finite(text: &str) -> Result<f64, String> {
+    text.parse::<f64>().ok().filter(|x| x.is_finite()).ok_or_else(|| "it is not a finite number".into())
+}
+
+fn at_least_one(text: &str) -> Result<f64, String> {
+    finite(text)
+        .and_then(|x| if x >= 1.0 { Ok(x) } else { Err("intervals cannot be shorter than the ranges seen: 1 or more".into()) })
+}
+
 impl Compile {
+    /// Refuses names whose files would be lost, before the work.
+    fn check_outputs(&self) -> Outcome {
+        let told = self.output.with_extension("client");
+        if told == self.output {
+            let what = format!("{} is the name of the clients' file beside the network", told.display());
+            return Err(Failure::new(
+                Class::Usage,
+                what,
+                "one of both would be lost",
+                "name the network otherwise, as in net.lens",
+            ));
+        }
+        for (path, kind) in [(&self.output, Kind::CompiledNetwork), (&told, Kind::ClientSpec)] {
+            container::check_replaceable(path, kind).map_err(|e| explain(format!("cannot write {}", path.display()), &e))?;
+        }
+        Ok(())
+    }
+
     /// Compiles.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
         let talk = !self.json && !global.quiet;
+        self.check_outputs()?;
+        if let Some(preset) = &self.preset {
+            presets::by_name(preset).map_err(EngineError::from)?;
+        }
         let model::Source { network, name: file, .. } = model::open(Some(&self.model), global.input_size)?;
         let own = network.input().clone();
         self.check_pixels()?;
@@ -89,7 +123,7 @@ impl Compile {
         })?;
         let network = network.with_fit(self.fit.unwrap_or(network.input().fit));
         if let Some(warning) = doubly_normalised(&own, network.input()) {
-            eprintln!("warning: {warning}");
+            crate::output::tell!("warning: {warning}");
         }
         let (pictures, notes) = pictures(&network, &self.calib, Purpose::Calibrate, Some(self.limit), None)?;
         if talk {
@@ -174,7 +208,7 @@ impl Compile {
         let mut choose =
             ChooseOptions { target: self.target, noise: NoiseLevels::bits(self.noise_bits), ..ChooseOptions::default() };
         if let Some(degree) = self.degree {
-            choose.forms = vec![Form::Series(degree)];
+            choose.forms = vec![Form::Series(degree.into())];
         }
         if let Some(margin) = self.margin {
             choose.margins = vec![margin];
@@ -192,14 +226,14 @@ struct Watching {
 impl Watch for Watching {
     fn planning(&self, forms: usize) {
         if self.talk {
-            eprintln!(
+            crate::output::tell!(
                 "  {forms} forms of fits are planned; then fits are tried, the cheapest form first (Ctrl-C ends with the best found)"
             );
         }
     }
     fn tried(&self, fit: &TriedFit, seconds_left: f64) {
         if self.talk {
-            eprintln!("  {}; at most {} more", in_words(fit), seconds(seconds_left));
+            crate::output::tell!("  {}; at most {} more", in_words(fit), seconds(seconds_left));
         }
     }
     fn goes_on(&self) -> bool {

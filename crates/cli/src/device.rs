@@ -71,7 +71,7 @@ impl Compute {
             false => explain("cannot compute on a GPU", &e),
         })?;
         if let Some(why) = no_gpu {
-            eprintln!("note: computing on the processor: {why}");
+            crate::output::tell!("note: computing on the processor: {why}");
         }
         Ok(backend)
     }

@@ -74,7 +74,7 @@ impl Failure {
 
     /// Prints it: text on standard error, and one JSON line on standard output when asked for.
     pub fn print(&self, json: bool) {
-        eprint!("{self}");
+        super::output::tell!("{}", self.to_string().trim_end());
         if json {
             let object = serde_json::json!({ "error": {
                 "class": self.class.name(), "exit_code": self.class as u8,
@@ -278,11 +278,23 @@ fn of_client(error: ClientError) -> Failure {
     known_of_client(&error)
 }
 
+/// What a client cannot do with a description that it was given is no fault of the program.
+fn of_description(failure: Failure) -> Failure {
+    match failure.class {
+        Class::Bug => Failure {
+            class: Class::BadInput,
+            advice: "the description of the network may be damaged: ask for the file again, or compile the network again".into(),
+            ..failure
+        },
+        _ => failure,
+    }
+}
+
 fn known_of_client(error: &ClientError) -> Failure {
     let (class, what, advice) = match error {
-        ClientError::Scheme(e) => return explain("cannot use the secret key", e),
-        ClientError::Params(e) => return explain("the parameter set cannot be used", e),
-        ClientError::File(e) => return explain("cannot use the client's description of the network", e),
+        ClientError::Scheme(e) => return of_description(explain("cannot use the secret key", e)),
+        ClientError::Params(e) => return of_description(explain("the parameter set cannot be used", e)),
+        ClientError::File(e) => return of_description(explain("cannot use the client's description of the network", e)),
         ClientError::Network { .. } => (
             Class::WrongKey,
             "the files do not belong together",
@@ -295,7 +307,7 @@ fn known_of_client(error: &ClientError) -> Failure {
         ClientError::Implausible => (
             Class::Numeric,
             "the answer is refused",
-            "run the network on the server again; do not tell the server what was refused, and make new keys if this happens often",
+            "show the server no reaction to it, a retry included, and make new keys (SECURITY.md): a server that answers otherwise than agreed may be after them",
         ),
         ClientError::Input { .. } => (
             Class::BadInput,
@@ -407,6 +419,7 @@ fn of_plan(error: &PlanError) -> Known {
 
 fn of_file(error: &WireError) -> Known {
     match error {
+        WireError::Occupied { .. } => Some((Class::BadInput, "name another file, or move this one away")),
         WireError::Exists { .. } => Some((Class::BadInput, "name another file or folder, or move this one away")),
         WireError::TooLarge { .. } => {
             Some((Class::WrongKey, "ask for the file again: this one cannot be for this network and preset"))

@@ -7,9 +7,10 @@ use super::params::hex;
 use super::picture::Picture;
 use super::{Global, model};
 use cipherlens::ckks::presets;
+use cipherlens::engine::ClientSpec;
 use cipherlens::nn::Compiled;
 use cipherlens::nn::model::{Fit, Model, Operator};
-use cipherlens::wire::{WireError, container, objects, verify};
+use cipherlens::wire::{Kind, WireError, container, objects, verify};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -68,10 +69,18 @@ fn inspect_container(path: &Path, whole: bool) -> Outcome {
             say!("for network {network}");
         }
     }
-    if whole {
+    if kind == Kind::ClientSpec {
+        // It is small, and read whole.
+        let spec = ClientSpec::read(path).map_err(Failure::from)?.0;
+        say!("of network {}, {:?}, input {}, preset {}", spec.network, spec.name, spec.input.shape, spec.params.name);
+        let runs: Vec<String> = spec.runs.iter().map(|run| run.pictures.to_string()).collect();
+        say!("for runs of {} picture(s)", runs.join(", "));
+    } else if whole {
         let params = origin.map(|origin| presets::by_name(&origin.preset)).transpose();
         let params = params.map_err(|e| explain("the file can be verified with its parameter set only", &e))?;
         verify(path, params.as_deref()).map_err(failed)?;
+    }
+    if whole {
         say!("whole: every hash and every number is right");
     }
     Ok(())

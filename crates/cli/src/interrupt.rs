@@ -15,7 +15,7 @@ pub(crate) fn asked() -> &'static AtomicBool {
             if ASKED.swap(true, Ordering::Relaxed) {
                 std::process::exit(INTERRUPTED);
             }
-            eprintln!("  ending with the best found so far; Ctrl-C again ends at once");
+            crate::output::tell!("  ending with the best found so far; Ctrl-C again ends at once");
         };
         // Where there can be no handler, Ctrl-C ends the program as it always did.
         let _ = ctrlc::set_handler(handler);

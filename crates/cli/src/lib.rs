@@ -199,8 +199,8 @@ fn report_bug(info: &std::panic::PanicHookInfo<'_>) {
         format!("{reason} (at {place}, version {})", env!("CARGO_PKG_VERSION")),
         failure::BUG_ADVICE,
     );
-    eprint!("{failure}");
+    crate::output::tell!("{}", failure.to_string().trim_end());
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
-        eprintln!("{}", std::backtrace::Backtrace::force_capture());
+        crate::output::tell!("{}", std::backtrace::Backtrace::force_capture());
     }
 }

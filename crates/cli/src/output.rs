@@ -1,4 +1,4 @@
-//! What the command prints on standard output.
+//! What the command prints. Names come from files that someone else may have made, so nothing in them speaks to the terminal.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -6,14 +6,42 @@ use std::io::{self, Write as _};
 /// Prints a line. A reader that has gone away (`cipherlens plan ... | head`) ends the program quietly.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
-    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+    if let Err(error) = writeln!(out, "{}", silent(text)).and_then(|()| out.flush()) {
         let broken_pipe = error.kind() == io::ErrorKind::BrokenPipe;
         if !broken_pipe {
-            eprintln!("cannot write to standard output: {error}");
+            tell!("cannot write to standard output: {error}");
         }
         std::process::exit(if broken_pipe { 0 } else { super::failure::Class::Resources as i32 });
     }
 }
+
+/// Prints a line on standard error. Where that is full or closed, nobody reads it, and the work goes on.
+pub(crate) fn note(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{}", silent(text));
+}
+
+/// The text with every control character but the ends of lines written out.
+fn silent(text: fmt::Arguments<'_>) -> String {
+    let text = text.to_string();
+    let speaks = |c: char| c.is_control() && c != '\n';
+    if !text.contains(speaks) {
+        return text;
+    }
+    text.chars().fold(String::with_capacity(text.len() + 8), |mut all, c| {
+        if speaks(c) {
+            all.extend(c.escape_unicode())
+        } else {
+            all.push(c)
+        }
+        all
+    })
+}
+
+/// `eprintln!` that does not panic.
+macro_rules! tell {
+    ($($arg:tt)*) => { $crate::output::note(format_args!($($arg)*)) };
+}
+pub(crate) use tell;
 
 /// `println!` that does not panic.
 macro_rules! say {

@@ -8,7 +8,7 @@ use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::imageops::FilterType;
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::Path;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -76,7 +76,15 @@ impl Picture {
             let why = format!("it has {} bytes, more than the {MAX_FILE_BYTES} this program reads", about.len());
             return Err(Failure::new(Class::BadInput, what, why, "make the picture smaller"));
         }
-        Self::decode(&Zeroizing::new(std::fs::read(path).map_err(io_failure)?), &what)
+        // A device has no length of its own.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(about.len() as usize));
+        let file = std::fs::File::open(path).map_err(io_failure)?;
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io_failure)?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            let why = format!("it has more than the {MAX_FILE_BYTES} bytes that this program reads");
+            return Err(Failure::new(Class::BadInput, what, why, "make the picture smaller"));
+        }
+        Self::decode(&bytes, &what)
     }
 
     /// Decodes the bytes of a picture file; `what` begins the message of a failure.

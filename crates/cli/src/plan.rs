@@ -86,7 +86,7 @@ pub(crate) fn prepare(network: &Model, preset: Option<&str>, options: PrepareOpt
     let options = PrepareOptions { compare: std::env::var(COMPARE).ok(), ..options };
     let prepared = engine::prepare_any(network, preset, options, &compute.devices()?)?;
     if let Some(why) = &prepared.no_gpu {
-        eprintln!("note: computing on the processor: {why}");
+        crate::output::tell!("note: computing on the processor: {why}");
     }
     Ok(prepared)
 }
@@ -108,7 +108,7 @@ pub(crate) fn check_memory(plan: &Plan) -> Outcome {
 /// Says on standard error what was redone on the processor.
 pub(crate) fn note_faults(answer: &engine::Answer) {
     for fault in answer.device.iter().flat_map(|device| &device.faults) {
-        eprintln!("note: redone on the processor: {fault}");
+        crate::output::tell!("note: redone on the processor: {fault}");
     }
 }
 

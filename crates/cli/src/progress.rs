@@ -90,7 +90,7 @@ impl Progress {
                 bar.set_prefix(self.eta_text());
                 bar.set_position((self.fraction() * TICKS as f64) as u64);
             }
-            Style::Plain => eprintln!(
+            Style::Plain => crate::output::tell!(
                 "  {}/{} {name}: {} ({})",
                 self.done,
                 self.estimates.len(),

@@ -29,7 +29,7 @@ pub(crate) struct Simulate {
     limit: Option<u32>,
     /// Precision of the encrypted run, in bits of the noise's standard deviation [default: with which logits err as compiling
     /// foresaw; 18 where it did not]
-    #[arg(long, value_name = "BITS")]
+    #[arg(long, value_name = "BITS", value_parser = super::compile::finite)]
     noise_bits: Option<f64>,
     /// What the noise is made from
     #[arg(long, value_name = "N", default_value_t = 1)]

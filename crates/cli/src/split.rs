@@ -115,7 +115,7 @@ pub(crate) struct Decrypt {
     /// Print so many of the likeliest classes of a picture
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Pictures that were encrypted together [default: all that a run takes]
+    /// Pictures that were encrypted together, where there are places for several: the answer does not say
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pictures: Option<u32>,
     /// Also print the logits, with the digits that the noise of encryption leaves. Do not hand them back to the server: they tell it about
@@ -293,6 +293,7 @@ fn size(path: &Path) -> String {
 impl Spec {
     /// Writes it.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
+        check_output(&self.output, Kind::ClientSpec)?;
         let path = self.model.as_deref();
         if let Some(path) = path.filter(|path| told::is_one(path)) {
             return Err(told::no_weights(path, "this command"));
@@ -377,9 +378,15 @@ impl Keygen {
     }
 }
 
+/// Refuses an output whose name something else has, before the work.
+fn check_output(path: &Path, kind: Kind) -> Outcome {
+    container::check_replaceable(path, kind).map_err(|e| explain(format!("cannot write {}", path.display()), &e))
+}
+
 impl Encrypt {
     /// Encrypts.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
+        check_output(&self.output, Kind::Ciphertext)?;
         let samples = self.pictures.iter().map(|path| Sample::open(path)).collect::<Outcome<Vec<_>>>()?;
         let model = self.model.as_deref();
         let pictures = samples.len();
@@ -427,6 +434,7 @@ impl Encrypt {
 impl Run {
     /// Runs the network.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
+        check_output(&self.output, Kind::Ciphertext)?;
         check_kind(&self.keys, Kind::EvaluationKeys)?;
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
         if let Some(path) = self.model.as_deref().filter(|path| told::is_one(path)) {

@@ -96,6 +96,29 @@ fn three_folders_share_only_named_files() {
     // What is no answer is refused: the encrypted picture itself by what all can see of it.
     let refused = parties.run("client", &["decrypt", "a.ct", "--model", "net.client", "-k", "secret.key"]);
     refused.refused(3, &["not an answer"]);
+    // An output takes the place of its own kind alone.
+    let secret = std::fs::read(parties.at("client", "secret.key")).expect("it is there");
+    for (taken, found) in [("secret.key", "secret key"), ("a.png", "another program"), ("net.client", "description")] {
+        let encrypt = ["encrypt", "a.png", "--model", "net.client", "-k", "secret.key", "-o", taken];
+        parties.run("client", &encrypt).refused(3, &[taken, found]);
+    }
+    assert!(std::fs::read(parties.at("client", "secret.key")).expect("it is there") == secret);
+    let described = parties.run("client", &["inspect", "--verify", "net.client"]);
+    assert!(described.text().contains("whole") && described.text().contains("runs of 1,"), "{}", described.text());
+    // Names do not speak to the terminal, and a log that is full stops nothing.
+    #[cfg(unix)]
+    {
+        std::fs::copy(parties.at("client", "a.ct"), parties.at("client", "a\u{1b}[2J.ct")).expect("a copy");
+        let shown = parties.run("client", &["decrypt", "a\u{1b}[2J.ct", "--model", "net.client", "-k", "secret.key"]);
+        assert!(shown.code == 3 && !shown.stderr.contains('\u{1b}') && shown.stderr.contains("not"), "{}", shown.stderr);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+        let mut command = command(&["decrypt", "a.ct", "--model", "net.client", "-k", "secret.key"]);
+        let status = command.current_dir(parties.folder.path().join("client")).stderr(full).status().expect("it starts");
+        assert_eq!(status.code(), Some(3), "refused, and not aborted");
+    }
     // A server that has the description alone cannot run it.
     parties.hand_over("compiler", "server", "net.client");
     parties

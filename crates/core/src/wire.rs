@@ -101,6 +101,16 @@ pub enum WireError {
         /// The file.
         path: PathBuf,
     },
+    /// Something else than what may be replaced has the name.
+    #[error("{} is {found}, whose place no {kind} takes", path.display())]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What was to be written.
+        kind: Kind,
+    },
     /// More bytes than the reader takes.
     #[error("the file has {found} bytes, and {most} are the most that can be expected here")]
     TooLarge {

@@ -82,7 +82,7 @@ impl Backends {
                     continue;
                 }
                 if talk {
-                    eprintln!("{} {} on {} shard(s)", size.name, case.name(), case.shards);
+                    crate::output::tell!("{} {} on {} shard(s)", size.name, case.name(), case.shards);
                 }
                 self.measure_case(&material, case, &subjects, &opened, &mut report)?;
             }
@@ -93,7 +93,7 @@ impl Backends {
                 continue;
             }
             if talk {
-                eprintln!("{}", workload.name);
+                crate::output::tell!("{}", workload.name);
             }
             self.measure_workload(&workload, &subjects, &mut report)?;
         }

@@ -96,6 +96,9 @@ pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u3
 /// and what [`Contents::chunk`] gives.
 pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, contents: &Contents<'_, M>) -> Result<(), WireError> {
     contents.check()?;
+    if existing == Existing::Replaced {
+        check_replaceable(path, contents.kind)?;
+    }
     let mut temporary = Temporary::beside(path, private)?;
     let failed = |e| io("write", path)(e);
     // Hashes have a fixed size, so the header has its final length before they are known.
@@ -114,7 +117,43 @@ pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, cont
     let start = contents.start(&hashes)?;
     let write = |file: &mut File| file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&start));
     write(&mut temporary.file).map_err(failed)?;
+    if existing == Existing::Replaced {
+        check_replaceable(path, contents.kind)?;
+    }
     temporary.name(path, existing)
+}
+
+/// Refuses the name of anything but a file of the same kind (of any version, whole or not) or an empty one: a picture, a key, a device or a
+/// link is not replaced. [`create`] asks this too; commands ask before they work.
+///
+/// # Errors
+/// [`WireError::Occupied`] where something else has the name, [`WireError::Io`] where that cannot be seen.
+pub fn check_replaceable(path: &Path, kind: Kind) -> Result<(), WireError> {
+    let occupied = |found: String| Err(WireError::Occupied { path: path.into(), found, kind });
+    let about = match std::fs::symlink_metadata(path) {
+        Ok(about) => about,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io("write", path)(e)),
+    };
+    if about.is_dir() {
+        return occupied("a folder".into());
+    }
+    if !about.is_file() {
+        return occupied("a link or a device".into());
+    }
+    if about.len() == 0 {
+        return Ok(());
+    }
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(PRELUDE as u64).read_to_end(&mut start)).map_err(io("read", path))?;
+    match start.starts_with(&MAGIC).then(|| start.get(10..12)).flatten() {
+        Some(number) if *number == (kind as u16).to_le_bytes() => Ok(()),
+        Some(number) => {
+            let there = Kind::from_u16(u16::from_le_bytes([number[0], number[1]]));
+            occupied(there.map_or("a file of an unknown kind".into(), |kind| format!("a file of kind `{kind}`")))
+        }
+        None => occupied("a file of another program".into()),
+    }
 }
 
 /// Writes the same bytes to anything, from first to last. Every chunk is asked for twice, since the hash of each comes before all of them.

@@ -249,3 +249,30 @@ fn private_files_are_private_and_replaced_whole() {
     let nowhere = dir.path().join("missing").join("secret.key");
     assert!(matches!(write(&nowhere, Kind::SecretKey, &0u8, &[], true), Err(WireError::Io { action: "write", .. })));
 }
+
+#[test]
+fn a_file_takes_the_place_of_its_own_kind_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = [1, 2, 3];
+    let write = |kind, path: &Path| write(path, kind, &("meta".to_string(), 7u64), &[&words[..]], false);
+    let at = |name: &str| dir.path().join(name);
+    write(Kind::Ciphertext, &at("a.ct")).unwrap();
+    write(Kind::Ciphertext, &at("a.ct")).unwrap();
+    fs::write(at("empty"), []).unwrap();
+    write(Kind::Ciphertext, &at("empty")).unwrap();
+    write(Kind::SecretKey, &at("secret.key")).unwrap();
+    fs::write(at("picture.png"), b"\x89PNG").unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    let mut taken = vec!["secret.key", "picture.png", "folder"];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(at("a.ct"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nothing"), at("dangling")).unwrap();
+        taken.extend(["link", "dangling"]);
+    }
+    for name in taken {
+        let before = fs::symlink_metadata(at(name)).unwrap().len();
+        assert!(matches!(write(Kind::Ciphertext, &at(name)), Err(WireError::Occupied { .. })), "{name}");
+        assert_eq!(fs::symlink_metadata(at(name)).unwrap().len(), before, "{name}");
+    }
+}
