@@ -113,6 +113,12 @@ impl Picture {
         if width == 0 || height == 0 {
             return Err(refuse(format!("it has no pixels ({width}x{height})"), "name another file"));
         }
+        // Not every decoder asks the limits for the whole picture.
+        if decoder.total_bytes() > MAX_DECODED_BYTES {
+            let why =
+                format!("{width}x{height} pixels would take {} bytes, more than {MAX_DECODED_BYTES}", decoder.total_bytes());
+            return Err(refuse(why, "make the picture smaller"));
+        }
         let orientation = decoder.orientation().map_err(damaged)?;
         let mut notes = Vec::new();
         let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
@@ -299,6 +305,18 @@ mod tests {
         assert_eq!(fitted.planes[4 + 2], 2.0 / 255.0, "row 1, column 2 of red");
         assert_eq!(fitted.planes[12 + 4 + 2], 1.0 / 255.0, "row 1 of green");
         assert_eq!(fitted.planes[24], 1.0);
+    }
+
+    #[test]
+    fn a_few_bytes_cannot_ask_for_a_gigabyte() {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::from(RgbaImage::new(2, 2)).write_to(&mut bytes, ImageFormat::Gif).unwrap();
+        let mut gif = bytes.into_inner();
+        assert!(Picture::decode(&gif, "").is_ok());
+        // Width and height of the screen.
+        gif[6..10].copy_from_slice(&[0x40, 0x40, 0x40, 0x40]);
+        let refused = Picture::decode(&gif, "").unwrap_err();
+        assert!(refused.why[0].contains("16448x16448"), "{:?}", refused.why);
     }
 
     #[test]

@@ -94,12 +94,13 @@ fn files_of_an_older_version_are_said_to_be_old() {
     for kind in 1..=6 {
         bytes[10] = kind;
         std::fs::write(&path, &bytes).expect("a file can be written");
-        let old = path.to_string_lossy();
+        let (old, new) = (path.to_string_lossy(), dir.path().join("new.ct"));
+        let new = new.to_string_lossy();
         for args in [
             &["inspect", &old][..],
             &["plan", &old],
             &["decrypt", &old, "--key", &old],
-            &["run", &old, "--keys", &old, "-o", &old],
+            &["run", &old, "--keys", &old, "-o", &new],
         ] {
             run(args).refused(3, &["version 1", "older", "compile, keygen, encrypt, run"]);
         }
