@@ -104,24 +104,6 @@ fn mul_plain(@builtin(global_invocation_id) id: vec3<u32>) {
     out[at] = mul_mont(a[at], b[limb_at((args.first + id.z) / 2u % args.b_polys, id.y) + id.x], modulus(id.y));
 }
 
-/// out = (a0 b0, a0 b1 + a1 b0, a1 b1); z = shard.
-@compute @workgroup_size(THREADS)
-fn tensor(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (id.x >= args.degree) { return; }
-    let m = modulus(id.y);
-    let first = limb_at(2u * id.z, id.y) + id.x;
-    let second = limb_at(2u * id.z + 1u, id.y) + id.x;
-    // Into Montgomery form, in [0, 2q): two products with values below q sum to less than 4 q^2.
-    let r = vec2<u32>(m.r, m.r_shoup);
-    let a0 = mul_shoup_lazy(a[first], r, m.q);
-    let a1 = mul_shoup_lazy(a[second], r, m.q);
-    let b0 = b[first];
-    let b1 = b[second];
-    out[limb_at(3u * id.z, id.y) + id.x] = mul_mont(a0, b0, m);
-    out[limb_at(3u * id.z + 1u, id.y) + id.x] = redc(mac(mac(zero_sum(), a0, b1), a1, b0), m);
-    out[limb_at(3u * id.z + 2u, id.y) + id.x] = mul_mont(a1, b1, m);
-}
-
 /// out = a keep, limbs rearranged: a division where nothing is dropped.
 @compute @workgroup_size(THREADS)
 fn multiply_kept(@builtin(global_invocation_id) id: vec3<u32>) {

@@ -14,30 +14,48 @@ struct KeyProduct {
     adds: u32,
     /// The first digit of the key that is bound.
     bound_digit: u32,
+    /// First word of the digits.
+    operand: u32,
     /// Whether own limbs are read from `own`; its first word, and words from one of its shards to the next.
     reads_own: u32,
     own: u32,
     own_stride: u32,
-    /// The inverse of the Galois element, or 1.
-    galois_inverse: u32,
+    /// First word of the output.
     output: u32,
     /// First word of `added`; words from one of its shards to the next, 0 where nothing is added; words from what is added to the
     /// first half to what is added to the second, 0 where nothing is.
     added: u32,
     added_stride: u32,
     added_second: u32,
+    /// First word of `plus`; words from one of its shards to the next, 0 where nothing is added; words between its halves.
+    plus: u32,
+    plus_stride: u32,
+    plus_second: u32,
+    /// Of several rotations: whether they are summed, and words from one to the next of the operands, own limbs, what is added, and
+    /// the output.
+    rotations: u32,
+    sums: u32,
+    operand_rotation: u32,
+    own_rotation: u32,
+    added_rotation: u32,
+    output_rotation: u32,
     rows: array<KeyProductRow>,
 }
 
-/// Of a limb of the extended basis; the last column is of digits instead.
+/// Of a limb of the extended basis; the last two columns are of digits and of rotations instead.
 struct KeyProductRow {
     prime: u32,
     key_limb: u32,
     /// The digit that the limb belongs to plus one, or 0, and the limb of `own`.
     owner: u32,
     own_limb: u32,
+    /// The limb of `added` plus one, or 0, and what it is multiplied by, in Montgomery form.
+    added_limb: u32,
+    added_factor: u32,
     /// The key's number of the digit that has the row's number.
     key_digit: u32,
+    /// The Galois element of the rotation that has the row's number.
+    galois: u32,
 }
 
 struct PlainProduct {
@@ -68,66 +86,152 @@ struct PlainProductRow {
 @group(0) @binding(4) var<storage, read_write> out: array<u32>;
 @group(0) @binding(5) var<storage, read> own: array<u32>;
 @group(0) @binding(6) var<storage, read> added: array<u32>;
+@group(0) @binding(7) var<storage, read> plus: array<u32>;
+@group(0) @binding(8) var<storage, read> key_1: array<u32>;
+@group(0) @binding(9) var<storage, read> key_2: array<u32>;
+@group(0) @binding(10) var<storage, read> key_3: array<u32>;
+@group(0) @binding(11) var<storage, read> key_4: array<u32>;
+@group(0) @binding(12) var<storage, read> key_5: array<u32>;
+@group(0) @binding(13) var<storage, read> key_6: array<u32>;
+@group(0) @binding(14) var<storage, read> key_7: array<u32>;
 
+/// Keys of several rotations that one dispatch reads.
+const KEYS: u32 = 8u;
 /// A sum that starts from a residue times 2^32 has room for four terms less.
 const RAISED: u32 = 4u;
 
-/// out = (sum x a, sum x b) 2^-32 over the digits x of a shard, the pairs (a, b) being a key's. `operands` are the digits; a
-/// digit's own limbs may be read from where the digits were made of, `own`. With a rotation, `added` is added to the first
-/// half and the words are permuted (automorphism.wgsl).
+/// Two sums, and how many more products each has room for.
+struct Pair {
+    first: Sum,
+    second: Sum,
+    room: u32,
+}
+
+/// Makes room for a product.
+fn with_room(s: Pair, q: u32) -> Pair {
+    if (s.room != 0u) { return Pair(s.first, s.second, s.room - 1u); }
+    return Pair(fold(s.first, 2u * q), fold(s.second, 2u * q), FOLDED_TERMS - 1u);
+}
+
+/// The word of `X -> X^galois` that stands at `at`: automorphism.wgsl. It is one of the same block of 2^k words for every k, so that
+/// reads stay as close together as writes.
+fn permuted(at: u32, galois: u32) -> u32 {
+    let shift = 32u - key_args.log_degree;
+    let exponent = galois * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << key_args.log_degree) - 1u);
+    return reverseBits(exponent >> 1u) >> shift;
+}
+
+/// A word of a digit of a shard.
+fn digit_word(shard: u32, digit: u32, rotation: u32, limb: u32, row: KeyProductRow, place: u32) -> u32 {
+    if (key_args.reads_own != 0u && row.owner == digit + 1u) {
+        let at = key_args.own + rotation * key_args.own_rotation + shard * key_args.own_stride;
+        return own[at + (row.own_limb << key_args.log_degree) + place];
+    }
+    let at = key_args.operand + rotation * key_args.operand_rotation;
+    return operands[at + (((shard * key_args.digits + digit) * key_args.limb_count + limb) << key_args.log_degree) + place];
+}
+
+/// Where the first half of a key's digit has a word.
+fn key_at(digit: u32, row: KeyProductRow, place: u32) -> u32 {
+    let pair = key_args.rows[digit].key_digit - key_args.bound_digit;
+    return ((2u * pair * key_args.key_limbs + row.key_limb) << key_args.log_degree) + place;
+}
+
+/// Adds what is added before the permutation.
+fn add_added(s: Pair, shard: u32, rotation: u32, row: KeyProductRow, place: u32, q: u32) -> Pair {
+    if (key_args.added_stride == 0u || row.added_limb == 0u) { return s; }
+    let at = key_args.added + rotation * key_args.added_rotation + shard * key_args.added_stride
+        + ((row.added_limb - 1u) << key_args.log_degree) + place;
+    var t = with_room(s, q);
+    t.first = mac(t.first, added[at], row.added_factor);
+    if (key_args.added_second != 0u) {
+        t.second = mac(t.second, added[at + key_args.added_second], row.added_factor);
+    }
+    return t;
+}
+
+fn started(write: u32, half: u32) -> Pair {
+    if (key_args.adds == 0u) { return Pair(zero_sum(), zero_sum(), TERMS); }
+    return Pair(raised(out[write]), raised(out[write + half]), TERMS - RAISED);
+}
+
+fn finish(s: Pair, shard: u32, write: u32, half: u32, at: u32, m: Modulus) {
+    var first = redc(s.first, m);
+    var second = redc(s.second, m);
+    if (key_args.plus_stride != 0u) {
+        let more = key_args.plus + shard * key_args.plus_stride + at;
+        first = add_mod(first, plus[more], m.q);
+        second = add_mod(second, plus[more + key_args.plus_second], m.q);
+    }
+    out[write] = first;
+    out[write + half] = second;
+}
+
+/// out = sigma(a + sum x k, b + sum x l) 2^-32 + plus over the digits x of a shard, the pairs (k, l) being a key's, (a, b) what is
+/// added. `operands` are the digits; a digit's own limbs may be read from where the digits were made of, `own`.
 @compute @workgroup_size(THREADS)
 fn key_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let log_degree = key_args.log_degree;
-    let limbs = key_args.limb_count;
-    let key_limbs = key_args.key_limbs;
-    let all_digits = key_args.digits;
     let at = THREADS * group.y + thread;
-    if (at >= 1u << log_degree) { return; }
+    if (at >= 1u << key_args.log_degree) { return; }
     let row = key_args.rows[group.z];
     let m = moduli[row.prime];
-    let owner = select(0u, row.owner, key_args.reads_own != 0u);
-    let own_at = key_args.own + group.x * key_args.own_stride + (row.own_limb << log_degree) + at;
-    // A word keeps its place among those of its block of 2^k for every k under an automorphism's permutation: writes stay
-    // as close together as reads.
-    let shift = 32u - log_degree;
-    let exponent = key_args.galois_inverse * (2u * (reverseBits(at) >> shift) + 1u) & ((2u << log_degree) - 1u);
-    let write = key_args.output + ((2u * group.x * limbs + group.z) << log_degree) + (reverseBits(exponent >> 1u) >> shift);
-    let half = limbs << log_degree;
-    var room = TERMS;
-    var first = zero_sum();
-    var second = zero_sum();
-    if (key_args.adds != 0u) {
-        first = raised(out[write]);
-        second = raised(out[write + half]);
-        room -= RAISED;
-    }
+    let place = permuted(at, key_args.rows[0].galois);
+    let half = key_args.limb_count << key_args.log_degree;
+    let in_limb = (group.z << key_args.log_degree) + at;
+    let write = key_args.output + 2u * group.x * half + in_limb;
+    var s = started(write, half);
     for (var k = key_args.first_digit; k < key_args.end_digit; k += 1u) {
-        if (room == 0u) {
-            first = fold(first, 2u * m.q);
-            second = fold(second, 2u * m.q);
-            room = FOLDED_TERMS;
+        let x = digit_word(group.x, k, 0u, group.z, row, place);
+        let key = key_at(k, row, place);
+        s = with_room(s, m.q);
+        s.first = mac(s.first, x, factors[key]);
+        s.second = mac(s.second, x, factors[key + (key_args.key_limbs << key_args.log_degree)]);
+    }
+    s = add_added(s, group.x, 0u, row, place, m.q);
+    finish(s, group.x, write, half, in_limb, m);
+}
+
+fn key_word(key: u32, at: u32) -> u32 {
+    switch key {
+        case 0u: { return factors[at]; }
+        case 1u: { return key_1[at]; }
+        case 2u: { return key_2[at]; }
+        case 3u: { return key_3[at]; }
+        case 4u: { return key_4[at]; }
+        case 5u: { return key_5[at]; }
+        case 6u: { return key_6[at]; }
+        default: { return key_7[at]; }
+    }
+}
+
+/// The same for several rotations and a key of each: of the same digits, each to its own output, or each of digits of its own, all
+/// added up. z = limb, and where they are not added up rotation, the faster one: digits then come from the cache.
+@compute @workgroup_size(THREADS)
+fn key_inner_products(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let at = THREADS * group.y + thread;
+    if (at >= 1u << key_args.log_degree) { return; }
+    let summed = key_args.sums != 0u;
+    let limb = select(group.z / key_args.rotations, group.z, summed);
+    let first = select(group.z % key_args.rotations, 0u, summed);
+    let end = select(first + 1u, key_args.rotations, summed);
+    let row = key_args.rows[limb];
+    let m = moduli[row.prime];
+    let half = key_args.limb_count << key_args.log_degree;
+    let in_limb = (limb << key_args.log_degree) + at;
+    let write = key_args.output + first * key_args.output_rotation + 2u * group.x * half + in_limb;
+    var s = started(write, half);
+    for (var r = first; r < end; r += 1u) {
+        let place = permuted(at, key_args.rows[r].galois);
+        for (var k = key_args.first_digit; k < key_args.end_digit; k += 1u) {
+            let x = digit_word(group.x, k, r, limb, row, place);
+            let key = key_at(k, row, place);
+            s = with_room(s, m.q);
+            s.first = mac(s.first, x, key_word(r, key));
+            s.second = mac(s.second, x, key_word(r, key + (key_args.key_limbs << key_args.log_degree)));
         }
-        room -= 1u;
-        var x = 0u;
-        if (owner == k + 1u) {
-            x = own[own_at];
-        } else {
-            x = operands[(((group.x * all_digits + k) * limbs + group.z) << log_degree) + at];
-        }
-        let key = ((2u * (key_args.rows[k].key_digit - key_args.bound_digit) * key_limbs + row.key_limb) << log_degree) + at;
-        first = mac(first, x, factors[key]);
-        second = mac(second, x, factors[key + (key_limbs << log_degree)]);
+        s = add_added(s, group.x, r, row, place, m.q);
     }
-    var word = redc(first, m);
-    if (key_args.added_stride != 0u) {
-        word = add_mod(word, added[key_args.added + group.x * key_args.added_stride + (group.z << log_degree) + at], m.q);
-    }
-    out[write] = word;
-    word = redc(second, m);
-    if (key_args.added_stride != 0u && key_args.added_second != 0u) {
-        word = add_mod(word, added[key_args.added + group.x * key_args.added_stride + key_args.added_second + (group.z << log_degree) + at], m.q);
-    }
-    out[write + half] = word;
+    finish(s, group.x, write, half, in_limb, m);
 }
 
 /// out = (sum x a, sum x b) 2^-32 over plaintexts x and ciphertexts (a, b). `operands` are the ciphertexts, `factors` the plaintexts.

@@ -23,6 +23,8 @@ struct Transform {
     output_stride: u32,
     // The others are of `forward_divide`.
     output: u32,
+    /// First word of what is divided, and words from one polynomial to the next.
+    kept_first: u32,
     kept_stride: u32,
     /// Polynomials of a rotation, 0 where nothing is rotated; the place of the first one here among those of all rotations.
     rotation_polys: u32,
@@ -531,7 +533,7 @@ fn forward_divide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
     let in_rotation = poly % max(args.rotation_polys, 1u);
     var t: Tail;
     t.q = moduli[row.prime].q;
-    t.kept = group.z * args.kept_stride + ((max(row.kept, 1u) - 1u) << LOG_N) + tile;
+    t.kept = args.kept_first + group.z * args.kept_stride + ((max(row.kept, 1u) - 1u) << LOG_N) + tile;
     t.added = args.added + in_rotation / 2u * args.added_stride + (row.output << LOG_N) + tile;
     t.write = args.output + group.z * args.output_stride + (row.output << LOG_N);
     t.keeps = row.kept != 0u;

@@ -94,7 +94,7 @@ fn rotations(g: &dyn Backend, plan: &GadgetPlan, keys: &[Buffer], shards: usize)
 #[test]
 fn dispatches_do_not_grow_with_shards() {
     // On a dry device, as large as a real one.
-    let limits = Limits { binding: 2 << 30, buffer: 8 << 30, groups: 65535, memory: None };
+    let limits = Limits { binding: 2 << 30, buffer: 8 << 30, groups: 65535, storage_buffers: 8, memory: None };
     for log_n in [12, 13, 16] {
         let tables = tables(log_n, 3, 14, 4);
         let plan = gadget(&tables, 0..12, 4, 0);

@@ -36,6 +36,7 @@ mod convert;
 mod device;
 mod elementwise;
 mod heap;
+mod key_product;
 mod memory;
 mod polys;
 mod products;
@@ -43,6 +44,7 @@ mod profile;
 pub mod registry;
 mod rotate;
 mod self_test;
+mod sums;
 mod transform;
 
 pub use adapter::{AdapterReport, GpuOptions, Limits, adapters};
@@ -145,7 +147,9 @@ impl GpuBackend {
         use rayon::prelude::*;
         let (device, log_n) = (self.device.clone(), self.tables.log_n());
         self.ahead = Some(std::thread::spawn(move || {
-            let others = Kernel::ALL.iter().filter(|k| !transform::KERNELS.contains(k)).map(|&k| (k, Vec::new()));
+            let most = device.limits().storage_buffers;
+            let others = Kernel::ALL.iter().filter(|k| !transform::KERNELS.contains(k) && k.storage_buffers() <= most);
+            let others = others.map(|&k| (k, Vec::new()));
             let all: Vec<_> = transform::variants(log_n).into_iter().chain(others).collect();
             if let Some(live) = &device.live {
                 all.into_par_iter().for_each(|(kernel, constants)| {
@@ -190,7 +194,12 @@ impl GpuBackend {
     }
     /// Dispatches since the device was opened.
     pub fn dispatches(&self) -> u64 {
-        self.device.counters.dispatches.load(Relaxed)
+        self.device.counters.dispatches.iter().map(|n| n.load(Relaxed)).sum()
+    }
+    /// The same by kernel, for those that ran.
+    pub fn dispatches_by_kernel(&self) -> Vec<(&'static str, u64)> {
+        let counts = Kernel::ALL.iter().zip(&self.device.counters.dispatches);
+        counts.map(|(kernel, n)| (kernel.row().name, n.load(Relaxed))).filter(|&(_, n)| n > 0).collect()
     }
     /// The most bytes that residues and keys have taken.
     pub fn peak_bytes(&self) -> u64 {
@@ -256,6 +265,7 @@ impl GpuBackend {
         let [uploaded_bytes, key_bytes, key_evictions] = self.memory.moved();
         Statistics {
             dispatches: self.dispatches(),
+            copies: self.device.counters.copies.load(Relaxed),
             uploaded_bytes,
             key_bytes,
             key_evictions,

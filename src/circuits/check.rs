@@ -95,10 +95,23 @@ pub(super) fn inner_product<E: Engine>(engine: &E, rotated: &E::Value, sums: &[V
 
 /// [`Engine::accumulate_rotated`], for the level and shards of a sum.
 pub(super) fn accumulate<E: Engine>(engine: &E, sum: Option<(Level, usize)>, x: &E::Value) -> Result<()> {
+    accumulate_shards(sum, engine.level(x), engine.shards(x))
+}
+
+/// The same for the level and shards of what is added.
+pub(super) fn accumulate_shards(sum: Option<(Level, usize)>, level: Level, shards: usize) -> Result<()> {
     let operation = "sum of rotated products";
-    let Some((level, shards)) = sum else { return Ok(()) };
-    same_level(operation, level, engine.level(x))?;
-    same_shards(operation, shards, engine.shards(x))
+    let Some((of_sum, shards_of_sum)) = sum else { return Ok(()) };
+    same_level(operation, of_sum, level)?;
+    same_shards(operation, shards_of_sum, shards)
+}
+
+/// [`Engine::accumulate_all_rotated`], for so many rotations: the shards of each.
+pub(super) fn shards_each<E: Engine + ?Sized>(engine: &E, x: &E::Value, rotations: usize) -> Result<usize> {
+    let found = engine.shards(x);
+    let each = found.checked_div(rotations).unwrap_or(0).max(1);
+    same_shards("sum of rotated products", each * rotations, found)?;
+    Ok(each)
 }
 
 /// [`Engine::finish`], for the level of a sum; the level of the result.

@@ -7,9 +7,10 @@ pub use prepared::Prepared;
 
 use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, check, linear_transform::Product};
 use crate::{
-    backend::{Backend, Buffer, PlainTerm, PolySelect},
+    backend::{Backend, Buffer, Place, PlainTerm, PolySelect},
     ckks::{
-        Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Integers, KeyRequest, Level, Params, PlainForm, Plaintext, Scale,
+        Ciphertext, CkksError, Evaluator, ExtendedCiphertext, Gadget, Integers, KeyRequest, Level, Params, PlainForm, Plaintext,
+        Scale,
     },
     math::Basis,
 };
@@ -61,6 +62,8 @@ impl ProductSum {
 impl EncryptedEngine {
     /// Most bytes of diagonals' coefficients held at once: they should stay in the last-level cache.
     const COEFFICIENT_BYTES: usize = 16 << 20;
+    /// Products of one call on a device, whose memory they stay in.
+    const DEVICE_PIECE: usize = 512;
 
     /// An engine on an evaluator, for vectors that use all N/2 slots.
     pub fn new(evaluator: Evaluator) -> Self {
@@ -122,6 +125,21 @@ impl EncryptedEngine {
         let Some(first) = parts.first().map(|p| p.borrow()) else { return Err(CircuitError::Nothing { operation: "join" }) };
         let buffers: Vec<&Buffer> = parts.iter().map(|p| p.borrow().buffer()).collect();
         self.like(first, self.backend().concat(&buffers).map_err(CkksError::from)?, first.scale())
+    }
+
+    fn add_rotated(&self, sum: &mut Option<ProductSum>, rotated: ExtendedCiphertext, gadget: Gadget) -> Result<()> {
+        let ev = &self.evaluator;
+        let mut before = match sum.take() {
+            None => {
+                *sum = Some(ProductSum::Extended(rotated));
+                return Ok(());
+            }
+            Some(ProductSum::Plain(s)) => ev.lift(&s, gadget)?,
+            Some(ProductSum::Extended(s)) => s,
+        };
+        ev.add_extended_assign(&mut before, &rotated)?;
+        *sum = Some(ProductSum::Extended(before));
+        Ok(())
     }
 
     fn conjugate(&self, x: &Ciphertext, gadgets: &Gadgets) -> Result<Ciphertext> {
@@ -263,7 +281,10 @@ impl Engine for EncryptedEngine {
         check::inner_product(self, rotated, sums)?;
         let params = self.evaluator.params();
         // Pieces of the terms of all sums, one after the other, whose coefficients fit the cache.
-        let piece = (Self::COEFFICIENT_BYTES / (params.degree() * 8)).max(8);
+        let piece = match self.backend().place() {
+            Place::Host => (Self::COEFFICIENT_BYTES / (params.degree() * 8)).max(8),
+            Place::Device | Place::Nowhere => Self::DEVICE_PIECE,
+        };
         let all: Vec<(usize, Product)> =
             sums.iter().enumerate().flat_map(|(o, terms)| terms.iter().map(move |&t| (o, t))).collect();
         let mut sum: Option<Ciphertext> = None;
@@ -329,21 +350,41 @@ impl Engine for EncryptedEngine {
             return Ok(());
         }
         let gadget = gadgets.rotation(x.level())?;
-        let digits = ev.mod_up(&x, gadget)?;
-        let rotated = ev.rotate_digits_extended(&digits, &ev.lift_first(&x, gadget)?, k as i64)?;
-        *sum = Some(ProductSum::Extended(match sum.take() {
-            None => rotated,
-            Some(ProductSum::Plain(s)) => {
-                let mut s = ev.lift(&s, gadget)?;
-                ev.add_extended_assign(&mut s, &rotated)?;
-                s
+        let rotated = ev.rotated_sum(&x, &[k as i64], gadget)?;
+        self.add_rotated(sum, rotated, gadget)
+    }
+    fn accumulate_all_rotated(
+        &self,
+        sum: &mut Option<ProductSum>,
+        x: &Self::Value,
+        ks: &[usize],
+        gadgets: &Gadgets,
+    ) -> Result<()> {
+        let shards = check::shards_each(self, x, ks.len())?;
+        let at = |range: Range<usize>| self.shards_of(x, range.start * shards..range.end * shards);
+        // Rotations by nothing apart: they need no key.
+        let mut next = 0;
+        for run in ks.chunk_by(|&a, &b| a != 0 && b != 0) {
+            let range = next..next + run.len();
+            next = range.end;
+            if run == [0] {
+                self.accumulate_rotated(sum, Arc::new(at(range)?), 0, gadgets)?;
+                continue;
             }
-            Some(ProductSum::Extended(mut s)) => {
-                ev.add_extended_assign(&mut s, &rotated)?;
-                s
-            }
-        }));
+            let part = if run.len() == ks.len() { x.clone() } else { Arc::new(at(range)?) };
+            check::accumulate_shards(sum.as_ref().map(|s| (s.level(), s.shards())), part.level(), shards)?;
+            let gadget = gadgets.rotation(x.level())?;
+            let rotations: Vec<i64> = run.iter().map(|&k| k as i64).collect();
+            let rotated = self.evaluator.rotated_sum(&part, &rotations, gadget)?;
+            self.add_rotated(sum, rotated, gadget)?;
+        }
         Ok(())
+    }
+    fn products_together(&self) -> usize {
+        match self.backend().place() {
+            Place::Host => 32,
+            Place::Device | Place::Nowhere => Self::DEVICE_PIECE,
+        }
     }
     fn finish(&self, sum: ProductSum) -> Result<Self::Value> {
         check::finish(sum.level())?;

@@ -1,6 +1,6 @@
 //! The operations a circuit is made of.
 
-use super::{CircuitError, DiagonalTransform, Gadgets, LinearTransform, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Gadgets, LinearTransform, check, linear_transform::Product};
 use crate::ckks::{KeyRequest, Level, Params};
 
 type Result<T> = std::result::Result<T, CircuitError>;
@@ -156,6 +156,29 @@ pub trait Engine: Sync {
     /// # Errors
     /// [`CircuitError::Levels`] or [`CircuitError::Shards`] where those of x are not those of the sum.
     fn accumulate_rotated(&self, sum: &mut Option<Self::Sum>, x: Self::Value, k: usize, gadgets: &Gadgets) -> Result<()>;
+
+    /// [`Self::accumulate_rotated`] for several rotations, each of shards of its own: x has all shards of `ks[0]` first.
+    ///
+    /// # Errors
+    /// As [`Self::accumulate_rotated`]; [`CircuitError::Shards`] too where the shards of x cannot be shared out.
+    fn accumulate_all_rotated(
+        &self,
+        sum: &mut Option<Self::Sum>,
+        x: &Self::Value,
+        ks: &[usize],
+        gadgets: &Gadgets,
+    ) -> Result<()> {
+        let shards = check::shards_each(self, x, ks.len())?;
+        for (i, &k) in ks.iter().enumerate() {
+            self.accumulate_rotated(sum, self.select(x, i * shards..(i + 1) * shards)?, k, gadgets)?;
+        }
+        Ok(())
+    }
+
+    /// Products that [`Self::inner_product`] makes at once without loss: how many giants' sums of a transform are made together.
+    fn products_together(&self) -> usize {
+        32
+    }
 
     /// mod_down and rescale of a sum: a value one level below.
     ///

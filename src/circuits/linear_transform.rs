@@ -193,7 +193,7 @@ impl LinearTransform {
 
     fn ciphertexts_held(&self, batch: usize) -> usize {
         let (inputs, outputs) = self.packed_shards();
-        let together = self.giants_together().iter().map(Vec::len).max().unwrap_or(1);
+        let together = self.giants_together(TOGETHER).iter().map(Vec::len).max().unwrap_or(1);
         // Those made together, and one of them apart.
         let sums = if batch < inputs { self.giants.len() } else { 1 + together };
         batch * self.babies.len() + sums * outputs
@@ -310,14 +310,14 @@ impl LinearTransform {
         })
     }
 
-    /// Giants whose inner sums are made by one call: neighbours with no more than [`TOGETHER`] products in all, or one alone.
-    fn giants_together(&self) -> Vec<Vec<usize>> {
+    /// Giants whose inner sums are made by one call: neighbours with no more than `most` products in all, or one alone.
+    fn giants_together(&self, most: usize) -> Vec<Vec<usize>> {
         let mut runs: Vec<Vec<usize>> = Vec::new();
         let mut products = 0;
         for (&giant, outputs) in &self.giants {
             let more: usize = outputs.iter().map(Vec::len).sum();
             match runs.last_mut() {
-                Some(run) if products + more <= TOGETHER => run.push(giant),
+                Some(run) if products + more <= most => run.push(giant),
                 _ => {
                     runs.push(vec![giant]);
                     products = 0;
@@ -365,17 +365,12 @@ impl LinearTransform {
         let mut sum = None;
         if self.batch >= inputs {
             let rotated = engine.rotate_all(&packed, &self.babies, gadgets)?;
-            let outputs = self.packed_shards().1;
-            for giants in self.giants_together() {
+            for giants in self.giants_together(engine.products_together()) {
                 let products: Vec<_> = giants.iter().flat_map(|&giant| self.products_of(giant, 0..inputs)).collect();
                 let inner = engine.inner_product(&rotated, self, &products)?;
-                if let [giant] = giants[..] {
-                    engine.accumulate_rotated(&mut sum, inner, giant, gadgets)?;
-                    continue;
-                }
-                for (i, giant) in giants.into_iter().enumerate() {
-                    let one = engine.select(&inner, i * outputs..(i + 1) * outputs)?;
-                    engine.accumulate_rotated(&mut sum, one, giant, gadgets)?;
+                match giants[..] {
+                    [giant] => engine.accumulate_rotated(&mut sum, inner, giant, gadgets)?,
+                    _ => engine.accumulate_all_rotated(&mut sum, &inner, &giants, gadgets)?,
                 }
             }
         } else {

@@ -43,6 +43,7 @@ impl Progress for Watch<'_> {
             Some(l) => {
                 let s = &mut l.statistics;
                 s.dispatches += since.dispatches;
+                s.copies += since.copies;
                 s.uploaded_bytes += since.uploaded_bytes;
                 s.key_bytes += since.key_bytes;
                 s.key_evictions += since.key_evictions;

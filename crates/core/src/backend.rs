@@ -583,6 +583,17 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     ) -> Result<Buffer> {
         rotate_sum_by_steps(self, x, plus, shards, rotation, plan)
     }
+    /// A sum of rotations in the extended basis, each of ciphertexts of its own: the sum of `sigma(P c0 + k0, k1)` over `rotations`, with
+    /// `(k0, k1)` the digits of c1 times the rotation's key. `ct` is `[rotation][shard][2]` over the window, the result `[shard][2]` over
+    /// `plan.extended`; `lift` multiplies by P into it.
+    ///
+    /// # Errors
+    /// [`BackendError::Galois`] as for [`Self::automorphism`]; [`BackendError::Shape`] where `ct` is not as many ciphertexts for each
+    /// rotation, there is no rotation, `lift` does not lead from the window to the extended basis, the plan contradicts itself, or a key
+    /// does not fit it; else as [`Backend`] says.
+    fn rotated_sum(&self, ct: &Buffer, rotations: &[KeyRotation<'_>], lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+        rotated_sum_by_steps(self, ct, rotations, lift, plan)
+    }
     /// One rotation of a ciphertext: `sigma(c0 + k0, k1)` for all shards, with `(k0, k1)` the key switch of c1.
     ///
     /// # Errors
@@ -675,6 +686,35 @@ pub fn rotate_sum_by_steps<B: Backend + ?Sized>(
     let plus = backend.select(plus, check::shards(plus.shape(), first_plus, shards, op)?)?;
     backend.add_assign(&mut sum, &plus, &plan.extended)?;
     Ok(sum)
+}
+
+/// [`Backend::rotated_sum`] by its definition, kernel after kernel.
+///
+/// # Errors
+/// As [`Backend::rotated_sum`].
+pub fn rotated_sum_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    ct: &Buffer,
+    rotations: &[KeyRotation<'_>],
+    lift: &BasisChange,
+    plan: &GadgetPlan,
+) -> Result<Buffer> {
+    let shards = check::shards_each(ct.shape(), rotations.len(), "rotated_sum")?;
+    let mut sum: Option<Buffer> = None;
+    for (r, &rotation) in rotations.iter().enumerate() {
+        let half = |half: usize| PolySelect { first: 2 * shards * r + half, stride: 2, count: shards };
+        let digits = backend.mod_up(ct, half(1), plan)?;
+        let first = backend.change_basis(&backend.select(ct, half(0))?, lift)?;
+        let turned = backend.rotate_extended(&digits, &first, rotation, plan)?;
+        match &mut sum {
+            Some(sum) => backend.add_assign(sum, &turned, &plan.extended)?,
+            None => sum = Some(turned),
+        }
+    }
+    match sum {
+        Some(sum) => Ok(sum),
+        None => backend.alloc(Shape { polys: 2 * shards, limbs: plan.extended.len(), ..ct.shape() }),
+    }
 }
 
 /// One rotation of [`Backend::rotate_digits`].

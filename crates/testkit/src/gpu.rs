@@ -240,6 +240,35 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
         let (x, y) = (x(g), y(g));
         g.tensor_sum(&[(&x, &y), (&y, &y), (&x, &x)], basis).unwrap()
     });
+    check("tensor_sum of pairs again", &|g| {
+        let (x, y) = (x(g), y(g));
+        g.tensor_sum(&[(&x, &y), (&x, &y), (&x, &x), (&x, &y)], basis).unwrap()
+    });
+    for parts in [1, 2, 5, 6, 11] {
+        let factors: Vec<Vec<u32>> =
+            (0..parts).map(|_| basis.limbs().iter().map(|&l| rng.random_range(0..t.modulus(l).value())).collect()).collect();
+        check(&format!("linear_combination of {parts}"), &|g| {
+            let (x, y) = (x(g), y(g));
+            let parts: Vec<&Buffer> = [&x, &y, &y].into_iter().cycle().take(parts).collect();
+            g.linear_combination(&parts, &factors, basis).unwrap()
+        });
+    }
+    // More rotations than one dispatch has keys for.
+    check("rotate_digits by many", &|g| {
+        let keys = [key(g, 0), key(g, 1)];
+        let rotations: Vec<_> = (0..11).map(|i| Rotation { galois: galois[i % 2], key: Some(&keys[i / 2 % 2]) }).collect();
+        g.rotate_digits(&x(g), &digits(g), &rotations, plan).unwrap()
+    });
+    for rotations in [1, 2, 10] {
+        check(&format!("rotated_sum of {rotations}"), &|g| {
+            let keys = [key(g, 0), key(g, 1)];
+            let rotation = |i: usize| KeyRotation { galois: galois[i / 3 % 2], key: &keys[i % 2] };
+            let rotations: Vec<_> = (0..rotations).map(rotation).collect();
+            let (x, y) = (x(g), y(g));
+            let parts: Vec<&Buffer> = (0..rotations.len()).map(|i| if i % 3 == 1 { &y } else { &x }).collect();
+            g.rotated_sum(&g.concat(&parts).unwrap(), &rotations, &lift, plan).unwrap()
+        });
+    }
     check("sub_assign", &|g| {
         let mut difference = x(g);
         g.sub_assign(&mut difference, &y(g), basis).unwrap();

@@ -70,15 +70,18 @@ pub struct Limits {
     pub buffer: u64,
     /// The most workgroups along one axis of a dispatch.
     pub groups: usize,
+    /// The most buffers that a kernel can bind.
+    pub storage_buffers: u32,
     /// Memory of its own, in bytes, where the driver tells.
     pub memory: Option<u64>,
 }
 
 impl Limits {
     /// What every adapter has by WebGPU's rules: 128 MiB bindings, 256 MiB buffers.
-    pub const PORTABLE: Self = Self { binding: 128 << 20, buffer: 256 << 20, groups: 65535, memory: None };
+    pub const PORTABLE: Self = Self { binding: 128 << 20, buffer: 256 << 20, groups: 65535, storage_buffers: 8, memory: None };
     /// What discrete GPUs have at least, with 8 GiB of memory.
-    pub const USUAL: Self = Self { binding: (2 << 30) - 4, buffer: (4 << 30) - 4, groups: 65535, memory: Some(8 << 30) };
+    pub const USUAL: Self =
+        Self { binding: (2 << 30) - 4, buffer: (4 << 30) - 4, groups: 65535, storage_buffers: 64, memory: Some(8 << 30) };
     /// Indices in kernels are numbers of words, in 32 bits.
     const INDEXED: u64 = 4 << 32;
 
@@ -88,6 +91,7 @@ impl Limits {
             binding: binding.min(options.largest_binding.unwrap_or(u64::MAX)),
             buffer: limits.max_buffer_size,
             groups: limits.max_compute_workgroups_per_dimension as usize,
+            storage_buffers: limits.max_storage_buffers_per_shader_stage,
             memory,
         }
     }

@@ -21,7 +21,9 @@ arguments! {
     /// elementwise.wgsl
     ElementwiseLimb { prime, constant, constant_shoup, a_limb }
     /// ntt.wgsl
-    Transform { source, source_stride, output_stride, output, kept_stride, rotation_polys, first, added, added_stride }
+    Transform {
+        source, source_stride, output_stride, output, kept_first, kept_stride, rotation_polys, first, added, added_stride,
+    }
     /// ntt.wgsl
     TransformRow { source, output, prime, kept, x, x_shoup, y, y_shoup, galois_inverse }
     /// automorphism.wgsl
@@ -32,15 +34,20 @@ arguments! {
     Convert { degree, source_stride, output_stride, unused }
     /// inner_product.wgsl
     KeyProduct {
-        log_degree, limb_count, key_limbs, first_digit, end_digit, digits, adds, bound_digit, reads_own, own, own_stride,
-        galois_inverse, output, added, added_stride, added_second,
+        log_degree, limb_count, key_limbs, first_digit, end_digit, digits, adds, bound_digit, operand, reads_own, own, own_stride,
+        output, added, added_stride, added_second, plus, plus_stride, plus_second, rotations, sums, operand_rotation, own_rotation,
+        added_rotation, output_rotation,
     }
     /// inner_product.wgsl
-    KeyProductRow { prime, key_limb, owner, own_limb, key_digit }
+    KeyProductRow { prime, key_limb, owner, own_limb, added_limb, added_factor, key_digit, galois }
     /// inner_product.wgsl
     PlainProduct { degree, limb_count, adds, log_repeat }
     /// inner_product.wgsl
     PlainProductRow { prime, first_term, terms, plaintext, shard }
+    /// sums.wgsl
+    Summation { degree, limb_count, terms, adds, output }
+    /// sums.wgsl
+    SummationRow { prime, factor, factor_shoup }
     /// residues.wgsl
     Reduce { degree, limb_count, stored }
     /// residues.wgsl

@@ -175,7 +175,23 @@ impl Backend for GpuBackend {
         self.checks().basis(a.shape(), basis, op)?;
         check::same(a.shape(), b.shape(), op)?;
         check::even(a.shape(), op)?;
-        self.tensor_shards(a, b, basis, op)
+        self.tensor_sum(&[(a, b)], basis)
+    }
+    fn tensor_sum(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis) -> Result<Buffer> {
+        let op = "tensor_sum";
+        let shape = check::pairs(pairs, op)?;
+        self.checks().basis(shape, basis, op)?;
+        let shape = Shape { polys: shape.polys / 2 * 3, ..shape };
+        let out = self.take(shape, op)?;
+        self.multiply_pairs(pairs, basis, (&out, shape, 0))?;
+        Ok(self.made(shape, out))
+    }
+    fn linear_combination(&self, parts: &[&Buffer], constants: &[Vec<u32>], basis: &Basis) -> Result<Buffer> {
+        let op = "linear_combination";
+        let shape = check::combination(parts, constants, op)?;
+        self.checks().basis(shape, basis, op)?;
+        constants.iter().try_for_each(|constants| self.checks().constants(constants, basis, op))?;
+        self.combine(parts, constants, basis)
     }
 
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
@@ -272,7 +288,7 @@ impl Backend for GpuBackend {
         self.checks().basis(digits.shape(), &plan.extended, op)?;
         let shards = self.checks().key(digits.shape(), key.shape(), plan, op)?;
         let shape = Shape { polys: 2 * shards, ..digits.shape() };
-        self.products(self.polys(digits, op)?, key, None, plan, shape, op)
+        self.products(self.polys(digits, op)?, KeyRotation { galois: 1, key }, None, plan, shape, op)
     }
 
     fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer> {
@@ -287,6 +303,19 @@ impl Backend for GpuBackend {
     }
     fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
         self.rotate_lifted(digits, lifted, rotation, plan)
+    }
+    fn rotate_sum(
+        &self,
+        x: (&Buffer, usize),
+        plus: (&Buffer, usize),
+        shards: usize,
+        rotation: KeyRotation<'_>,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        self.rotate_sum_shards(x, plus, shards, rotation, plan)
+    }
+    fn rotated_sum(&self, ct: &Buffer, rotations: &[KeyRotation<'_>], lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+        self.rotated_sum_shards(ct, rotations, lift, plan)
     }
     fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
         self.relinearize_lifted(product, key, lift, plan)

@@ -130,7 +130,7 @@ impl Device {
             return Err(BackendError::OutOfMemory { op: row.name, bytes: view.words * 4 });
         }
         let arguments = self.arguments(arguments, row.name)?;
-        self.counters.dispatches.fetch_add(1, Relaxed);
+        self.counters.dispatches[kernel as usize].fetch_add(1, Relaxed);
         let Some(live) = &self.live else { return Ok(()) };
         let compiled = live.kernel(kernel, self.wide());
         let pipeline = live.pipeline(kernel, compiled, constants);
@@ -201,6 +201,7 @@ impl Device {
     /// Copies words between blocks.
     pub(super) fn copy(&self, (from, from_word): (&Block, usize), (to, to_word): (&Block, usize), words: usize) {
         let [from_at, to_at, size] = [from_word, to_word, words].map(|w| w as u64 * 4);
+        self.counters.copies.fetch_add(1, Relaxed);
         if let (Some(from), Some(to), true) = (from.raw(), to.raw(), size > 0) {
             self.record(|encoder| encoder.copy_buffer_to_buffer(from, from_at, to, to_at, size));
         }

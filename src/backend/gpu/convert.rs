@@ -150,10 +150,10 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
-    /// Divides the polynomials of `src` into those of `out` from `first` on; `positions` of the dropped limbs in the source.
+    /// Divides selected polynomials into those of `out` from `first` on; `positions` of the dropped limbs in the source.
     pub(super) fn change_basis_into(
         &self,
-        src: Polys<'_>,
+        (src, select): (Polys<'_>, PolySelect),
         change: &BasisChange,
         positions: &[usize],
         rotation: Option<&Rotations<'_>>,
@@ -169,9 +169,9 @@ impl GpuBackend {
             .collect();
         let targets: Vec<_> = (0..change.target.len()).collect();
         let job = Job { conversion: &change.conversion, first: 0, targets: &targets };
-        for range in self.batches(src.count, &[src.size, target], 1, op)? {
+        for range in self.batches(select.count, &[src.size * select.stride.max(1), src.size, target], 1, op)? {
             let count = range.len();
-            let from = src.window(range.start, count);
+            let from = src.select(part(select, &range));
             let scaled = self.memory.take(count * dropped, op)?;
             let u = self.memory.take(count * target, op)?;
             self.transform(true, Source::Other(from), &limbs, (scaled.view(), dropped), count)?;
@@ -182,7 +182,7 @@ impl GpuBackend {
                 added: r.ct.select(PolySelect { first: 2 * r.first, stride: 2, count: r.shards }),
                 first: range.start,
             });
-            let tail = Tail { change, kept: from.view, kept_size: src.size, rotation };
+            let tail = Tail { change, kept: from, rotation };
             self.transform_divide((u.view(), target), &tail, out.window(first + range.start, count), count)?;
         }
         Ok(())
@@ -202,7 +202,7 @@ impl GpuBackend {
         if change.dropped.is_empty() {
             self.multiply_kept((src, 0..src.count), limbs, change, to)?;
         } else {
-            self.change_basis_into(src, change, positions, None, to)?;
+            self.change_basis_into((src, src.all()), change, positions, None, to)?;
         }
         Ok(self.made(shape, out))
     }

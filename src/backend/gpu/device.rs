@@ -16,9 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 const ARGUMENTS: usize = 4096;
 
 /// Counters of a device.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
-    pub dispatches: AtomicU64,
+    /// By kernel, in the order of [`Kernel::ALL`].
+    pub dispatches: Vec<AtomicU64>,
+    pub copies: AtomicU64,
     pub downloaded: AtomicU64,
     allocations: AtomicU64,
     blocks: AtomicU64,
@@ -145,7 +147,7 @@ impl Device {
             memory: None,
             workgroup_memory: super::registry::WORKGROUP_BYTES,
             workgroup_threads: super::registry::THREADS,
-            storage_buffers: super::registry::STORAGE_BUFFERS,
+            storage_buffers: limits.storage_buffers,
         };
         Self::new(None, limits, report, Wide::U64)
     }
@@ -157,7 +159,13 @@ impl Device {
             report,
             wide,
             fault: Arc::default(),
-            counters: Counters::default(),
+            counters: Counters {
+                dispatches: Kernel::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+                copies: AtomicU64::new(0),
+                downloaded: AtomicU64::new(0),
+                allocations: AtomicU64::new(0),
+                blocks: AtomicU64::new(0),
+            },
             queued: Mutex::default(),
             refused: [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)],
             arguments: Mutex::default(),

@@ -4,12 +4,12 @@ use super::arguments::{Elementwise, ElementwiseLimb, words};
 use super::polys::{Polys, part};
 use super::registry::{Kernel, THREADS};
 use super::{GpuBackend, word};
-use crate::backend::{Buffer, PolySelect, Result, Shape};
+use crate::backend::{Buffer, PolySelect, Result};
 use crate::math::{Basis, BasisChange, LimbId};
 use std::ops::Range;
 
 impl GpuBackend {
-    fn grid(&self, limbs: usize, z: usize) -> [usize; 3] {
+    pub(super) fn grid(&self, limbs: usize, z: usize) -> [usize; 3] {
         [self.tables.degree().div_ceil(THREADS as usize), limbs, z]
     }
 
@@ -95,28 +95,6 @@ impl GpuBackend {
             let args = words(&Elementwise { b_polys, first: word(base), ..call }, &limbs);
             let views = [self.moduli(), from.window(first, count).view, b.view, to.window(first, count).view];
             self.device.dispatch(Kernel::MulPlain, &args, &views, self.grid(shape.limbs, count))?;
-        }
-        Ok(self.made(shape, out))
-    }
-
-    /// Products of ciphertexts.
-    pub(super) fn tensor_shards(&self, a: &Buffer, b: &Buffer, basis: &Basis, op: &'static str) -> Result<Buffer> {
-        let shards = a.shape().polys / 2;
-        let shape = Shape { polys: 3 * shards, ..a.shape() };
-        let (a, b) = (self.polys(a, op)?, self.polys(b, op)?);
-        let out = self.take(shape, op)?;
-        let to = Polys::new(&out, shape);
-        let (call, limbs) = self.of_limbs(basis, &[]);
-        let args = words(&call, &limbs);
-        for range in self.batches(shards, &[2 * a.size, 3 * a.size], 1, op)? {
-            let (first, count) = (range.start, range.len());
-            let views = [
-                self.moduli(),
-                a.window(2 * first, 2 * count).view,
-                b.window(2 * first, 2 * count).view,
-                to.window(3 * first, 3 * count).view,
-            ];
-            self.device.dispatch(Kernel::Tensor, &args, &views, self.grid(shape.limbs, count))?;
         }
         Ok(self.made(shape, out))
     }

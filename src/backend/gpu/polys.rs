@@ -32,6 +32,11 @@ impl<'a> Polys<'a> {
         Self { block: words.block(), size: shape.poly_words(), count: shape.polys }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> PolySelect {
+        PolySelect { first: 0, stride: 1, count: self.count }
+    }
+
     /// `count` polynomials from `first` on.
     pub(super) fn window(&self, first: usize, count: usize) -> Window<'a> {
         self.select(PolySelect { first, stride: 1, count })

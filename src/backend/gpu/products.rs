@@ -1,117 +1,19 @@
 //! Sums of products: digits with a key, ciphertexts with plaintexts.
 
-use super::arguments::{self, KeyProductRow, PlainProduct, PlainProductRow, Reduce, ReduceLimb, row, words};
+use super::arguments::{PlainProduct, PlainProductRow, Reduce, ReduceLimb, row, words};
 use super::commands::View;
 use super::memory::DeviceWords;
-use super::polys::{Polys, Window};
+use super::polys::Polys;
 use super::registry::{Kernel, THREADS};
 use super::transform::{Limb, Source};
 use super::{GpuBackend, word};
-use crate::backend::check::DigitLayout;
-use crate::backend::{BackendError, Buffer, Coefficients, GadgetPlan, PlainSource, PlainTerm, Result, Shape};
+use crate::backend::{Coefficients, PlainSource, PlainTerm, Result};
 use crate::math::{Basis, LimbId};
-use std::ops::Range;
-
-/// What is added to a product with a key before it is permuted.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Added<'a> {
-    /// To the first halves, one for each shard.
-    pub first: Window<'a>,
-    /// Words from there to what is added to the second halves; 0 if nothing is.
-    pub second: usize,
-}
-
-/// What a product with a key is made of, and what becomes of it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct KeyProduct<'a> {
-    pub plan: &'a GadgetPlan,
-    /// `[shard][digit][extended limb]`.
-    pub digits: View<'a>,
-    /// Where a digit's own limbs are instead: `[shard]` polynomials over the window, and where the digits stand.
-    pub own: Option<(Window<'a>, &'a DigitLayout)>,
-    /// The inverse of the Galois element that the sums are permuted by; 1 for none.
-    pub inverse: u32,
-    pub added: Option<Added<'a>>,
-    pub shards: usize,
-}
 
 impl GpuBackend {
-    fn tiles(&self) -> usize {
+    /// Workgroups of a limb.
+    pub(super) fn tiles(&self) -> usize {
         self.tables.degree().div_ceil(THREADS as usize)
-    }
-
-    /// One dispatch, or one for each part of a key that cannot be bound whole.
-    pub(super) fn key_product(&self, product: &KeyProduct<'_>, key: &Buffer, out: Window<'_>) -> Result<()> {
-        let op = Kernel::KeyInnerProduct.row().name;
-        let held = self.key(key, op)?;
-        let KeyProduct { plan, digits, own, inverse, added, shards } = *product;
-        let key_shape = key.shape();
-        let (limbs, count) = (plan.extended.len(), plan.digits.len());
-        let mut call = arguments::KeyProduct {
-            log_degree: self.tables.log_n(),
-            limb_count: word(limbs),
-            key_limbs: word(key_shape.limbs),
-            digits: word(count),
-            galois_inverse: inverse,
-            output: word(out.first),
-            ..Default::default()
-        };
-        let (mut own_view, mut added_view) = (self.moduli(), self.moduli());
-        if let Some((window, _)) = own {
-            (call.reads_own, call.own, call.own_stride) = (1, word(window.first), word(window.stride));
-            own_view = window.view;
-        }
-        if let Some(Added { first, second }) = added {
-            (call.added, call.added_stride, call.added_second) = (word(first.first), word(first.stride), word(second));
-            added_view = first.view;
-        }
-        let mut rows = Vec::new();
-        for (l, (id, &key_limb)) in plan.extended.limbs().iter().zip(&plan.key_limbs).enumerate() {
-            let owner = own.and_then(|(_, layout)| (0..count).find_map(|k| layout.own_at(k, l).map(|from| [k + 1, from])));
-            let [owner, own_limb] = owner.unwrap_or([0, 0]).map(word);
-            rows.push(KeyProductRow { prime: u32::from(id.0), key_limb: word(key_limb), owner, own_limb, key_digit: 0 });
-        }
-        plan.key_digits.iter().enumerate().for_each(|(k, &digit)| row(&mut rows, k).key_digit = word(digit));
-        let parts = self.key_parts(plan, key_shape)?;
-        let pairs = Polys { block: held.block(), size: 2 * key_shape.poly_words(), count: key_shape.polys / 2 };
-        for (digit, (part, bound)) in parts.iter().enumerate() {
-            let window = pairs.window(bound.start, bound.len());
-            [call.first_digit, call.end_digit, call.bound_digit] = [part.start, part.end, bound.start].map(word);
-            call.adds = u32::from(digit > 0);
-            if digit > 0 {
-                // It has been added by the first part.
-                call.added_stride = 0;
-            }
-            let args = words(&call, &rows);
-            let views = [self.moduli(), digits, window.view, out.view, own_view, added_view];
-            self.device.dispatch(Kernel::KeyInnerProduct, &args, &views, [shards, self.tiles(), limbs])?;
-        }
-        Ok(())
-    }
-
-    /// Ranges of the digits, and with each the digits of the key that are bound for it.
-    fn key_parts(&self, plan: &GadgetPlan, key: Shape) -> Result<Vec<(Range<usize>, Range<usize>)>> {
-        let size = 2 * key.poly_words();
-        let most = self.bound_words() / size.max(1);
-        if key.polys / 2 <= most {
-            return Ok(vec![(0..plan.digits.len(), 0..key.polys / 2)]);
-        }
-        if most == 0 {
-            return Err(BackendError::OutOfMemory { op: Kernel::KeyInnerProduct.row().name, bytes: 4 * size });
-        }
-        let mut parts: Vec<(Range<usize>, Range<usize>)> = Vec::new();
-        for (k, &number) in plan.key_digits.iter().enumerate() {
-            if let Some((digits, bound)) = parts.last_mut() {
-                let joined = bound.start.min(number)..bound.end.max(number + 1);
-                if joined.len() <= most {
-                    *bound = joined;
-                    digits.end = k + 1;
-                    continue;
-                }
-            }
-            parts.push((k..k + 1, number..number + 1));
-        }
-        Ok(parts)
     }
 
     /// Ciphertexts times plaintexts on checked arguments: one dispatch, or one for each part of the ciphertexts, the plaintexts

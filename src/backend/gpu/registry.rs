@@ -69,14 +69,23 @@ pub struct Row {
 pub const WORKGROUP_BYTES: u32 = 16 << 10;
 /// The storage buffers a portable kernel may bind.
 pub const STORAGE_BUFFERS: u32 = 8;
+/// The storage buffers of [`Kernel::KeyInnerProducts`], which portable kernels stand in for where there are fewer.
+pub const MANY_STORAGE_BUFFERS: u32 = 15;
 /// Threads of every workgroup.
 pub const THREADS: u32 = 256;
 /// log2 of the words of a transform's largest tile: 16 KiB of workgroup memory.
 pub const LOG_TILE: u32 = 12;
 /// Target limbs that a thread of a base conversion makes.
 pub const BLOCK: u32 = 8;
+/// Ciphertexts that one sum with constants reads.
+pub const PARTS: u32 = 5;
+/// Pairs of ciphertexts that one sum of products reads.
+pub const PAIRS: u32 = 2;
+/// Keys that one product of several rotations reads.
+pub const KEYS: u32 = 8;
 /// What shaders and hosts both count by, as the shaders call it.
-pub const SIZES: &[(&str, u32)] = &[("THREADS", THREADS), ("TILE", 1 << LOG_TILE), ("BLOCK", BLOCK)];
+pub const SIZES: &[(&str, u32)] =
+    &[("THREADS", THREADS), ("TILE", 1 << LOG_TILE), ("BLOCK", BLOCK), ("PARTS", PARTS), ("PAIRS", PAIRS), ("KEYS", KEYS)];
 
 const ARGUMENTS: (u32, Access) = (0, Access::Read);
 
@@ -90,7 +99,7 @@ macro_rules! shaders {
 }
 shaders! {
     ELEMENTWISE = "elementwise", NTT = "ntt", AUTOMORPHISM = "automorphism", BASE_CONVERT = "base_convert",
-    INNER_PRODUCT = "inner_product", RESIDUES = "residues",
+    INNER_PRODUCT = "inner_product", RESIDUES = "residues", SUMS = "sums",
 }
 
 macro_rules! kernels {
@@ -130,8 +139,11 @@ kernels! {
     MulConstant = ELEMENTWISE "mul_constant" [(1 r) (2 r) (4 w)] "backend/cpu/elementwise.rs mul_constant";
     /// `a b 2^-32`.
     MulPlain = ELEMENTWISE "mul_plain" [(1 r) (2 r) (3 r) (4 w)] "backend/cpu/elementwise.rs mul_plain";
-    /// Products of ciphertexts.
-    Tensor = ELEMENTWISE "tensor" [(1 r) (2 r) (3 r) (4 w)] "backend/cpu/elementwise.rs tensor";
+    /// Sums of ciphertexts times constants.
+    LinearCombination = SUMS "linear_combination" [(1 r) (2 r) (3 r) (4 r) (5 r) (6 r) (7 w)]
+        "backend/cpu/inner_product.rs plain_inner_product";
+    /// Sums of products of ciphertexts.
+    TensorSum = SUMS "tensor_sum" [(1 r) (2 r) (3 r) (4 r) (5 r) (7 w)] "backend/cpu/elementwise.rs tensor";
     /// A division where nothing is dropped.
     MultiplyKept = ELEMENTWISE "multiply_kept" [(1 r) (2 r) (4 w)] "backend/cpu/change_basis.rs multiply_kept";
     /// Up to twelve stages of the forward transform.
@@ -145,7 +157,11 @@ kernels! {
     /// Base conversion.
     Convert = BASE_CONVERT "convert" [(2 r) (3 w)] "backend/cpu/base_convert.rs convert";
     /// Digits times a key.
-    KeyInnerProduct = INNER_PRODUCT "key_inner_product" [(1 r) (2 r) (3 r) (4 w) (5 r) (6 r)]
+    KeyInnerProduct = INNER_PRODUCT "key_inner_product" [(1 r) (2 r) (3 r) (4 w) (5 r) (6 r) (7 r)]
+        "backend/cpu/inner_product.rs key_inner_product";
+    /// The same for several rotations; where so many buffers can be bound.
+    KeyInnerProducts = INNER_PRODUCT "key_inner_products"
+        [(1 r) (2 r) (3 r) (4 w) (5 r) (6 r) (7 r) (8 r) (9 r) (10 r) (11 r) (12 r) (13 r) (14 r)]
         "backend/cpu/inner_product.rs key_inner_product";
     /// Ciphertexts times plaintexts.
     PlainInnerProduct = INNER_PRODUCT "plain_inner_product" [(1 r) (2 r) (3 r) (4 w)]
@@ -158,5 +174,9 @@ impl Kernel {
     /// Its row.
     pub fn row(self) -> &'static Row {
         &Self::ROWS[self as usize]
+    }
+    /// The storage buffers that it binds.
+    pub fn storage_buffers(self) -> u32 {
+        self.row().bindings.len() as u32
     }
 }

@@ -2,10 +2,10 @@
 
 use super::GpuBackend;
 use super::convert::Rotations;
+use super::key_product::{Added, KeyProduct, Strides};
 use super::polys::{Polys, Window, part};
-use super::products::{Added, KeyProduct};
 use crate::backend::check::{self, DigitLayout};
-use crate::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Result, Rotation, Shape};
+use crate::backend::{BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Result, Rotation, Shape, rotated_sum_by_steps};
 use crate::math::{BasisChange, galois};
 use std::ops::Range;
 
@@ -42,12 +42,13 @@ impl GpuBackend {
                 let words = self.memory.take(shards * digits * extended, op)?;
                 self.mod_up_into(own, plan, &layout, words.view(), shards)?;
                 let own = Some((own, &layout));
-                let product = KeyProduct { plan, digits: words.view(), own, inverse: 1, added: None, shards };
-                self.key_product(&product, key, products.window(0, 2 * shards))?;
+                let product = KeyProduct { plan, digits: words.view(), own, added: None, plus: None, shards };
+                let out = products.window(0, 2 * shards);
+                self.key_products(&product, &[KeyRotation { galois: 1, key }], Strides::default(), out)?;
             }
             let rotations = Rotations { inverses: &inverses, ct: from, first: range.start, shards };
             let rotations = galois.map(|_| &rotations);
-            self.change_basis_into(products, &plan.mod_down, &positions, rotations, (to, 2 * range.start))?;
+            self.change_basis_into((products, products.all()), &plan.mod_down, &positions, rotations, (to, 2 * range.start))?;
         }
         Ok(self.made(shape, out))
     }
@@ -140,15 +141,14 @@ impl GpuBackend {
         let words = self.memory.take(run.len() * shards * 2 * extended, op)?;
         let products = Polys { block: words.block(), size: extended, count: run.len() * shards * 2 };
         let digits = digits.window(range.start, shards).view;
-        for (r, rotation) in run.iter().enumerate() {
-            if let Some(key) = rotation.key {
-                let product = KeyProduct { plan, digits, own: None, inverse: 1, added: None, shards };
-                self.key_product(&product, key, products.window(r * 2 * shards, 2 * shards))?;
-            }
-        }
+        // Their permutations come last.
+        let keys: Vec<_> = run.iter().filter_map(|r| r.key).map(|key| KeyRotation { galois: 1, key }).collect();
+        let product = KeyProduct { plan, digits, own: None, added: None, plus: None, shards };
+        let strides = Strides { output: 2 * shards * extended, ..Strides::default() };
+        self.key_products(&product, &keys, strides, products.window(0, products.count))?;
         let rotations = Rotations { inverses, ct, first: range.start, shards };
         let to = (out, 2 * (first + range.start));
-        self.change_basis_into(products, &plan.mod_down, positions, Some(&rotations), to)
+        self.change_basis_into((products, products.all()), &plan.mod_down, positions, Some(&rotations), to)
     }
 
     /// [`crate::backend::Backend::relinearize_extended`]: digits of the last third, P times the product, one product with the key.
@@ -166,11 +166,7 @@ impl GpuBackend {
         let shards = found.polys / 3;
         check::same(Shape { polys: 3 * shards, ..found }, found, op)?;
         let layout: DigitLayout = self.checks().plan(plan, op)?;
-        let positions = self.checks().change(lift, op)?;
-        if !positions.is_empty() || lift.target != plan.extended {
-            let expected = "a change to the extended basis that drops nothing".into();
-            return Err(BackendError::Shape { op, expected, found: format!("{:?}", lift.target) });
-        }
+        self.check_lift(lift, plan, op)?;
         let n = self.tables.degree();
         let (digits, extended) = (plan.digits.len(), plan.extended.len() * n);
         self.checks().key(Shape::new(digits, plan.extended.len(), n), key.shape(), plan, op)?;
@@ -178,25 +174,22 @@ impl GpuBackend {
         let shape = Shape::new(2 * shards, plan.extended.len(), n);
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape);
-        for range in self.batches(shards, &[digits * extended, 3 * extended, 2 * extended, 3 * from.size], 3, op)? {
+        for range in self.batches(shards, &[digits * extended, 2 * extended, 3 * from.size], 3, op)? {
             let (first, shards) = (3 * range.start, range.len());
             let words = self.memory.take(shards * digits * extended, op)?;
             let own = from.select(PolySelect { first: first + 2, stride: 3, count: shards });
             self.mod_up_into(own, plan, &layout, words.view(), shards)?;
-            let words_lifted = self.memory.take(3 * shards * extended, op)?;
-            let lifted = Polys { block: words_lifted.block(), size: extended, count: 3 * shards };
-            self.multiply_kept((from, first..first + 3 * shards), plan.window.len(), lift, (lifted, 0))?;
             // What is added to the second halves stands beyond the last first half.
-            let pairs = lifted.select(PolySelect { first: 0, stride: 1, count: 3 * shards });
-            let added = Added { first: Window { stride: 3 * extended, ..pairs }, second: extended };
-            let product =
-                KeyProduct { plan, digits: words.view(), own: Some((own, &layout)), inverse: 1, added: Some(added), shards };
-            self.key_product(&product, key, to.window(2 * range.start, 2 * shards))?;
+            let products = Window { stride: 3 * from.size, ..from.window(first, 3 * shards) };
+            let added = Some(Added { first: products, second: from.size, lift: Some(lift) });
+            let product = KeyProduct { plan, digits: words.view(), own: Some((own, &layout)), added, plus: None, shards };
+            let out = to.window(2 * range.start, 2 * shards);
+            self.key_products(&product, &[KeyRotation { galois: 1, key }], Strides::default(), out)?;
         }
         Ok(self.made(shape, out))
     }
 
-    /// [`crate::backend::Backend::rotate_digits_extended`]: one dispatch a rotation, and two for the first halves times P.
+    /// [`crate::backend::Backend::rotate_digits_extended`]: a product for each run of rotations.
     pub(super) fn rotate_all_lifted(
         &self,
         ct: &Buffer,
@@ -211,14 +204,7 @@ impl GpuBackend {
         self.checks().basis(digits.shape(), &plan.extended, op)?;
         self.checks().basis(digits.shape(), &lift.target, op)?;
         check::even(ct.shape(), op)?;
-        let positions = self.checks().change(lift, op)?;
-        if !positions.is_empty() {
-            return Err(BackendError::Shape {
-                op,
-                expected: "a change that drops nothing".into(),
-                found: format!("{positions:?}"),
-            });
-        }
+        self.check_lift(lift, plan, op)?;
         let (limbs, shards) = (plan.window.len(), ct.shape().polys / 2);
         for rotation in rotations {
             self.checks().galois(rotation.galois)?;
@@ -227,22 +213,33 @@ impl GpuBackend {
                 check::same(Shape { polys: 2 * found, ..ct.shape() }, ct.shape(), op)?;
             }
         }
-        let first = self.select(ct, PolySelect { first: 0, stride: 2, count: shards })?;
-        let first = self.change_basis_words(self.polys(&first, op)?, limbs, lift, &positions)?;
-        let first = self.polys(&first, op)?;
         let shape = Shape::new(2 * shards * rotations.len(), plan.extended.len(), self.tables.degree());
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape);
         let (ct, digits) = (self.polys(ct, op)?, self.polys(digits, op)?);
-        for (r, rotation) in rotations.iter().enumerate() {
-            let at = 2 * shards * r;
-            match rotation.key {
-                None => self.multiply_kept((ct, 0..ct.count), limbs, lift, (to, at))?,
-                Some(key) => {
-                    let added = Some((galois::inverse(rotation.galois, self.tables.degree()), first));
-                    self.products_into(digits, key, (added, shards), plan, (to, at))?;
-                }
+        let digits = Polys { size: plan.digits.len() * digits.size, count: shards, ..digits };
+        let batches = self.batches(shards, &[digits.size, 2 * to.size, 2 * ct.size], 1, op)?;
+        let together = if batches.len() == 1 { self.rotations_at_once(2 * shards * to.size) } else { 1 };
+        let mut next = 0;
+        while next < rotations.len() {
+            let run = rotations[next..].iter().take(together);
+            let run: Vec<_> = run.map_while(|r| Some(KeyRotation { galois: r.galois, key: r.key? })).collect();
+            if run.is_empty() {
+                self.multiply_kept((ct, 0..ct.count), limbs, lift, (to, 2 * shards * next))?;
+                next += 1;
+                continue;
             }
+            for range in &batches {
+                let (start, count) = (range.start, range.len());
+                let first = ct.select(PolySelect { first: 2 * start, stride: 2, count });
+                let added = Some(Added { first, second: 0, lift: Some(lift) });
+                let digits = digits.window(start, count).view;
+                let product = KeyProduct { plan, digits, own: None, added, plus: None, shards: count };
+                let strides = Strides { output: 2 * shards * to.size, ..Strides::default() };
+                let polys = 2 * ((run.len() - 1) * shards + count);
+                self.key_products(&product, &run, strides, to.window(2 * (shards * next + start), polys))?;
+            }
+            next += run.len();
         }
         Ok(self.made(shape, out))
     }
@@ -262,42 +259,130 @@ impl GpuBackend {
         check::same(Shape { polys: shards, ..digits.shape() }, lifted.shape(), op)?;
         let shape = Shape { polys: 2 * shards, ..digits.shape() };
         let (added, digits) = (self.polys(lifted, op)?, self.polys(digits, op)?);
-        let added = (galois::inverse(rotation.galois, self.tables.degree()), added);
-        self.products(digits, rotation.key, Some(added), plan, shape, op)
+        self.products(digits, rotation, Some(added), plan, shape, op)
     }
 
-    /// Digits times a key, `[shard][2]`.
+    /// [`crate::backend::Backend::rotate_sum`]: the second halves are divided and cut into digits where they are, and the product adds
+    /// the rest. Nine dispatches, eleven where transforms take two.
+    pub(super) fn rotate_sum_shards(
+        &self,
+        (x, first): (&Buffer, usize),
+        (plus, first_plus): (&Buffer, usize),
+        shards: usize,
+        rotation: KeyRotation<'_>,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        let op = "rotate_sum";
+        self.checks().basis(x.shape(), &plan.extended, op)?;
+        self.checks().basis(plus.shape(), &plan.extended, op)?;
+        let from = check::shards(x.shape(), first, shards, op)?;
+        let more = check::shards(plus.shape(), first_plus, shards, op)?;
+        self.checks().galois(rotation.galois)?;
+        self.check_same_window(plan, op)?;
+        let layout: DigitLayout = self.checks().plan(plan, op)?;
+        let positions = self.checks().change(&plan.mod_down, op)?;
+        let (n, digits) = (self.tables.degree(), plan.digits.len());
+        self.checks().key(Shape::new(digits, plan.extended.len(), n), rotation.key.shape(), plan, op)?;
+        let shape = Shape::new(2 * shards, plan.extended.len(), n);
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        let (x, plus) = (self.polys(x, op)?, self.polys(plus, op)?);
+        let window = plan.window.len() * n;
+        for range in self.batches(shards, &[digits * to.size, 2 * to.size, window], 2, op)? {
+            let (first, count) = (from.first + 2 * range.start, range.len());
+            let halves = |half: usize| PolySelect { first: first + half, stride: 2, count };
+            let seconds = self.memory.take(count * window, op)?;
+            let seconds = Polys { block: seconds.block(), size: window, count };
+            self.change_basis_into((x, halves(1)), &plan.mod_down, &positions, None, (seconds, 0))?;
+            let words = self.memory.take(count * digits * to.size, op)?;
+            let own = seconds.window(0, count);
+            self.mod_up_into(own, plan, &layout, words.view(), count)?;
+            let added = Some(Added { first: x.select(halves(0)), second: 0, lift: None });
+            let more = plus.window(more.first + 2 * range.start, 2 * count);
+            let plus = Some(Window { stride: 2 * plus.size, ..more });
+            let product = KeyProduct { plan, digits: words.view(), own: Some((own, &layout)), added, plus, shards: count };
+            let out = to.window(2 * range.start, 2 * count);
+            self.key_products(&product, &[rotation], Strides::default(), out)?;
+        }
+        Ok(self.made(shape, out))
+    }
+
+    /// [`crate::backend::Backend::rotated_sum`]: one mod_up of all second halves, and one product.
+    pub(super) fn rotated_sum_shards(
+        &self,
+        ct: &Buffer,
+        rotations: &[KeyRotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        let op = "rotated_sum";
+        self.checks().basis(ct.shape(), &plan.window, op)?;
+        self.checks().basis(ct.shape(), &lift.source, op)?;
+        let shards = check::shards_each(ct.shape(), rotations.len(), op)?;
+        let layout: DigitLayout = self.checks().plan(plan, op)?;
+        self.check_lift(lift, plan, op)?;
+        let (n, digits) = (self.tables.degree(), plan.digits.len());
+        for rotation in rotations {
+            self.checks().galois(rotation.galois)?;
+            self.checks().key(Shape::new(digits, plan.extended.len(), n), rotation.key.shape(), plan, op)?;
+        }
+        let shape = Shape::new(2 * shards, plan.extended.len(), n);
+        let size = digits * shape.poly_words();
+        let together = self.rotations_at_once(shards * size);
+        if self.batches(shards, &[size, 2 * shape.poly_words()], 2, op)?.len() > 1 {
+            // Not even one rotation's digits can be bound.
+            return rotated_sum_by_steps(self, ct, rotations, lift, plan);
+        }
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        let from = self.polys(ct, op)?;
+        let mut next = 0;
+        for run in rotations.chunks(together) {
+            let (first, count) = (2 * shards * next, shards * run.len());
+            let halves = |half: usize| from.select(PolySelect { first: first + half, stride: 2, count });
+            let words = self.memory.take(count * size, op)?;
+            let own = halves(1);
+            self.mod_up_into(own, plan, &layout, words.view(), count)?;
+            let added = Some(Added { first: halves(0), second: 0, lift: Some(lift) });
+            let product = KeyProduct { plan, digits: words.view(), own: Some((own, &layout)), added, plus: None, shards };
+            let step = 2 * shards * from.size;
+            let strides = Strides { sums: true, adds: next > 0, digits: shards * size, own: step, added: step, output: 0 };
+            self.key_products(&product, run, strides, to.window(0, 2 * shards))?;
+            next += run.len();
+        }
+        Ok(self.made(shape, out))
+    }
+
+    /// A change to the extended basis that drops nothing.
+    fn check_lift(&self, lift: &BasisChange, plan: &GadgetPlan, op: &'static str) -> Result<()> {
+        let positions = self.checks().change(lift, op)?;
+        if positions.is_empty() && lift.target == plan.extended {
+            return Ok(());
+        }
+        let expected = "a change to the extended basis that drops nothing".into();
+        Err(BackendError::Shape { op, expected, found: format!("{:?}", lift.target) })
+    }
+
+    /// Digits times a key, `[shard][2]`, with what is added before the permutation.
     pub(super) fn products(
         &self,
         digits: Polys<'_>,
-        key: &Buffer,
-        rotation: Option<(u32, Polys<'_>)>,
+        rotation: KeyRotation<'_>,
+        added: Option<Polys<'_>>,
         plan: &GadgetPlan,
         shape: Shape,
         op: &'static str,
     ) -> Result<Buffer> {
         let out = self.take(shape, op)?;
-        self.products_into(digits, key, (rotation, shape.polys / 2), plan, (Polys::new(&out, shape), 0))?;
-        Ok(self.made(shape, out))
-    }
-
-    /// The same into the polynomials of `to` from `at` on.
-    fn products_into(
-        &self,
-        digits: Polys<'_>,
-        key: &Buffer,
-        (rotation, shards): (Option<(u32, Polys<'_>)>, usize),
-        plan: &GadgetPlan,
-        (to, at): (Polys<'_>, usize),
-    ) -> Result<()> {
-        let of_shard = Polys { size: digits.size * plan.digits.len(), count: shards, ..digits };
-        for range in self.batches(shards, &[of_shard.size, 2 * to.size, to.size], 1, "key_inner_product")? {
-            let added = rotation.map(|(_, added)| Added { first: added.window(range.start, range.len()), second: 0 });
-            let digits = of_shard.window(range.start, range.len()).view;
-            let inverse = rotation.map_or(1, |(inverse, _)| inverse);
-            let product = KeyProduct { plan, digits, own: None, inverse, added, shards: range.len() };
-            self.key_product(&product, key, to.window(at + 2 * range.start, 2 * range.len()))?;
+        let to = Polys::new(&out, shape);
+        let of_shard = Polys { size: digits.size * plan.digits.len(), count: shape.polys / 2, ..digits };
+        for range in self.batches(of_shard.count, &[of_shard.size, 2 * to.size, to.size], 1, op)? {
+            let (start, shards) = (range.start, range.len());
+            let added = added.map(|added| Added { first: added.window(start, shards), second: 0, lift: None });
+            let digits = of_shard.window(start, shards).view;
+            let product = KeyProduct { plan, digits, own: None, added, plus: None, shards };
+            self.key_products(&product, &[rotation], Strides::default(), to.window(2 * start, 2 * shards))?;
         }
-        Ok(())
+        Ok(self.made(shape, out))
     }
 }

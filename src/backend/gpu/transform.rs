@@ -134,9 +134,7 @@ pub(super) enum Source<'a> {
 pub(super) struct Tail<'a> {
     pub change: &'a BasisChange,
     /// The divided polynomials.
-    pub kept: View<'a>,
-    /// Words of each.
-    pub kept_size: usize,
+    pub kept: Window<'a>,
     pub rotation: Option<RotationTail<'a>>,
 }
 
@@ -238,7 +236,7 @@ impl GpuBackend {
         }
         let source = Source::Other(Window { view: u, first: 0, stride: size });
         let mut call = Self::of_pass(source, out.stride);
-        [call.kept_stride, call.output] = [tail.kept_size, out.first].map(word);
+        [call.kept_first, call.kept_stride, call.output] = [tail.kept.first, tail.kept.stride, out.first].map(word);
         let row_of = |limb: &Limb| {
             let j = limb.to;
             let kept = word(change.source_position[j].map_or(0, |p| p + 1));
@@ -254,7 +252,7 @@ impl GpuBackend {
             added = rotation.added.view;
         }
         let args = words(&call, &rows);
-        let views = [self.moduli(), View::all(&self.twiddles[0]), u, out.view, tail.kept, added];
+        let views = [self.moduli(), View::all(&self.twiddles[0]), u, out.view, tail.kept.view, added];
         let grid = [self.tables.degree() >> last.log_tile, limbs.len(), count];
         self.device.dispatch_specialised(Kernel::ForwardDivide, last.constants(false, true, false), &args, &views, grid)
     }

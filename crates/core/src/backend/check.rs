@@ -119,6 +119,18 @@ pub fn pairs(pairs: &[(&Buffer, &Buffer)], op: &'static str) -> Result<Shape> {
     Ok(first)
 }
 
+/// How many shards each of `parts` has, of which a buffer holds all, one after the other.
+///
+/// # Errors
+/// [`BackendError::Shape`] where there is no part, the shards cannot be shared out, or a half of a ciphertext is missing.
+pub fn shards_each(shape: Shape, parts: usize, op: &'static str) -> Result<usize> {
+    even(shape, op)?;
+    match (shape.polys / 2).checked_div(parts).filter(|each| each * parts == shape.polys / 2) {
+        Some(each) => Ok(each),
+        None => refuse(op, format!("as many shards for each of {parts}, one at least"), format!("{} shards", shape.polys / 2)),
+    }
+}
+
 /// Where a gadget's digits stand.
 #[derive(Debug)]
 pub struct DigitLayout {

@@ -205,6 +205,16 @@ impl Backend for Mirror {
             },
         )
     }
+    fn linear_combination(&self, parts: &[&Buffer], constants: &[Vec<u32>], basis: &Basis) -> Result<Buffer> {
+        self.made(
+            "linear_combination",
+            |b| b.linear_combination(parts, constants, basis),
+            |b, c| {
+                let copies = parts.iter().map(|x| c.of(x)).collect::<Result<Vec<_>>>()?;
+                b.linear_combination(&copies.iter().collect::<Vec<_>>(), constants, basis)
+            },
+        )
+    }
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
         self.made(
             "plain_inner_product",
@@ -305,6 +315,17 @@ impl Backend for Mirror {
             |b, c| {
                 let rotation = KeyRotation { key: &c.of(rotation.key)?, ..rotation };
                 b.rotate_sum((&c.of(x)?, first), (&c.of(plus)?, first_plus), shards, rotation, plan)
+            },
+        )
+    }
+    fn rotated_sum(&self, ct: &Buffer, rotations: &[KeyRotation<'_>], lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+        self.made(
+            "rotated_sum",
+            |b| b.rotated_sum(ct, rotations, lift, plan),
+            |b, c| {
+                let keys = rotations.iter().map(|r| c.of(r.key)).collect::<Result<Vec<_>>>()?;
+                let copies = rotations.iter().zip(&keys).map(|(r, key)| KeyRotation { galois: r.galois, key });
+                b.rotated_sum(&c.of(ct)?, &copies.collect::<Vec<_>>(), lift, plan)
             },
         )
     }

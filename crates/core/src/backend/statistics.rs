@@ -5,6 +5,8 @@
 pub struct Statistics {
     /// Kernels sent to the device.
     pub dispatches: u64,
+    /// Copies within the device: each ends what runs side by side, as a kernel alone does not.
+    pub copies: u64,
     /// Bytes of residues and coefficients sent to the device, keys apart.
     pub uploaded_bytes: u64,
     /// Bytes of keys sent to the device.
@@ -27,6 +29,7 @@ impl std::ops::Sub for Statistics {
     fn sub(self, before: Self) -> Self {
         Self {
             dispatches: self.dispatches - before.dispatches,
+            copies: self.copies - before.copies,
             uploaded_bytes: self.uploaded_bytes - before.uploaded_bytes,
             key_bytes: self.key_bytes - before.key_bytes,
             key_evictions: self.key_evictions - before.key_evictions,

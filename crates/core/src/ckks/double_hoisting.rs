@@ -3,6 +3,7 @@
 use super::ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
 use super::error::Result;
 use super::evaluator::{Evaluator, check_levels, check_scales, check_shards};
+use super::gadget::Gadget;
 use super::plaintext::{PlainForm, Plaintext};
 use super::request::KeyKind;
 use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, Rotation, check};
@@ -44,6 +45,27 @@ impl Evaluator {
         let hoisted = HoistedRotations { ct: &ct.buffer, digits: &digits.buffer, rotations: &rotations, lift: &lift };
         let buffer = self.backend.rotated_inner_product(hoisted, &plan, &plain.buffer, terms)?;
         Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale, tag: ct.tag })
+    }
+
+    /// The sum of rotations in the extended basis, by each of `ks`, of shards of its own: `ct` has all shards of `ks[0]` first. Nothing is
+    /// divided by P.
+    ///
+    /// # Errors
+    /// [`CkksError::Backend`] where the shards cannot be shared out; else those of an operand and of key switches ([`Evaluator`]). The
+    /// rotation by 0 needs a key too.
+    pub fn rotated_sum(&self, ct: &Ciphertext, ks: &[i64], gadget: Gadget) -> Result<ExtendedCiphertext> {
+        let op = "rotated_sum";
+        self.check(ct, op)?;
+        self.keys.tag().check_same(&ct.tag, op)?;
+        let (plan, lift) = (self.params.gadget_plan(&gadget, ct.level)?, self.params.lift_change(&gadget, ct.level)?);
+        let rotation = |&k: &i64| {
+            let galois = self.params.galois_element(k);
+            let key = self.keys.exact(KeyKind::Galois(galois), &gadget, ct.level)?.buffer();
+            Ok(KeyRotation { galois, key })
+        };
+        let rotations = ks.iter().map(rotation).collect::<Result<Vec<_>>>()?;
+        let buffer = self.backend.rotated_sum(&ct.buffer, &rotations, &lift, &plan)?;
+        Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale: ct.scale, tag: ct.tag })
     }
 
     /// One step of Horner's rule in the extended basis: `shards` shards of x, from a first one on, rotated by k, plus as many shards of
