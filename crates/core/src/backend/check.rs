@@ -205,6 +205,25 @@ impl Checks<'_> {
         self.basis(Shape { degree, ..plain }, basis, op)
     }
 
+    /// Ciphertexts over the basis, and terms that name them and `plains` plaintexts; the shape of the result, a ciphertext for each
+    /// list of terms.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] as [`Self::basis`], [`even`] and [`terms`](fn@terms).
+    pub fn inner_product(
+        &self,
+        ct: Shape,
+        plains: usize,
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+        op: &'static str,
+    ) -> Result<Shape> {
+        self.basis(ct, basis, op)?;
+        even(ct, op)?;
+        self::terms(terms, ct.polys / 2, plains, op)?;
+        Ok(Shape { polys: terms.len() * 2, ..ct })
+    }
+
     /// As many constants as the limbs need.
     ///
     /// # Errors
