@@ -96,9 +96,6 @@ pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u3
 /// and what [`Contents::chunk`] gives.
 pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, contents: &Contents<'_, M>) -> Result<(), WireError> {
     contents.check()?;
-    if existing == Existing::Replaced {
-        check_replaceable(path, contents.kind)?;
-    }
     let mut temporary = Temporary::beside(path, private)?;
     let failed = |e| io("write", path)(e);
     // Hashes have a fixed size, so the header has its final length before they are known.
@@ -117,6 +114,7 @@ pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, cont
     let start = contents.start(&hashes)?;
     let write = |file: &mut File| file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&start));
     write(&mut temporary.file).map_err(failed)?;
+    // Not sooner: what takes the name in the meantime is not lost either.
     if existing == Existing::Replaced {
         check_replaceable(path, contents.kind)?;
     }
@@ -124,7 +122,7 @@ pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, cont
 }
 
 /// Refuses the name of anything but a file of the same kind (of any version, whole or not) or an empty one: a picture, a key, a device or a
-/// link is not replaced. [`create`] asks this too; commands ask before they work.
+/// link is not replaced. [`create`] asks this last, when all is written; commands ask it also before they work.
 ///
 /// # Errors
 /// [`WireError::Occupied`] where something else has the name, [`WireError::Io`] where that cannot be seen.
