@@ -201,6 +201,9 @@ pub struct Decryptor {
     backend: Arc<dyn Backend>,
 }
 
+/// Real parts and imaginary parts of a shard's slots.
+type ComplexSlots = (Vec<f64>, Vec<f64>);
+
 impl Decryptor {
     /// A decryptor for ciphertexts on `backend`.
     ///
@@ -283,7 +286,7 @@ impl Decryptor {
     ///
     /// # Errors
     /// As [`Self::raw`].
-    pub fn decrypt_complex(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
+    pub fn decrypt_complex(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<ComplexSlots>> {
         let coefficients = self.coefficients(secret, ct)?;
         coefficients.iter().map(|c| self.encoder.decode_complex(c, ct.scale)).collect()
     }
@@ -293,7 +296,7 @@ impl Decryptor {
     ///
     /// # Errors
     /// As [`Self::raw`].
-    pub fn decrypt_unless_transparent(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Option<Vec<(Vec<f64>, Vec<f64>)>>> {
+    pub fn decrypt_unless_transparent(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Option<Vec<ComplexSlots>>> {
         self.check(secret, ct)?;
         let words = self.backend.download(&ct.buffer)?;
         let half = ct.buffer.shape().poly_words();
