@@ -19,7 +19,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-pub use place::Existing;
+pub use place::{Existing, write_whole};
 
 use super::{Kind, WireError};
 use place::Temporary;
