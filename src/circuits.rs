@@ -43,6 +43,16 @@ pub enum CircuitError {
         /// Shards it got.
         found: usize,
     },
+    /// Vectors of another number of slots than the value's.
+    #[error("{operation}: expected vectors of {expected} slots, found one of {found}")]
+    Slots {
+        /// The operation.
+        operation: &'static str,
+        /// Slots of the first operand.
+        expected: usize,
+        /// Slots of the second.
+        found: usize,
+    },
     /// Values for another number of runs in step.
     #[error("{expected} runs in step take a value each, one run at least, found {found}")]
     Runs {

@@ -13,7 +13,8 @@ type Result<T> = std::result::Result<T, CircuitError>;
 /// [`CircuitError::Ckks`]: a value of another parameter set or secret key, a key that is missing, a number that is not finite or too large
 /// to be encoded, and what the backend fails at. Whatever switches a key gives [`CircuitError::NoGadget`] at a level beyond the gadgets it
 /// is told, but for [`ClearEngine`](super::ClearEngine), which switches none. [`NoisyRuns`](super::NoisyRuns) gives
-/// [`CircuitError::Runs`] for values of another number of runs.
+/// [`CircuitError::Runs`] for values of another number of runs. Engines that hold slots give [`CircuitError::Slots`] for vectors of
+/// another number of them.
 pub trait Engine: Sync {
     /// A sharded value at one level; cheap to clone.
     type Value: Clone + Send + Sync;
