@@ -76,7 +76,7 @@ pub struct Contents<'a, M> {
     pub chunk: &'a dyn Fn(usize) -> Result<Cow<'a, [u32]>, WireError>,
 }
 
-/// Writes a file in one go, replacing what is there; see [`create`].
+/// Writes a file in one go, replacing one of its kind; see [`create`].
 ///
 /// # Errors
 /// As [`create`].
@@ -91,8 +91,8 @@ pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u3
 /// 0600 where the system has modes). After an error there is nothing new.
 ///
 /// # Errors
-/// [`WireError::Exists`] where a file of that name is to be kept, [`WireError::Io`] where the system refuses, [`WireError::Shape`] for a
-/// chunk or a header that is too long, or a chunk that has not its length, [`WireError::Header`] where the metadata cannot be encoded,
+/// [`WireError::Exists`] where a file of that name is to be kept, [`WireError::Occupied`] where something else has it
+/// ([`check_replaceable`]), [`WireError::Io`] where the system refuses, [`WireError::Shape`] for a chunk or a header that is too long, or a chunk that has not its length, [`WireError::Header`] where the metadata cannot be encoded,
 /// and what [`Contents::chunk`] gives.
 pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, contents: &Contents<'_, M>) -> Result<(), WireError> {
     contents.check()?;
