@@ -21,7 +21,7 @@ pub use bootstrap::{BootstrapOptions, Bootstrapper, Order};
 pub use clear::ClearEngine;
 pub use diagonal_transform::DiagonalTransform;
 pub use encrypted::EncryptedEngine;
-pub use engine::Engine;
+pub use engine::{Engine, WeightedSum};
 pub use gadgets::{Gadgets, Switch};
 pub use linear_transform::{LinearTransform, Packing, SlotMatrix, Split};
 pub use noisy::{NoisyEngine, NoisyRuns};
@@ -41,6 +41,16 @@ pub enum CircuitError {
         /// Shards it needs.
         expected: usize,
         /// Shards it got.
+        found: usize,
+    },
+    /// Vectors of another number of slots than the value's.
+    #[error("{operation}: expected vectors of {expected} slots, found one of {found}")]
+    Slots {
+        /// The operation.
+        operation: &'static str,
+        /// Slots of the first operand.
+        expected: usize,
+        /// Slots of the second.
         found: usize,
     },
     /// Values for another number of runs in step.

@@ -6,12 +6,13 @@ use cipherlens_testkit as common;
 
 use cipherlens::{
     circuits::{
-        ClearEngine, Counts, Gadgets, LinearTransform, Packing, Split, TraceEngine, clear::ClearValue, trace::TraceValue,
+        CircuitError, ClearEngine, Counts, DiagonalTransform, Engine, Gadgets, LinearTransform, Packing, Split, TraceEngine,
+        clear::ClearValue, trace::TraceValue,
     },
     ckks::{Level, presets},
 };
 use common::diagonals::{Diagonals, random_shards, seeded, worst};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What tracing notes of key switches; nothing here is switched.
 fn gadgets() -> Gadgets {
@@ -49,6 +50,33 @@ fn every_split_and_packing_is_the_matrix() {
                 assert_eq!(counts.rescales, packed_out);
             }
         }
+    }
+}
+
+/// Vectors of different lengths would be cut to the shorter, and the result would look like one.
+#[test]
+fn vectors_of_another_length_are_refused() {
+    let (engine, gadgets) = (ClearEngine, gadgets());
+    let value = |slots: usize| ClearValue::new(vec![vec![0.5; slots]; 2], Level(2));
+    let (x, short) = (value(64), value(63));
+    let mut rng = seeded("lengths", 12);
+    let matrix = Arc::new(Diagonals::random(&mut rng, 2, 1, 64, 2, &[0, 1]));
+    let linear = LinearTransform::new(matrix, Split { modulus: 8 }, Packing::Real);
+    let diagonals = BTreeMap::from([(0, (vec![1.0, 2.0], vec![0.0, 0.0]))]);
+    let transform = DiagonalTransform::new(64, &diagonals, 1).unwrap();
+    let refused = [
+        engine.add(x.clone(), &short),
+        engine.sub(x.clone(), &short),
+        engine.multiply(&x, &short, &gadgets),
+        engine.multiply_sum(&[(&x, &x), (&short, &short)], &gadgets),
+        engine.weighted_sum(&[&x, &short], &[1.0, 2.0], 0.0, Level(1)),
+        engine.multiply_plain(&x, &short.shards),
+        engine.add_plain(&x, &short.shards),
+        linear.apply(&engine, &short, &gadgets),
+        engine.transform(&short, &transform, &gadgets),
+    ];
+    for found in refused {
+        assert!(matches!(found, Err(CircuitError::Slots { expected: 64, found: 63, .. })), "{found:?}");
     }
 }
 

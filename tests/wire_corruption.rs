@@ -343,7 +343,6 @@ fn a_file_with_one_thing_wrong_is_refused() {
     assert!(damaged + forged >= if all() { 20_000 } else { 2_000 });
 }
 
-/// Of another parameter set, key, or network, and what was not asked for: each is refused by the header.
 /// The same whether a file is read for use or only verified: the first word that may not be, and damage before that.
 #[test]
 fn a_word_that_may_not_be_is_one_error() {
@@ -378,6 +377,7 @@ fn a_word_that_may_not_be_is_one_error() {
     }
 }
 
+/// Of another parameter set, key, or network, and what was not asked for: each is refused by the header.
 #[test]
 fn what_is_not_expected_is_refused_by_the_header() {
     let scheme = Scheme::new();

@@ -15,8 +15,8 @@
 use super::check::{self, Checks, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
-    Backend, BackendError, Buffer, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape,
-    Statistics, Storage,
+    Backend, BackendError, Buffer, Combination, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result,
+    Rotation, Shape, Statistics, Storage,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use commands::View;
@@ -234,14 +234,35 @@ impl GpuBackend {
         }
     }
 
+    /// Whether a buffer's words may change where they are: nobody else sees them, and what is read beside them is in another block, as a
+    /// dispatch must have it.
+    fn may_change(&self, buffer: &Buffer, beside: Option<&Buffer>, op: &'static str) -> Result<bool> {
+        let words = self.read(buffer, op)?;
+        let other = beside.map(|b| self.read(b, op)).transpose()?;
+        Ok(words.alone() && other.is_none_or(|other| other.block().id() != words.block().id()))
+    }
+
+    /// Copies a buffer's words to a block of their own, where they may not change where they are.
+    fn own(&self, buffer: &mut Buffer, beside: Option<&Buffer>, op: &'static str) -> Result<()> {
+        if self.may_change(buffer, beside, op)? {
+            return Ok(());
+        }
+        let shape = buffer.shape();
+        let copy = self.take(shape, op)?;
+        let from = self.read(buffer, op)?;
+        self.device.copy((from.block(), from.first()), (copy.block(), 0), shape.words());
+        *buffer = self.made(shape, copy);
+        Ok(())
+    }
+
     fn polys<'a>(&self, buffer: &'a Buffer, op: &'static str) -> Result<Polys<'a>> {
         Ok(Polys::new(self.read(buffer, op)?, buffer.shape()))
     }
 
     /// A key's words on the device: its own, or a copy of those on the host.
-    fn key(&self, key: &Buffer, op: &'static str) -> Result<KeyWords> {
+    fn key<'a>(&self, key: &'a Buffer, op: &'static str) -> Result<KeyWords<'a>> {
         match key.storage() {
-            Storage::Device(_) => Ok(KeyWords::Here(self.read(key, op)?.block().clone())),
+            Storage::Device(_) => Ok(KeyWords::Here(self.read(key, op)?)),
             Storage::Host(words) => Ok(KeyWords::Copy(self.memory.key(key, words.as_slice(), op)?)),
         }
     }
@@ -282,18 +303,18 @@ impl GpuBackend {
 }
 
 /// Where a key is.
-enum KeyWords {
+enum KeyWords<'a> {
     /// A buffer of this backend.
-    Here(Block),
+    Here(&'a DeviceWords),
     /// A copy, held as long as this is.
     Copy(Arc<DeviceWords>),
 }
 
-impl KeyWords {
-    fn block(&self) -> &Block {
+impl KeyWords<'_> {
+    fn view(&self) -> View<'_> {
         match self {
-            Self::Here(block) => block,
-            Self::Copy(words) => words.block(),
+            Self::Here(words) => words.view(),
+            Self::Copy(words) => words.view(),
         }
     }
 }

@@ -43,9 +43,15 @@ impl ClearValue {
     fn map(&self, level: Level, f: impl Fn(f64) -> f64 + Sync) -> Self {
         Self::new(self.shards.par_iter().map(|s| s.iter().map(|&v| f(v)).collect()).collect(), level)
     }
-    fn zip(&self, other: &[Vec<f64>], level: Level, f: impl Fn(f64, f64) -> f64 + Sync) -> Self {
-        let shards = self.shards.par_iter().zip(other).map(|(a, b)| a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect());
-        Self::new(shards.collect(), level)
+    /// Refuses vectors of another number of slots; several times as many are the same ones, repeated.
+    fn check_slots(&self, operation: &'static str, expected: usize) -> Result<()> {
+        let all = self.shards.iter().chain(self.imaginary.iter().flat_map(|all| all.iter()));
+        all.map(Vec::len)
+            .find(|&found| found == 0 || !found.is_multiple_of(expected))
+            .map_or(Ok(()), |found| Err(CircuitError::Slots { operation, expected, found }))
+    }
+    fn zip(&self, operation: &'static str, other: &[Vec<f64>], level: Level, f: impl Fn(f64, f64) -> f64 + Sync) -> Result<Self> {
+        Ok(Self::new(zipped(operation, &self.shards, other, f)?, level))
     }
 }
 
@@ -62,10 +68,10 @@ impl Engine for ClearEngine {
     fn add(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
         check::same("add", self, &a, b)?;
         let imaginary = match (&a.imaginary, &b.imaginary) {
-            (Some(a), Some(b)) => Some(Arc::new(added(a, b))),
+            (Some(a), Some(b)) => Some(Arc::new(zipped("add", a, b, |a, b| a + b)?)),
             (one, other) => one.clone().or(other.clone()),
         };
-        Ok(ClearValue { imaginary, ..a.zip(&b.shards, a.level, |a, b| a + b) })
+        Ok(ClearValue { imaginary, ..a.zip("add", &b.shards, a.level, |a, b| a + b)? })
     }
     fn sub(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
         check::same("sub", self, &a, b)?;
@@ -78,9 +84,9 @@ impl Engine for ClearEngine {
         let level = check::product(self, pairs)?;
         let mut sum: Option<ClearValue> = None;
         for (a, b) in pairs {
-            let product = a.zip(&b.shards, level, |a, b| a * b);
+            let product = a.zip("multiply", &b.shards, level, |a, b| a * b)?;
             sum = Some(match sum {
-                Some(sum) => sum.zip(&product.shards, level, |s, p| s + p),
+                Some(sum) => sum.zip("multiply", &product.shards, level, |s, p| s + p)?,
                 None => product,
             });
         }
@@ -90,17 +96,17 @@ impl Engine for ClearEngine {
         let first = check::weighted_sum(self, values, coefficients, to)?;
         let mut sum = first.map(to, |_| constant);
         for (v, &c) in values.iter().zip(coefficients) {
-            sum = sum.zip(&v.shards, to, |s, v| s + c * v);
+            sum = sum.zip("weighted sum", &v.shards, to, |s, v| s + c * v)?;
         }
         Ok(sum)
     }
     fn multiply_plain(&self, x: &ClearValue, factor: &[Vec<f64>]) -> Result<ClearValue> {
         let level = check::multiply_plain(self, x, factor)?;
-        Ok(x.zip(factor, level, |a, b| a * b))
+        x.zip("multiply plain", factor, level, |a, b| a * b)
     }
     fn add_plain(&self, x: &ClearValue, offset: &[Vec<f64>]) -> Result<ClearValue> {
         check::add_plain(self, x, offset)?;
-        Ok(x.zip(offset, x.level, |a, b| a + b))
+        x.zip("add plain", offset, x.level, |a, b| a + b)
     }
     fn drop_to(&self, x: &ClearValue, level: Level) -> Result<ClearValue> {
         check::drop_to(self, x, level)?;
@@ -151,7 +157,7 @@ impl Engine for ClearEngine {
     }
     fn inner_product(&self, rotated: &ClearValue, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<ClearValue> {
         check::inner_product(self, rotated, sums)?;
-        inner_products(&[rotated], transform, sums).pop().ok_or(CircuitError::EmptyMatrix)
+        inner_products(&[rotated], transform, sums)?.pop().ok_or(CircuitError::EmptyMatrix)
     }
     fn accumulate_rotated(&self, sum: &mut Option<ClearValue>, x: ClearValue, k: usize, gadgets: &Gadgets) -> Result<()> {
         check::accumulate(self, sum.as_ref().map(|s| (s.level, s.shards.len())), &x)?;
@@ -167,6 +173,7 @@ impl Engine for ClearEngine {
     }
     fn transform(&self, x: &ClearValue, t: &DiagonalTransform, _: &Gadgets) -> Result<ClearValue> {
         let level = check::transform(self, x)?;
+        x.check_slots("transform", t.slots())?;
         let shard = |(s, re): (usize, &Vec<f64>)| apply_to_shard(t, re, x.imaginary.as_ref().map(|im| im[s].as_slice()));
         let (re, im) = x.shards.par_iter().enumerate().map(shard).unzip();
         Ok(ClearValue::complex(re, im, level))
@@ -207,8 +214,9 @@ impl Engine for ClearEngine {
 }
 
 /// [`Engine::inner_product`] of several values alike: a diagonal is made once for all of them, which costs as much as many products.
-pub(super) fn inner_products(all: &[&ClearValue], transform: &LinearTransform, sums: &[Vec<Product>]) -> Vec<ClearValue> {
+pub(super) fn inner_products(all: &[&ClearValue], transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Vec<ClearValue>> {
     let slots = transform.matrix().slots();
+    all.iter().try_for_each(|x| x.check_slots("inner product", slots))?;
     let shards = |terms: &Vec<Product>| {
         let mut found = vec![(vec![0.0; slots], vec![0.0; slots]); all.len()];
         let (mut d_re, mut d_im) = (vec![0.0; slots], vec![0.0; slots]);
@@ -235,7 +243,7 @@ pub(super) fn inner_products(all: &[&ClearValue], transform: &LinearTransform, s
             im.push(shard_im);
         }
     }
-    all.iter().zip(parts).map(|(x, (re, im))| ClearValue::complex(re, im, x.level)).collect()
+    Ok(all.iter().zip(parts).map(|(x, (re, im))| ClearValue::complex(re, im, x.level)).collect())
 }
 
 /// The definition, by baby and giant steps only in the order of the sum.
@@ -288,6 +296,11 @@ fn turned(slots: &[f64], k: usize) -> Vec<f64> {
     [straight, wrapped].concat()
 }
 
-fn added(a: &[Vec<f64>], b: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect()
+/// Slot with slot, of as many shards; vectors of different lengths are refused, not cut.
+fn zipped(operation: &'static str, a: &[Vec<f64>], b: &[Vec<f64>], f: impl Fn(f64, f64) -> f64 + Sync) -> Result<Vec<Vec<f64>>> {
+    let one = |(a, b): (&Vec<f64>, &Vec<f64>)| match a.len() == b.len() {
+        true => Ok(a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()),
+        false => Err(CircuitError::Slots { operation, expected: a.len(), found: b.len() }),
+    };
+    a.par_iter().zip(b).map(one).collect()
 }

@@ -5,7 +5,7 @@ mod prepared;
 
 pub use prepared::Prepared;
 
-use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, check, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, WeightedSum, check, linear_transform::Product};
 use crate::{
     backend::{Backend, Buffer, Place, PlainTerm, PolySelect},
     ckks::{
@@ -15,6 +15,7 @@ use crate::{
     math::Basis,
 };
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -62,6 +63,8 @@ impl ProductSum {
 impl EncryptedEngine {
     /// Most bytes of diagonals' coefficients held at once: they should stay in the last-level cache.
     const COEFFICIENT_BYTES: usize = 16 << 20;
+    /// Shards of a value that leave a device idle.
+    const FEW_SHARDS: usize = 4;
     /// Products of one call on a device, whose memory they stay in.
     const DEVICE_PIECE: usize = 512;
 
@@ -207,6 +210,51 @@ impl Engine for EncryptedEngine {
             self.evaluator.add_scalar_assign(&mut sum, constant)?;
         }
         Ok(Arc::new(sum))
+    }
+    fn multiply_sums(&self, sums: &[Vec<(&Self::Value, &Self::Value)>], gadgets: &Gadgets) -> Result<Vec<Self::Value>> {
+        // Of one scale, so that all is as if they were made one by one.
+        let scale = |&(a, b): &(&Self::Value, &Self::Value)| a.scale().0 * b.scale().0;
+        let alike = sums.iter().flatten().map(scale).all(|s| Some(s) == sums[0].first().map(scale));
+        if sums.len() < 2 || !alike || self.backend().place() == Place::Host {
+            return sums.iter().map(|pairs| self.multiply_sum(pairs, gadgets)).collect();
+        }
+        sums.iter().try_for_each(|pairs| check::product(self, pairs).map(drop))?;
+        let gadget = gadgets.product(sums[0][0].0.level())?;
+        let mut ciphertexts: Vec<Vec<(&Ciphertext, &Ciphertext)>> = Vec::with_capacity(sums.len());
+        for pairs in sums {
+            ciphertexts.push(pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect());
+        }
+        Ok(self.evaluator.mul_sums_rescale(&ciphertexts, gadget)?.into_iter().map(Arc::new).collect())
+    }
+    fn weighted_sums(&self, sums: &[WeightedSum<'_, Self::Value>], to: Level) -> Result<Vec<Self::Value>> {
+        if self.backend().place() == Place::Host {
+            return sums.iter().map(|s| self.weighted_sum(&s.values, &s.coefficients, s.constant, to)).collect();
+        }
+        // Of one level and scale together, so that all is as if they were made one by one.
+        let mut levels: BTreeMap<(Level, u64), Vec<usize>> = BTreeMap::new();
+        for (i, s) in sums.iter().enumerate() {
+            let first = check::weighted_sum(self, &s.values, &s.coefficients, to)?;
+            levels.entry((first.level(), first.scale().0.to_bits())).or_default().push(i);
+        }
+        let mut made: Vec<Option<Self::Value>> = vec![None; sums.len()];
+        for group in levels.into_values() {
+            if let [i] = group[..] {
+                made[i] = Some(self.weighted_sum(&sums[i].values, &sums[i].coefficients, sums[i].constant, to)?);
+                continue;
+            }
+            let of = |&i: &usize| (sums[i].values.iter().map(|x| x.as_ref()).collect(), &sums[i].coefficients[..]);
+            let parts: Vec<(Vec<&Ciphertext>, &[f64])> = group.iter().map(of).collect();
+            for (i, mut sum) in group.into_iter().zip(self.evaluator.linear_combinations_to(&parts, to)?) {
+                if sums[i].constant != 0.0 {
+                    self.evaluator.add_scalar_assign(&mut sum, sums[i].constant)?;
+                }
+                made[i] = Some(Arc::new(sum));
+            }
+        }
+        Ok(made.into_iter().flatten().collect())
+    }
+    fn takes_many(&self, shards: usize) -> bool {
+        self.backend().place() != Place::Host && shards <= Self::FEW_SHARDS
     }
     fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value> {
         check::multiply_plain(self, x, factor)?;

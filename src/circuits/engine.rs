@@ -5,6 +5,17 @@ use crate::ckks::{KeyRequest, Level, Params};
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
+/// One sum of [`Engine::weighted_sums`].
+#[derive(Debug, Clone)]
+pub struct WeightedSum<'v, V> {
+    /// What is summed, of one level.
+    pub values: Vec<&'v V>,
+    /// A factor for each.
+    pub coefficients: Vec<f64>,
+    /// What is added.
+    pub constant: f64,
+}
+
 /// Evaluates circuits over sharded values. Products land on the canonical scale one level below, so any two values of
 /// one level add. All operations act on every shard of a value. Those that switch keys are told which gadget to use at which level.
 ///
@@ -13,7 +24,8 @@ type Result<T> = std::result::Result<T, CircuitError>;
 /// [`CircuitError::Ckks`]: a value of another parameter set or secret key, a key that is missing, a number that is not finite or too large
 /// to be encoded, and what the backend fails at. Whatever switches a key gives [`CircuitError::NoGadget`] at a level beyond the gadgets it
 /// is told, but for [`ClearEngine`](super::ClearEngine), which switches none. [`NoisyRuns`](super::NoisyRuns) gives
-/// [`CircuitError::Runs`] for values of another number of runs.
+/// [`CircuitError::Runs`] for values of another number of runs. Engines that hold slots give [`CircuitError::Slots`] for vectors of
+/// another number of them.
 pub trait Engine: Sync {
     /// A sharded value at one level; cheap to clone.
     type Value: Clone + Send + Sync;
@@ -59,6 +71,14 @@ pub trait Engine: Sync {
     /// differ, [`CircuitError::LevelsExhausted`] at level 0.
     fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)], gadgets: &Gadgets) -> Result<Self::Value>;
 
+    /// [`Self::multiply_sum`] for several lists of pairs, all at one level.
+    ///
+    /// # Errors
+    /// As [`Self::multiply_sum`].
+    fn multiply_sums(&self, sums: &[Vec<(&Self::Value, &Self::Value)>], gadgets: &Gadgets) -> Result<Vec<Self::Value>> {
+        sums.iter().map(|pairs| self.multiply_sum(pairs, gadgets)).collect()
+    }
+
     /// `a * b`, equal levels; one level.
     ///
     /// # Errors
@@ -82,6 +102,20 @@ pub trait Engine: Sync {
     /// [`CircuitError::Levels`] where values differ in level or `to` is not below theirs, [`CircuitError::Shards`] where they differ in
     /// shards.
     fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64], constant: f64, to: Level) -> Result<Self::Value>;
+
+    /// [`Self::weighted_sum`] for several sums, brought to one level.
+    ///
+    /// # Errors
+    /// As [`Self::weighted_sum`].
+    fn weighted_sums(&self, sums: &[WeightedSum<'_, Self::Value>], to: Level) -> Result<Vec<Self::Value>> {
+        sums.iter().map(|s| self.weighted_sum(&s.values, &s.coefficients, s.constant, to)).collect()
+    }
+
+    /// Whether what can be made of values of so many shards at one level had better be made at once, by [`Self::multiply_sums`] and
+    /// [`Self::weighted_sums`], and held: a device has too little to do with few ciphertexts.
+    fn takes_many(&self, _shards: usize) -> bool {
+        false
+    }
 
     /// `x * factor`, slot by slot (`[shard][slot]`); one level.
     ///

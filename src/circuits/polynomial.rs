@@ -7,9 +7,9 @@
 //! section 3, with the scales here always canonical). Every part is made at the level where it is used: a leaf comes there by its own
 //! rescale, and nothing but powers is ever brought down.
 
-use super::{CircuitError, Engine, Gadgets, below};
+use super::{CircuitError, Engine, Gadgets, WeightedSum, below};
 use crate::ckks::Level;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
@@ -161,9 +161,15 @@ impl Chebyshev {
             engine.weighted_sum(&[x], &[1.0 / half], -middle / half, below(engine.level(x), 1, "polynomial")?)?
         };
         let log = log2_ceil(self.coefficients.len());
-        let mut basis =
-            Basis { engine, gadgets, powers: BTreeMap::from([(1, y)]), lowered: BTreeMap::new(), leaf: 1 << (log / 2).max(1) };
-        basis.evaluate(&self.coefficients, target)
+        let together = engine.takes_many(engine.shards(x));
+        let (powers, leaf) = (BTreeMap::from([(1, y)]), 1 << (log / 2).max(1));
+        let mut basis = Basis { engine, gadgets, powers, lowered: BTreeMap::new(), leaf, together };
+        let root = basis.cut(&self.coefficients, basis.top().0 - target.0);
+        if together {
+            basis.make_powers(&root)?;
+        }
+        let value = basis.evaluate(&[&root], target)?.pop();
+        value.ok_or(CircuitError::Nothing { operation: "polynomial" })
     }
 }
 
@@ -176,28 +182,45 @@ struct Basis<'e, E: Engine> {
     lowered: BTreeMap<(usize, Level), E::Value>,
     /// Remainders of at most this many coefficients are summed from single terms.
     leaf: usize,
+    /// Whether all that stands at one level is made at once.
+    together: bool,
 }
 
 impl<E: Engine> Basis<'_, E> {
-    /// `T_i`, made from `2 T_a T_b = T_(a+b) + T_|a-b|`: a square where i is even, else with a the largest power of two.
+    /// `T_i`.
     fn power(&mut self, i: usize) -> Result<E::Value> {
-        if let Some(v) = self.powers.get(&i) {
-            return Ok(v.clone());
+        if !self.powers.contains_key(&i) {
+            let (a, b) = factors(i);
+            [a, b].into_iter().chain(a.checked_sub(b).filter(|&c| c > 0)).try_for_each(|j| self.power(j).map(drop))?;
+            self.powers_of_a_depth(&[i])?;
         }
-        let a = if i.is_multiple_of(2) { i / 2 } else { 1 << (log2_ceil(i) - 1) };
-        let b = i - a;
-        let ta = self.power(a)?;
-        let tb = self.power_at(b, self.engine.level(&ta))?;
+        Ok(self.powers[&i].clone())
+    }
+
+    /// Powers of one depth from those above, which are at hand.
+    fn powers_of_a_depth(&mut self, some: &[usize]) -> Result<()> {
+        let mut operands = Vec::with_capacity(some.len());
+        for &i in some {
+            let (a, b) = factors(i);
+            let ta = self.power(a)?;
+            let tb = self.power_at(b, self.engine.level(&ta))?;
+            operands.push((ta, tb));
+        }
         // Doubled before it is rescaled, so that the rounding is not.
-        let twice = self.engine.multiply_sum(&[(&ta, &tb), (&ta, &tb)], self.gadgets)?;
-        let value = if a == b {
-            self.engine.add_scalar(twice, -1.0)?
-        } else {
-            let difference = self.power_at(a - b, self.engine.level(&twice))?;
-            self.engine.sub(twice, &difference)?
-        };
-        self.powers.insert(i, value.clone());
-        Ok(value)
+        let twice: Vec<Vec<_>> = operands.iter().map(|(a, b)| vec![(a, b), (a, b)]).collect();
+        let products = self.engine.multiply_sums(&twice, self.gadgets)?;
+        drop(twice);
+        for (&i, twice) in some.iter().zip(products) {
+            let (a, b) = factors(i);
+            let value = if a == b {
+                self.engine.add_scalar(twice, -1.0)?
+            } else {
+                let difference = self.power_at(a - b, self.engine.level(&twice))?;
+                self.engine.sub(twice, &difference)?
+            };
+            self.powers.insert(i, value);
+        }
+        Ok(())
     }
 
     /// `T_i` dropped to a level, once for all who ask.
@@ -218,14 +241,12 @@ impl<E: Engine> Basis<'_, E> {
         self.engine.level(&self.powers[&1])
     }
 
-    /// `sum_i c_i T_i`, of two terms at least and of no more than two to the power of the levels from y to `at`, at that level.
-    fn evaluate(&mut self, c: &[f64], at: Level) -> Result<E::Value> {
-        let spend = self.top().0 - at.0;
+    /// Cuts `sum_i c_i T_i`, of two terms at least and of no more than two to the power of the levels to spend.
+    fn cut(&self, c: &[f64], spend: usize) -> Node {
         debug_assert!((2..=1 << spend).contains(&c.len()));
-        let mut rest = c.to_vec();
-        let mut products = Vec::new();
-        let mut single = None;
-        while rest.len() > 2 && !(rest.len() <= self.leaf && deepest(&rest) < spend) {
+        let mut node = Node { rest: c.to_vec(), ..Node::default() };
+        let rest = &mut node.rest;
+        while rest.len() > 2 && !(rest.len() <= self.leaf && deepest(rest) < spend) {
             let half = 1 << (log2_ceil(rest.len()) - 1);
             // rest = q T_half + r with T_{half+j} = 2 T_half T_j - T_{half-j}.
             let mut quotient = rest.split_off(half);
@@ -237,58 +258,141 @@ impl<E: Engine> Basis<'_, E> {
                 rest.pop();
             }
             match quotient[..] {
-                [constant] => single = Some((half, constant)),
-                _ => {
-                    let above = Level(at.0 + 1);
-                    let q = self.evaluate(&quotient, above)?;
-                    products.push((q, self.power_at(half, above)?));
-                }
+                [constant] => node.single = Some((half, constant)),
+                _ => node.quotients.push((half, self.cut(&quotient, spend - 1))),
             }
         }
-        let mut sum = match &products[..] {
-            [] => None,
-            _ => Some(self.engine.multiply_sum(&products.iter().map(|(q, t)| (q, t)).collect::<Vec<_>>(), self.gadgets)?),
-        };
-        drop(products);
-        if let Some((i, constant)) = single {
-            let term = self.power(i)?;
-            let term = self.engine.weighted_sum(&[&term], &[constant], 0.0, at)?;
-            sum = Some(self.plus(sum, term)?);
-        }
-        match (sum, rest[..].split_first()) {
-            (Some(sum), Some((&constant, []))) => {
-                if constant == 0.0 {
-                    Ok(sum)
-                } else {
-                    self.engine.add_scalar(sum, constant)
-                }
-            }
-            (sum, _) => {
-                let leaf = self.leaf_sum(&rest, at)?;
-                self.plus(sum, leaf)
-            }
-        }
+        node
     }
 
-    fn plus(&self, sum: Option<E::Value>, term: E::Value) -> Result<E::Value> {
-        match sum {
-            Some(sum) => self.engine.add(sum, &term),
-            None => Ok(term),
+    /// The values of some nodes, at one level: what their sums are made of first, of all of them where the engine takes many at once, else
+    /// of one after the other.
+    fn evaluate(&mut self, nodes: &[&Node], at: Level) -> Result<Vec<E::Value>> {
+        let above = Level(at.0 + 1);
+        let children: Vec<&Node> = nodes.iter().flat_map(|n| n.quotients.iter().map(|(_, q)| q)).collect();
+        let mut quotients = Vec::with_capacity(children.len());
+        let most = if self.together { children.len().max(1) } else { 1 };
+        for some in children.chunks(most) {
+            quotients.extend(self.evaluate(some, above)?);
         }
+        let mut quotients = quotients.into_iter();
+        // Each node's products, and what stands beside them.
+        let mut products: Vec<Vec<(E::Value, E::Value)>> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let with_power = node.quotients.iter().zip(&mut quotients);
+            products.push(with_power.map(|((half, _), q)| Ok((q, self.power_at(*half, above)?))).collect::<Result<_>>()?);
+        }
+        let sums: Vec<Vec<_>> = products.iter().map(|p| p.iter().map(|(q, t)| (q, t)).collect()).collect();
+        let some: Vec<Vec<_>> = sums.into_iter().filter(|pairs: &Vec<_>| !pairs.is_empty()).collect();
+        let mut multiplied = self.engine.multiply_sums(&some, self.gadgets)?.into_iter();
+        drop(some);
+        let multiplied: Vec<Option<E::Value>> =
+            products.into_iter().map(|p| if p.is_empty() { None } else { multiplied.next() }).collect();
+        let mut terms: Vec<Terms<E::Value>> = Vec::new();
+        for node in nodes {
+            if let Some((i, constant)) = node.single {
+                terms.push(Terms { values: vec![self.power(i)?], coefficients: vec![constant], constant: 0.0 });
+            }
+            if node.has_leaf() {
+                terms.push(self.leaf(&node.rest)?);
+            }
+        }
+        let sums: Vec<WeightedSum<'_, E::Value>> = terms.iter().map(Terms::sum).collect();
+        let mut weighted = self.engine.weighted_sums(&sums, at)?.into_iter();
+        let mut values = Vec::with_capacity(nodes.len());
+        for (node, product) in nodes.iter().zip(multiplied) {
+            let mut sum = product;
+            let beside = usize::from(node.single.is_some()) + usize::from(node.has_leaf());
+            for term in weighted.by_ref().take(beside) {
+                sum = Some(match sum {
+                    Some(sum) => self.engine.add(sum, &term)?,
+                    None => term,
+                });
+            }
+            let sum = sum.ok_or(CircuitError::Nothing { operation: "polynomial" })?;
+            let constant = node.rest[0];
+            values.push(if node.has_leaf() || constant == 0.0 { sum } else { self.engine.add_scalar(sum, constant)? });
+        }
+        Ok(values)
     }
 
-    /// A sum of powers at hand, at a level below all of theirs.
-    fn leaf_sum(&mut self, c: &[f64], at: Level) -> Result<E::Value> {
+    /// A sum of powers at hand, brought to the level of the deepest.
+    fn leaf(&mut self, c: &[f64]) -> Result<Terms<E::Value>> {
         let level = below(self.top(), deepest(c), "polynomial")?;
         let terms: Vec<usize> = (1..c.len()).filter(|&i| c[i] != 0.0).collect();
         let mut values = terms.iter().map(|&i| self.power_at(i, level)).collect::<Result<Vec<_>>>()?;
-        let mut weights: Vec<f64> = terms.iter().map(|&i| c[i]).collect();
+        let mut coefficients: Vec<f64> = terms.iter().map(|&i| c[i]).collect();
         if values.is_empty() {
             values.push(self.powers[&1].clone());
-            weights.push(0.0);
+            coefficients.push(0.0);
         }
-        self.engine.weighted_sum(&values.iter().collect::<Vec<_>>(), &weights, c[0], at)
+        Ok(Terms { values, coefficients, constant: c[0] })
     }
+
+    /// Makes the powers that nodes need, those of one depth at once.
+    fn make_powers(&mut self, root: &Node) -> Result<()> {
+        let mut wanted = BTreeSet::new();
+        root.powers(&mut wanted);
+        // What they are made of.
+        let mut open: Vec<usize> = wanted.iter().copied().collect();
+        while let Some(i) = open.pop() {
+            if i > 1 {
+                let (a, b) = factors(i);
+                open.extend([a, b, a - b].into_iter().filter(|&j| j > 0 && wanted.insert(j)));
+            }
+        }
+        let mut depths: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for i in wanted.into_iter().filter(|&i| i > 1) {
+            depths.entry(log2_ceil(i)).or_default().push(i);
+        }
+        depths.into_values().try_for_each(|some| self.powers_of_a_depth(&some))
+    }
+}
+
+/// A part of a polynomial: `q_1 T_h1 + q_2 T_h2 + ... + constant T_i + rest`.
+#[derive(Debug, Default)]
+struct Node {
+    /// h and q.
+    quotients: Vec<(usize, Node)>,
+    /// i and the constant.
+    single: Option<(usize, f64)>,
+    rest: Vec<f64>,
+}
+
+impl Node {
+    /// Whether the rest is more than a constant beside something.
+    fn has_leaf(&self) -> bool {
+        self.rest.len() > 1 || (self.quotients.is_empty() && self.single.is_none())
+    }
+
+    /// The powers that it needs.
+    fn powers(&self, wanted: &mut BTreeSet<usize>) {
+        wanted.extend((1..self.rest.len()).filter(|&i| self.rest[i] != 0.0));
+        wanted.extend(self.single.map(|(i, _)| i));
+        for (half, quotient) in &self.quotients {
+            wanted.insert(*half);
+            quotient.powers(wanted);
+        }
+    }
+}
+
+/// A sum of values at one level that are held for it.
+struct Terms<V> {
+    values: Vec<V>,
+    coefficients: Vec<f64>,
+    constant: f64,
+}
+
+impl<V> Terms<V> {
+    fn sum(&self) -> WeightedSum<'_, V> {
+        WeightedSum { values: self.values.iter().collect(), coefficients: self.coefficients.clone(), constant: self.constant }
+    }
+}
+
+/// What `T_i` is made of: `2 T_a T_b = T_i + T_(a-b)`, a square where i is even, else with a the largest power of two.
+fn factors(i: usize) -> (usize, usize) {
+    let a = if i.is_multiple_of(2) { i / 2 } else { 1 << (log2_ceil(i) - 1) };
+    (a, i - a)
 }
 
 /// How many levels below y the deepest of the powers in a sum stands.

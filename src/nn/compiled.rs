@@ -81,7 +81,7 @@ impl Compiled {
     /// Writes it: to a temporary file first, so that there is never half a file.
     ///
     /// # Errors
-    /// [`CompiledError::File`] where the system refuses to write.
+    /// [`CompiledError::File`] where something else than a compiled network has the name, or the system refuses to write.
     pub fn write(&self, path: &Path) -> Result<(), CompiledError> {
         let mut bytes = self.model.to_bytes();
         let metadata = Metadata {

@@ -498,7 +498,7 @@ impl Simulator {
             // A single logit is the largest whatever it is.
             None => s.expected_agreement = if sound_pictures > 0 { 1.0 } else { 0.0 },
         }
-        s.expected_outside = s.layers.iter().map(|l| l.expected_outside).sum::<f64>().min(1.0);
+        s.expected_outside = s.layers.iter().fold(0.0, |all, l| all + l.expected_outside).min(1.0);
         s.mean_error /= logits.max(1) as f64;
         s.rms_error = (s.rms_error / logits.max(1) as f64).sqrt();
         s

@@ -482,6 +482,18 @@ mod tests {
         assert_eq!(explain("cannot read keys", &e).class, Class::Resources);
     }
 
+    /// Whole by its hashes, and yet nothing that a program of ours would have written: nobody has found a bug.
+    #[test]
+    fn what_a_description_asks_for_and_cannot_be_is_bad_input() {
+        let level = ParamsError::NoSuchLevel { name: "made up".into(), level: Level(9), max: 2 };
+        assert_eq!(explain("cannot plan", &level).class, Class::Bug, "where no description is at fault");
+        for error in [ClientError::Params(level.clone()), ClientError::Scheme(level.into())] {
+            let failure = known_of_client(&error);
+            assert_eq!(failure.class, Class::BadInput, "{failure}");
+            assert!(failure.to_string().contains("description") && !failure.to_string().contains(BUG_ADVICE), "{failure}");
+        }
+    }
+
     #[test]
     fn a_kept_plan_that_does_not_fit_is_bad_input() {
         let missing = CkksError::MissingKey { kind: KeyKind::Relin, level: Level(3), have: "no keys".into() };

@@ -50,6 +50,12 @@ impl PlanCommand {
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };
         let options = PrepareOptions { pictures: self.pictures as usize, ..terms.options(costs) };
         let mut prepared = prepare(&network, terms.preset.as_deref(), options, &Compute::default())?;
+        if prepared.lowered.together < self.pictures as usize {
+            let (asked, room) = (self.pictures, prepared.lowered.together);
+            crate::output::tell!(
+                "note: {asked} pictures in one run were asked for, and there is room for {room}: the plan is for {room}"
+            );
+        }
         let expected = match &self.picture {
             Some(path) => {
                 let (picture, name) = Sample::open(path)?;

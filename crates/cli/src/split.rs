@@ -162,6 +162,16 @@ fn unusable(path: &Path) -> impl FnOnce(WireError) -> Failure {
     move |e| explain(what, &e)
 }
 
+/// A ciphertext of the network at another level than its inputs.
+fn not_an_input(path: &Path, expected: &str, found: &str) -> Failure {
+    Failure::new(
+        Class::BadInput,
+        format!("{} is not an encrypted picture", path.display()),
+        format!("it is at level {found}, as an answer is, and this network's pictures are encrypted at level {expected}"),
+        "name the file that `cipherlens encrypt` wrote, not the answer",
+    )
+}
+
 /// Refuses a file of another kind, before anything is asked of it.
 fn check_kind(path: &Path, expected: Kind) -> Outcome {
     match container::kind_of(path).map_err(unusable(path))? {
@@ -344,20 +354,19 @@ impl Keygen {
         if let Some((_, prepared)) = &side.network {
             check_memory(&prepared.plan)?;
         }
+        let clock = Instant::now();
+        let client = match &self.key {
+            Some(key) => side.client(key)?,
+            None => Client::new(&side.spec, &side.params)?,
+        };
         std::fs::create_dir_all(&self.output).map_err(|e| {
             let what = format!("cannot make the folder {}", self.output.display());
             Failure::from_error(Class::Resources, what, &e, "name a folder that you may write to")
         })?;
-        let clock = Instant::now();
-        let client = match &self.key {
-            Some(key) => side.client(key)?,
-            None => {
-                let client = Client::new(&side.spec, &side.params)?;
-                // First, and never over another: evaluation keys can be made again from it, and it from nothing.
-                objects::write_secret_key(&secret_path, &side.params, client.secret()).map_err(unusable(&secret_path))?;
-                client
-            }
-        };
+        if self.key.is_none() {
+            // First, and never over another: evaluation keys can be made again from it, and it from nothing.
+            objects::write_secret_key(&secret_path, &side.params, client.secret()).map_err(unusable(&secret_path))?;
+        }
         let bar = CountBar::new(global.progress_mode(), run.keys.len(), "evaluation keys");
         let keys = client.evaluation_keys(&run, &|| bar.advance())?;
         bar.finish();
@@ -459,7 +468,10 @@ impl Run {
         let (level, shards) = (prepared.plan.input_level(), prepared.plan.program().input_shards);
         let expect = Expect { key_id, ..Expect::ciphertext(run, level, shards).bounded(params) };
         let input = objects::read_ciphertext_expecting(&self.ciphertext, params, backend, &expect);
-        let input = input.map_err(unusable(&self.ciphertext))?;
+        let input = input.map_err(|e| match e {
+            WireError::Shape { what: "level", expected, found } => not_an_input(&self.ciphertext, &expected, &found),
+            e => unusable(&self.ciphertext)(e),
+        })?;
         let expect = Expect { key_id, ..Expect::keys(run, prepared.plan.keys()).bounded(params) };
         let keys = objects::read_evaluation_keys_expecting(&self.keys, params, backend, &expect).map_err(unusable(&self.keys))?;
         let clock = Instant::now();

@@ -290,6 +290,11 @@ fn plans_say_what_the_run_then_does() {
     assert_eq!(plan["counts"]["rotations"], report["rotations"]);
     assert_eq!(plan["counts"]["key_switches"], report["key_switches"]);
     assert_eq!(plan["key_bytes"], report["key_bytes"]);
+    // More pictures than there is room for: what is planned is said.
+    let many = ["plan", &model, "--preset", "insecure-toy", "--typical-costs", "--json", "--pictures", "1000"];
+    let many = run(&many);
+    let room = many.json()["pictures_together"].as_u64().expect("a number");
+    assert!(room < 1000 && many.stderr.contains(&format!("room for {room}")), "{}", many.stderr);
     let text = run(&["plan", &model, "--preset", "insecure-toy"]);
     assert!(text.stdout.contains("conv") && text.stdout.contains("key switches"), "{}", text.stdout);
 }
@@ -313,6 +318,9 @@ fn evaluation_counts_labelled_pictures() {
     let encrypted =
         run(&["eval", "--encrypted", "--json", "--preset", "insecure-toy", "--model", &model, "--images", &set]).json();
     assert_eq!((&encrypted["agree"], &encrypted["correct"]), (&9.into(), &9.into()), "{encrypted}");
+    // Without a fit nothing can be left: that is 0 %, and not less.
+    let simulated = run(&["simulate", &model, "--images", &set]);
+    assert!(simulated.text().contains("and 0.0000 % leave"), "{}", simulated.stdout);
     let nothing = path(dir.path(), "nothing");
     std::fs::create_dir(&nothing).expect("a directory");
     run(&["eval", "--clear", "--model", &model, "--images", &nothing]).refused(3, &["no pictures"]);

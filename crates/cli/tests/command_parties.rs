@@ -96,6 +96,30 @@ fn three_folders_share_only_named_files() {
     // What is no answer is refused: the encrypted picture itself by what all can see of it.
     let refused = parties.run("client", &["decrypt", "a.ct", "--model", "net.client", "-k", "secret.key"]);
     refused.refused(3, &["not an answer"]);
+    // Nor is an answer an input.
+    let again = ["run", "answer.ct", "--model", "net.lens", "-k", "evaluation.keys", "-o", "x.ct"];
+    parties.run("server", &again).refused(3, &["answer.ct is not an encrypted picture", "encrypt"]);
+    // A damaged description, and a damaged key, are bad input. Nothing is left of what was begun.
+    let damaged = |name: &str, at: usize| {
+        let mut bytes = std::fs::read(parties.at("client", name)).expect("it is there");
+        let at = at.min(bytes.len() - 1);
+        bytes[at] ^= 4;
+        std::fs::write(parties.at("client", "damaged"), bytes).expect("a file");
+    };
+    for at in [0, 20, 60, usize::MAX] {
+        damaged("net.client", at);
+        for args in [
+            &["encrypt", "a.png", "--model", "damaged", "-k", "secret.key", "-o", "x.ct"][..],
+            &["decrypt", "answer.ct", "--model", "damaged", "-k", "secret.key"],
+            &["keygen", "--model", "damaged", "-o", "more"],
+        ] {
+            parties.run("client", args).refused(3, &["damaged"]);
+        }
+    }
+    damaged("secret.key", usize::MAX);
+    parties.run("client", &["keygen", "--model", "net.client", "-o", "more", "--key", "damaged"]).refused(3, &["damaged"]);
+    assert!(!parties.at("client", "more").exists() && !parties.at("client", "x.ct").exists());
+    std::fs::remove_file(parties.at("client", "damaged")).expect("it is there");
     // An output takes the place of its own kind alone.
     let secret = std::fs::read(parties.at("client", "secret.key")).expect("it is there");
     for (taken, found) in [("secret.key", "secret key"), ("a.png", "another program"), ("net.client", "description")] {

@@ -19,275 +19,26 @@
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rayon::prelude::*;
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+mod arguments;
+mod buffer;
+mod by_steps;
 pub mod check;
 pub mod cpu;
+mod error;
 mod mirror;
 mod statistics;
 
+pub use arguments::{Coefficients, Combination, GadgetPlan, HoistedRotations, KeyRotation, PlainSource, PlainTerm, Rotation};
+pub use buffer::{Buffer, DeviceStorage, PolySelect, Shape, Storage};
+pub use by_steps::{
+    rotate_digits_by_steps, rotate_digits_extended_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
+    rotated_sum_by_steps,
+};
+pub use error::{BackendError, Result};
 pub use mirror::Mirror;
 pub use statistics::{Place, Statistics};
-
-/// Shape of a buffer: `[polys][limbs][degree]`. A ciphertext of S shards has `2 S` polys, halves of a shard adjacent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// Polynomials.
-    pub polys: usize,
-    /// RNS limbs of each.
-    pub limbs: usize,
-    /// Coefficients N of each limb.
-    pub degree: usize,
-}
-
-impl Shape {
-    /// A shape.
-    pub const fn new(polys: usize, limbs: usize, degree: usize) -> Self {
-        Self { polys, limbs, degree }
-    }
-    /// Words in all.
-    pub const fn words(&self) -> usize {
-        self.polys * self.limbs * self.degree
-    }
-    /// Words in all, where they can be counted.
-    pub const fn checked_words(&self) -> Option<usize> {
-        match self.polys.checked_mul(self.limbs) {
-            Some(limbs) => limbs.checked_mul(self.degree),
-            None => None,
-        }
-    }
-    /// Bytes in all.
-    pub const fn bytes(&self) -> usize {
-        self.words() * 4
-    }
-    /// Words of one polynomial.
-    pub const fn poly_words(&self) -> usize {
-        self.limbs * self.degree
-    }
-}
-
-/// Residues owned by a backend.
-#[derive(Debug)]
-pub struct Buffer {
-    shape: Shape,
-    storage: Storage,
-    /// Made when it is first asked for: copies of these very words on other devices are found by it.
-    identity: OnceLock<Arc<()>>,
-}
-
-/// Where a buffer's words live.
-#[derive(Debug)]
-pub enum Storage {
-    /// Host memory, 64-byte aligned.
-    Host(cpu::AlignedWords),
-    /// Memory of a device, which its backend alone can read.
-    Device(Box<dyn DeviceStorage>),
-}
-
-/// Words in a device's memory. Its backend finds its own type again by a downcast.
-pub trait DeviceStorage: Any + Send + Sync + std::fmt::Debug {}
-
-impl Buffer {
-    /// Words in host memory.
-    ///
-    /// # Panics
-    /// In debug builds, where there are not as many words as the shape says.
-    pub fn from_host(shape: Shape, words: cpu::AlignedWords) -> Self {
-        debug_assert_eq!(shape.words(), words.len());
-        Self { shape, storage: Storage::Host(words), identity: OnceLock::new() }
-    }
-    /// As many words as the shape says, in a device's memory.
-    pub fn from_device(shape: Shape, words: impl DeviceStorage) -> Self {
-        Self { shape, storage: Storage::Device(Box::new(words)), identity: OnceLock::new() }
-    }
-    /// The shape.
-    pub fn shape(&self) -> Shape {
-        self.shape
-    }
-    /// Has the words wiped when dropped, where they are in host memory.
-    pub(crate) fn mark_secret(&mut self) {
-        if let Storage::Host(words) = &mut self.storage {
-            words.mark_secret();
-        }
-    }
-    /// Where the words are.
-    pub fn storage(&self) -> &Storage {
-        &self.storage
-    }
-    /// Stands for these words: shared by nothing else as long as it is held, gone when they change or are dropped.
-    pub fn identity(&self) -> &Arc<()> {
-        self.identity.get_or_init(Arc::default)
-    }
-    /// Where the words are, to change them.
-    pub fn storage_mut(&mut self) -> &mut Storage {
-        // Whoever asks may change the words; copies made before are of other ones.
-        self.identity.take();
-        &mut self.storage
-    }
-}
-
-/// Which polynomials of a buffer a kernel reads: `first, first + stride, ...`, `count` of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PolySelect {
-    /// First polynomial.
-    pub first: usize,
-    /// Distance between two.
-    pub stride: usize,
-    /// How many.
-    pub count: usize,
-}
-
-impl PolySelect {
-    /// All polynomials of a shape.
-    pub const fn all(shape: Shape) -> Self {
-        Self { first: 0, stride: 1, count: shape.polys }
-    }
-    /// The second halves (c1) of a ciphertext buffer.
-    pub const fn second_halves(shape: Shape) -> Self {
-        Self { first: 1, stride: 2, count: shape.polys / 2 }
-    }
-}
-
-/// How a value is cut into digits for key switching, at one level (DESIGN: "Keys and key switching").
-///
-/// `digits[k]` are limbs of `window`; together they are all of it. The extended basis is `window` then `special`.
-/// `mod_up[k]` goes from digit k to every limb of the extended basis that is not in the digit, in order.
-#[derive(Debug)]
-pub struct GadgetPlan {
-    /// The ciphertext's primes.
-    pub window: Basis,
-    /// The special primes P used.
-    pub special: Basis,
-    /// `window` then `special`.
-    pub extended: Basis,
-    /// The digits' primes.
-    pub digits: Vec<Basis>,
-    /// Conversion of each digit to the rest of `extended`.
-    pub mod_up: Vec<BaseConversion>,
-    /// `extended` -> `window`: division by P with rounding.
-    pub mod_down: BasisChange,
-    /// For each active digit, its index in the key's digit axis.
-    pub key_digits: Vec<usize>,
-    /// For each limb of `extended`, its index in the key's limb axis.
-    pub key_limbs: Vec<usize>,
-}
-
-/// Everything that can go wrong in a backend.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BackendError {
-    /// Shapes or bases that do not fit together.
-    #[error("{op}: expected {expected}, found {found}")]
-    Shape {
-        /// The kernel.
-        op: &'static str,
-        /// What it needs.
-        expected: String,
-        /// What it got.
-        found: String,
-    },
-    /// A buffer that another backend owns.
-    #[error("{op}: the buffer belongs to another backend than `{backend}`; download it there and upload it here")]
-    ForeignBuffer {
-        /// The kernel.
-        op: &'static str,
-        /// The backend asked.
-        backend: &'static str,
-    },
-    /// A request that memory cannot hold.
-    #[error("cannot allocate {bytes} bytes for {op}; lower the batch or use a smaller preset")]
-    OutOfMemory {
-        /// The operation.
-        op: &'static str,
-        /// The size asked for.
-        bytes: usize,
-    },
-    /// A Galois element that is not an odd number below 2N.
-    #[error("{galois} is not a Galois element of degree {degree}: it must be odd and below 2N")]
-    Galois {
-        /// The element refused.
-        galois: u32,
-        /// The ring degree.
-        degree: usize,
-    },
-    /// An instruction set the CPU lacks or a name that is not one.
-    #[error("CPU kernels `{asked}` are not available here (have: {have}); set {variable} to one of these or leave it out")]
-    Isa {
-        /// The request.
-        asked: String,
-        /// What there is.
-        have: String,
-        /// The variable it was read from.
-        variable: &'static str,
-    },
-    /// No GPU that may be used.
-    #[error("no GPU can be used{}", no_adapter(asked.as_deref(), found))]
-    NoAdapter {
-        /// The name that was asked for.
-        asked: Option<String>,
-        /// The adapters there are.
-        found: String,
-    },
-    /// A GPU asked of a library that was built without.
-    #[error("no GPU can be used: this program was built without GPU support (Cargo feature `gpu`)")]
-    NoGpuSupport,
-    /// A choice of backend that there is not.
-    #[error("there is no backend `{asked}`; there are {}", have.join(", "))]
-    NoSuchChoice {
-        /// The request.
-        asked: String,
-        /// What can be asked for.
-        have: &'static [&'static str],
-    },
-    /// A GPU that computes something else than the CPU.
-    #[error("the GPU {adapter} failed the self-test of {test}; use the CPU")]
-    SelfTest {
-        /// The adapter.
-        adapter: String,
-        /// What it got wrong.
-        test: &'static str,
-    },
-    /// Two backends that do not agree ([`Mirror`]).
-    #[error(
-        "{op}, call {call}: `{backend}` gives {found} instead of {expected} in coefficient {coefficient} of limb {limb} of polynomial {poly}"
-    )]
-    Divergence {
-        /// The call.
-        op: &'static str,
-        /// The backend that is not the reference.
-        backend: &'static str,
-        /// How many calls came before it.
-        call: u64,
-        /// The polynomial.
-        poly: usize,
-        /// The limb.
-        limb: usize,
-        /// The coefficient, or the place in NTT order.
-        coefficient: usize,
-        /// What the reference gives.
-        expected: u32,
-        /// What the other gives.
-        found: u32,
-    },
-    /// A GPU that failed outside any one call: lost, or refusing what it is asked.
-    #[error("{op}: the GPU failed: {reason}; nothing computed on it since can be used")]
-    Device {
-        /// The operation.
-        op: &'static str,
-        /// What the driver says.
-        reason: String,
-    },
-}
-
-fn no_adapter(asked: Option<&str>, found: &str) -> String {
-    match asked {
-        Some(name) => format!(": no adapter has `{name}` in its name (adapters: {found})"),
-        None => format!(" (adapters: {found}); software adapters are taken only when asked for by name"),
-    }
-}
-
-/// Result of a backend call.
-pub type Result<T> = std::result::Result<T, BackendError>;
 
 /// Batched kernels over RNS limbs. See the module documentation for the contract.
 ///
@@ -378,6 +129,17 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`BackendError::Shape`] where a polynomial is not there or is taken twice; else as [`Backend`] says.
     fn select(&self, src: &Buffer, select: PolySelect) -> Result<Buffer>;
+    /// A buffer cut into parts of so many polynomials each; a device cuts it where it lies.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] where the parts are not all of it; else as [`Backend`] says.
+    fn split(&self, buffer: Buffer, polys: &[usize]) -> Result<Vec<Buffer>> {
+        let parts = check::parts(buffer.shape(), polys, "split")?;
+        match parts.len() {
+            1 => Ok(vec![buffer]),
+            _ => parts.into_iter().map(|part| self.select(&buffer, part)).collect(),
+        }
+    }
     /// The polynomials of all `parts`, one after the other; equal limbs and degree.
     ///
     /// # Errors
@@ -476,6 +238,23 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
             self.add_assign(&mut sum, &self.tensor(a, b, basis)?, basis)?;
         }
         Ok(sum)
+    }
+    /// [`Self::tensor_sum`] for several lists of pairs, all of one shape: the sums one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::tensor_sum`]; [`BackendError::Shape`] too where there is no list.
+    fn tensor_sums(&self, sums: &[Vec<(&Buffer, &Buffer)>], basis: &Basis) -> Result<Buffer> {
+        let sums = sums.iter().map(|pairs| self.tensor_sum(pairs, basis)).collect::<Result<Vec<_>>>()?;
+        self.concat(&sums.iter().collect::<Vec<_>>())
+    }
+    /// [`Self::linear_combination`] for several lists of parts, all of one shape: the sums one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::linear_combination`]; [`BackendError::Shape`] too where there is no list.
+    fn linear_combinations(&self, sums: &[Combination<'_>], basis: &Basis) -> Result<Buffer> {
+        let sum = |s: &Combination<'_>| self.linear_combination(&s.parts, &s.constants, basis);
+        let sums = sums.iter().map(sum).collect::<Result<Vec<_>>>()?;
+        self.concat(&sums.iter().collect::<Vec<_>>())
     }
     /// For each output shard o: `sum_t plain[t.plain] * ct[t.source]` over the terms of `terms[o]`; `ct` is `[shard][2]`, both halves of
     /// a shard multiplied alike, `plain` polynomials in Montgomery form. NTT domain.
@@ -662,190 +441,4 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
         let extended = self.key_inner_product(&digits, key, plan)?;
         self.change_basis(&extended, &plan.mod_down)
     }
-}
-
-/// [`Backend::rotate_sum`] by its definition, kernel after kernel.
-///
-/// # Errors
-/// As [`Backend::rotate_sum`].
-pub fn rotate_sum_by_steps<B: Backend + ?Sized>(
-    backend: &B,
-    (x, first): (&Buffer, usize),
-    (plus, first_plus): (&Buffer, usize),
-    shards: usize,
-    rotation: KeyRotation<'_>,
-    plan: &GadgetPlan,
-) -> Result<Buffer> {
-    let op = "rotate_sum";
-    let from = check::shards(x.shape(), first, shards, op)?;
-    let halves = |half: usize| PolySelect { first: from.first + half, stride: 2, count: shards };
-    let second = backend.change_basis(&backend.select(x, halves(1))?, &plan.mod_down)?;
-    let digits = backend.mod_up(&second, PolySelect::all(second.shape()), plan)?;
-    drop(second);
-    let mut sum = backend.rotate_extended(&digits, &backend.select(x, halves(0))?, rotation, plan)?;
-    let plus = backend.select(plus, check::shards(plus.shape(), first_plus, shards, op)?)?;
-    backend.add_assign(&mut sum, &plus, &plan.extended)?;
-    Ok(sum)
-}
-
-/// [`Backend::rotated_sum`] by its definition, kernel after kernel.
-///
-/// # Errors
-/// As [`Backend::rotated_sum`].
-pub fn rotated_sum_by_steps<B: Backend + ?Sized>(
-    backend: &B,
-    ct: &Buffer,
-    rotations: &[KeyRotation<'_>],
-    lift: &BasisChange,
-    plan: &GadgetPlan,
-) -> Result<Buffer> {
-    let shards = check::shards_each(ct.shape(), rotations.len(), "rotated_sum")?;
-    let mut sum: Option<Buffer> = None;
-    for (r, &rotation) in rotations.iter().enumerate() {
-        let half = |half: usize| PolySelect { first: 2 * shards * r + half, stride: 2, count: shards };
-        let digits = backend.mod_up(ct, half(1), plan)?;
-        let first = backend.change_basis(&backend.select(ct, half(0))?, lift)?;
-        let turned = backend.rotate_extended(&digits, &first, rotation, plan)?;
-        match &mut sum {
-            Some(sum) => backend.add_assign(sum, &turned, &plan.extended)?,
-            None => sum = Some(turned),
-        }
-    }
-    match sum {
-        Some(sum) => Ok(sum),
-        None => backend.alloc(Shape { polys: 2 * shards, limbs: plan.extended.len(), ..ct.shape() }),
-    }
-}
-
-/// One rotation of [`Backend::rotate_digits`].
-#[derive(Debug, Clone, Copy)]
-pub struct Rotation<'a> {
-    /// The Galois element.
-    pub galois: u32,
-    /// Its key; none for the rotation by nothing, a copy.
-    pub key: Option<&'a Buffer>,
-}
-
-/// One rotation by something, of [`Backend::rotate`] and [`Backend::rotate_extended`].
-#[derive(Debug, Clone, Copy)]
-pub struct KeyRotation<'a> {
-    /// The Galois element.
-    pub galois: u32,
-    /// Its key.
-    pub key: &'a Buffer,
-}
-
-/// Plaintexts still to be made, of [`Backend::encoded_inner_product`]. A function `(plain, limb, words)` is one.
-pub trait PlainSource: Sync {
-    /// Writes the canonical coefficients of one limb of a plaintext, in Montgomery form; called in parallel and in any order.
-    fn residues(&self, plain: usize, limb: usize, words: &mut [u32]);
-    /// The integers that the residues are of, for a device that reduces them itself; none where some are 2^53 or more.
-    fn coefficients(&self) -> Option<Coefficients<'_>> {
-        None
-    }
-}
-
-impl<F: Fn(usize, usize, &mut [u32]) + Sync> PlainSource for F {
-    fn residues(&self, plain: usize, limb: usize, words: &mut [u32]) {
-        self(plain, limb, words);
-    }
-}
-
-/// Integer coefficients below 2^53 in magnitude, held in f64.
-#[derive(Debug, Clone, Copy)]
-pub struct Coefficients<'a> {
-    /// `[plain][stored]`.
-    pub values: &'a [f64],
-    /// Stored of each polynomial: all N, or the first N/2 of a real vector, whose second half is `m_(N-k) = -m_k`, `m_(N/2) = 0`.
-    pub stored: usize,
-}
-
-/// One term of [`Backend::plain_inner_product`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PlainTerm {
-    /// Index of the plaintext polynomial.
-    pub plain: usize,
-    /// Index of the ciphertext shard.
-    pub source: usize,
-}
-
-/// [`Backend::rotate_digits`] by its definition, kernel after kernel.
-///
-/// # Errors
-/// As [`Backend::rotate_digits`].
-pub fn rotate_digits_by_steps<B: Backend + ?Sized>(
-    backend: &B,
-    ct: &Buffer,
-    digits: &Buffer,
-    rotations: &[Rotation<'_>],
-    plan: &GadgetPlan,
-) -> Result<Buffer> {
-    let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
-    let first = backend.select(ct, halves)?;
-    let mut rotated = Vec::with_capacity(rotations.len());
-    for rotation in rotations {
-        rotated.push(match rotation.key {
-            None => backend.duplicate(ct)?,
-            Some(key) => {
-                let extended = backend.key_inner_product(digits, key, plan)?;
-                let mut switched = backend.change_basis(&extended, &plan.mod_down)?;
-                backend.add_plain_assign(&mut switched, halves, &first, &plan.window)?;
-                backend.automorphism(&switched, rotation.galois, &plan.window)?
-            }
-        });
-    }
-    backend.concat(&rotated.iter().collect::<Vec<_>>())
-}
-
-/// The rotations of [`Backend::rotated_inner_product`].
-#[derive(Debug, Clone, Copy)]
-pub struct HoistedRotations<'a> {
-    /// The ciphertexts, `[shard][2]` over the window.
-    pub ct: &'a Buffer,
-    /// [`Backend::mod_up`] of their second halves.
-    pub digits: &'a Buffer,
-    /// What they are rotated by.
-    pub rotations: &'a [Rotation<'a>],
-    /// Multiplies by P into the extended basis.
-    pub lift: &'a BasisChange,
-}
-
-/// [`Backend::rotated_inner_product`] by its definition, kernel after kernel.
-///
-/// # Errors
-/// As [`Backend::rotated_inner_product`].
-pub fn rotated_inner_product_by_steps<B: Backend + ?Sized>(
-    backend: &B,
-    hoisted: HoistedRotations<'_>,
-    plan: &GadgetPlan,
-    plain: &Buffer,
-    terms: &[Vec<PlainTerm>],
-) -> Result<Buffer> {
-    let HoistedRotations { ct, digits, rotations, lift } = hoisted;
-    let rotated = backend.rotate_digits_extended(ct, digits, rotations, lift, plan)?;
-    backend.plain_inner_product(&rotated, plain, terms, &plan.extended)
-}
-
-/// [`Backend::rotate_digits_extended`] by its definition, kernel after kernel.
-///
-/// # Errors
-/// As [`Backend::rotate_digits_extended`].
-pub fn rotate_digits_extended_by_steps<B: Backend + ?Sized>(
-    backend: &B,
-    ct: &Buffer,
-    digits: &Buffer,
-    rotations: &[Rotation<'_>],
-    lift: &BasisChange,
-    plan: &GadgetPlan,
-) -> Result<Buffer> {
-    let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
-    let first = backend.change_basis(&backend.select(ct, halves)?, lift)?;
-    let mut rotated = Vec::with_capacity(rotations.len());
-    for rotation in rotations {
-        rotated.push(match rotation.key {
-            None => backend.change_basis(ct, lift)?,
-            Some(key) => backend.rotate_extended(digits, &first, KeyRotation { galois: rotation.galois, key }, plan)?,
-        });
-    }
-    backend.concat(&rotated.iter().collect::<Vec<_>>())
 }

@@ -6,7 +6,7 @@ use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions};
 use cipherlens::backend::{
-    Backend, Buffer, Coefficients, GadgetPlan, KeyRotation, PlainSource, PlainTerm, PolySelect, Rotation, Shape,
+    Backend, Buffer, Coefficients, Combination, GadgetPlan, KeyRotation, PlainSource, PlainTerm, PolySelect, Rotation, Shape,
 };
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rand::{RngExt, rngs::StdRng};
@@ -243,6 +243,38 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
     check("tensor_sum of pairs again", &|g| {
         let (x, y) = (x(g), y(g));
         g.tensor_sum(&[(&x, &y), (&x, &y), (&x, &x), (&x, &y)], basis).unwrap()
+    });
+    // Parts share a block on a device, and change apart: beside each other, and beside what was selected or duplicated before.
+    check("split, then changed", &|g| {
+        let whole = g.concat(&[&x(g), &y(g), &x(g)]).unwrap();
+        let seen = g.select(&whole, PolySelect { first: 0, stride: 1, count: 2 * shards }).unwrap();
+        let copy = g.duplicate(&whole).unwrap();
+        let mut parts = g.split(whole, &[2 * shards; 3]).unwrap();
+        let (mut a, b, mut c) = (parts.remove(0), parts.remove(0), parts.remove(0));
+        g.add_constant_assign(&mut a, select, &constants, basis).unwrap();
+        g.add_assign(&mut c, &b, basis).unwrap();
+        g.ntt_forward(&mut c, basis).unwrap();
+        g.concat(&[&a, &b, &c, &seen, &copy]).unwrap()
+    });
+    check("split of what is held alone", &|g| {
+        let whole = g.add(&x(g), &y(g), basis).unwrap();
+        let mut parts = g.split(whole, &[2, 2 * shards - 2]).unwrap();
+        let (mut a, mut b) = (parts.remove(0), parts.remove(0));
+        let first = PolySelect { first: 0, stride: 1, count: 1 };
+        g.add_constant_assign(&mut a, first, &constants, basis).unwrap();
+        let one = g.select(&a, first).unwrap();
+        g.add_plain_assign(&mut a, PolySelect { first: 1, ..first }, &one, basis).unwrap();
+        g.ntt_inverse(&mut b, basis).unwrap();
+        g.concat(&[&a, &b, &one]).unwrap()
+    });
+    check("tensor_sums", &|g| {
+        let (x, y) = (x(g), y(g));
+        g.tensor_sums(&[vec![(&x, &y), (&x, &y)], vec![(&y, &y)], vec![(&x, &y), (&x, &x), (&y, &y)]], basis).unwrap()
+    });
+    check("linear_combinations", &|g| {
+        let (x, y) = (x(g), y(g));
+        let sum = |parts: Vec<_>| Combination { constants: vec![constants.clone(); parts.len()], parts };
+        g.linear_combinations(&[sum(vec![&x]), sum(vec![&x, &y, &y, &x, &x, &y, &y])], basis).unwrap()
     });
     for parts in [1, 2, 5, 6, 11] {
         let factors: Vec<Vec<u32>> =

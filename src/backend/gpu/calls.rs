@@ -66,17 +66,20 @@ impl Backend for GpuBackend {
         if let Storage::Host(_) = buffer.storage() {
             return self.host.download(buffer);
         }
-        self.device.read(self.read(buffer, "download")?.block(), buffer.shape().words(), "download")
+        let words = self.read(buffer, "download")?;
+        self.device.read((words.block(), words.first()), buffer.shape().words(), "download")
     }
 
     fn synchronize(&self) -> Result<()> {
         self.device.synchronize("synchronize")
     }
 
+    /// The same words, which are copied when one of both is to change.
     fn duplicate(&self, buffer: &Buffer) -> Result<Buffer> {
         self.select(buffer, PolySelect::all(buffer.shape()))
     }
 
+    /// Neighbouring polynomials are the source's words, which are copied when one of both is to change.
     fn select(&self, src: &Buffer, select: PolySelect) -> Result<Buffer> {
         let op = "select";
         if let Storage::Host(_) = src.storage() {
@@ -85,9 +88,13 @@ impl Backend for GpuBackend {
         check::select(src.shape(), select, op)?;
         let from = self.polys(src, op)?;
         let shape = Shape { polys: select.count, ..src.shape() };
+        let neighbours = select.stride == 1 || select.count == 1;
+        if neighbours && let Some(part) = self.read(src, op)?.part(select.first * from.size, shape.words()) {
+            return Ok(self.made(shape, part));
+        }
         let out = self.take(shape, op)?;
-        if select.stride == 1 {
-            self.device.copy((from.block, select.first * from.size), (out.block(), 0), shape.words());
+        if neighbours {
+            self.device.copy((from.block, from.first + select.first * from.size), (out.block(), 0), shape.words());
             return Ok(self.made(shape, out));
         }
         let to = Polys::new(&out, shape);
@@ -97,6 +104,23 @@ impl Backend for GpuBackend {
             self.permute(from.select(polys::part(select, &range)), (window.view, to.size), 1, &limbs, range.len())?;
         }
         Ok(self.made(shape, out))
+    }
+
+    fn split(&self, buffer: Buffer, polys: &[usize]) -> Result<Vec<Buffer>> {
+        let op = "split";
+        let selects = check::parts(buffer.shape(), polys, op)?;
+        let alone = matches!(buffer.storage(), Storage::Device(_)) && self.read(&buffer, op)?.alone();
+        let mut parts = Vec::with_capacity(selects.len());
+        for select in selects {
+            let shape = Shape { polys: select.count, ..buffer.shape() };
+            let first = select.first * shape.poly_words();
+            let apart = if alone { self.read(&buffer, op)?.part(first, shape.words()) } else { None };
+            parts.push(match apart {
+                Some(part) => self.made(shape, part.apart()),
+                None => self.select(&buffer, select)?,
+            });
+        }
+        Ok(parts)
     }
 
     fn concat(&self, parts: &[&Buffer]) -> Result<Buffer> {
@@ -111,16 +135,21 @@ impl Backend for GpuBackend {
         let mut at = 0;
         for part in parts {
             let words = part.shape().words();
-            self.device.copy((self.read(part, "concat")?.block(), 0), (out.block(), at), words);
+            let from = self.read(part, "concat")?;
+            self.device.copy((from.block(), from.first()), (out.block(), at), words);
             at += words;
         }
         Ok(self.made(shape, out))
     }
 
     fn ntt_forward(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
+        self.checks().basis(data.shape(), basis, "ntt_forward")?;
+        self.own(data, None, "ntt_forward")?;
         self.transform_in_place(data, basis, false, "ntt_forward")
     }
     fn ntt_inverse(&self, data: &mut Buffer, basis: &Basis) -> Result<()> {
+        self.checks().basis(data.shape(), basis, "ntt_inverse")?;
+        self.own(data, None, "ntt_inverse")?;
         self.transform_in_place(data, basis, true, "ntt_inverse")
     }
 
@@ -133,6 +162,11 @@ impl Backend for GpuBackend {
         let op = "add_assign";
         self.checks().basis(a.shape(), basis, op)?;
         check::same(a.shape(), b.shape(), op)?;
+        self.read(b, op)?;
+        if !self.may_change(a, Some(b), op)? {
+            *a = self.map(Kernel::Add, &[a, b], &[], basis)?;
+            return Ok(());
+        }
         self.add_in_place(a, PolySelect::all(a.shape()), (&[], Some(b)), basis, op)
     }
     fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
@@ -154,6 +188,7 @@ impl Backend for GpuBackend {
         self.checks().basis(a.shape(), basis, op)?;
         self.checks().constants(constants, basis, op)?;
         check::select(a.shape(), select, op)?;
+        self.own(a, None, op)?;
         self.add_in_place(a, select, (constants, None), basis, op)
     }
     fn add_plain_assign(&self, a: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()> {
@@ -161,6 +196,7 @@ impl Backend for GpuBackend {
         self.checks().basis(a.shape(), basis, op)?;
         self.checks().plain(plain.shape(), basis, select.count, op)?;
         check::select(a.shape(), select, op)?;
+        self.own(a, Some(plain), op)?;
         self.add_in_place(a, select, (&[], Some(plain)), basis, op)
     }
     fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
@@ -178,20 +214,39 @@ impl Backend for GpuBackend {
         self.tensor_sum(&[(a, b)], basis)
     }
     fn tensor_sum(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis) -> Result<Buffer> {
+        self.tensor_sums(&[pairs.to_vec()], basis)
+    }
+    fn tensor_sums(&self, sums: &[Vec<(&Buffer, &Buffer)>], basis: &Basis) -> Result<Buffer> {
         let op = "tensor_sum";
-        let shape = check::pairs(pairs, op)?;
+        let shape = check::pairs(&sums.concat(), op)?;
+        sums.iter().try_for_each(|pairs| check::pairs(pairs, op).map(drop))?;
         self.checks().basis(shape, basis, op)?;
-        let shape = Shape { polys: shape.polys / 2 * 3, ..shape };
+        let shards = shape.polys / 2;
+        let shape = Shape { polys: 3 * shards * sums.len(), ..shape };
         let out = self.take(shape, op)?;
-        self.multiply_pairs(pairs, basis, (&out, shape, 0))?;
+        let to = Polys::new(&out, shape);
+        sums.iter().enumerate().try_for_each(|(i, pairs)| self.multiply_pairs(pairs, basis, (to, i * shards)))?;
         Ok(self.made(shape, out))
     }
     fn linear_combination(&self, parts: &[&Buffer], constants: &[Vec<u32>], basis: &Basis) -> Result<Buffer> {
+        self.linear_combinations(&[Combination { parts: parts.to_vec(), constants: constants.to_vec() }], basis)
+    }
+    fn linear_combinations(&self, sums: &[Combination<'_>], basis: &Basis) -> Result<Buffer> {
         let op = "linear_combination";
-        let shape = check::combination(parts, constants, op)?;
-        self.checks().basis(shape, basis, op)?;
-        constants.iter().try_for_each(|constants| self.checks().constants(constants, basis, op))?;
-        self.combine(parts, constants, basis)
+        let (parts, constants): (Vec<_>, Vec<_>) = sums.iter().map(|s| (&s.parts[..], &s.constants[..])).unzip();
+        let each = check::combination(&parts.concat(), &constants.concat(), op)?;
+        self.checks().basis(each, basis, op)?;
+        for sum in sums {
+            check::combination(&sum.parts, &sum.constants, op)?;
+            sum.constants.iter().try_for_each(|constants| self.checks().constants(constants, basis, op))?;
+        }
+        let shape = Shape { polys: each.polys * sums.len(), ..each };
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape);
+        for (i, sum) in sums.iter().enumerate() {
+            self.combine(&sum.parts, &sum.constants, basis, (to, i * each.polys))?;
+        }
+        Ok(self.made(shape, out))
     }
 
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {

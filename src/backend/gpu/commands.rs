@@ -241,8 +241,8 @@ impl Device {
         self.fault.check(op)
     }
 
-    /// Reads the first `words` words of a block when all commands recorded so far are done. Zeros from a dry device.
-    pub(super) fn read(&self, block: &Block, words: usize, op: &'static str) -> Result<Vec<u32>> {
+    /// Reads `words` words of a block from `first` on when all commands recorded so far are done. Zeros from a dry device.
+    pub(super) fn read(&self, (block, first): (&Block, usize), words: usize, op: &'static str) -> Result<Vec<u32>> {
         self.fault.check(op)?;
         let mut out = vec![0u32; words];
         self.counters.downloaded.fetch_add(words as u64 * 4, Relaxed);
@@ -256,7 +256,8 @@ impl Device {
         let failed = |reason: String| BackendError::Device { op, reason };
         for (i, piece) in out.chunks_mut(PIECE / 4).enumerate() {
             let size = piece.len() as u64 * 4;
-            self.record(|encoder| encoder.copy_buffer_to_buffer(from, (i * PIECE) as u64, to, 0, size));
+            let at = 4 * first as u64 + (i * PIECE) as u64;
+            self.record(|encoder| encoder.copy_buffer_to_buffer(from, at, to, 0, size));
             self.queued().submit(live);
             let (sender, receiver) = std::sync::mpsc::channel();
             to.map_async(wgpu::MapMode::Read, ..size, move |result| {

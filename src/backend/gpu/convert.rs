@@ -140,7 +140,7 @@ impl GpuBackend {
             .flat_map(|(k, own)| own.iter().map(move |&(from, to)| [from, k * extended + to]))
             .collect();
         let out = self.take(shape, op)?;
-        let to = Polys { block: out.block(), size, count: select.count };
+        let to = Polys::of(&out, size, select.count);
         for range in self.batches(select.count, &[size, src.size * select.stride.max(1), src.size], 1, op)? {
             let from = src.select(part(select, &range));
             let view = to.window(range.start, range.len()).view;

@@ -150,7 +150,7 @@ impl GpuBackend {
         let kernel = Kernel::KeyInnerProducts;
         let held = rotations.iter().map(|r| self.key(r.key, kernel.row().name)).collect::<Result<Vec<_>>>()?;
         let words = rotations[0].key.shape().words();
-        let key = |k: usize| View { block: held[k.min(held.len() - 1)].block(), first: 0, words };
+        let key = |k: usize| View { words, ..held[k.min(held.len() - 1)].view() };
         let mut views = vec![self.moduli(), operands, key(0), out, own, added, plus];
         // The last is bound again and not read, where there are fewer.
         views.extend((1..KEYS as usize).map(key));
@@ -170,7 +170,8 @@ impl GpuBackend {
         let op = Kernel::KeyInnerProduct.row().name;
         let held = self.key(rotation.key, op)?;
         let shape = rotation.key.shape();
-        let pairs = Polys { block: held.block(), size: 2 * shape.poly_words(), count: shape.polys / 2 };
+        let at = held.view();
+        let pairs = Polys { block: at.block, first: at.first, size: 2 * shape.poly_words(), count: shape.polys / 2 };
         for (i, (digits, bound)) in self.key_parts(product.plan, shape)?.iter().enumerate() {
             let key = pairs.window(bound.start, bound.len());
             [call.first_digit, call.end_digit, call.bound_digit] = [digits.start, digits.end, bound.start].map(word);

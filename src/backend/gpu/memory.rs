@@ -3,7 +3,7 @@
 //! What is free stays, so that a run which has been made once makes no buffer again; it is given back to the driver where
 //! the budget or the driver has no room for another.
 
-use super::commands::View;
+use super::commands::{ALIGN, View};
 use super::device::{Block, Device};
 use crate::backend::{BackendError, Buffer, DeviceStorage, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,14 +12,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// Sizes are rounded up to this many bytes.
 const GRAIN: u64 = 4096;
 
-/// Words in a device buffer. Dropped, the buffer goes back to its pool: commands run in the order they were recorded,
-/// so whoever gets it next writes after the last one has read.
+/// Words in a device buffer, all of it or some: parts of a value share its block.
 #[derive(Debug)]
 pub struct DeviceWords {
-    block: Block,
-    /// How many of the block's words are these.
+    held: Arc<Held>,
+    /// Stands for these very words: who else holds it sees them change.
+    region: Arc<()>,
+    /// The first of them in the block, a multiple of [`ALIGN`], and how many.
+    first: usize,
     words: usize,
-    /// Whether they are a key's.
+}
+
+/// A block in use. Dropped, it goes back to its pool: commands run in the order they were recorded, so whoever gets it next writes after
+/// the last one has read.
+#[derive(Debug)]
+struct Held {
+    block: Block,
+    /// Whether a key is in it.
     key: bool,
     memory: Arc<Memory>,
 }
@@ -27,21 +36,39 @@ pub struct DeviceWords {
 impl DeviceWords {
     /// The block.
     pub(super) fn block(&self) -> &Block {
-        &self.block
+        &self.held.block
+    }
+    /// Their first word in the block.
+    pub(super) fn first(&self) -> usize {
+        self.first
     }
     /// The words, as a kernel sees them.
     pub(super) fn view(&self) -> View<'_> {
-        View { block: &self.block, first: 0, words: self.words }
+        View { block: &self.held.block, first: self.first, words: self.words }
     }
     /// The memory it came from.
     pub(super) fn memory(&self) -> &Arc<Memory> {
-        &self.memory
+        &self.held.memory
+    }
+    /// The same words from `first` on, which change where these do; none where kernels could not bind them.
+    pub(super) fn part(&self, first: usize, words: usize) -> Option<Self> {
+        let first = self.first + first;
+        let part = || Self { held: self.held.clone(), region: self.region.clone(), first, words };
+        first.is_multiple_of(ALIGN).then(part)
+    }
+    /// Says that these words are nobody else's from now on, though the block is: of parts that do not overlap, when the whole goes.
+    pub(super) fn apart(self) -> Self {
+        Self { region: Arc::default(), ..self }
+    }
+    /// Whether nobody else sees these words.
+    pub(super) fn alone(&self) -> bool {
+        Arc::strong_count(&self.region) == 1
     }
 }
 
 impl DeviceStorage for DeviceWords {}
 
-impl Drop for DeviceWords {
+impl Drop for Held {
     fn drop(&mut self) {
         let mut state = self.memory.state();
         if self.key {
@@ -152,7 +179,8 @@ impl Memory {
             BackendError::OutOfMemory { .. } => refuse(),
             e => e,
         })?;
-        Ok(DeviceWords { block, words, key: false, memory: self.clone() })
+        let held = Arc::new(Held { block, key: false, memory: self.clone() });
+        Ok(DeviceWords { held, region: Arc::default(), first: 0, words })
     }
 
     fn block(&self, size: u64, op: &'static str) -> Result<Block> {
@@ -220,9 +248,11 @@ impl Memory {
         {
             let mut state = self.state();
             state.keys_uploaded += words.len() as u64 * 4;
-            state.key_bytes += copy.block.size();
+            if let Some(held) = Arc::get_mut(&mut copy.held) {
+                held.key = true;
+                state.key_bytes += held.block.size();
+            }
         }
-        copy.key = true;
         let copy = Arc::new(copy);
         let mut keys = self.keys();
         let last_use = keys.clock;

@@ -11,6 +11,8 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Polys<'a> {
     pub block: &'a Block,
+    /// The first word of the first.
+    pub first: usize,
     /// Words of each.
     pub size: usize,
     /// How many.
@@ -27,9 +29,14 @@ pub(super) struct Window<'a> {
 }
 
 impl<'a> Polys<'a> {
+    /// So many of this size.
+    pub(super) fn of(words: &'a DeviceWords, size: usize, count: usize) -> Self {
+        Self { block: words.block(), first: words.first(), size, count }
+    }
+
     /// The polynomials of a shape.
     pub(super) fn new(words: &'a DeviceWords, shape: Shape) -> Self {
-        Self { block: words.block(), size: shape.poly_words(), count: shape.polys }
+        Self::of(words, shape.poly_words(), shape.polys)
     }
 
     /// All of them.
@@ -44,9 +51,9 @@ impl<'a> Polys<'a> {
 
     /// Some of the polynomials. What is bound starts on a boundary, a little before the first word where it must.
     pub(super) fn select(&self, select: PolySelect) -> Window<'a> {
-        let start = select.first * self.size;
+        let start = self.first + select.first * self.size;
         let bound = start / ALIGN * ALIGN;
-        let end = (select.first + select.count.saturating_sub(1) * select.stride + 1).min(self.count) * self.size;
+        let end = (select.first + select.count.saturating_sub(1) * select.stride + 1).min(self.count) * self.size + self.first;
         let view = View { block: self.block, first: bound, words: end.saturating_sub(bound).max(1) };
         Window { view, first: start - bound, stride: select.stride * self.size }
     }

@@ -30,7 +30,7 @@ impl GpuBackend {
         let pairs = |p: Polys<'_>| 2 * p.size;
         // Plaintexts of a lower degree: log2 of how many words each word stands for.
         let repeat = ct.size.checked_div(plain.size).map_or(0, usize::ilog2);
-        let outputs = Polys { block: out.block(), size: ct.size, count: 2 * terms.len() };
+        let outputs = Polys::of(out, ct.size, 2 * terms.len());
         let shards = self.batches(ct.count / 2, &[pairs(ct)], 1, op)?;
         let plains = self.batches(plain.count, &[plain.size], 1, op)?;
         for to in self.batches(terms.len(), &[pairs(ct)], 1, op)? {
@@ -145,7 +145,7 @@ impl GpuBackend {
             let count = range.len();
             let values = &coefficients.values[range.start * stored..range.end * stored];
             let plain = self.memory.take(count * size, op)?;
-            let polys = Polys { block: plain.block(), size, count };
+            let polys = Polys::of(&plain, size, count);
             self.encode_coefficients(Coefficients { values, stored }, basis, polys)?;
             let near = |t: &PlainTerm| PlainTerm { plain: t.plain - range.start, ..*t };
             let here = |terms: &Vec<PlainTerm>| terms.iter().filter(|t| range.contains(&t.plain)).map(near).collect();
@@ -154,7 +154,7 @@ impl GpuBackend {
             add = true;
         }
         if !add {
-            let nothing = Polys { block: out.block(), size, count: 0 };
+            let nothing = Polys::of(out, size, 0);
             self.plain_product(ct, nothing, terms, basis, (out, false))?;
         }
         Ok(())

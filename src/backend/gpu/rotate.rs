@@ -37,7 +37,7 @@ impl GpuBackend {
             let shards = range.len();
             let own = from.select(part(select, &range));
             let sums = self.memory.take(shards * 2 * extended, op)?;
-            let products = Polys { block: sums.block(), size: extended, count: 2 * shards };
+            let products = Polys::of(&sums, extended, 2 * shards);
             {
                 let words = self.memory.take(shards * digits * extended, op)?;
                 self.mod_up_into(own, plan, &layout, words.view(), shards)?;
@@ -107,7 +107,11 @@ impl GpuBackend {
         while next < rotations.len() {
             let keyed = rotations[next..].iter().take(together).take_while(|r| r.key.is_some()).count();
             if keyed == 0 {
-                self.device.copy((from.block, 0), (to.block, next * 2 * shards * to.size), 2 * shards * to.size);
+                self.device.copy(
+                    (from.block, from.first),
+                    (to.block, to.first + next * 2 * shards * to.size),
+                    2 * shards * to.size,
+                );
                 next += 1;
                 continue;
             }
@@ -139,7 +143,7 @@ impl GpuBackend {
         let op = "rotate_digits";
         let (shards, extended) = (range.len(), plan.extended.len() * self.tables.degree());
         let words = self.memory.take(run.len() * shards * 2 * extended, op)?;
-        let products = Polys { block: words.block(), size: extended, count: run.len() * shards * 2 };
+        let products = Polys::of(&words, extended, run.len() * shards * 2);
         let digits = digits.window(range.start, shards).view;
         // Their permutations come last.
         let keys: Vec<_> = run.iter().filter_map(|r| r.key).map(|key| KeyRotation { galois: 1, key }).collect();
@@ -291,8 +295,8 @@ impl GpuBackend {
         for range in self.batches(shards, &[digits * to.size, 2 * to.size, window], 2, op)? {
             let (first, count) = (from.first + 2 * range.start, range.len());
             let halves = |half: usize| PolySelect { first: first + half, stride: 2, count };
-            let seconds = self.memory.take(count * window, op)?;
-            let seconds = Polys { block: seconds.block(), size: window, count };
+            let divided = self.memory.take(count * window, op)?;
+            let seconds = Polys::of(&divided, window, count);
             self.change_basis_into((x, halves(1)), &plan.mod_down, &positions, None, (seconds, 0))?;
             let words = self.memory.take(count * digits * to.size, op)?;
             let own = seconds.window(0, count);

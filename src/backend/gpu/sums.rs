@@ -1,11 +1,10 @@
 //! Sums over several ciphertexts: with constants, and of products.
 
 use super::arguments::{Summation, SummationRow, words};
-use super::memory::DeviceWords;
 use super::polys::Polys;
 use super::registry::{Kernel, PAIRS, PARTS};
 use super::{GpuBackend, word};
-use crate::backend::{Buffer, Result, Shape};
+use crate::backend::{Buffer, Result};
 use crate::math::{Basis, Modulus};
 
 impl GpuBackend {
@@ -24,39 +23,46 @@ impl GpuBackend {
         Summation { degree, limb_count, terms, adds: u32::from(adds), output: 0 }
     }
 
-    /// [`crate::backend::Backend::linear_combination`] on checked arguments: one dispatch for five parts.
-    pub(super) fn combine(&self, parts: &[&Buffer], constants: &[Vec<u32>], basis: &Basis) -> Result<Buffer> {
+    /// [`crate::backend::Backend::linear_combination`] on checked arguments, to the polynomials of `to` from `first` on: one dispatch for
+    /// five parts.
+    pub(super) fn combine(
+        &self,
+        parts: &[&Buffer],
+        constants: &[Vec<u32>],
+        basis: &Basis,
+        (to, first): (Polys<'_>, usize),
+    ) -> Result<()> {
         let op = Kernel::LinearCombination.row().name;
         let shape = parts[0].shape();
-        let out = self.take(shape, op)?;
-        let to = Polys::new(&out, shape);
         let parts = parts.iter().map(|p| self.polys(p, op)).collect::<Result<Vec<_>>>()?;
         const MOST: usize = PARTS as usize;
         for (i, (parts, constants)) in parts.chunks(MOST).zip(constants.chunks(MOST)).enumerate() {
             let rows = self.summation_rows(parts.len(), basis, |k, l, _| constants[k][l]);
-            let args = words(&self.summation(parts.len(), i > 0, basis), &rows);
+            let call = self.summation(parts.len(), i > 0, basis);
             for range in self.batches(shape.polys, &[shape.poly_words()], 1, op)? {
+                let target = to.window(first + range.start, range.len());
+                let args = words(&Summation { output: word(target.first), ..call }, &rows);
                 let mut views = vec![self.moduli()];
                 // The last is bound again and not read, where there are fewer.
-                let bound = (0..MOST).map(|k| parts[k.min(parts.len() - 1)]).chain([to]);
+                let bound = (0..MOST).map(|k| parts[k.min(parts.len() - 1)]);
                 views.extend(bound.map(|p| p.window(range.start, range.len()).view));
+                views.push(target.view);
                 self.device.dispatch(Kernel::LinearCombination, &args, &views, self.grid(shape.limbs, range.len()))?;
             }
         }
-        Ok(self.made(shape, out))
+        Ok(())
     }
 
-    /// [`crate::backend::Backend::tensor_sum`] on checked arguments, to the shards of `out` from `first` on: one dispatch for two pairs.
+    /// [`crate::backend::Backend::tensor_sum`] on checked arguments, to the shards of `to` from `first` on: one dispatch for two pairs.
     /// A pair that is there several times is read once.
     pub(super) fn multiply_pairs(
         &self,
         pairs: &[(&Buffer, &Buffer)],
         basis: &Basis,
-        (out, out_shape, first): (&DeviceWords, Shape, usize),
+        (to, first): (Polys<'_>, usize),
     ) -> Result<()> {
         let op = Kernel::TensorSum.row().name;
         let shape = pairs[0].0.shape();
-        let to = Polys::new(out, out_shape);
         let mut different: Vec<((&Buffer, &Buffer), u32)> = Vec::new();
         for &(a, b) in pairs {
             match different.iter_mut().find(|((c, d), _)| std::ptr::eq(a, *c) && std::ptr::eq(b, *d)) {

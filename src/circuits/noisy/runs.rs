@@ -108,7 +108,7 @@ impl Engine for NoisyRuns {
     fn inner_product(&self, rotated: &Values, transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Values> {
         self.check_count(rotated.len())?;
         check::inner_product(self, rotated, sums)?;
-        let products = inner_products(&rotated.iter().collect::<Vec<_>>(), transform, sums);
+        let products = inner_products(&rotated.iter().collect::<Vec<_>>(), transform, sums)?;
         self.each(&[rotated], |run, i| Ok(run.with_encoding_noise(&rotated[i], products[i].clone(), sums)))
     }
     fn accumulate_rotated(&self, sum: &mut Option<Values>, x: Values, k: usize, gadgets: &Gadgets) -> Result<()> {

@@ -371,6 +371,21 @@ pub(super) fn axis(at: i64, rank: usize) -> Result<usize, Reason> {
     counted.ok_or_else(|| format!("there is no axis {at} of {rank}"))
 }
 
+/// Axes of a list, each counted as [`axis`] does.
+pub(super) fn each_axis(given: &[i64], rank: usize) -> Result<Vec<usize>, Reason> {
+    given.iter().map(|at| axis(*at, rank)).collect()
+}
+
+/// The axes that an operator names; all if it names none.
+pub(super) fn axes_or_all(given: Option<&[i64]>, rank: usize) -> Result<Vec<usize>, Reason> {
+    given.map_or_else(|| Ok((0..rank).collect()), |given| each_axis(given, rank))
+}
+
+/// The order that a Transpose brings axes into: reversed if it names none.
+pub(super) fn order(perm: Option<&[i64]>, rank: usize) -> Result<Vec<usize>, Reason> {
+    perm.map_or_else(|| Ok((0..rank).rev().collect()), |perm| each_axis(perm, rank))
+}
+
 /// The indices of a slice along an extent.
 pub(super) fn slice(extent: usize, start: i64, end: i64, step: i64) -> Result<Vec<Option<usize>>, Reason> {
     let n = extent as i64;
@@ -423,9 +438,9 @@ pub(super) fn reshape(from: &[usize], wanted: &[i64], allow_zero: bool) -> Resul
 }
 
 /// The shape after Squeeze: without the given axes, or without all of extent 1.
-pub(super) fn squeeze(from: &[usize], axes: Option<&[i64]>) -> Result<Vec<usize>, Reason> {
-    let gone: Vec<usize> = match axes {
-        Some(axes) => axes.iter().map(|a| axis(*a, from.len())).collect::<Result<_, _>>()?,
+pub(super) fn squeeze(from: &[usize], given: Option<&[i64]>) -> Result<Vec<usize>, Reason> {
+    let gone = match given {
+        Some(given) => each_axis(given, from.len())?,
         None => (0..from.len()).filter(|a| from[*a] == 1).collect(),
     };
     if let Some(a) = gone.iter().find(|a| from[**a] != 1) {
@@ -435,12 +450,12 @@ pub(super) fn squeeze(from: &[usize], axes: Option<&[i64]>) -> Result<Vec<usize>
 }
 
 /// The shape after Unsqueeze: with 1 at the given axes of the result.
-pub(super) fn unsqueeze(from: &[usize], axes: &[i64]) -> Result<Vec<usize>, Reason> {
-    let rank = from.len() + axes.len();
+pub(super) fn unsqueeze(from: &[usize], given: &[i64]) -> Result<Vec<usize>, Reason> {
+    let rank = from.len() + given.len();
     if rank > MAX_RANK {
         return Err(format!("{rank} axes are too many"));
     }
-    let new: Vec<usize> = axes.iter().map(|a| axis(*a, rank)).collect::<Result<_, _>>()?;
+    let new = each_axis(given, rank)?;
     let mut old = from.iter();
     (0..rank).map(|a| if new.contains(&a) { Ok(1) } else { old.next().copied().ok_or_else(|| "an axis twice".into()) }).collect()
 }

@@ -2,7 +2,9 @@
 //! paddings and indices, and weights that are made of others (normalised, standardised, quantised).
 
 use super::attributes::Attributes;
-use super::constant::{Budget, Constant, Data, MAX_RANK, Reason, axis, common, product, reshape, slice, squeeze, unsqueeze};
+use super::constant::{
+    Budget, Constant, Data, MAX_RANK, Reason, axes_or_all, axis, common, order, product, reshape, slice, squeeze, unsqueeze,
+};
 use super::external::Folder;
 use super::{arithmetic, products, quantised, reduce};
 
@@ -137,11 +139,7 @@ pub(super) fn fold(
         },
         "Transpose" => {
             let x = operand(0)?;
-            let permutation = match attributes.ints("perm") {
-                Some(p) => p.iter().map(|a| axis(*a, x.dims.len())).collect::<Result<Vec<_>, _>>()?,
-                None => (0..x.dims.len()).rev().collect(),
-            };
-            x.transposed(&permutation, budget)?
+            x.transposed(&order(attributes.ints("perm"), x.dims.len())?, budget)?
         }
         "Expand" => {
             let wanted: Option<Vec<usize>> = integers(1)?.iter().map(|d| usize::try_from(*d).ok()).collect();
@@ -238,16 +236,13 @@ fn pad(
         return Ok(None);
     }
     let pads = pads.and_then(Constant::integers).ok_or("its pads are no integers")?;
-    let axes: Vec<i64> = match axes {
-        Some(axes) => axes.integers().ok_or("its axes are no integers")?.to_vec(),
-        None => (0..x.dims.len() as i64).collect(),
-    };
+    let axes = axes.map(|axes| axes.integers().ok_or("its axes are no integers")).transpose()?;
+    let axes = axes_or_all(axes, x.dims.len())?;
     if pads.len() != 2 * axes.len() {
         return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
     }
     let mut x = x.clone();
-    for (k, at) in axes.iter().enumerate() {
-        let at = axis(*at, x.dims.len())?;
+    for (k, &at) in axes.iter().enumerate() {
         let (before, after, n) = (pads[k], pads[k + axes.len()], x.dims[at] as i64);
         let wrong = || format!("axis {at} of {n} is padded by {before} and {after}");
         let long = n.checked_add(before).and_then(|n| n.checked_add(after)).and_then(|n| usize::try_from(n).ok());

@@ -1,7 +1,7 @@
 //! Shapes of what operators make that are not supported, so that the operators behind them are looked at too.
 
 use super::attributes::Attributes;
-use super::constant::{Constant, MAX_RANK, common, product, reshape, slice, squeeze, unsqueeze};
+use super::constant::{Constant, MAX_RANK, axes_or_all, common, product, reshape, slice, squeeze, unsqueeze};
 use super::reduce::reduced;
 use std::rc::Rc;
 
@@ -294,10 +294,7 @@ fn transposed_window(a: &Attributes<'_>, size: &[usize], kernel: &[usize]) -> Op
 fn resized(a: &Attributes<'_>, operands: &[Option<Operand>]) -> Option<Vec<usize>> {
     let mut dims = operands.first()?.as_ref()?.dims.clone();
     let constant = |i: usize| operands.get(i)?.as_ref()?.constant.clone().filter(|c| c.len() > 0);
-    let axes = match a.ints("axes") {
-        Some(axes) => axes.iter().map(|at| axis(*at, dims.len())).collect::<Option<Vec<_>>>()?,
-        None => (0..dims.len()).collect(),
-    };
+    let axes = axes_or_all(a.ints("axes"), dims.len()).ok()?;
     let scales = constant(if a.0.op_type == "Upsample" { 1 } else { 2 });
     let sizes = constant(3);
     for (k, at) in axes.into_iter().enumerate() {

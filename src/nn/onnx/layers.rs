@@ -1,7 +1,7 @@
 //! Operators with weights and windows: convolutions, normalisation, averages, linear layers.
 
 use super::attributes::Attributes;
-use super::constant::axis;
+use super::constant::each_axis;
 use super::graph::{Importer, Known, Refusal, Traced, extent, holds};
 use super::operators::constant;
 use crate::nn::model::{OperatorSpec, Window};
@@ -161,7 +161,7 @@ impl Importer<'_> {
             None => a.ints("axes").unwrap_or(&[]),
         };
         let rank = x.dims.len();
-        let mut axes = axes.iter().map(|at| axis(*at, rank)).collect::<Result<Vec<_>, _>>()?;
+        let mut axes = each_axis(axes, rank)?;
         axes.sort_unstable();
         axes.dedup();
         if axes.is_empty() && a.int("noop_with_empty_axes", 0) != 0 {

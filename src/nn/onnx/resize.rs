@@ -4,7 +4,7 @@
 //! that is an integer but for one. What is computed here more precisely would be another picture.
 
 use super::attributes::Attributes;
-use super::constant::axis;
+use super::constant::axes_or_all;
 use super::graph::{Importer, Known, Refusal, Traced, extent};
 use super::operators::constant;
 
@@ -145,10 +145,7 @@ impl Importer<'_> {
             true => (Placement::Asymmetric, Rounding::Old),
             false => (Placement::named(a.text("coordinate_transformation_mode"))?, Rounding::named(a.text("nearest_mode"))?),
         };
-        let axes: Vec<usize> = match a.ints("axes") {
-            Some(axes) => axes.iter().map(|at| axis(*at, x.dims.len())).collect::<Result<_, _>>()?,
-            None => (0..x.dims.len()).collect(),
-        };
+        let axes = axes_or_all(a.ints("axes"), x.dims.len())?;
         let count = scales.as_ref().or(sizes.as_ref()).map_or(0, |c| c.len());
         if count != axes.len() || (scales.is_some() && sizes.is_some()) {
             return Err(Refusal::Bad(format!("{count} scales or sizes for {} axes; one of both is needed", axes.len())));

@@ -1,7 +1,7 @@
 //! Operators that move elements and compute nothing: reshaping, transposing, slices, padding, repeating, joining, splitting.
 
 use super::attributes::Attributes;
-use super::constant::{MAX_RANK, axis, common, product, reshape, slice, squeeze, unsqueeze};
+use super::constant::{MAX_RANK, axes_or_all, axis, common, order, product, reshape, slice, squeeze, unsqueeze};
 use super::graph::{Importer, Known, Refusal, Traced, extent};
 use super::operators::constant;
 use super::schema::NodeProto;
@@ -32,11 +32,7 @@ impl<'f> Importer<'f> {
             "Squeeze" => squeeze(&x.dims, integers.or(a.ints("axes")))?,
             "Unsqueeze" => unsqueeze(&x.dims, integers.or(a.ints("axes")).ok_or("it has no axes")?)?,
             _ => {
-                let order = match a.ints("perm") {
-                    Some(p) => p.iter().map(|at| axis(*at, x.dims.len())).collect::<Result<Vec<_>, _>>()?,
-                    None => (0..x.dims.len()).rev().collect(),
-                };
-                return self.transposed(x, &order, name);
+                return self.transposed(x, &order(a.ints("perm"), x.dims.len())?, name);
             }
         };
         Ok(Traced { dims, ..x.clone() })
@@ -173,13 +169,8 @@ impl<'f> Importer<'f> {
             mode => mode,
         };
         let value = value.filter(|v| v.len() > 0).map_or(Some(0.0), |v| v.uniform()).ok_or("it pads with several values")?;
-        let axes: Vec<usize> = match &axes {
-            Some(axes) => {
-                let axes = axes.integers().ok_or("its axes are no integers")?;
-                axes.iter().map(|at| axis(*at, x.dims.len())).collect::<Result<_, _>>()?
-            }
-            None => (0..x.dims.len()).collect(),
-        };
+        let axes = axes.as_ref().map(|axes| axes.integers().ok_or("its axes are no integers")).transpose()?;
+        let axes = axes_or_all(axes, x.dims.len())?;
         if pads.len() != 2 * axes.len() {
             return Err(Refusal::Bad(format!("{} pads for {} axes", pads.len(), axes.len())));
         }

@@ -7,12 +7,13 @@ mod report;
 use super::cases::{Case, Material, SIZES, Size};
 use super::networks::{Loaded, Workload};
 use crate::device::Compute;
-use crate::failure::{Class, Failure, Outcome, explain};
+use crate::failure::{Outcome, explain};
 use crate::progress::Mode;
 use crate::{Global, model, params, system};
 use cipherlens::backend::choice::Choice;
 use cipherlens::backend::{Backend, BackendError};
 use cipherlens::ckks::Level;
+use cipherlens::wire::container;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use device::Subject;
 use report::{LayerTime, Line, Measured, Report, Skipped};
@@ -99,10 +100,8 @@ impl Backends {
         }
         report.seconds = started.elapsed().as_secs_f64();
         if let Some(path) = &self.markdown {
-            std::fs::write(path, report.markdown()).map_err(|e| {
-                let what = format!("cannot write {}", path.display());
-                Failure::from_error(Class::Resources, what, &e, "name a file in a folder that you may write to")
-            })?;
+            let text = report.markdown();
+            container::write_whole(path, text.as_bytes()).map_err(|e| explain(format!("cannot write {}", path.display()), &e))?;
         }
         if self.json {
             report.print_json()

@@ -119,6 +119,23 @@ pub fn pairs(pairs: &[(&Buffer, &Buffer)], op: &'static str) -> Result<Shape> {
     Ok(first)
 }
 
+/// The polynomials of each part of a buffer that is cut into parts of so many.
+///
+/// # Errors
+/// [`BackendError::Shape`] where they are not as many in all as the buffer has.
+pub fn parts(shape: Shape, polys: &[usize], op: &'static str) -> Result<Vec<PolySelect>> {
+    let mut first = 0usize;
+    let mut selects = Vec::with_capacity(polys.len());
+    for &count in polys {
+        selects.push(PolySelect { first, stride: 1, count });
+        first = first.saturating_add(count);
+    }
+    if first == shape.polys {
+        return Ok(selects);
+    }
+    refuse(op, format!("parts of {} polynomials in all", shape.polys), format!("{polys:?}"))
+}
+
 /// How many shards each of `parts` has, of which a buffer holds all, one after the other.
 ///
 /// # Errors
@@ -215,6 +232,25 @@ impl Checks<'_> {
     pub fn factors(&self, plain: Shape, basis: &Basis, op: &'static str) -> Result<()> {
         let degree = if plain.degree.is_power_of_two() { plain.degree.max(self.0.degree()) } else { plain.degree };
         self.basis(Shape { degree, ..plain }, basis, op)
+    }
+
+    /// Ciphertexts over the basis, and terms that name them and `plains` plaintexts; the shape of the result, a ciphertext for each
+    /// list of terms.
+    ///
+    /// # Errors
+    /// [`BackendError::Shape`] as [`Self::basis`], [`even`] and [`terms`](fn@terms).
+    pub fn inner_product(
+        &self,
+        ct: Shape,
+        plains: usize,
+        terms: &[Vec<PlainTerm>],
+        basis: &Basis,
+        op: &'static str,
+    ) -> Result<Shape> {
+        self.basis(ct, basis, op)?;
+        even(ct, op)?;
+        self::terms(terms, ct.polys / 2, plains, op)?;
+        Ok(Shape { polys: terms.len() * 2, ..ct })
     }
 
     /// As many constants as the limbs need.

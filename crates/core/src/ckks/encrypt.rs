@@ -201,6 +201,9 @@ pub struct Decryptor {
     backend: Arc<dyn Backend>,
 }
 
+/// Real parts and imaginary parts of a shard's slots.
+type ComplexSlots = (Vec<f64>, Vec<f64>);
+
 impl Decryptor {
     /// A decryptor for ciphertexts on `backend`.
     ///
@@ -219,12 +222,15 @@ impl Decryptor {
     /// # Errors
     /// As [`Self::raw`].
     pub fn coefficients(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Zeroizing<Vec<Vec<f64>>>> {
-        let words = self.raw(secret, ct)?;
+        Ok(self.compose(ct, &self.raw(secret, ct)?))
+    }
+
+    fn compose(&self, ct: &Ciphertext, raw: &[u32]) -> Zeroizing<Vec<Vec<f64>>> {
         let params = &self.host.params;
         let basis = params.window(ct.level);
         // Enough limbs for a message 2^40 times the scale; the composer falls back to all of them beyond.
         let composer = Composer::new(params.tables(), basis, ct.scale.log2() + 40.0);
-        Ok(Zeroizing::new(words.par_chunks(basis.len() * params.degree()).map(|poly| composer.compose(poly)).collect()))
+        Zeroizing::new(raw.par_chunks(basis.len() * params.degree()).map(|poly| composer.compose(poly)).collect())
     }
 
     /// `c0 + c1 s` in coefficient domain: residues `[shard][limb][N]`. Wiped when dropped.
@@ -233,15 +239,24 @@ impl Decryptor {
     /// [`CkksError::ParamsMismatch`] where the key or the ciphertext is of another parameter set, [`CkksError::KeyMismatch`] for one
     /// under another key, [`CkksError::Backend`] where it is not on this backend or cannot be read.
     pub fn raw(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Zeroizing<Vec<u32>>> {
-        let op = "decrypt";
-        let params = &self.host.params;
+        self.check(secret, ct)?;
+        self.raw_of(secret, ct, &self.backend.download(&ct.buffer)?)
+    }
+
+    fn check(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<()> {
+        let (op, params) = ("decrypt", &self.host.params);
         ct.tag.check_params(params, op)?;
         secret.tag.check_params(params, op)?;
-        secret.tag.check_same(&ct.tag, op)?;
+        secret.tag.check_same(&ct.tag, op)
+    }
+
+    /// [`Self::raw`] of the downloaded words of a ciphertext that was checked.
+    fn raw_of(&self, secret: &SecretKey, ct: &Ciphertext, words: &[u32]) -> Result<Zeroizing<Vec<u32>>> {
+        let params = &self.host.params;
         let basis = params.window(ct.level);
         let n = params.degree();
         let poly = basis.len() * n;
-        let (words, secret_words) = (self.backend.download(&ct.buffer)?, secret.words()?);
+        let secret_words = secret.words()?;
         let mut buffer = build(self.host.cpu.as_ref(), Shape::new(ct.shards(), basis.len(), n), |out| {
             out.par_chunks_mut(n).enumerate().for_each(|(i, out)| {
                 let (shard, place) = (i / basis.len(), i % basis.len());
@@ -271,8 +286,24 @@ impl Decryptor {
     ///
     /// # Errors
     /// As [`Self::raw`].
-    pub fn decrypt_complex(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
+    pub fn decrypt_complex(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Vec<ComplexSlots>> {
         let coefficients = self.coefficients(secret, ct)?;
         coefficients.iter().map(|c| self.encoder.decode_complex(c, ct.scale)).collect()
+    }
+
+    /// As [`Self::decrypt_complex`]; none for a transparent ciphertext, of which a part that the key is multiplied with is zero: that is
+    /// no ciphertext, but numbers that someone wrote down.
+    ///
+    /// # Errors
+    /// As [`Self::raw`].
+    pub fn decrypt_unless_transparent(&self, secret: &SecretKey, ct: &Ciphertext) -> Result<Option<Vec<ComplexSlots>>> {
+        self.check(secret, ct)?;
+        let words = self.backend.download(&ct.buffer)?;
+        let half = ct.buffer.shape().poly_words();
+        if words.chunks(half.max(1)).skip(1).step_by(2).any(|second| second.iter().all(|&word| word == 0)) {
+            return Ok(None);
+        }
+        let coefficients = self.compose(ct, &self.raw_of(secret, ct, &words)?);
+        coefficients.iter().map(|c| self.encoder.decode_complex(c, ct.scale)).collect::<Result<_>>().map(Some)
     }
 }

@@ -13,7 +13,7 @@ use super::origin::check_fingerprint;
 use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
 use super::request::KeyKind;
-use crate::backend::{Backend, Buffer, PlainTerm, PolySelect};
+use crate::backend::{Backend, Buffer, Combination, PlainTerm, PolySelect};
 use crate::math::Basis;
 use std::sync::Arc;
 
@@ -349,6 +349,63 @@ impl Evaluator {
         let buffers: Vec<(&Buffer, &Buffer)> = pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect();
         let buffer = self.backend.tensor_sum(&buffers, self.window(a.level))?;
         self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, gadget)
+    }
+
+    /// [`Self::mul_sum_rescale`] for several lists of pairs, with one relinearization and one division for the ciphertexts of all: for a
+    /// device, which has more to do at once then.
+    ///
+    /// # Errors
+    /// As [`Self::mul_sum_rescale`], and where the lists' products differ in level, shards or scale.
+    pub fn mul_sums_rescale(&self, sums: &[Vec<(&Ciphertext, &Ciphertext)>], gadget: Gadget) -> Result<Vec<Ciphertext>> {
+        let op = "mul_sum_rescale";
+        let Some(&(a, b)) = sums.first().and_then(|pairs| pairs.first()) else { return Ok(Vec::new()) };
+        let scale = self.check_factors(op, a, b)?;
+        for &(c, d) in sums.iter().flatten() {
+            check_levels(op, a.level, c.level)?;
+            check_shards(op, a.shards(), c.shards())?;
+            a.tag.check_same(&c.tag, op)?;
+            check_scales(op, scale, self.check_factors(op, c, d)?)?;
+        }
+        let mut buffers: Vec<Vec<(&Buffer, &Buffer)>> = Vec::with_capacity(sums.len());
+        for pairs in sums {
+            buffers.push(pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect());
+        }
+        let buffer = self.backend.tensor_sums(&buffers, self.window(a.level))?;
+        let all = self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, gadget)?;
+        self.parts_of(all, a.shards(), sums.len())
+    }
+
+    /// [`Self::linear_combination_to`] for several sums, each with its numbers, by one division for the ciphertexts of all.
+    ///
+    /// # Errors
+    /// As [`Self::linear_combination_to`], and where the sums differ in level, shards or scale.
+    pub fn linear_combinations_to(&self, sums: &[(Vec<&Ciphertext>, &[f64])], to: Level) -> Result<Vec<Ciphertext>> {
+        let op = "linear_combination_to";
+        let Some(&first) = sums.first().and_then(|(parts, _)| parts.first()) else { return Ok(Vec::new()) };
+        self.check(first, op)?;
+        if to >= first.level {
+            return Err(CkksError::LevelMismatch { op, expected: to, found: first.level });
+        }
+        let scale = Scale(self.params.scale(to).0 / first.scale.0 * self.params.divisor(first.level, to));
+        let scale_out = self.product_scale(op, first.level, first.scale, scale)?;
+        let basis = self.window(first.level);
+        let mut combinations = Vec::with_capacity(sums.len());
+        for (parts, values) in sums {
+            check_shards(op, parts.len(), values.len())?;
+            parts.iter().try_for_each(|part| self.check_summands(op, first, part))?;
+            let constants = values.iter().map(|&v| self.encoder.constant(v, scale, basis)).collect::<Result<Vec<_>>>()?;
+            combinations.push(Combination { parts: parts.iter().map(|part| &part.buffer).collect(), constants });
+        }
+        let buffer = self.backend.linear_combinations(&combinations, basis)?;
+        let all = self.rescale_to(&Ciphertext { scale: scale_out, ..first.with(buffer) }, to)?;
+        self.parts_of(all, first.shards(), sums.len())
+    }
+
+    /// So many ciphertexts of so many shards each.
+    fn parts_of(&self, all: Ciphertext, shards: usize, count: usize) -> Result<Vec<Ciphertext>> {
+        let Ciphertext { buffer, level, scale, tag } = all;
+        let parts = self.backend.split(buffer, &vec![2 * shards; count])?;
+        Ok(parts.into_iter().map(|buffer| Ciphertext { buffer, level, scale, tag }).collect())
     }
 
     /// The scale of a product.

@@ -19,7 +19,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-pub use place::Existing;
+pub use place::{Existing, write_whole};
 
 use super::{Kind, WireError};
 use place::Temporary;
@@ -76,7 +76,7 @@ pub struct Contents<'a, M> {
     pub chunk: &'a dyn Fn(usize) -> Result<Cow<'a, [u32]>, WireError>,
 }
 
-/// Writes a file in one go, replacing what is there; see [`create`].
+/// Writes a file in one go, replacing one of its kind; see [`create`].
 ///
 /// # Errors
 /// As [`create`].
@@ -91,14 +91,11 @@ pub fn write<M: Serialize>(path: &Path, kind: Kind, metadata: &M, chunks: &[&[u3
 /// 0600 where the system has modes). After an error there is nothing new.
 ///
 /// # Errors
-/// [`WireError::Exists`] where a file of that name is to be kept, [`WireError::Io`] where the system refuses, [`WireError::Shape`] for a
-/// chunk or a header that is too long, or a chunk that has not its length, [`WireError::Header`] where the metadata cannot be encoded,
+/// [`WireError::Exists`] where a file of that name is to be kept, [`WireError::Occupied`] where something else has it
+/// ([`check_replaceable`]), [`WireError::Io`] where the system refuses, [`WireError::Shape`] for a chunk or a header that is too long, or a chunk that has not its length, [`WireError::Header`] where the metadata cannot be encoded,
 /// and what [`Contents::chunk`] gives.
 pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, contents: &Contents<'_, M>) -> Result<(), WireError> {
     contents.check()?;
-    if existing == Existing::Replaced {
-        check_replaceable(path, contents.kind)?;
-    }
     let mut temporary = Temporary::beside(path, private)?;
     let failed = |e| io("write", path)(e);
     // Hashes have a fixed size, so the header has its final length before they are known.
@@ -117,6 +114,7 @@ pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, cont
     let start = contents.start(&hashes)?;
     let write = |file: &mut File| file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&start));
     write(&mut temporary.file).map_err(failed)?;
+    // Not sooner: what takes the name in the meantime is not lost either.
     if existing == Existing::Replaced {
         check_replaceable(path, contents.kind)?;
     }
@@ -124,7 +122,7 @@ pub fn create<M: Serialize>(path: &Path, private: bool, existing: Existing, cont
 }
 
 /// Refuses the name of anything but a file of the same kind (of any version, whole or not) or an empty one: a picture, a key, a device or a
-/// link is not replaced. [`create`] asks this too; commands ask before they work.
+/// link is not replaced. [`create`] asks this last, when all is written; commands ask it also before they work.
 ///
 /// # Errors
 /// [`WireError::Occupied`] where something else has the name, [`WireError::Io`] where that cannot be seen.

@@ -93,16 +93,16 @@ impl<'a> Expect<'a> {
     }
 
     pub(super) fn check_ciphertext(&self, params: &Params, found: &CiphertextBody) -> Result<(), WireError> {
-        let canonical = params.scale(Level(found.level as usize));
-        if self.canonical_scale && found.scale != canonical.0 {
-            let (expected, found) = (canonical.to_string(), Scale(found.scale).to_string());
-            return Err(WireError::Shape { what: "scale", expected, found });
-        }
         if let Some(level) = self.level.filter(|level| level.0 != found.level as usize) {
             return Err(WireError::Shape { what: "level", expected: level.0.to_string(), found: found.level.to_string() });
         }
         if let Some(shards) = self.shards.filter(|&shards| shards != found.shards as usize) {
             return Err(WireError::Shape { what: "shards", expected: shards.to_string(), found: found.shards.to_string() });
+        }
+        let canonical = params.scale(Level(found.level as usize));
+        if self.canonical_scale && found.scale != canonical.0 {
+            let (expected, found) = (canonical.to_string(), Scale(found.scale).to_string());
+            return Err(WireError::Shape { what: "scale", expected, found });
         }
         Ok(())
     }

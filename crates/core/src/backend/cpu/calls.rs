@@ -210,12 +210,9 @@ impl Backend for CpuBackend {
 
     fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
         let op = "plain_inner_product";
-        self.checks().basis(ct.shape(), basis, op)?;
-        check::even(ct.shape(), op)?;
+        let shape = self.checks().inner_product(ct.shape(), plain.shape().polys, terms, basis, op)?;
         self.checks().factors(plain.shape(), basis, op)?;
-        check::terms(terms, ct.shape().polys / 2, plain.shape().polys, op)?;
         let (x, y) = (self.limbs(self.read(ct, op)?, basis.len()), self.read(plain, op)?);
-        let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
         let words = self.plain_inner_product_words(x, ct.shape().polys, (y, plain.shape().degree), terms, basis);
         Ok(Buffer::from_host(shape, words))
     }
@@ -229,11 +226,8 @@ impl Backend for CpuBackend {
         basis: &Basis,
     ) -> Result<Buffer> {
         let op = "encoded_inner_product";
-        self.checks().basis(ct.shape(), basis, op)?;
-        check::even(ct.shape(), op)?;
-        check::terms(terms, ct.shape().polys / 2, plains, op)?;
+        let shape = self.checks().inner_product(ct.shape(), plains, terms, basis, op)?;
         let x = self.limbs(self.read(ct, op)?, basis.len());
-        let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
         Ok(Buffer::from_host(shape, self.encoded_inner_product_words(x, source, terms, basis)))
     }
 

@@ -2,6 +2,7 @@
 
 use super::{WireError, io};
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What becomes of a file that has the name already.
@@ -11,6 +12,20 @@ pub enum Existing {
     Kept,
     /// It is replaced, in one step.
     Replaced,
+}
+
+/// Writes a file of no kind of ours, as a report, in one step: what had the name stays until all is written. A device, a pipe or a link is
+/// written to.
+///
+/// # Errors
+/// [`WireError::Io`] where the system refuses.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WireError> {
+    if std::fs::symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
+        return std::fs::write(path, bytes).map_err(io("write", path));
+    }
+    let mut temporary = Temporary::beside(path, false)?;
+    temporary.file.write_all(bytes).map_err(io("write", path))?;
+    temporary.name(path, Existing::Replaced)
 }
 
 /// A file that disappears unless it is given its name. Where the system has files without one (Linux, on most file systems) nothing is left
@@ -160,7 +175,6 @@ mod nameless {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     type Make = fn(&Path, bool) -> Result<Temporary, WireError>;
 
@@ -194,6 +208,32 @@ mod tests {
                 assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
             }
         }
+    }
+
+    #[test]
+    fn a_report_is_whole_or_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("record.md");
+        for text in ["first", "second"] {
+            write_whole(&to, text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+        // Whoever reads the old one goes on reading it: another file has its name.
+        let mut old = File::open(&to).unwrap();
+        write_whole(&to, b"third").unwrap();
+        let mut read = String::new();
+        std::io::Read::read_to_string(&mut old, &mut read).unwrap();
+        assert_eq!(read, "second");
+        #[cfg(unix)]
+        {
+            let link = dir.path().join("link.md");
+            std::os::unix::fs::symlink(&to, &link).unwrap();
+            write_whole(&link, b"fourth").unwrap();
+            assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), "fourth");
+        }
+        assert!(matches!(write_whole(&dir.path().join("no/such/folder.md"), b""), Err(WireError::Io { .. })));
     }
 
     #[test]
