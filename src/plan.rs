@@ -5,6 +5,7 @@
 
 pub mod cost;
 pub mod decisions;
+pub mod demand;
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod execute;
@@ -20,8 +21,7 @@ mod steps;
 
 pub use cost::CostModel;
 pub use decisions::{Cut, Decision, Decisions};
-#[cfg(feature = "gpu")]
-pub use device::{DeviceDemand, LayerDemand};
+pub use demand::{DeviceDemand, LayerDemand};
 pub use execute::{Progress, execute};
 pub use fallback::{Checkpoints, Completed, Fallback, Fault};
 pub use planner::{LayerReport, Plan, PlanOptions};

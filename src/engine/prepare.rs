@@ -12,7 +12,8 @@ use crate::nn::compiled::KeptPlan;
 use crate::nn::tensor::Element;
 use crate::nn::{self, Compiled, Counted, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
-use crate::plan::{Checkpoints, DeviceDemand};
+use crate::plan::Checkpoints;
+use crate::plan::DeviceDemand;
 use crate::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, execute};
 use chacha20::ChaCha8Rng;
 use cipherlens_core::client::{Rest, interleave};
@@ -244,14 +245,27 @@ pub struct Foreseen {
 impl Prepared {
     /// What a run on a GPU would ask of it that there need not be, where it would fit; none without GPU support.
     #[cfg(feature = "gpu")]
-    pub fn usual_demand(&self) -> Option<Statistics> {
+    pub fn usual_demand(&self) -> Option<DeviceDemand> {
         let plan = &self.plan;
-        DeviceDemand::of(plan, Limits::USUAL, &GpuOptions::default(), Checkpoints::for_plan(plan)).ok().map(|d| d.total)
+        DeviceDemand::of(plan, Limits::USUAL, &GpuOptions::default(), Checkpoints::for_plan(plan)).ok()
+    }
+
+    /// [`Self::usual_demand`] of a later run, with all that repeats on a device of 80 GiB.
+    #[cfg(feature = "gpu")]
+    pub fn repeated_demand(&self) -> Option<DeviceDemand> {
+        let (plan, limits) = (&self.plan, Limits { memory: Some(80 << 30), ..Limits::USUAL });
+        DeviceDemand::repeated(plan, limits, &GpuOptions::default(), Checkpoints::for_plan(plan)).ok()
     }
 
     /// What a run on a GPU would ask of it that there need not be, where it would fit; none without GPU support.
     #[cfg(not(feature = "gpu"))]
-    pub fn usual_demand(&self) -> Option<Statistics> {
+    pub fn usual_demand(&self) -> Option<DeviceDemand> {
+        None
+    }
+
+    /// [`Self::usual_demand`] of a later run, with all that repeats on a device of 80 GiB.
+    #[cfg(not(feature = "gpu"))]
+    pub fn repeated_demand(&self) -> Option<DeviceDemand> {
         None
     }
 

@@ -1,31 +1,12 @@
 //! What a plan will ask of a device, found by running it on one that only counts.
 
-use super::{Checkpoints, Fallback, Plan, PlanError, PlannedStep, Progress};
+use super::{Checkpoints, DeviceDemand, Fallback, LayerDemand, Plan, PlanError, PlannedStep, Progress};
 use crate::backend::cpu::{CpuBackend, Isa};
 use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
 use crate::backend::{Backend, BackendError, Shape, Statistics};
 use crate::circuits::EncryptedEngine;
 use crate::ckks::{Ciphertext, CkksError, Evaluator, KeyId, KeySet, KeySwitchKey, Tag};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What one layer asks of the device.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct LayerDemand {
-    /// The layer.
-    pub layer: String,
-    /// What is done for it; `peak_bytes` is the most held since the run began.
-    #[serde(flatten)]
-    pub statistics: Statistics,
-}
-
-/// What a run asks of the device.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct DeviceDemand {
-    /// All of it: upload of the input and download of the answer included.
-    pub total: Statistics,
-    /// Layer by layer.
-    pub layers: Vec<LayerDemand>,
-}
 
 struct Watch<'a> {
     gpu: &'a GpuBackend,
@@ -64,6 +45,24 @@ impl DeviceDemand {
     /// # Errors
     /// [`PlanError::DeviceMemory`] where a layer needs more than the options' memory limit or the device's largest buffer.
     pub fn of(plan: &Plan, limits: Limits, options: &GpuOptions, checkpoints: Checkpoints) -> Result<Self, PlanError> {
+        Self::of_run(plan, limits, options, checkpoints, 0)
+    }
+
+    /// The same of a run after some like it in a session of many: keys, constants and encoded weights are on the device by then.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn repeated(plan: &Plan, limits: Limits, options: &GpuOptions, checkpoints: Checkpoints) -> Result<Self, PlanError> {
+        Self::of_run(plan, limits, options, checkpoints, 2)
+    }
+
+    fn of_run(
+        plan: &Plan,
+        limits: Limits,
+        options: &GpuOptions,
+        checkpoints: Checkpoints,
+        earlier: usize,
+    ) -> Result<Self, PlanError> {
         let params = plan.params();
         let fault = |e: BackendError| PlanError::Ckks(CkksError::Backend(e));
         let gpu = Arc::new(GpuBackend::dry(params.tables().clone(), limits, options).map_err(fault)?);
@@ -79,15 +78,23 @@ impl DeviceDemand {
             let evaluator = Evaluator::new(params.clone(), backend, keys.clone())?;
             EncryptedEngine::with_slots(evaluator, slots).map_err(|source| PlanError::Layer { layer: "input".into(), source })
         };
-        let (device, host) = (engine(gpu.clone())?, engine(cpu.clone())?);
+        let (mut device, host) = (engine(gpu.clone())?, engine(cpu.clone())?);
+        if earlier > 0 {
+            device = device.keeping_products(u64::MAX);
+        }
         let level = plan.input_level();
         let shape = Shape::new(2 * plan.program().input_shards, params.window(level).len(), params.degree());
-        let input = cpu.alloc(shape).map_err(fault)?;
-        let input = Ciphertext::from_parts(params, input, level, params.scale(level), tag)?;
+        let input = || -> Result<Ciphertext, PlanError> {
+            let input = cpu.alloc(shape).map_err(fault)?;
+            Ok(Ciphertext::from_parts(params, input, level, params.scale(level), tag)?)
+        };
+        let with = Fallback { device: &device, host: &host, checkpoints };
+        for _ in 0..earlier {
+            with.execute(plan, input()?, &())?;
+        }
         let before = gpu.statistics();
         let watch = Watch { gpu: &gpu, state: Mutex::new((before, Vec::new())) };
-        let with = Fallback { device: &device, host: &host, checkpoints };
-        with.execute(plan, input, &watch)?;
+        with.execute(plan, input()?, &watch)?;
         let layers = watch.state.into_inner().unwrap_or_else(PoisonError::into_inner).1;
         Ok(Self { total: gpu.statistics() - before, layers })
     }

@@ -10,7 +10,7 @@ use cipherlens::backend::Statistics;
 use cipherlens::engine::{self, Costs, PrepareOptions, Prepared};
 use cipherlens::nn::Model;
 use cipherlens::nn::model::Fit;
-use cipherlens::plan::Plan;
+use cipherlens::plan::{DeviceDemand, Plan};
 use std::path::PathBuf;
 
 /// What a network costs encrypted, before any key exists
@@ -36,6 +36,9 @@ pub(crate) struct PlanCommand {
     /// Do not time this machine: plan with the same unit costs everywhere, as `keygen` and `run` do
     #[arg(long)]
     typical_costs: bool,
+    /// Count what each layer asks of a GPU, and what a later run does: kernels, copies, bytes sent, buffers made
+    #[arg(long)]
+    count_gpu: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -64,9 +67,15 @@ impl PlanCommand {
             }
             None => terms.expected_error,
         };
-        prepared.demand = prepared.usual_demand();
+        let demand = prepared.usual_demand();
+        prepared.demand = demand.as_ref().map(|d| d.total);
+        let again = if self.count_gpu { prepared.repeated_demand() } else { None };
         if self.json {
             let mut object = json(&prepared);
+            if self.count_gpu {
+                object["device_layers"] = serde_json::json!(demand.map(|d| d.layers));
+                object["device_again"] = serde_json::json!(again);
+            }
             object["model"] = network.name().into();
             object["model_file"] = file.into();
             object["expected_max_abs_logit_error"] = expected.into();
@@ -77,6 +86,9 @@ impl PlanCommand {
             print(&prepared, costs);
             if let Some(error) = expected {
                 say!("expected: logits off by about {error:.1e} for encryption");
+            }
+            if let Some(again) = again {
+                print_demand(&again);
             }
         }
         Ok(())
@@ -180,6 +192,23 @@ pub(crate) fn print(prepared: &Prepared, costs: Costs) {
     if let Some(demand) = &prepared.demand {
         say!("on a GPU: {}", device_work(demand));
     }
+}
+
+/// What a later run asks of a device, layer by layer.
+fn print_demand(demand: &DeviceDemand) {
+    say!();
+    say!("a later run on a GPU, with keys and weights on it:");
+    let columns = ["layer", "kernels", "copies", "sent", "buffers made"];
+    let align = |i: usize| if i == 0 { Align::Left } else { Align::Right };
+    let mut table = Table::new([0, 1, 2, 3, 4].map(|i| (columns[i], align(i))));
+    let row = |name: &str, s: &Statistics| {
+        let [kernels, copies, made] = [s.dispatches, s.copies, s.allocations].map(|n| grouped(n as usize));
+        [name.to_owned(), kernels, copies, bytes(s.uploaded_bytes + s.key_bytes), made]
+    };
+    demand.layers.iter().for_each(|l| table.row(row(&l.layer, &l.statistics)));
+    table.rule();
+    table.row(row("all", &demand.total));
+    table.print("  ");
 }
 
 /// What a device does, for a person.
