@@ -154,6 +154,20 @@ impl EncryptedEngine {
         Ok(self.evaluator.encoder().encode_repeated(vectors, self.slots, scale, basis, form)?)
     }
 
+    /// [`Self::encode`] over a level's primes, kept where a network's plaintexts are.
+    fn encoded_vectors(&self, vectors: &[Vec<f64>], scale: Scale, level: Level, form: PlainForm) -> Result<Arc<Plaintext>> {
+        let encode = || self.encode(vectors, scale, self.evaluator.params().window(level), form);
+        if !self.prepared.keeps_products() {
+            return Ok(Arc::new(encode()?));
+        }
+        let mut hasher = blake3::Hasher::new();
+        for vector in vectors {
+            hasher.update(&(vector.len() as u64).to_le_bytes()).update(bytemuck::cast_slice(vector));
+        }
+        let values = *hasher.finalize().as_bytes();
+        self.prepared.get(Key::Vectors { values, level, scale: scale.0.to_bits(), form }, encode)
+    }
+
     /// `i` or `-i` in every slot: the monomial `X^(N/2)` or its negative, exact at scale 1.
     fn imaginary_unit(&self, level: Level, sign: f64) -> Result<Arc<Plaintext>> {
         self.prepared.get(Key::Unit { level, negative: sign < 0.0 }, || {
@@ -258,14 +272,12 @@ impl Engine for EncryptedEngine {
     }
     fn multiply_plain(&self, x: &Self::Value, factor: &[Vec<f64>]) -> Result<Self::Value> {
         check::multiply_plain(self, x, factor)?;
-        let basis = self.evaluator.params().window(x.level());
-        let plain = self.encode(factor, self.factor_scale(x.level()), basis, PlainForm::Montgomery)?;
+        let plain = self.encoded_vectors(factor, self.factor_scale(x.level()), x.level(), PlainForm::Montgomery)?;
         Ok(Arc::new(self.evaluator.rescale(&self.evaluator.mul_plain(x, &plain)?)?))
     }
     fn add_plain(&self, x: &Self::Value, offset: &[Vec<f64>]) -> Result<Self::Value> {
         check::add_plain(self, x, offset)?;
-        let basis = self.evaluator.params().window(x.level());
-        let plain = self.encode(offset, x.scale(), basis, PlainForm::Plain)?;
+        let plain = self.encoded_vectors(offset, x.scale(), x.level(), PlainForm::Plain)?;
         Ok(Arc::new(self.evaluator.add_plain(x, &plain)?))
     }
     fn drop_to(&self, x: &Self::Value, level: Level) -> Result<Self::Value> {

@@ -3,7 +3,7 @@
 use super::{EncryptedEngine, Result};
 use crate::backend::Backend;
 use crate::circuits::linear_transform::Product;
-use crate::ckks::{Gadget, Level, Plaintext};
+use crate::ckks::{Gadget, Level, PlainForm, Plaintext};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +15,8 @@ pub(super) enum Key {
     Diagonals { transform: u64, level: Level, gadget: Option<Gadget>, scale: u64 },
     /// Products of a [`crate::circuits::LinearTransform`], in this order.
     Products { transform: u64, level: Level, terms: Vec<Product> },
+    /// A network's vectors, by a digest of their values: the plaintexts of biases and masks.
+    Vectors { values: [u8; 32], level: Level, scale: u64, form: PlainForm },
     /// `i` in every slot, or `-i`.
     Unit { level: Level, negative: bool },
 }
@@ -22,8 +24,8 @@ pub(super) enum Key {
 /// Encoded plaintexts, kept up to a budget of bytes; the rest is encoded again whenever it is used.
 ///
 /// Those of [`crate::circuits::DiagonalTransform`]s are used several times in a run and are always worth it. Those of a
-/// network's [`crate::circuits::LinearTransform`]s are used once a run, and are kept where that is asked for: on a device that
-/// runs the network again.
+/// network's [`crate::circuits::LinearTransform`]s, biases and masks are used once a run, and are kept where that is asked for: on a
+/// device that runs the network again.
 #[derive(Debug)]
 pub struct Prepared {
     budget: usize,
