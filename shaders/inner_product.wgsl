@@ -39,10 +39,14 @@ struct KeyProduct {
     own_rotation: u32,
     added_rotation: u32,
     output_rotation: u32,
+    /// Of products with plaintexts: shards, sums, and log2 of how many words a word of a plaintext stands for.
+    shards: u32,
+    products: u32,
+    log_repeat: u32,
     rows: array<KeyProductRow>,
 }
 
-/// Of a limb of the extended basis; the last two columns are of digits and of rotations instead.
+/// Of a limb of the extended basis; the last three columns are of digits, of rotations and of products instead.
 struct KeyProductRow {
     prime: u32,
     key_limb: u32,
@@ -54,8 +58,10 @@ struct KeyProductRow {
     added_factor: u32,
     /// The key's number of the digit that has the row's number.
     key_digit: u32,
-    /// The Galois element of the rotation that has the row's number.
+    /// The Galois element of the rotation that has the row's number; 0 for the one by nothing that has no key.
     galois: u32,
+    /// The plaintext of rotation r in sum s plus one, or 0, in row r PRODUCTS + s.
+    plaintext: u32,
 }
 
 struct PlainProduct {
@@ -97,6 +103,8 @@ struct PlainProductRow {
 
 /// Keys of several rotations that one dispatch reads.
 const KEYS: u32 = 8u;
+/// Sums of products with plaintexts that one dispatch makes.
+const PRODUCTS: u32 = 8u;
 /// A sum that starts from a residue times 2^32 has room for four terms less.
 const RAISED: u32 = 4u;
 
@@ -232,6 +240,93 @@ fn key_inner_products(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_in
         s = add_added(s, group.x, r, row, place, m.q);
     }
     finish(s, group.x, write, half, in_limb, m);
+}
+
+/// Adds a rotation's product with the plaintext of a sum, where it has one. `plus` are the plaintexts.
+fn add_plain(s: Pair, product: u32, rotation: u32, limb: u32, at: u32, x: vec2<u32>) -> Pair {
+    let plaintext = key_args.rows[rotation * PRODUCTS + product].plaintext;
+    if (plaintext == 0u) { return s; }
+    let degree = 1u << (key_args.log_degree - key_args.log_repeat);
+    let w = plus[((plaintext - 1u) * key_args.limb_count + limb) * degree + (at >> key_args.log_repeat)];
+    return Pair(mac(s.first, w, x.x), mac(s.second, w, x.y), s.room);
+}
+
+fn write_product(s: Pair, product: u32, shard: u32, limb: u32, at: u32, m: Modulus) {
+    if (product >= key_args.products) { return; }
+    let half = key_args.limb_count << key_args.log_degree;
+    let write = key_args.output + 2u * (product * key_args.shards + shard) * half + (limb << key_args.log_degree) + at;
+    var first = redc(s.first, m);
+    var second = redc(s.second, m);
+    if (key_args.adds != 0u) {
+        first = add_mod(first, out[write], m.q);
+        second = add_mod(second, out[write + half], m.q);
+    }
+    out[write] = first;
+    out[write + half] = second;
+}
+
+/// Sums of products of plaintexts with rotations, which are made on the way and not written. Rotations are of the same digits, as
+/// many as there are keys and one that has none; a sum has room for their products.
+@compute @workgroup_size(THREADS)
+fn rotated_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let at = THREADS * group.y + thread;
+    if (at >= 1u << key_args.log_degree) { return; }
+    let limb = group.z;
+    let row = key_args.rows[limb];
+    let m = moduli[row.prime];
+    let none = Pair(zero_sum(), zero_sum(), TERMS);
+    var a = none;
+    var b = none;
+    var c = none;
+    var d = none;
+    var e = none;
+    var f = none;
+    var g = none;
+    var h = none;
+    for (var r = 0u; r < key_args.rotations; r += 1u) {
+        let galois = key_args.rows[r].galois;
+        var s = none;
+        if (galois == 0u) {
+            if (row.added_limb != 0u) {
+                let from_here = key_args.added + group.x * key_args.added_stride + ((row.added_limb - 1u) << key_args.log_degree) + at;
+                s.first = mac(s.first, added[from_here], row.added_factor);
+                s.second = mac(s.second, added[from_here + key_args.added_second], row.added_factor);
+            }
+        } else {
+            let place = permuted(at, galois);
+            for (var k = 0u; k < key_args.end_digit; k += 1u) {
+                let x = operands[key_args.operand
+                    + (((group.x * key_args.digits + k) * key_args.limb_count + limb) << key_args.log_degree) + place];
+                let key = key_at(k, row, place);
+                s = with_room(s, m.q);
+                s.first = mac(s.first, x, key_word(r, key));
+                s.second = mac(s.second, x, key_word(r, key + (key_args.key_limbs << key_args.log_degree)));
+            }
+            if (row.added_limb != 0u) {
+                s = with_room(s, m.q);
+                let from_there = key_args.added + group.x * key_args.added_stride
+                    + ((row.added_limb - 1u) << key_args.log_degree) + place;
+                s.first = mac(s.first, added[from_there], row.added_factor);
+            }
+        }
+        let x = vec2<u32>(redc(s.first, m), redc(s.second, m));
+        a = add_plain(a, 0u, r, limb, at, x);
+        b = add_plain(b, 1u, r, limb, at, x);
+        c = add_plain(c, 2u, r, limb, at, x);
+        d = add_plain(d, 3u, r, limb, at, x);
+        e = add_plain(e, 4u, r, limb, at, x);
+        f = add_plain(f, 5u, r, limb, at, x);
+        g = add_plain(g, 6u, r, limb, at, x);
+        h = add_plain(h, 7u, r, limb, at, x);
+    }
+    write_product(a, 0u, group.x, limb, at, m);
+    write_product(b, 1u, group.x, limb, at, m);
+    write_product(c, 2u, group.x, limb, at, m);
+    write_product(d, 3u, group.x, limb, at, m);
+    write_product(e, 4u, group.x, limb, at, m);
+    write_product(f, 5u, group.x, limb, at, m);
+    write_product(g, 6u, group.x, limb, at, m);
+    write_product(h, 7u, group.x, limb, at, m);
 }
 
 /// out = (sum x a, sum x b) 2^-32 over plaintexts x and ciphertexts (a, b). `operands` are the ciphertexts, `factors` the plaintexts.

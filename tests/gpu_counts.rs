@@ -50,7 +50,7 @@ impl Counting {
 #[test]
 fn a_bootstrap_asks_no_more_than_it_did() {
     // Dispatches of one vector; the bar that is aimed at is 480.
-    for (preset, dispatches) in [("n16-boot", 511), ("n16-boot-lean", 557)] {
+    for (preset, dispatches) in [("n16-boot", 501), ("n16-boot-lean", 548)] {
         let c = Counting::new(preset);
         let options = BootstrapOptions { order: Order::SlotsFirst, ..BootstrapOptions::new(&c.params) };
         let bootstrapper = Bootstrapper::new(&c.params, &options).unwrap();

@@ -15,8 +15,8 @@
 use super::check::{self, Checks, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
-    Backend, BackendError, Buffer, Combination, GadgetPlan, KeyRotation, Place, PlainSource, PlainTerm, PolySelect, Result,
-    Rotation, Shape, Statistics, Storage,
+    Backend, BackendError, Buffer, Combination, GadgetPlan, HoistedRotations, KeyRotation, Place, PlainSource, PlainTerm,
+    PolySelect, Result, Rotation, Shape, Statistics, Storage,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use commands::View;

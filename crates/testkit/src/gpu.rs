@@ -6,7 +6,8 @@ use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions};
 use cipherlens::backend::{
-    Backend, Buffer, Coefficients, Combination, GadgetPlan, KeyRotation, PlainSource, PlainTerm, PolySelect, Rotation, Shape,
+    Backend, Buffer, Coefficients, Combination, GadgetPlan, HoistedRotations, KeyRotation, PlainSource, PlainTerm, PolySelect,
+    Rotation, Shape,
 };
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rand::{RngExt, rngs::StdRng};
@@ -291,6 +292,37 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
         let rotations: Vec<_> = (0..11).map(|i| Rotation { galois: galois[i % 2], key: Some(&keys[i / 2 % 2]) }).collect();
         g.rotate_digits(&x(g), &digits(g), &rotations, plan).unwrap()
     });
+    // Rotations that are multiplied where they are made: one without a key or none, more than there are keys for, plaintexts of a lower
+    // degree, sums that not all rotations are in, more than one dispatch makes; and terms that are not alike for all shards.
+    for (count, unkeyed, sums, repeat, alike) in
+        [(3, true, 2, 1, true), (11, true, 5, 4, true), (9, false, 8, 1, true), (4, true, 9, 1, true), (3, true, 2, 1, false)]
+    {
+        let plains = count * sums;
+        let wide = Shape::new(plains, plan.extended.len(), n / repeat);
+        let factors: Vec<u32> =
+            words(t, &plan.extended, plains, fill, rng).chunks(n).flat_map(|limb| limb[..n / repeat].to_vec()).collect();
+        let mut terms: Vec<Vec<PlainTerm>> = Vec::new();
+        for sum in 0..sums {
+            for s in 0..shards {
+                let term = |r: usize| PlainTerm { plain: sum * count + r, source: r * shards + s };
+                terms.push((0..count).filter(|r| (r + sum) % 3 != 1 || sums == 1).map(term).collect());
+            }
+        }
+        if !alike {
+            terms[0].push(PlainTerm { plain: 0, source: 0 });
+        }
+        check(&format!("rotated_inner_product of {count} to {sums}"), &|g| {
+            let keys = [key(g, 0), key(g, 1)];
+            let rotation = |i: usize| Rotation { galois: galois[i % 2], key: Some(&keys[i / 2 % 2]) };
+            let mut rotations: Vec<_> = (0..count).map(rotation).collect();
+            if unkeyed {
+                rotations[count / 2] = Rotation { galois: 1, key: None };
+            }
+            let (x, digits, plain) = (x(g), digits(g), g.upload(wide, &factors).unwrap());
+            let hoisted = HoistedRotations { ct: &x, digits: &digits, rotations: &rotations, lift: &lift };
+            g.rotated_inner_product(hoisted, plan, &plain, &terms).unwrap()
+        });
+    }
     for rotations in [1, 2, 10] {
         check(&format!("rotated_sum of {rotations}"), &|g| {
             let keys = [key(g, 0), key(g, 1)];

@@ -36,10 +36,10 @@ arguments! {
     KeyProduct {
         log_degree, limb_count, key_limbs, first_digit, end_digit, digits, adds, bound_digit, operand, reads_own, own, own_stride,
         output, added, added_stride, added_second, plus, plus_stride, plus_second, rotations, sums, operand_rotation, own_rotation,
-        added_rotation, output_rotation,
+        added_rotation, output_rotation, shards, products, log_repeat,
     }
     /// inner_product.wgsl
-    KeyProductRow { prime, key_limb, owner, own_limb, added_limb, added_factor, key_digit, galois }
+    KeyProductRow { prime, key_limb, owner, own_limb, added_limb, added_factor, key_digit, galois, plaintext }
     /// inner_product.wgsl
     PlainProduct { degree, limb_count, adds, log_repeat }
     /// inner_product.wgsl

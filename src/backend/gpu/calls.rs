@@ -359,6 +359,15 @@ impl Backend for GpuBackend {
     fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
         self.rotate_lifted(digits, lifted, rotation, plan)
     }
+    fn rotated_inner_product(
+        &self,
+        hoisted: HoistedRotations<'_>,
+        plan: &GadgetPlan,
+        plain: &Buffer,
+        terms: &[Vec<PlainTerm>],
+    ) -> Result<Buffer> {
+        self.rotated_products_of(hoisted, plan, plain, terms)
+    }
     fn rotate_sum(
         &self,
         x: (&Buffer, usize),

@@ -3,10 +3,10 @@
 use super::arguments::{KeyProduct as Call, KeyProductRow, row, words};
 use super::commands::View;
 use super::polys::{Polys, Window};
-use super::registry::{KEYS, Kernel};
+use super::registry::{KEYS, Kernel, PRODUCTS};
 use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
-use crate::backend::{BackendError, GadgetPlan, KeyRotation, Result, Shape};
+use crate::backend::{BackendError, GadgetPlan, KeyRotation, Result, Rotation, Shape};
 use crate::math::BasisChange;
 use std::ops::Range;
 
@@ -138,6 +138,56 @@ impl GpuBackend {
         plan.key_digits.iter().enumerate().for_each(|(k, &digit)| row(&mut rows, k).key_digit = word(digit));
         rotations.iter().enumerate().for_each(|(r, rotation)| row(&mut rows, r).galois = rotation.galois);
         (call, rows, views)
+    }
+
+    /// Sums of products of plaintexts with rotations of the same digits, which are not written; false where they must be: sums, rotations
+    /// or keys that a dispatch cannot take. `table` has, for each rotation and sum, the plaintext plus one, or 0.
+    pub(super) fn rotated_products(
+        &self,
+        product: &KeyProduct<'_>,
+        rotations: &[Rotation<'_>],
+        (plain, log_repeat): (View<'_>, usize),
+        (table, sums): (&[Vec<usize>], usize),
+        out: Window<'_>,
+    ) -> Result<bool> {
+        let kernel = Kernel::RotatedInnerProduct;
+        let keyed: Vec<(usize, KeyRotation<'_>)> = (rotations.iter().enumerate())
+            .filter_map(|(r, rotation)| Some((r, KeyRotation { galois: rotation.galois, key: rotation.key? })))
+            .collect();
+        let unkeyed: Vec<usize> = (0..rotations.len()).filter(|&r| rotations[r].key.is_none()).collect();
+        let keys: Vec<_> = keyed.iter().map(|&(_, rotation)| rotation).collect();
+        if sums > PRODUCTS as usize || unkeyed.len() > 1 || self.keys_at_once(&keys) == 1 {
+            return Ok(false);
+        }
+        for (i, run) in keyed.chunks(KEYS as usize).enumerate() {
+            let here: Vec<_> = run.iter().map(|&(_, rotation)| rotation).collect();
+            let (mut call, mut rows, [operands, out, _, added, _]) = self.key_call(product, &here, Strides::default(), 0, out);
+            let mut numbers: Vec<usize> = run.iter().map(|&(r, _)| r).collect();
+            if i == 0
+                && let [r] = unkeyed[..]
+            {
+                row(&mut rows, numbers.len()).galois = 0;
+                numbers.push(r);
+            }
+            for (r, &number) in numbers.iter().enumerate() {
+                for (s, &plaintext) in table[number].iter().enumerate() {
+                    row(&mut rows, r * PRODUCTS as usize + s).plaintext = word(plaintext);
+                }
+                // Rows that no sum asks for are read too.
+                row(&mut rows, (r + 1) * PRODUCTS as usize - 1);
+            }
+            call.adds = u32::from(i > 0);
+            [call.rotations, call.shards, call.products, call.log_repeat] =
+                [numbers.len(), product.shards, sums, log_repeat].map(word);
+            let held = here.iter().map(|r| self.key(r.key, kernel.row().name)).collect::<Result<Vec<_>>>()?;
+            let words_of_key = here[0].key.shape().words();
+            let key = |k: usize| View { words: words_of_key, ..held[k.min(held.len() - 1)].view() };
+            let mut views = vec![self.moduli(), operands, key(0), out, added, plain];
+            views.extend((1..KEYS as usize).map(key));
+            let grid = [product.shards, self.tiles(), product.plan.extended.len()];
+            self.device.dispatch(kernel, &words(&call, &rows), &views, grid)?;
+        }
+        Ok(true)
     }
 
     fn several_keys(

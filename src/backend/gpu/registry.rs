@@ -69,7 +69,7 @@ pub struct Row {
 pub const WORKGROUP_BYTES: u32 = 16 << 10;
 /// The storage buffers a portable kernel may bind.
 pub const STORAGE_BUFFERS: u32 = 8;
-/// The storage buffers of [`Kernel::KeyInnerProducts`], which portable kernels stand in for where there are fewer.
+/// The storage buffers of kernels that read several keys, which portable ones stand in for where there are fewer.
 pub const MANY_STORAGE_BUFFERS: u32 = 15;
 /// Threads of every workgroup.
 pub const THREADS: u32 = 256;
@@ -83,9 +83,18 @@ pub const PARTS: u32 = 5;
 pub const PAIRS: u32 = 2;
 /// Keys that one product of several rotations reads.
 pub const KEYS: u32 = 8;
+/// Sums of products with plaintexts that one product of rotations makes.
+pub const PRODUCTS: u32 = 8;
 /// What shaders and hosts both count by, as the shaders call it.
-pub const SIZES: &[(&str, u32)] =
-    &[("THREADS", THREADS), ("TILE", 1 << LOG_TILE), ("BLOCK", BLOCK), ("PARTS", PARTS), ("PAIRS", PAIRS), ("KEYS", KEYS)];
+pub const SIZES: &[(&str, u32)] = &[
+    ("THREADS", THREADS),
+    ("TILE", 1 << LOG_TILE),
+    ("BLOCK", BLOCK),
+    ("PARTS", PARTS),
+    ("PAIRS", PAIRS),
+    ("KEYS", KEYS),
+    ("PRODUCTS", PRODUCTS),
+];
 
 const ARGUMENTS: (u32, Access) = (0, Access::Read);
 
@@ -163,6 +172,10 @@ kernels! {
     KeyInnerProducts = INNER_PRODUCT "key_inner_products"
         [(1 r) (2 r) (3 r) (4 w) (5 r) (6 r) (7 r) (8 r) (9 r) (10 r) (11 r) (12 r) (13 r) (14 r)]
         "backend/cpu/inner_product.rs key_inner_product";
+    /// Plaintexts times rotations that are not written; where so many buffers can be bound.
+    RotatedInnerProduct = INNER_PRODUCT "rotated_inner_product"
+        [(1 r) (2 r) (3 r) (4 w) (6 r) (7 r) (8 r) (9 r) (10 r) (11 r) (12 r) (13 r) (14 r)]
+        "backend/cpu/rotated_inner_product.rs rotated_inner_product_words";
     /// Ciphertexts times plaintexts.
     PlainInnerProduct = INNER_PRODUCT "plain_inner_product" [(1 r) (2 r) (3 r) (4 w)]
         "backend/cpu/inner_product.rs plain_inner_product";

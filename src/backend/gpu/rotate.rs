@@ -5,7 +5,10 @@ use super::convert::Rotations;
 use super::key_product::{Added, KeyProduct, Strides};
 use super::polys::{Polys, Window, part};
 use crate::backend::check::{self, DigitLayout};
-use crate::backend::{BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Result, Rotation, Shape, rotated_sum_by_steps};
+use crate::backend::{
+    BackendError, Buffer, GadgetPlan, HoistedRotations, KeyRotation, PlainTerm, PolySelect, Result, Rotation, Shape,
+    rotated_inner_product_by_steps, rotated_sum_by_steps,
+};
 use crate::math::{BasisChange, galois};
 use std::ops::Range;
 
@@ -248,6 +251,54 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
+    /// [`crate::backend::Backend::rotated_inner_product`]: a dispatch for as many rotations as there are keys bound, where the terms are
+    /// the same for every shard, by its steps else.
+    pub(super) fn rotated_products_of(
+        &self,
+        hoisted: HoistedRotations<'_>,
+        plan: &GadgetPlan,
+        plain: &Buffer,
+        terms: &[Vec<PlainTerm>],
+    ) -> Result<Buffer> {
+        let op = "rotated_inner_product";
+        let HoistedRotations { ct, digits, rotations, lift } = hoisted;
+        let by_steps = || rotated_inner_product_by_steps(self, hoisted, plan, plain, terms);
+        let shards = ct.shape().polys / 2;
+        let Some(table) = term_table(terms, rotations.len(), shards) else { return by_steps() };
+        self.checks().basis(ct.shape(), &plan.window, op)?;
+        self.checks().basis(ct.shape(), &lift.source, op)?;
+        self.checks().basis(digits.shape(), &plan.extended, op)?;
+        check::even(ct.shape(), op)?;
+        self.check_lift(lift, plan, op)?;
+        self.checks().factors(plain.shape(), &plan.extended, op)?;
+        check::terms(terms, rotations.len() * shards, plain.shape().polys, op)?;
+        for rotation in rotations {
+            self.checks().galois(rotation.galois)?;
+            if let Some(key) = rotation.key {
+                let found = self.checks().key(digits.shape(), key.shape(), plan, op)?;
+                check::same(Shape { polys: 2 * found, ..ct.shape() }, ct.shape(), op)?;
+            }
+        }
+        let shape = Shape::new(2 * terms.len(), plan.extended.len(), self.tables.degree());
+        let bound = self.bound_words();
+        if [shape.words(), digits.shape().words(), plain.shape().words(), ct.shape().words()].iter().any(|&w| w > bound) {
+            return by_steps();
+        }
+        let (sums, repeat) = (terms.len() / shards, (shape.degree / plain.shape().degree.max(1)).max(1).ilog2() as usize);
+        let (from, cut, plain) = (self.polys(ct, op)?, self.polys(digits, op)?, self.polys(plain, op)?);
+        let first = Window { stride: 2 * from.size, ..from.window(0, from.count) };
+        let added = Some(Added { first, second: from.size, lift: Some(lift) });
+        let digits = cut.window(0, cut.count).view;
+        let product = KeyProduct { plan, digits, own: None, added, plus: None, shards };
+        let out = self.take(shape, op)?;
+        let to = Polys::new(&out, shape).window(0, shape.polys);
+        let plains = (plain.window(0, plain.count).view, repeat);
+        match self.rotated_products(&product, rotations, plains, (&table, sums), to)? {
+            true => Ok(self.made(shape, out)),
+            false => by_steps(),
+        }
+    }
+
     /// [`crate::backend::Backend::rotate_extended`]: one dispatch.
     pub(super) fn rotate_lifted(
         &self,
@@ -389,4 +440,27 @@ impl GpuBackend {
         }
         Ok(self.made(shape, out))
     }
+}
+
+/// For each rotation and sum the plaintext plus one, or 0: where there are as many outputs for every shard, `[sum][shard]`, and those of a
+/// sum have the same terms, at most one of each rotation.
+fn term_table(terms: &[Vec<PlainTerm>], rotations: usize, shards: usize) -> Option<Vec<Vec<usize>>> {
+    let sums = terms.len().checked_div(shards).filter(|sums| sums * shards == terms.len() && *sums > 0)?;
+    let mut table = vec![vec![0; sums]; rotations];
+    for (output, terms_of) in terms.iter().enumerate() {
+        let (sum, shard) = (output / shards, output % shards);
+        for (i, term) in terms_of.iter().enumerate() {
+            let (rotation, of) = (term.source / shards, term.source % shards);
+            let first = terms[sum * shards].get(i)?;
+            let entry = table.get_mut(rotation)?.get_mut(sum)?;
+            if of != shard || first.plain != term.plain || first.source != rotation * shards || (shard == 0 && *entry != 0) {
+                return None;
+            }
+            *entry = term.plain + 1;
+        }
+        if terms_of.len() != terms[sum * shards].len() {
+            return None;
+        }
+    }
+    Some(table)
 }
