@@ -158,14 +158,13 @@ fn add_added(s: Pair, shard: u32, rotation: u32, row: KeyProductRow, place: u32,
     return t;
 }
 
-fn started(write: u32, half: u32) -> Pair {
-    if (key_args.adds == 0u) { return Pair(zero_sum(), zero_sum(), TERMS); }
-    return Pair(raised(out[write]), raised(out[write + half]), TERMS - RAISED);
-}
-
 fn finish(s: Pair, shard: u32, write: u32, half: u32, at: u32, m: Modulus) {
     var first = redc(s.first, m);
     var second = redc(s.second, m);
+    if (key_args.adds != 0u) {
+        first = add_mod(first, out[write], m.q);
+        second = add_mod(second, out[write + half], m.q);
+    }
     if (key_args.plus_stride != 0u) {
         let more = key_args.plus + shard * key_args.plus_stride + at;
         first = add_mod(first, plus[more], m.q);
@@ -187,7 +186,7 @@ fn key_inner_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     let half = key_args.limb_count << key_args.log_degree;
     let in_limb = (group.z << key_args.log_degree) + at;
     let write = key_args.output + 2u * group.x * half + in_limb;
-    var s = started(write, half);
+    var s = Pair(zero_sum(), zero_sum(), TERMS);
     for (var k = key_args.first_digit; k < key_args.end_digit; k += 1u) {
         let x = digit_word(group.x, k, 0u, group.z, row, place);
         let key = key_at(k, row, place);
@@ -227,7 +226,7 @@ fn key_inner_products(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_in
     let half = key_args.limb_count << key_args.log_degree;
     let in_limb = (limb << key_args.log_degree) + at;
     let write = key_args.output + first * key_args.output_rotation + 2u * group.x * half + in_limb;
-    var s = started(write, half);
+    var s = Pair(zero_sum(), zero_sum(), TERMS);
     for (var r = first; r < end; r += 1u) {
         let place = permuted(at, key_args.rows[r].galois);
         for (var k = key_args.first_digit; k < key_args.end_digit; k += 1u) {

@@ -317,7 +317,7 @@ fn store(v: ptr<function, Words>, at: u32, stride: u32) {
 }
 
 fn take(v: ptr<function, Words>, base: u32, stride: u32) {
-    let at = place(base);
+    let at = place(base) & (TILE - 1u);
     (*v)[0] = words[at ^ place(0u << stride)];
     (*v)[1] = words[at ^ place(1u << stride)];
     (*v)[2] = words[at ^ place(2u << stride)];
@@ -337,7 +337,7 @@ fn take(v: ptr<function, Words>, base: u32, stride: u32) {
 }
 
 fn put(v: ptr<function, Words>, base: u32, stride: u32) {
-    let at = place(base);
+    let at = place(base) & (TILE - 1u);
     words[at ^ place(0u << stride)] = (*v)[0];
     words[at ^ place(1u << stride)] = (*v)[1];
     words[at ^ place(2u << stride)] = (*v)[2];
@@ -419,6 +419,13 @@ fn last_stride() -> u32 {
     return select(select(STRIDE_2, STRIDE_1, ROUNDS == 2u), STRIDE_0, ROUNDS == 1u);
 }
 
+/// Writes word `thread + k THREADS` of the tile.
+fn copy_word(thread: u32, k: u32, write: u32) {
+    if (LOG_TILE == 12u || thread + k * THREADS < 1u << LOG_TILE) {
+        out[write + in_limb(thread) + in_limb(k * THREADS)] = words[(place(thread) & (TILE - 1u)) ^ place(k * THREADS)];
+    }
+}
+
 /// Writes the tile: from registers where neighbouring threads hold neighbouring words, else through workgroup memory.
 fn finish_tile(v: ptr<function, Words>, group: vec3<u32>, thread: u32, reduced: bool, q: u32) {
     let write = group.z * args.output_stride + (args.rows[group.y].output << LOG_N) + (group.x << LOG_ROW);
@@ -454,9 +461,22 @@ fn finish_tile(v: ptr<function, Words>, group: vec3<u32>, thread: u32, reduced: 
         put(v, base, stride);
     }
     workgroupBarrier();
-    for (var i = thread; i < 1u << LOG_TILE; i += THREADS) {
-        out[write + in_limb(i)] = words[place(i)];
-    }
+    copy_word(thread, 0u, write);
+    copy_word(thread, 1u, write);
+    copy_word(thread, 2u, write);
+    copy_word(thread, 3u, write);
+    copy_word(thread, 4u, write);
+    copy_word(thread, 5u, write);
+    copy_word(thread, 6u, write);
+    copy_word(thread, 7u, write);
+    copy_word(thread, 8u, write);
+    copy_word(thread, 9u, write);
+    copy_word(thread, 10u, write);
+    copy_word(thread, 11u, write);
+    copy_word(thread, 12u, write);
+    copy_word(thread, 13u, write);
+    copy_word(thread, 14u, write);
+    copy_word(thread, 15u, write);
 }
 
 /// Forward, coefficients in [0, q) to values in [0, q), or to [0, 4q) between two dispatches.
@@ -506,7 +526,7 @@ fn divide(i: u32, tile: u32, kept_word: u32, t: Tail) {
     if (!in_tile(i)) { return; }
     let at = tile + in_limb(i);
     // Any word below 4q: Shoup products take it as it is.
-    var word = sub_mod(mul_shoup(kept_word, t.keep, t.q), mul_shoup(words[place(i)], t.tail, t.q), t.q);
+    var word = sub_mod(mul_shoup(kept_word, t.keep, t.q), mul_shoup(words[place(i) & (TILE - 1u)], t.tail, t.q), t.q);
     if (t.adds) {
         word = add_mod(word, added[t.added + in_limb(i)], t.q);
     }

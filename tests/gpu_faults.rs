@@ -138,8 +138,9 @@ fn any_allocation_may_fail() {
 #[test]
 fn a_second_run_finds_its_weights_and_buffers() {
     let world = World::new();
-    let twice = |backend: Arc<GpuBackend>, check: &dyn Fn(&Ciphertext)| {
-        let device = world.engine(backend.clone()).keeping_products(1 << 30);
+    // With room for encoded weights; and for some, and the integers of the others.
+    let twice = |backend: Arc<GpuBackend>, room: u64, check: &dyn Fn(&Ciphertext)| {
+        let device = world.engine(backend.clone()).with_prepared_bytes(0).keeping_products(room);
         let host = world.engine(world.bench.backend.clone());
         let run = || {
             let before = backend.statistics();
@@ -155,12 +156,15 @@ fn a_second_run_finds_its_weights_and_buffers() {
         let again = run();
         assert!(first.allocations > 30 && again.allocations <= 1, "{first:?} {again:?}");
         assert!(again.uploaded_bytes * 3 < first.uploaded_bytes && again.key_bytes == 0, "{first:?} {again:?}");
-        assert!(again.dispatches < first.dispatches);
+        assert!(again.dispatches < first.dispatches || room < 1 << 20, "{first:?} {again:?}");
+        println!("{room}: {first:?} {again:?}");
     };
     let tables = world.bench.params.tables().clone();
-    twice(Arc::new(GpuBackend::dry(tables, Limits::USUAL, &GpuOptions::default()).unwrap()), &|_| ());
-    if let Some(gpu) = world.gpu() {
-        twice(gpu, &|answer| assert!(world.bench.words(answer) == world.answer));
+    for room in [1 << 30, 1000 << 10] {
+        twice(Arc::new(GpuBackend::dry(tables.clone(), Limits::USUAL, &GpuOptions::default()).unwrap()), room, &|_| ());
+        if let Some(gpu) = world.gpu() {
+            twice(gpu, room, &|answer| assert!(world.bench.words(answer) == world.answer));
+        }
     }
 }
 

@@ -32,5 +32,6 @@ fn high(s: Sum) -> u32 {
 
 /// Takes bound 2^32 from a sum that is not below it; sums below 2 bound 2^32.
 fn fold(s: Sum, bound: u32) -> Sum {
-    return min(s, s - (u64(bound) << 32u));
+    let h = high(s);
+    return (u64(min(h, h - bound)) << 32u) | u64(low(s));
 }

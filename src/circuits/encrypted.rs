@@ -371,17 +371,27 @@ impl Engine for EncryptedEngine {
                 let terms = terms.iter().map(|&(_, product)| product).collect();
                 Key::Products { transform: transform.id(), level, terms }
             });
-            let part = match key.filter(|key| self.prepared.has_room(key, bytes)) {
-                Some(key) => {
+            let integer_bytes = terms.len() * params.degree() * 8;
+            let part = match key {
+                Some(key) if self.prepared.has_room(&key, bytes) => {
                     let plain = self.prepared.get(key, || {
                         send(&mut integers)?;
                         Ok(self.evaluator.encode_integers(&integers, level)?)
                     })?;
                     self.evaluator.plain_inner_product(rotated, &plain, &products)?
                 }
-                None => {
-                    send(&mut integers)?;
-                    self.evaluator.encoded_inner_product(rotated, &integers, &products)?
+                key => {
+                    let keep = || {
+                        send(&mut integers)?;
+                        Ok(self.evaluator.keep_integers(&integers)?)
+                    };
+                    match key.map(|key| self.prepared.integers(key, integer_bytes, keep)).transpose()?.flatten() {
+                        Some(kept) => self.evaluator.kept_inner_product(rotated, &kept, &products)?,
+                        None => {
+                            send(&mut integers)?;
+                            self.evaluator.encoded_inner_product(rotated, &integers, &products)?
+                        }
+                    }
                 }
             };
             match &mut sum {

@@ -282,6 +282,21 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
         self.plain_inner_product(ct, &self.encode_plain(plains, source, basis)?, terms, basis)
     }
 
+    /// The integers of a source's plaintexts, kept on a device that reduces them itself whenever [`Self::kept_inner_product`] needs them:
+    /// less than the plaintexts take, and no more to send. None on a backend that does not, or where the source has none.
+    ///
+    /// # Errors
+    /// As [`Backend`] says.
+    fn keep_integers(&self, _plains: usize, _source: &dyn PlainSource) -> Result<Option<Buffer>> {
+        Ok(None)
+    }
+    /// [`Self::encoded_inner_product`] of integers that [`Self::keep_integers`] gave.
+    ///
+    /// # Errors
+    /// As [`Self::plain_inner_product`]; [`BackendError::ForeignBuffer`] on a backend that keeps none.
+    fn kept_inner_product(&self, _ct: &Buffer, _kept: &Buffer, _terms: &[Vec<PlainTerm>], _basis: &Basis) -> Result<Buffer> {
+        Err(BackendError::ForeignBuffer { op: "kept_inner_product", backend: self.name() })
+    }
     /// Plaintexts made from a source, in Montgomery form, NTT domain, to be kept.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub use client::Client;
 pub use encoder::{Encoder, Integers};
 pub use encrypt::{Decryptor, Encryptor, SeededCiphertext};
 pub use error::{CkksError, Result};
-pub use evaluator::{Degree2, Evaluator};
+pub use evaluator::{Degree2, Evaluator, KeptIntegers};
 pub use gadget::Gadget;
 pub use key_switch::Lifted;
 pub use keys::{KeyGenerator, KeySet, KeySwitchKey, PublicKey, SecretKey};

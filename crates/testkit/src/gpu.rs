@@ -208,6 +208,10 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
             source.sent = sent;
             let call = format!("encoded_inner_product of {stored}, sent {sent}");
             check(&call, &|g| g.encoded_inner_product(&x(g), plains, &source, &terms, basis).unwrap());
+            check(&format!("{call}, kept"), &|g| match g.keep_integers(plains, &source).unwrap() {
+                Some(kept) => g.kept_inner_product(&x(g), &kept, &terms, basis).unwrap(),
+                None => g.encoded_inner_product(&x(g), plains, &source, &terms, basis).unwrap(),
+            });
         }
     }
     let digits = |g: &dyn Backend| g.mod_up(&x(g), select, plan).unwrap();
@@ -297,6 +301,10 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
     for (count, unkeyed, sums, repeat, alike) in
         [(3, true, 2, 1, true), (11, true, 5, 4, true), (9, false, 8, 1, true), (4, true, 9, 1, true), (3, true, 2, 1, false)]
     {
+        if count.max(sums) * shards > 24 {
+            // More than a device with little memory holds of a call by its steps.
+            continue;
+        }
         let plains = count * sums;
         let wide = Shape::new(plains, plan.extended.len(), n / repeat);
         let factors: Vec<u32> =

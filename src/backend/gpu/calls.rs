@@ -1,5 +1,6 @@
 //! The contract, call by call: checks, then the kernels of the other files.
 
+use super::products::Whole;
 use super::*;
 use rayon::prelude::*;
 
@@ -280,7 +281,27 @@ impl Backend for GpuBackend {
         check::terms(terms, ct.shape().polys / 2, plains, op)?;
         let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
         let out = self.take(shape, op)?;
-        self.coefficient_product(self.polys(ct, op)?, (plains, coefficients), terms, basis, &out)?;
+        self.coefficient_product(self.polys(ct, op)?, (plains, Whole::Sent(coefficients)), terms, basis, &out)?;
+        Ok(self.made(shape, out))
+    }
+
+    fn keep_integers(&self, plains: usize, source: &dyn PlainSource) -> Result<Option<Buffer>> {
+        let op = "keep_integers";
+        self.coefficients(plains, source).map(|coefficients| self.send_coefficients(coefficients, op)).transpose()
+    }
+
+    fn kept_inner_product(&self, ct: &Buffer, kept: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
+        let op = "kept_inner_product";
+        self.checks().basis(ct.shape(), basis, op)?;
+        check::even(ct.shape(), op)?;
+        let (plains, half) = (kept.shape().polys, self.tables.degree() / 2);
+        let stored = if kept.shape().degree == half { half } else { 2 * half };
+        check::same(Shape::new(plains, 2, stored), kept.shape(), op)?;
+        check::terms(terms, ct.shape().polys / 2, plains, op)?;
+        let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
+        let out = self.take(shape, op)?;
+        let kept = Whole::Kept(self.polys(kept, op)?);
+        self.coefficient_product(self.polys(ct, op)?, (plains, kept), terms, basis, &out)?;
         Ok(self.made(shape, out))
     }
 
@@ -291,7 +312,7 @@ impl Backend for GpuBackend {
         let shape = Shape::new(plains, basis.len(), self.tables.degree());
         self.checks().basis(shape, basis, "encode_plain")?;
         let out = self.take(shape, "encode_plain")?;
-        self.encode_coefficients(coefficients, basis, Polys::new(&out, shape))?;
+        self.encode_coefficients(Whole::Sent(coefficients), basis, Polys::new(&out, shape))?;
         Ok(self.made(shape, out))
     }
 

@@ -140,8 +140,14 @@ impl GpuBackend {
         (call, rows, views)
     }
 
-    /// Sums of products of plaintexts with rotations of the same digits, which are not written; false where they must be: sums, rotations
-    /// or keys that a dispatch cannot take. `table` has, for each rotation and sum, the plaintext plus one, or 0.
+    /// Whether [`Self::rotated_products`] takes so many sums of these rotations: keys at the same time, and one rotation without.
+    pub(super) fn takes_rotations(&self, rotations: &[Rotation<'_>], sums: usize) -> bool {
+        let keyed: Vec<_> = rotations.iter().filter_map(|r| Some(KeyRotation { galois: r.galois, key: r.key? })).collect();
+        sums <= PRODUCTS as usize && keyed.len() + 1 >= rotations.len() && self.keys_at_once(&keyed) > 1
+    }
+
+    /// Sums of products of plaintexts with rotations of the same digits, which are not written. `table` has, for each rotation and sum,
+    /// the plaintext plus one, or 0.
     pub(super) fn rotated_products(
         &self,
         product: &KeyProduct<'_>,
@@ -149,16 +155,12 @@ impl GpuBackend {
         (plain, log_repeat): (View<'_>, usize),
         (table, sums): (&[Vec<usize>], usize),
         out: Window<'_>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let kernel = Kernel::RotatedInnerProduct;
         let keyed: Vec<(usize, KeyRotation<'_>)> = (rotations.iter().enumerate())
             .filter_map(|(r, rotation)| Some((r, KeyRotation { galois: rotation.galois, key: rotation.key? })))
             .collect();
         let unkeyed: Vec<usize> = (0..rotations.len()).filter(|&r| rotations[r].key.is_none()).collect();
-        let keys: Vec<_> = keyed.iter().map(|&(_, rotation)| rotation).collect();
-        if sums > PRODUCTS as usize || unkeyed.len() > 1 || self.keys_at_once(&keys) == 1 {
-            return Ok(false);
-        }
         for (i, run) in keyed.chunks(KEYS as usize).enumerate() {
             let here: Vec<_> = run.iter().map(|&(_, rotation)| rotation).collect();
             let (mut call, mut rows, [operands, out, _, added, _]) = self.key_call(product, &here, Strides::default(), 0, out);
@@ -187,7 +189,7 @@ impl GpuBackend {
             let grid = [product.shards, self.tiles(), product.plan.extended.len()];
             self.device.dispatch(kernel, &words(&call, &rows), &views, grid)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn several_keys(

@@ -7,8 +7,37 @@ use super::polys::Polys;
 use super::registry::{Kernel, THREADS};
 use super::transform::{Limb, Source};
 use super::{GpuBackend, word};
-use crate::backend::{Coefficients, PlainSource, PlainTerm, Result};
+use crate::backend::{Buffer, Coefficients, PlainSource, PlainTerm, Result, Shape};
 use crate::math::{Basis, LimbId};
+use std::ops::Range;
+
+/// Integers of plaintexts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whole<'a> {
+    /// To be sent.
+    Sent(Coefficients<'a>),
+    /// On the device, two words each.
+    Kept(Polys<'a>),
+}
+
+impl Whole<'_> {
+    /// Integers of a polynomial.
+    fn stored(&self) -> usize {
+        match self {
+            Self::Sent(coefficients) => coefficients.stored,
+            Self::Kept(polys) => polys.size / 2,
+        }
+    }
+    /// Those of some polynomials.
+    fn part(&self, range: &Range<usize>) -> Self {
+        match *self {
+            Self::Sent(Coefficients { values, stored }) => {
+                Self::Sent(Coefficients { values: &values[range.start * stored..range.end * stored], stored })
+            }
+            Self::Kept(polys) => Self::Kept(Polys { first: polys.first + range.start * polys.size, count: range.len(), ..polys }),
+        }
+    }
+}
 
 impl GpuBackend {
     /// Workgroups of a limb.
@@ -101,10 +130,23 @@ impl GpuBackend {
         source.coefficients().filter(fits)
     }
 
-    /// Sends plaintexts as integers, reduces and transforms them.
-    pub(super) fn encode_coefficients(&self, coefficients: Coefficients<'_>, basis: &Basis, out: Polys<'_>) -> Result<()> {
+    /// Sends integers to be kept.
+    pub(super) fn send_coefficients(
+        &self,
+        Coefficients { values, stored }: Coefficients<'_>,
+        op: &'static str,
+    ) -> Result<Buffer> {
+        let shape = Shape::new(values.len() / stored.max(1), 2, stored);
+        let out = self.take(shape, op)?;
+        self.device.write(out.block(), values, op)?;
+        self.memory.uploaded(8 * values.len() as u64);
+        Ok(self.made(shape, out))
+    }
+
+    /// Makes plaintexts of integers: reduces and transforms them.
+    pub(super) fn encode_coefficients(&self, integers: Whole<'_>, basis: &Basis, out: Polys<'_>) -> Result<()> {
         let op = "encode_plain";
-        let (n, Coefficients { values, stored }) = (self.tables.degree(), coefficients);
+        let (n, stored) = (self.tables.degree(), integers.stored());
         let limbs: Vec<_> = basis.limbs().iter().enumerate().map(|(l, &id)| Limb { from: l, to: l, id, factor: 1 }).collect();
         let of_prime = |&l: &LimbId| {
             let m = self.tables.modulus(l);
@@ -116,37 +158,36 @@ impl GpuBackend {
         let rows: Vec<_> = basis.limbs().iter().map(of_prime).collect();
         let args = words(&Reduce { degree, limb_count, stored: stored_words }, &rows);
         for range in self.batches(out.count, &[out.size, 2 * stored], 1, op)? {
-            let values = &values[range.start * stored..range.end * stored];
-            let sent = self.memory.take(2 * values.len(), op)?;
-            self.device.write(sent.block(), values, op)?;
-            self.memory.uploaded(8 * values.len() as u64);
             let (count, to) = (range.len(), out.window(range.start, range.len()).view);
             let grid = [self.tiles(), basis.len(), count];
-            self.device.dispatch(Kernel::Reduce, &args, &[self.moduli(), sent.view(), to], grid)?;
+            let reduce = |from: View<'_>| self.device.dispatch(Kernel::Reduce, &args, &[self.moduli(), from, to], grid);
+            match integers.part(&range) {
+                Whole::Sent(coefficients) => reduce(self.read(&self.send_coefficients(coefficients, op)?, op)?.view())?,
+                Whole::Kept(polys) => reduce(polys.window(0, count).view)?,
+            }
             self.transform(false, Source::Output, &limbs, (to, out.size), count)?;
         }
         Ok(())
     }
 
-    /// Sums of products with plaintexts that are sent as integers, reduced and transformed on the device, and forgotten.
+    /// Sums of products with plaintexts made of integers on the device, and forgotten.
     pub(super) fn coefficient_product(
         &self,
         ct: Polys<'_>,
-        (plains, coefficients): (usize, Coefficients<'_>),
+        (plains, integers): (usize, Whole<'_>),
         terms: &[Vec<PlainTerm>],
         basis: &Basis,
         out: &DeviceWords,
     ) -> Result<()> {
         let op = "encoded_inner_product";
-        let stored = coefficients.stored;
+        let stored = integers.stored();
         let size = basis.len() * self.tables.degree();
         let mut add = false;
         for range in self.batches(plains, &[size, 2 * stored], 1, op)? {
             let count = range.len();
-            let values = &coefficients.values[range.start * stored..range.end * stored];
             let plain = self.memory.take(count * size, op)?;
             let polys = Polys::of(&plain, size, count);
-            self.encode_coefficients(Coefficients { values, stored }, basis, polys)?;
+            self.encode_coefficients(integers.part(&range), basis, polys)?;
             let near = |t: &PlainTerm| PlainTerm { plain: t.plain - range.start, ..*t };
             let here = |terms: &Vec<PlainTerm>| terms.iter().filter(|t| range.contains(&t.plain)).map(near).collect();
             let lists: Vec<Vec<PlainTerm>> = terms.iter().map(here).collect();

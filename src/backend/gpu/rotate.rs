@@ -281,10 +281,12 @@ impl GpuBackend {
         }
         let shape = Shape::new(2 * terms.len(), plan.extended.len(), self.tables.degree());
         let bound = self.bound_words();
-        if [shape.words(), digits.shape().words(), plain.shape().words(), ct.shape().words()].iter().any(|&w| w > bound) {
+        let sums = terms.len() / shards;
+        let whole = [shape, digits.shape(), plain.shape(), ct.shape()].iter().all(|s| s.words() <= bound);
+        if !whole || !self.takes_rotations(rotations, sums) {
             return by_steps();
         }
-        let (sums, repeat) = (terms.len() / shards, (shape.degree / plain.shape().degree.max(1)).max(1).ilog2() as usize);
+        let repeat = (shape.degree / plain.shape().degree.max(1)).max(1).ilog2() as usize;
         let (from, cut, plain) = (self.polys(ct, op)?, self.polys(digits, op)?, self.polys(plain, op)?);
         let first = Window { stride: 2 * from.size, ..from.window(0, from.count) };
         let added = Some(Added { first, second: from.size, lift: Some(lift) });
@@ -293,10 +295,8 @@ impl GpuBackend {
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape).window(0, shape.polys);
         let plains = (plain.window(0, plain.count).view, repeat);
-        match self.rotated_products(&product, rotations, plains, (&table, sums), to)? {
-            true => Ok(self.made(shape, out)),
-            false => by_steps(),
-        }
+        self.rotated_products(&product, rotations, plains, (&table, sums), to)?;
+        Ok(self.made(shape, out))
     }
 
     /// [`crate::backend::Backend::rotate_extended`]: one dispatch.

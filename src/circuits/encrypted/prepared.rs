@@ -3,7 +3,7 @@
 use super::{EncryptedEngine, Result};
 use crate::backend::Backend;
 use crate::circuits::linear_transform::Product;
-use crate::ckks::{Gadget, Level, PlainForm, Plaintext};
+use crate::ckks::{Gadget, KeptIntegers, Level, PlainForm, Plaintext};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +29,9 @@ pub(super) enum Key {
 #[derive(Debug)]
 pub struct Prepared {
     budget: usize,
+    /// Whether a network's plaintexts are kept, and how many bytes of all may be encoded ones: the rest is left to their integers.
     products: bool,
+    encoded: usize,
     kept: Mutex<Kept>,
 }
 
@@ -37,6 +39,7 @@ pub struct Prepared {
 struct Kept {
     bytes: usize,
     plaintexts: HashMap<Key, Arc<Plaintext>>,
+    integers: HashMap<Key, Arc<KeptIntegers>>,
 }
 
 impl Default for Prepared {
@@ -51,7 +54,7 @@ impl Prepared {
 
     /// Nothing yet.
     pub fn new(budget: usize) -> Self {
-        Self { budget, products: false, kept: Mutex::default() }
+        Self { budget, products: false, encoded: budget, kept: Mutex::default() }
     }
     /// As much as suits a backend: where memory is bounded, what is kept leaves room for what is computed.
     pub(super) fn on(backend: &dyn Backend) -> Self {
@@ -82,7 +85,27 @@ impl Prepared {
     /// Whether `bytes` more, or what is kept under a key already, can stay.
     pub(super) fn has_room(&self, key: &Key, bytes: usize) -> bool {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bytes.saturating_add(bytes) <= self.budget || kept.plaintexts.contains_key(key)
+        kept.bytes.saturating_add(bytes) <= self.encoded || kept.plaintexts.contains_key(key)
+    }
+    /// The integers kept under a key, else those that `keep` makes, where there is room for `bytes` more.
+    pub(super) fn integers(
+        &self,
+        key: Key,
+        bytes: usize,
+        keep: impl FnOnce() -> Result<Option<KeptIntegers>>,
+    ) -> Result<Option<Arc<KeptIntegers>>> {
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock();
+        if let Some(found) = kept.integers.get(&key) {
+            return Ok(Some(found.clone()));
+        }
+        let room = kept.bytes.saturating_add(bytes) <= self.budget;
+        drop(kept);
+        let Some(made) = (if room { keep()? } else { None }) else { return Ok(None) };
+        let (made, mut kept) = (Arc::new(made), lock());
+        kept.bytes += made.bytes();
+        kept.integers.insert(key, made.clone());
+        Ok(Some(made))
     }
 }
 
@@ -96,7 +119,8 @@ impl EncryptedEngine {
     /// several times. The first run makes room for them, which costs as much as encoding; later ones send their ciphertext alone.
     pub fn keeping_products(self, bytes: u64) -> Self {
         let more = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let prepared = Prepared { products: true, ..Prepared::new(self.prepared.budget.saturating_add(more)) };
+        let (before, budget) = (self.prepared.budget, self.prepared.budget.saturating_add(more));
+        let prepared = Prepared { products: true, encoded: before.saturating_add(more / 2), ..Prepared::new(budget) };
         Self { prepared, ..self }
     }
 

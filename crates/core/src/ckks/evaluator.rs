@@ -46,6 +46,21 @@ pub struct Evaluator {
     encoder: Encoder,
 }
 
+/// Integers of plaintexts on a device ([`Evaluator::keep_integers`]).
+#[derive(Debug)]
+pub struct KeptIntegers {
+    buffer: Buffer,
+    scale: Scale,
+    fingerprint: [u8; 32],
+}
+
+impl KeptIntegers {
+    /// Bytes on the device.
+    pub fn bytes(&self) -> usize {
+        self.buffer.shape().bytes()
+    }
+}
+
 /// The first halves of `shards` ciphertexts.
 pub(super) const fn first_halves(shards: usize) -> PolySelect {
     PolySelect { first: 0, stride: 2, count: shards }
@@ -200,6 +215,31 @@ impl Evaluator {
         let basis = self.window(a.level);
         let source = self.encoder.residues(plain, basis, PlainForm::Montgomery)?;
         let buffer = self.backend.encoded_inner_product(&a.buffer, plain.polys(), &source, terms, basis)?;
+        Ok(Ciphertext { scale, ..a.with(buffer) })
+    }
+
+    /// Integers kept where the backend computes, for [`Self::kept_inner_product`]; none on a backend that does not reduce them itself, or
+    /// where some are too large.
+    ///
+    /// # Errors
+    /// [`CkksError::SlotCount`] for integers of another degree, [`CkksError::Backend`] where the backend has no room.
+    pub fn keep_integers(&self, plain: &Integers) -> Result<Option<KeptIntegers>> {
+        let source = self.encoder.residues(plain, self.window(Level(0)), PlainForm::Montgomery)?;
+        let (scale, fingerprint) = (plain.scale().unwrap_or(Scale(1.0)), self.params.fingerprint());
+        let buffer = self.backend.keep_integers(plain.polys(), &source)?;
+        Ok(buffer.map(|buffer| KeptIntegers { buffer, scale, fingerprint }))
+    }
+
+    /// [`Self::encoded_inner_product`] of integers that were kept.
+    ///
+    /// # Errors
+    /// As [`Self::encoded_inner_product`]; [`CkksError::ParamsMismatch`] for those of another parameter set.
+    pub fn kept_inner_product(&self, a: &Ciphertext, plain: &KeptIntegers, terms: &[Vec<PlainTerm>]) -> Result<Ciphertext> {
+        let op = "kept_inner_product";
+        self.check(a, op)?;
+        check_fingerprint(&self.params, &plain.fingerprint, op)?;
+        let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
+        let buffer = self.backend.kept_inner_product(&a.buffer, &plain.buffer, terms, self.window(a.level))?;
         Ok(Ciphertext { scale, ..a.with(buffer) })
     }
 
