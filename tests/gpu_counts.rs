@@ -22,7 +22,8 @@ struct Counting {
 impl Counting {
     fn new(preset: &str) -> Self {
         let params = presets::by_name(preset).unwrap();
-        let gpu = GpuBackend::dry(params.tables().clone(), Limits::USUAL, &GpuOptions::default()).unwrap();
+        let limits = Limits { memory: Some(80 << 30), ..Limits::USUAL };
+        let gpu = GpuBackend::dry(params.tables().clone(), limits, &GpuOptions::default()).unwrap();
         let tag = Tag { fingerprint: params.fingerprint(), key_id: KeyId([0; 16]), insecure: params.is_insecure() };
         Self { params, gpu: Arc::new(gpu), tag }
     }
@@ -75,6 +76,22 @@ fn a_rotation_asks_no_more_than_it_did() {
     println!("{found:?}");
     assert!(found.dispatches <= 11, "{found:?}");
     assert_eq!((found.allocations, found.uploaded_bytes, found.key_bytes), (0, 0, 0), "what repeats stays");
+}
+
+#[test]
+fn rotations_of_many_shards_make_no_buffer_again() {
+    let c = Counting::new("n16");
+    let top = c.params.max_level();
+    let requests = KeyRequest::rotations(&c.params, top, &[1]).unwrap();
+    let e = c.evaluator(&requests);
+    for shards in [4, 16, 64] {
+        let shape = Shape::new(2 * shards, c.params.window(top).len(), c.params.degree());
+        let words = c.gpu.alloc(shape).unwrap();
+        let x = Ciphertext::from_parts(&c.params, words, top, c.params.scale(top), c.tag).unwrap();
+        let found = c.repeated(|| e.rotate(&x, 1).unwrap());
+        println!("{shards}: {found:?}");
+        assert_eq!(found.allocations, 0, "{shards}: {found:?}");
+    }
 }
 
 #[test]

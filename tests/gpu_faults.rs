@@ -140,7 +140,7 @@ fn a_second_run_finds_its_weights_and_buffers() {
     let world = World::new();
     // With room for encoded weights; and for some, and the integers of the others.
     let twice = |backend: Arc<GpuBackend>, room: u64, check: &dyn Fn(&Ciphertext)| {
-        let device = world.engine(backend.clone()).with_prepared_bytes(0).keeping_products(room);
+        let device = world.engine(backend.clone()).with_prepared_bytes(0).keeping_products(room, room / 2);
         let host = world.engine(world.bench.backend.clone());
         let run = || {
             let before = backend.statistics();

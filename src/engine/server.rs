@@ -83,7 +83,9 @@ impl Server {
         };
         let keep = |backend: &Arc<dyn Backend>, engine: EncryptedEngine| match backend.device_bytes().zip(self.demand) {
             // Beside what one run takes.
-            Some((bytes, demand)) if runs > 1 => engine.keeping_products(bytes.saturating_sub(demand.peak_bytes) / 2),
+            Some((bytes, demand)) if runs > 1 => {
+                engine.keeping_products(bytes.saturating_sub(demand.peak_bytes) / 2, self.plan.integer_bytes())
+            }
             _ => engine,
         };
         let host = engine(&self.host)?;

@@ -80,7 +80,10 @@ impl DeviceDemand {
         };
         let (mut device, host) = (engine(gpu.clone())?, engine(cpu.clone())?);
         if earlier > 0 {
-            device = device.keeping_products(u64::MAX);
+            // As a session does it.
+            let peak = Self::of(plan, limits, options, checkpoints)?.total.peak_bytes;
+            let room = gpu.device_bytes().unwrap_or(u64::MAX).saturating_sub(peak) / 2;
+            device = device.keeping_products(room, plan.integer_bytes());
         }
         let level = plan.input_level();
         let shape = Shape::new(2 * plan.program().input_shards, params.window(level).len(), params.degree());

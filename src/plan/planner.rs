@@ -253,6 +253,10 @@ impl Plan {
     pub fn key_bytes(&self) -> u64 {
         self.key_bytes
     }
+    /// Bytes of the integers that a run's products with plaintexts are made of, at most: N in f64 for each.
+    pub fn integer_bytes(&self) -> u64 {
+        8 * self.params().degree() as u64 * self.counts().plaintext_products as u64
+    }
     /// Estimated bytes held at most: keys, live values, and what a layer works on.
     pub fn peak_bytes(&self) -> u64 {
         self.key_bytes + self.layers.iter().map(|l| l.bytes).max().unwrap_or(0)

@@ -117,10 +117,12 @@ impl EncryptedEngine {
 
     /// Also keeps the plaintexts of a network's linear transforms, at most `bytes` more: for a device that runs the network
     /// several times. The first run makes room for them, which costs as much as encoding; later ones send their ciphertext alone.
-    pub fn keeping_products(self, bytes: u64) -> Self {
+    /// They are kept encoded as far as the integers of all, `integers` bytes, would fit beside; the others as integers.
+    pub fn keeping_products(self, bytes: u64, integers: u64) -> Self {
         let more = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let encoded = more.saturating_sub(usize::try_from(integers).unwrap_or(usize::MAX));
         let (before, budget) = (self.prepared.budget, self.prepared.budget.saturating_add(more));
-        let prepared = Prepared { products: true, encoded: before.saturating_add(more / 2), ..Prepared::new(budget) };
+        let prepared = Prepared { products: true, encoded: before.saturating_add(encoded), ..Prepared::new(budget) };
         Self { prepared, ..self }
     }
 

@@ -82,7 +82,7 @@ impl Workload {
         let engine = EncryptedEngine::new(Evaluator::new(self.params.clone(), backend.clone(), keys)?);
         // It runs several times: what is measured is a run that finds the weights where it needs them.
         let engine = match backend.device_bytes() {
-            Some(bytes) => engine.keeping_products(bytes / 4),
+            Some(bytes) => engine.keeping_products(bytes / 4, self.plan.integer_bytes()),
             None => engine,
         };
         Ok(Loaded { workload: self, backend, engine, input })
