@@ -84,7 +84,7 @@ impl Server {
         let keep = |backend: &Arc<dyn Backend>, engine: EncryptedEngine| match backend.device_bytes().zip(self.demand) {
             // Beside what one run takes.
             Some((bytes, demand)) if runs > 1 => {
-                engine.keeping_products(bytes.saturating_sub(demand.peak_bytes) / 2, self.plan.integer_bytes())
+                engine.keeping_products(bytes.saturating_sub(demand.peak_bytes) / 4 * 3, self.plan.integer_bytes())
             }
             _ => engine,
         };

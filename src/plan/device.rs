@@ -82,7 +82,7 @@ impl DeviceDemand {
         if earlier > 0 {
             // As a session does it.
             let peak = Self::of(plan, limits, options, checkpoints)?.total.peak_bytes;
-            let room = gpu.device_bytes().unwrap_or(u64::MAX).saturating_sub(peak) / 2;
+            let room = gpu.device_bytes().unwrap_or(u64::MAX).saturating_sub(peak) / 4 * 3;
             device = device.keeping_products(room, plan.integer_bytes());
         }
         let level = plan.input_level();
