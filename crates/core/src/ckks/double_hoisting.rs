@@ -51,7 +51,7 @@ impl Evaluator {
     /// divided by P.
     ///
     /// # Errors
-    /// [`CkksError::Backend`] where the shards cannot be shared out; else those of an operand and of key switches ([`Evaluator`]). The
+    /// [`CkksError::Backend`](super::CkksError::Backend) where the shards cannot be shared out; else those of an operand and of key switches ([`Evaluator`]). The
     /// rotation by 0 needs a key too.
     pub fn rotated_sum(&self, ct: &Ciphertext, ks: &[i64], gadget: Gadget) -> Result<ExtendedCiphertext> {
         let op = "rotated_sum";
