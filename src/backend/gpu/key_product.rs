@@ -74,7 +74,7 @@ impl GpuBackend {
         let limits = self.device.limits();
         let Some(shape) = rotations.first().map(|r| r.key.shape()) else { return 1 };
         let bytes = shape.bytes() as u64;
-        let room = self.memory.limit().is_none_or(|limit| u64::from(KEYS) * bytes <= limit / 2);
+        let room = self.memory.budget().is_none_or(|budget| u64::from(KEYS) * bytes <= budget / 2);
         let alike = rotations.iter().all(|r| r.key.shape() == shape);
         let bound = limits.storage_buffers >= Kernel::KeyInnerProducts.storage_buffers() && bytes <= limits.binding;
         if alike && bound && room { KEYS as usize } else { 1 }
