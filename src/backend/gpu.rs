@@ -4,7 +4,8 @@
 //! order they were recorded, and only [`Backend::download`] waits. Every kernel takes all limbs, polynomials and shards in
 //! one dispatch; its numbers (degree, limb ids, constants) are one small buffer, found again by content, so that a call
 //! repeated on the same shapes sends nothing but the command itself. A buffer may be larger than what a kernel can bind:
-//! kernels then run on ranges of its polynomials.
+//! kernels then run on ranges of its polynomials. Neighbouring polynomials of a buffer are a view of it, copied when one of both is to
+//! change (decision 031).
 //!
 //! Keys are taken from host memory: a key is uploaded when it is first used, and leaves the device when something else
 //! needs its place and it has not been used for longest.

@@ -276,10 +276,7 @@ impl Backend for GpuBackend {
         let Some(coefficients) = self.coefficients(plains, source) else {
             return self.plain_inner_product(ct, &self.encode_plain(plains, source, basis)?, terms, basis);
         };
-        self.checks().basis(ct.shape(), basis, op)?;
-        check::even(ct.shape(), op)?;
-        check::terms(terms, ct.shape().polys / 2, plains, op)?;
-        let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
+        let shape = self.checks().inner_product(ct.shape(), plains, terms, basis, op)?;
         let out = self.take(shape, op)?;
         self.coefficient_product(self.polys(ct, op)?, (plains, Whole::Sent(coefficients)), terms, basis, &out)?;
         Ok(self.made(shape, out))
@@ -292,13 +289,10 @@ impl Backend for GpuBackend {
 
     fn kept_inner_product(&self, ct: &Buffer, kept: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
         let op = "kept_inner_product";
-        self.checks().basis(ct.shape(), basis, op)?;
-        check::even(ct.shape(), op)?;
         let (plains, half) = (kept.shape().polys, self.tables.degree() / 2);
         let stored = if kept.shape().degree == half { half } else { 2 * half };
         check::same(Shape::new(plains, 2, stored), kept.shape(), op)?;
-        check::terms(terms, ct.shape().polys / 2, plains, op)?;
-        let shape = Shape { polys: terms.len() * 2, ..ct.shape() };
+        let shape = self.checks().inner_product(ct.shape(), plains, terms, basis, op)?;
         let out = self.take(shape, op)?;
         let kept = Whole::Kept(self.polys(kept, op)?);
         self.coefficient_product(self.polys(ct, op)?, (plains, kept), terms, basis, &out)?;

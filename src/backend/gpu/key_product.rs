@@ -63,7 +63,7 @@ impl GpuBackend {
             let (call, rows, views) = self.key_call(product, rotations, strides, first, out);
             match rotations {
                 [one] => self.key_by_parts(product, *one, call, rows, &views)?,
-                _ => self.several_keys(product, rotations, &words(&call, &rows), &views)?,
+                _ => self.several_keys(product, rotations, strides.sums, &words(&call, &rows), &views)?,
             }
         }
         Ok(())
@@ -196,6 +196,7 @@ impl GpuBackend {
         &self,
         product: &KeyProduct<'_>,
         rotations: &[KeyRotation<'_>],
+        summed: bool,
         args: &[u32],
         &[operands, out, own, added, plus]: &[View<'_>; 5],
     ) -> Result<()> {
@@ -206,7 +207,6 @@ impl GpuBackend {
         let mut views = vec![self.moduli(), operands, key(0), out, own, added, plus];
         // The last is bound again and not read, where there are fewer.
         views.extend((1..KEYS as usize).map(key));
-        let summed = args[std::mem::offset_of!(Call, sums) / 4] != 0;
         let limbs = product.plan.extended.len() * if summed { 1 } else { rotations.len() };
         self.device.dispatch(kernel, args, &views, [product.shards, self.tiles(), limbs])
     }
