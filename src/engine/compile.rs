@@ -9,7 +9,7 @@ use crate::ckks::presets;
 use crate::nn::calibration::magnitudes;
 use crate::nn::compiled::KeptPlan;
 use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
-use crate::nn::simulate::{Labelled, Margins, exact_logits};
+use crate::nn::simulate::{Labelled, Margins, resolved_logits};
 use crate::nn::{Compiled, Model};
 use cipherlens_core::client::ClientSpec;
 use serde_json::json;
@@ -92,7 +92,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
 
     let some: Vec<_> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).map(|p| p.x.cast()).collect();
     let foreseen = prepared.foresee(&fitted, &some)?;
-    let margins = Margins::under_errors(&exact_logits(&fitted, pictures)?, &foreseen.errors);
+    let margins = Margins::under_errors(&resolved_logits(&fitted, pictures)?, &foreseen.errors);
     if margins.expected_agreement < options.choose.target {
         let Margins { median, mean_shift, expected_agreement: expected } = margins;
         return Err(EngineError::Noise { median, mean_shift, expected, target: options.choose.target });

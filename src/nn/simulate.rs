@@ -12,6 +12,9 @@ use foresee::part_beyond;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
+/// The part of a logit by which `f32` may be off at the end of a deep network.
+const F32_RESOLUTION: f32 = 1.0 / 65536.0;
+
 /// Noise that a run adds, relative to the numbers as they are stored: each polynomial's input in `[-1, 1]`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct NoiseLevels {
@@ -225,6 +228,29 @@ pub fn exact_logits(model: &Model, pictures: &[Labelled]) -> Result<Vec<Vec<f32>
         Ok(logits)
     };
     check_finite(pictures.par_iter().enumerate().map(one).collect::<Result<_, _>>()?)
+}
+
+/// As [`exact_logits`], where the largest two of a picture are so near that `f32` does not tell them apart by `f64`: what a number that all
+/// logits have in common hides is no tie.
+///
+/// # Errors
+/// Those of [`exact_logits`].
+pub fn resolved_logits(model: &Model, pictures: &[Labelled]) -> Result<Vec<Vec<f64>>, SimulateError> {
+    let logits = exact_logits(model, pictures)?;
+    let unresolved = |of: &[f32]| {
+        let first = largest(of);
+        let margin = second_largest(of, first).map_or(f32::INFINITY, |second| of[first] - of[second]);
+        margin <= F32_RESOLUTION * of[first].abs()
+    };
+    let exact = logits.iter().any(|of| unresolved(of)).then(|| Network::<f64>::new(&model.exact()));
+    let one = |(i, (p, of)): (usize, (&Labelled, &Vec<f32>))| match &exact {
+        Some(network) if unresolved(of) => {
+            let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
+            Ok(network.evaluate(&p.x.cast()).map_err(wrong)?.values().to_vec())
+        }
+        _ => Ok(of.iter().map(|v| f64::from(*v)).collect()),
+    };
+    pictures.par_iter().zip(&logits).enumerate().map(one).collect()
 }
 
 /// Logits that are numbers.
@@ -505,9 +531,9 @@ impl Simulator {
     }
 }
 
-fn second_largest(values: &[f32], largest: usize) -> Option<usize> {
+fn second_largest<T: PartialOrd>(values: &[T], largest: usize) -> Option<usize> {
     let others = (0..values.len()).filter(|i| *i != largest);
-    others.max_by(|a, b| values[*a].total_cmp(&values[*b]))
+    others.reduce(|best, i| if values[i] >= values[best] { i } else { best })
 }
 
 fn range_of(values: &[f32]) -> Range {
@@ -530,7 +556,7 @@ fn range_of(values: &[f32]) -> Range {
     Range { min: min.into(), max: max.into() }
 }
 
-fn largest(values: &[f32]) -> usize {
+fn largest<T: PartialOrd>(values: &[T]) -> usize {
     (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 

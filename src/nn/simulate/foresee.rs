@@ -5,6 +5,8 @@
 const TAIL: usize = 10;
 /// Fewest pictures in the tail.
 const LEAST_TAIL: usize = 4;
+/// Logits that differ by less than this part of themselves are equal but for how `f64` rounds.
+const TIE: f64 = 1e-13;
 
 /// How sure a network is of its answers, and how far an approximation moves them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,14 +21,15 @@ pub struct Margins {
 
 impl Margins {
     /// Of the logits of an exact network, `[picture][class]`, if they are off by errors like those seen on some pictures,
-    /// `[picture][class]` too. One logit is the largest whatever happens to it, and where two are the largest there is no answer to lose.
-    pub fn under_errors(logits: &[Vec<f32>], errors: &[Vec<f64>]) -> Self {
+    /// `[picture][class]` too. One logit is the largest whatever happens to it, and where two are the largest there is no answer to lose:
+    /// logits have to be exact enough to tell a tie ([`resolved_logits`](super::resolved_logits)).
+    pub fn under_errors(logits: &[Vec<f64>], errors: &[Vec<f64>]) -> Self {
         let (mut margins, mut shifts) = (Vec::with_capacity(logits.len()), Vec::new());
         for logits in logits {
             let first = super::largest(logits);
             let Some(second) = super::second_largest(logits, first) else { continue };
-            let margin = f64::from(logits[first]) - f64::from(logits[second]);
-            if margin == 0.0 {
+            let margin = logits[first] - logits[second];
+            if margin <= TIE * logits[first].abs() {
                 continue;
             }
             margins.push(margin);
@@ -112,7 +115,10 @@ mod tests {
         assert!(large.expected_agreement <= 0.5, "{large:?}");
         // A factor common to all errors of a picture moves no difference.
         assert_eq!(Margins::under_errors(&logits, &[vec![7.0; 3]]).expected_agreement, 1.0);
-        for nothing in [vec![], vec![vec![1.0]], vec![vec![2.0, 2.0]]] {
+        // What all logits have in common hides no margin, and rounding is none.
+        let hidden = [vec![5e8, 5e8 + 2.0, 5e8 - 1.0]];
+        assert_eq!(Margins::under_errors(&hidden, &[vec![1e-3, -1e-3, 0.0]]).median, 2.0);
+        for nothing in [vec![], vec![vec![1.0]], vec![vec![2.0, 2.0]], vec![vec![0.3, 0.1 + 0.2]]] {
             assert_eq!(Margins::under_errors(&nothing, &[vec![9.0, 1.0]]).expected_agreement, 1.0);
         }
     }
