@@ -7,7 +7,8 @@ struct Elementwise {
     /// First word of the output, and words from one of its selected polynomials to the next.
     output: u32,
     output_stride: u32,
-    /// Polynomials of b, and the place of the first one here among all that take them in turn.
+    /// Polynomials of b, and the place of the first one here among all that take them in turn. Of constants: how many polynomials in a
+    /// row add the same ones.
     b_polys: u32,
     first: u32,
     /// Of a division where nothing is dropped: first word of a, and limbs of one of its polynomials.
@@ -80,12 +81,13 @@ fn negate(@builtin(global_invocation_id) id: vec3<u32>) {
     out[at] = reduce_once(q - a[at], q);
 }
 
-/// out += c on the selected polynomials.
+/// out += c on the selected polynomials; c is `[run of polynomials][limb]`.
 @compute @workgroup_size(THREADS)
 fn add_constant_assign(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= args.degree) { return; }
     let at = selected_at(id.z, id.y) + id.x;
-    out[at] = add_mod(out[at], constant(id.y).x, modulus(id.y).q);
+    let row = (args.first + id.z) / args.b_polys * args.limb_count + id.y;
+    out[at] = add_mod(out[at], constant(row).x, modulus(id.y).q);
 }
 
 /// out = a c.

@@ -21,7 +21,7 @@ pub use bootstrap::{BootstrapOptions, Bootstrapper, Order};
 pub use clear::ClearEngine;
 pub use diagonal_transform::DiagonalTransform;
 pub use encrypted::EncryptedEngine;
-pub use engine::{Engine, WeightedSum};
+pub use engine::{Engine, PairSum, WeightedSum};
 pub use gadgets::{Gadgets, Switch};
 pub use linear_transform::{LinearTransform, Packing, SlotMatrix, Split};
 pub use noisy::{NoisyEngine, NoisyRuns};

@@ -50,8 +50,8 @@ fn rows_say_what_shaders_declare() {
             }
             bindings.sort_by_key(|b| b.0);
             assert_eq!(bindings, row.bindings, "{}", row.name);
-            let many = [Kernel::KeyInnerProducts, Kernel::RotatedInnerProduct].contains(kernel);
-            let most = if many { MANY_STORAGE_BUFFERS } else { STORAGE_BUFFERS };
+            let many = [Kernel::KeyInnerProducts, Kernel::RotatedInnerProduct, Kernel::LinearCombinations, Kernel::TensorSums];
+            let most = if many.contains(kernel) { MANY_STORAGE_BUFFERS } else { STORAGE_BUFFERS };
             assert!(kernel.storage_buffers() <= most && shared <= WORKGROUP_BYTES, "{}: {shared} bytes", row.name);
         }
     }

@@ -5,7 +5,7 @@ mod prepared;
 
 pub use prepared::Prepared;
 
-use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, WeightedSum, check, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, PairSum, WeightedSum, check, linear_transform::Product};
 use crate::{
     backend::{Backend, Buffer, Place, PlainTerm, PolySelect},
     ckks::{
@@ -225,20 +225,26 @@ impl Engine for EncryptedEngine {
         }
         Ok(Arc::new(sum))
     }
-    fn multiply_sums(&self, sums: &[Vec<(&Self::Value, &Self::Value)>], gadgets: &Gadgets) -> Result<Vec<Self::Value>> {
+    fn multiply_sums(&self, sums: &[PairSum<'_, Self::Value>], gadgets: &Gadgets) -> Result<Vec<Self::Value>> {
         // Of one scale, so that all is as if they were made one by one.
         let scale = |&(a, b): &(&Self::Value, &Self::Value)| a.scale().0 * b.scale().0;
-        let alike = sums.iter().flatten().map(scale).all(|s| Some(s) == sums[0].first().map(scale));
-        if sums.len() < 2 || !alike || self.backend().place() == Place::Host {
-            return sums.iter().map(|pairs| self.multiply_sum(pairs, gadgets)).collect();
+        let mut scales = sums.iter().flat_map(|s| &s.pairs).map(scale);
+        let first = scales.next();
+        if sums.len() < 2 || !scales.all(|s| Some(s) == first) || self.backend().place() == Place::Host {
+            let one = |s: &PairSum<'_, Self::Value>| {
+                let sum = self.multiply_sum(&s.pairs, gadgets)?;
+                if s.constant == 0.0 { Ok(sum) } else { self.add_scalar(sum, s.constant) }
+            };
+            return sums.iter().map(one).collect();
         }
-        sums.iter().try_for_each(|pairs| check::product(self, pairs).map(drop))?;
-        let gadget = gadgets.product(sums[0][0].0.level())?;
+        sums.iter().try_for_each(|s| check::product(self, &s.pairs).map(drop))?;
+        let gadget = gadgets.product(sums[0].pairs[0].0.level())?;
         let mut ciphertexts: Vec<Vec<(&Ciphertext, &Ciphertext)>> = Vec::with_capacity(sums.len());
-        for pairs in sums {
-            ciphertexts.push(pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect());
+        for sum in sums {
+            ciphertexts.push(sum.pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect());
         }
-        Ok(self.evaluator.mul_sums_rescale(&ciphertexts, gadget)?.into_iter().map(Arc::new).collect())
+        let constants: Vec<f64> = sums.iter().map(|s| s.constant).collect();
+        Ok(self.evaluator.mul_sums_rescale(&ciphertexts, &constants, gadget)?.into_iter().map(Arc::new).collect())
     }
     fn weighted_sums(&self, sums: &[WeightedSum<'_, Self::Value>], to: Level) -> Result<Vec<Self::Value>> {
         if self.backend().place() == Place::Host {
@@ -258,10 +264,8 @@ impl Engine for EncryptedEngine {
             }
             let of = |&i: &usize| (sums[i].values.iter().map(|x| x.as_ref()).collect(), &sums[i].coefficients[..]);
             let parts: Vec<(Vec<&Ciphertext>, &[f64])> = group.iter().map(of).collect();
-            for (i, mut sum) in group.into_iter().zip(self.evaluator.linear_combinations_to(&parts, to)?) {
-                if sums[i].constant != 0.0 {
-                    self.evaluator.add_scalar_assign(&mut sum, sums[i].constant)?;
-                }
+            let constants: Vec<f64> = group.iter().map(|&i| sums[i].constant).collect();
+            for (i, sum) in group.into_iter().zip(self.evaluator.linear_combinations_to(&parts, &constants, to)?) {
                 made[i] = Some(Arc::new(sum));
             }
         }

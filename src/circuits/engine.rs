@@ -16,6 +16,15 @@ pub struct WeightedSum<'v, V> {
     pub constant: f64,
 }
 
+/// One sum of [`Engine::multiply_sums`].
+#[derive(Debug, Clone)]
+pub struct PairSum<'v, V> {
+    /// The products that are summed, of values of one level.
+    pub pairs: Vec<(&'v V, &'v V)>,
+    /// What is added.
+    pub constant: f64,
+}
+
 /// Evaluates circuits over sharded values. Products land on the canonical scale one level below, so any two values of
 /// one level add. All operations act on every shard of a value. Those that switch keys are told which gadget to use at which level.
 ///
@@ -71,12 +80,16 @@ pub trait Engine: Sync {
     /// differ, [`CircuitError::LevelsExhausted`] at level 0.
     fn multiply_sum(&self, pairs: &[(&Self::Value, &Self::Value)], gadgets: &Gadgets) -> Result<Self::Value>;
 
-    /// [`Self::multiply_sum`] for several lists of pairs, all at one level.
+    /// [`Self::multiply_sum`] for several lists of pairs, all at one level, and a number added to each sum.
     ///
     /// # Errors
     /// As [`Self::multiply_sum`].
-    fn multiply_sums(&self, sums: &[Vec<(&Self::Value, &Self::Value)>], gadgets: &Gadgets) -> Result<Vec<Self::Value>> {
-        sums.iter().map(|pairs| self.multiply_sum(pairs, gadgets)).collect()
+    fn multiply_sums(&self, sums: &[PairSum<'_, Self::Value>], gadgets: &Gadgets) -> Result<Vec<Self::Value>> {
+        let one = |s: &PairSum<'_, Self::Value>| {
+            let sum = self.multiply_sum(&s.pairs, gadgets)?;
+            if s.constant == 0.0 { Ok(sum) } else { self.add_scalar(sum, s.constant) }
+        };
+        sums.iter().map(one).collect()
     }
 
     /// `a * b`, equal levels; one level.

@@ -7,7 +7,7 @@
 //! section 3, with the scales here always canonical). Every part is made at the level where it is used: a leaf comes there by its own
 //! rescale, and nothing but powers is ever brought down.
 
-use super::{CircuitError, Engine, Gadgets, WeightedSum, below};
+use super::{CircuitError, Engine, Gadgets, PairSum, WeightedSum, below};
 use crate::ckks::Level;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -207,13 +207,15 @@ impl<E: Engine> Basis<'_, E> {
             operands.push((ta, tb));
         }
         // Doubled before it is rescaled, so that the rounding is not.
-        let twice: Vec<Vec<_>> = operands.iter().map(|(a, b)| vec![(a, b), (a, b)]).collect();
+        let twice: Vec<PairSum<'_, E::Value>> = (some.iter().zip(&operands))
+            .map(|(&i, (a, b))| PairSum { pairs: vec![(a, b), (a, b)], constant: if i.is_multiple_of(2) { -1.0 } else { 0.0 } })
+            .collect();
         let products = self.engine.multiply_sums(&twice, self.gadgets)?;
         drop(twice);
         for (&i, twice) in some.iter().zip(products) {
             let (a, b) = factors(i);
             let value = if a == b {
-                self.engine.add_scalar(twice, -1.0)?
+                twice
             } else {
                 let difference = self.power_at(a - b, self.engine.level(&twice))?;
                 self.engine.sub(twice, &difference)?
@@ -282,16 +284,20 @@ impl<E: Engine> Basis<'_, E> {
             let with_power = node.quotients.iter().zip(&mut quotients);
             products.push(with_power.map(|((half, _), q)| Ok((q, self.power_at(*half, above)?))).collect::<Result<_>>()?);
         }
-        let sums: Vec<Vec<_>> = products.iter().map(|p| p.iter().map(|(q, t)| (q, t)).collect()).collect();
-        let some: Vec<Vec<_>> = sums.into_iter().filter(|pairs: &Vec<_>| !pairs.is_empty()).collect();
+        // A constant that no leaf has.
+        let alone = |node: &Node| if node.has_leaf() { 0.0 } else { node.rest[0] };
+        let sums = nodes.iter().zip(&products).filter(|(_, pairs)| !pairs.is_empty());
+        let some: Vec<PairSum<'_, E::Value>> =
+            sums.map(|(node, p)| PairSum { pairs: p.iter().map(|(q, t)| (q, t)).collect(), constant: alone(node) }).collect();
         let mut multiplied = self.engine.multiply_sums(&some, self.gadgets)?.into_iter();
         drop(some);
         let multiplied: Vec<Option<E::Value>> =
             products.into_iter().map(|p| if p.is_empty() { None } else { multiplied.next() }).collect();
         let mut terms: Vec<Terms<E::Value>> = Vec::new();
-        for node in nodes {
-            if let Some((i, constant)) = node.single {
-                terms.push(Terms { values: vec![self.power(i)?], coefficients: vec![constant], constant: 0.0 });
+        for (node, product) in nodes.iter().zip(&multiplied) {
+            if let Some((i, factor)) = node.single {
+                let constant = if product.is_none() { alone(node) } else { 0.0 };
+                terms.push(Terms { values: vec![self.power(i)?], coefficients: vec![factor], constant });
             }
             if node.has_leaf() {
                 terms.push(self.leaf(&node.rest)?);
@@ -309,9 +315,7 @@ impl<E: Engine> Basis<'_, E> {
                     None => term,
                 });
             }
-            let sum = sum.ok_or(CircuitError::Nothing { operation: "polynomial" })?;
-            let constant = node.rest[0];
-            values.push(if node.has_leaf() || constant == 0.0 { sum } else { self.engine.add_scalar(sum, constant)? });
+            values.push(sum.ok_or(CircuitError::Nothing { operation: "polynomial" })?);
         }
         Ok(values)
     }

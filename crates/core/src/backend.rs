@@ -209,6 +209,19 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`BackendError::Shape`] as for [`Self::mul_constant`] and [`Self::select`]; else as [`Backend`] says.
     fn add_constant_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[u32], basis: &Basis) -> Result<()>;
+    /// [`Self::add_constant_assign`] with constants for each of several runs of the selected polynomials, all as long:
+    /// `constants[run][limb]`.
+    ///
+    /// # Errors
+    /// As [`Self::add_constant_assign`]; [`BackendError::Shape`] too where the polynomials cannot be shared out.
+    fn add_constants_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[Vec<u32>], basis: &Basis) -> Result<()> {
+        let count = check::runs(select, constants.len(), "add_constants_assign")?;
+        for (i, constants) in constants.iter().enumerate() {
+            let run = PolySelect { first: select.first + i * count * select.stride, count, ..select };
+            self.add_constant_assign(a, run, constants, basis)?;
+        }
+        Ok(())
+    }
     /// Adds polynomial `i % plain.polys` of `plain` (plain form) to the i-th selected polynomial of `a`.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ arguments! {
     /// automorphism.wgsl
     PermuteLimb { source, output }
     /// base_convert.wgsl
-    Convert { degree, source_stride, output_stride, unused }
+    Convert { degree, source_stride, output_stride, next_stride }
     /// inner_product.wgsl
     KeyProduct {
         log_degree, limb_count, key_limbs, first_digit, end_digit, digits, adds, bound_digit, operand, reads_own, own, own_stride,
@@ -45,9 +45,9 @@ arguments! {
     /// inner_product.wgsl
     PlainProductRow { prime, first_term, terms, plaintext, shard }
     /// sums.wgsl
-    Summation { degree, limb_count, terms, adds, output }
+    Summation { degree, limb_count, terms, adds, output, sums, sum_stride }
     /// sums.wgsl
-    SummationRow { prime, factor, factor_shoup }
+    SummationRow { prime, factor, factor_shoup, first, second, ends }
     /// residues.wgsl
     Reduce { degree, limb_count, stored }
     /// residues.wgsl

@@ -192,6 +192,15 @@ impl Backend for GpuBackend {
         self.own(a, None, op)?;
         self.add_in_place(a, select, (constants, None), basis, op)
     }
+    fn add_constants_assign(&self, a: &mut Buffer, select: PolySelect, constants: &[Vec<u32>], basis: &Basis) -> Result<()> {
+        let op = "add_constants_assign";
+        self.checks().basis(a.shape(), basis, op)?;
+        constants.iter().try_for_each(|constants| self.checks().constants(constants, basis, op))?;
+        check::runs(select, constants.len(), op)?;
+        check::select(a.shape(), select, op)?;
+        self.own(a, None, op)?;
+        self.add_in_place(a, select, (&constants.concat(), None), basis, op)
+    }
     fn add_plain_assign(&self, a: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()> {
         let op = "add_plain_assign";
         self.checks().basis(a.shape(), basis, op)?;
@@ -222,12 +231,10 @@ impl Backend for GpuBackend {
         let shape = check::pairs(&sums.concat(), op)?;
         sums.iter().try_for_each(|pairs| check::pairs(pairs, op).map(drop))?;
         self.checks().basis(shape, basis, op)?;
-        let shards = shape.polys / 2;
-        let shape = Shape { polys: 3 * shards * sums.len(), ..shape };
-        let out = self.take(shape, op)?;
-        let to = Polys::new(&out, shape);
-        sums.iter().enumerate().try_for_each(|(i, pairs)| self.multiply_pairs(pairs, basis, (to, i * shards)))?;
-        Ok(self.made(shape, out))
+        let all = Shape { polys: 3 * (shape.polys / 2) * sums.len(), ..shape };
+        let out = self.take(all, op)?;
+        self.multiply_all(sums, shape, basis, Polys::new(&out, all))?;
+        Ok(self.made(all, out))
     }
     fn linear_combination(&self, parts: &[&Buffer], constants: &[Vec<u32>], basis: &Basis) -> Result<Buffer> {
         self.linear_combinations(&[Combination { parts: parts.to_vec(), constants: constants.to_vec() }], basis)
@@ -243,10 +250,7 @@ impl Backend for GpuBackend {
         }
         let shape = Shape { polys: each.polys * sums.len(), ..each };
         let out = self.take(shape, op)?;
-        let to = Polys::new(&out, shape);
-        for (i, sum) in sums.iter().enumerate() {
-            self.combine(&sum.parts, &sum.constants, basis, (to, i * each.polys))?;
-        }
+        self.combine_all(sums, each, basis, Polys::new(&out, shape))?;
         Ok(self.made(shape, out))
     }
 
@@ -337,7 +341,7 @@ impl Backend for GpuBackend {
         let out = self.take(out_shape, op)?;
         let to = Polys::new(&out, out_shape);
         let targets: Vec<_> = (0..conversion.to.len()).collect();
-        let job = convert::Job { conversion, first: 0, targets: &targets };
+        let job = convert::Job { conversion, first: 0, targets: &targets, differences: &[] };
         for range in self.batches(shape.polys, &[scaled.size, to.size], 1, op)? {
             let [from, to] = [scaled, to].map(|p| (p.window(range.start, range.len()).view, p.size));
             self.convert(&[job], from, to, range.len())?;

@@ -20,6 +20,19 @@ pub(super) struct Job<'a> {
     pub first: usize,
     /// For each target limb, its place in the output.
     pub targets: &'a [usize],
+    /// For each target limb what becomes of it in a division; empty where it is written as it is.
+    pub differences: &'a [Difference],
+}
+
+/// A target limb of a division that digits follow: `y = kept - converted tail`, and `y factor`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Difference {
+    /// The limb of the source that is kept, multiplied already.
+    kept: usize,
+    tail: u32,
+    /// What the next conversion multiplies its source by, and the limb of that.
+    factor: u32,
+    next: usize,
 }
 
 /// The rows of some conversions, in fours.
@@ -37,15 +50,25 @@ fn rows(tables: &RnsTables, jobs: &[Job<'_>]) -> Vec<[u32; 4]> {
             let target: [usize; BLOCK] = std::array::from_fn(|t| (first + t).min(end - 1));
             rows.extend(target.map(|t| {
                 let m = tables.modulus(c.to.limbs()[t]);
-                [m.value(), m.q_inv(), word(job.targets[t]), 0]
+                [m.value(), m.q_inv(), word(job.targets[t]), word(job.differences.get(t).map_or(0, |d| d.kept))]
             }));
+            let times = |t: usize, constant: u32| match job.differences.get(t) {
+                Some(d) => tables.modulus(c.to.limbs()[t]).mul(constant, d.tail),
+                None => constant,
+            };
             let mut term = |reciprocal: u32, factors: [u32; BLOCK]| {
                 let [a, b, c, d, e, f, g, h] = factors;
                 rows.extend([[reciprocal, 0, 0, 0], [a, b, c, d], [e, f, g, h]]);
             };
-            term(0, target.map(|t| c.neg_product[t]));
+            term(0, target.map(|t| times(t, c.neg_product[t])));
             for i in 0..from {
-                term(c.reciprocal[i], target.map(|t| c.matrix[t * from + i]));
+                term(c.reciprocal[i], target.map(|t| times(t, c.matrix[t * from + i])));
+            }
+            if !job.differences.is_empty() {
+                rows.extend(target.map(|t| {
+                    let Difference { factor, next, .. } = job.differences[t];
+                    [factor, tables.modulus(c.to.limbs()[t]).shoup(factor), word(next), 0]
+                }));
             }
         }
     }
@@ -63,10 +86,13 @@ impl GpuBackend {
         count: usize,
     ) -> Result<()> {
         let [degree, source_stride, output_stride] = [self.tables.degree(), scaled_size, size].map(word);
-        let args = words(&Convert { degree, source_stride, output_stride, unused: 0 }, &rows(&self.tables, jobs));
+        let args = words(&Convert { degree, source_stride, output_stride, next_stride: 0 }, &rows(&self.tables, jobs));
+        self.device.dispatch(Kernel::Convert, &args, &[scaled, out], self.conversion_grid(jobs, count))
+    }
+
+    fn conversion_grid(&self, jobs: &[Job<'_>], count: usize) -> [usize; 3] {
         let blocks = jobs.iter().map(|j| j.targets.len().div_ceil(BLOCK)).sum();
-        let grid = [self.tables.degree().div_ceil(THREADS as usize), blocks, count];
-        self.device.dispatch(Kernel::Convert, &args, &[scaled, out], grid)
+        [self.tables.degree().div_ceil(THREADS as usize), blocks, count]
     }
 
     /// Permutes limbs `[from, to]` of `count` polynomials by a Galois element.
@@ -103,14 +129,7 @@ impl GpuBackend {
         let size = plan.digits.len() * extended * n;
         let places: Vec<Vec<usize>> =
             layout.converted.iter().enumerate().map(|(k, c)| c.iter().map(|&l| k * extended + l).collect()).collect();
-        let mut limbs = Vec::new();
-        let mut jobs = Vec::new();
-        for (k, conversion) in plan.mod_up.iter().enumerate() {
-            jobs.push(Job { conversion, first: limbs.len(), targets: &places[k] });
-            for (i, &(from, _)) in layout.own[k].iter().enumerate() {
-                limbs.push(Limb { from, to: limbs.len(), id: conversion.from.limbs()[i], factor: conversion.inv_hat[i] });
-            }
-        }
+        let (jobs, limbs) = Self::digit_jobs(plan, layout, &places);
         let scaled_shape = Shape::new(count, limbs.len(), n);
         let scaled = self.take(scaled_shape, op)?;
         let scaled = (scaled.view(), scaled_shape.poly_words());
@@ -118,6 +137,68 @@ impl GpuBackend {
         self.convert(&jobs, scaled, (out, size), count)?;
         let converted = plan.mod_up.iter().zip(&places).flat_map(|(c, places)| c.to.limbs().iter().zip(places));
         let limbs: Vec<_> = converted.map(|(&id, &place)| Limb { from: place, to: place, id, factor: 1 }).collect();
+        self.transform(false, Source::Output, &limbs, (out, size), count)
+    }
+
+    /// The conversions of all digits to these places, and the limbs of the window that they read, digit by digit, scaled.
+    fn digit_jobs<'a>(plan: &'a GadgetPlan, layout: &DigitLayout, places: &'a [Vec<usize>]) -> (Vec<Job<'a>>, Vec<Limb>) {
+        let mut limbs = Vec::new();
+        let mut jobs = Vec::new();
+        for (k, conversion) in plan.mod_up.iter().enumerate() {
+            jobs.push(Job { conversion, first: limbs.len(), targets: &places[k], differences: &[] });
+            for (i, &(from, _)) in layout.own[k].iter().enumerate() {
+                limbs.push(Limb { from, to: limbs.len(), id: conversion.from.limbs()[i], factor: conversion.inv_hat[i] });
+            }
+        }
+        (jobs, limbs)
+    }
+
+    /// The digits of `count` polynomials over the extended basis divided by P, `[polynomial][digit][extended limb]`, whole. The division
+    /// ends in coefficient domain, where the digits are cut: six dispatches where transforms take two, instead of ten.
+    pub(super) fn divided_digits_into(
+        &self,
+        from: Window<'_>,
+        plan: &GadgetPlan,
+        layout: &DigitLayout,
+        positions: &[usize],
+        out: View<'_>,
+        count: usize,
+    ) -> Result<()> {
+        let op = "mod_up";
+        let (change, extended, n) = (&plan.mod_down, plan.extended.len(), self.tables.degree());
+        let size = plan.digits.len() * extended * n;
+        let places: Vec<Vec<usize>> =
+            layout.converted.iter().enumerate().map(|(k, c)| c.iter().map(|&l| k * extended + l).collect()).collect();
+        let (jobs, scaled) = Self::digit_jobs(plan, layout, &places);
+        let dropped = positions.len();
+        let inverse = |(d, &from): (usize, &usize)| {
+            let id = change.dropped.limbs()[d];
+            Limb { from, to: d, id, factor: change.conversion.inv_hat[d] }
+        };
+        let mut limbs: Vec<_> = positions.iter().enumerate().map(inverse).collect();
+        // By place in the window, as the division's target is.
+        let mut targets = vec![0; change.target.len()];
+        let mut differences = vec![Difference { kept: 0, tail: 0, factor: 0, next: 0 }; targets.len()];
+        let owned = layout.own.iter().enumerate().flat_map(|(k, own)| own.iter().map(move |&(_, to)| k * extended + to));
+        for (limb, place) in scaled.iter().zip(owned) {
+            let (at, next) = (limb.from, limb.to);
+            let kept = change.source_position[at].map(|from| Limb { from, to: dropped + next, id: limb.id, factor: change.keep[at] });
+            limbs.extend(kept);
+            targets[at] = place;
+            differences[at] = Difference { kept: dropped + next, tail: change.tail[at], factor: limb.factor, next };
+        }
+        let kept = (limbs.len() * n, scaled.len() * n);
+        let [parts, next] = [self.memory.take(count * kept.0, op)?, self.memory.take(count * kept.1, op)?];
+        self.transform(true, Source::Other(from), &limbs, (parts.view(), kept.0), count)?;
+        let division = [Job { conversion: &change.conversion, first: 0, targets: &targets, differences: &differences }];
+        let [degree, source_stride, output_stride, next_stride] = [n, kept.0, size, kept.1].map(word);
+        let call = Convert { degree, source_stride, output_stride, next_stride };
+        let args = words(&call, &rows(&self.tables, &division));
+        let views = [parts.view(), out, next.view()];
+        self.device.dispatch(Kernel::ConvertDivide, &args, &views, self.conversion_grid(&division, count))?;
+        self.convert(&jobs, (next.view(), kept.1), (out, size), count)?;
+        let all = (0..plan.digits.len()).flat_map(|k| plan.extended.limbs().iter().enumerate().map(move |(l, &id)| (k * extended + l, id)));
+        let limbs: Vec<_> = all.map(|(place, id)| Limb { from: place, to: place, id, factor: 1 }).collect();
         self.transform(false, Source::Output, &limbs, (out, size), count)
     }
 
@@ -168,7 +249,7 @@ impl GpuBackend {
             .map(|(d, &from)| Limb { from, to: d, id: change.dropped.limbs()[d], factor: change.conversion.inv_hat[d] })
             .collect();
         let targets: Vec<_> = (0..change.target.len()).collect();
-        let job = Job { conversion: &change.conversion, first: 0, targets: &targets };
+        let job = Job { conversion: &change.conversion, first: 0, targets: &targets, differences: &[] };
         for range in self.batches(select.count, &[src.size * select.stride.max(1), src.size, target], 1, op)? {
             let count = range.len();
             let from = src.select(part(select, &range));

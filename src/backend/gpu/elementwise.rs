@@ -13,15 +13,16 @@ impl GpuBackend {
         [self.tables.degree().div_ceil(THREADS as usize), limbs, z]
     }
 
-    /// What all these kernels are told, and of each limb; `constants` are none, or one for each.
+    /// What all these kernels are told, and of each limb; `constants` are none, or one for each, or as many for each of several runs.
     fn of_limbs(&self, basis: &Basis, constants: &[u32]) -> (Elementwise, Vec<ElementwiseLimb>) {
         let call = Elementwise { degree: word(self.tables.degree()), limb_count: word(basis.len()), ..Default::default() };
+        let runs = (constants.len() / basis.len().max(1)).max(1);
         let limb = |(i, &l): (usize, &LimbId)| {
             let constant = constants.get(i).copied().unwrap_or(0);
             let constant_shoup = self.tables.modulus(l).shoup(constant);
             ElementwiseLimb { prime: u32::from(l.0), constant, constant_shoup, a_limb: 0 }
         };
-        (call, basis.limbs().iter().enumerate().map(limb).collect())
+        (call, basis.limbs().iter().cycle().take(runs * basis.len()).enumerate().map(limb).collect())
     }
 
     /// A kernel from one or two buffers of a shape to a new one, polynomial by polynomial.
@@ -41,7 +42,8 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
-    /// Changes the selected polynomials of a buffer in place: adds constants, or the polynomials of `plain` in turn.
+    /// Changes the selected polynomials of a buffer in place: adds constants, `[run of polynomials][limb]`, or the polynomials of `plain`
+    /// in turn.
     pub(super) fn add_in_place(
         &self,
         a: &Buffer,
@@ -61,7 +63,8 @@ impl GpuBackend {
             let call = Elementwise { output: word(window.first), output_stride: word(window.stride), ..call };
             match &plain {
                 None => {
-                    let args = words(&call, &limbs);
+                    let run = select.count / (constants.len() / basis.len().max(1)).max(1);
+                    let args = words(&Elementwise { b_polys: word(run.max(1)), first: word(range.start), ..call }, &limbs);
                     self.device.dispatch(Kernel::AddConstantAssign, &args, &[self.moduli(), window.view], grid)?;
                 }
                 Some(plain) => {

@@ -81,6 +81,8 @@ pub const BLOCK: u32 = 8;
 pub const PARTS: u32 = 5;
 /// Pairs of ciphertexts that one sum of products reads.
 pub const PAIRS: u32 = 2;
+/// Ciphertexts that one dispatch of several sums reads.
+pub const OPERANDS: u32 = 12;
 /// Keys that one product of several rotations reads.
 pub const KEYS: u32 = 8;
 /// Sums of products with plaintexts that one product of rotations makes.
@@ -92,6 +94,7 @@ pub const SIZES: &[(&str, u32)] = &[
     ("BLOCK", BLOCK),
     ("PARTS", PARTS),
     ("PAIRS", PAIRS),
+    ("OPERANDS", OPERANDS),
     ("KEYS", KEYS),
     ("PRODUCTS", PRODUCTS),
 ];
@@ -153,6 +156,13 @@ kernels! {
         "backend/cpu/inner_product.rs plain_inner_product";
     /// Sums of products of ciphertexts.
     TensorSum = SUMS "tensor_sum" [(1 r) (2 r) (3 r) (4 r) (5 r) (7 w)] "backend/cpu/elementwise.rs tensor";
+    /// Several sums of the same ciphertexts times constants; where so many buffers can be bound.
+    LinearCombinations = SUMS "linear_combinations"
+        [(1 r) (2 r) (3 r) (4 r) (5 r) (6 r) (7 w) (8 r) (9 r) (10 r) (11 r) (12 r) (13 r) (14 r)]
+        "backend/cpu/inner_product.rs plain_inner_product";
+    /// Several sums of products of ciphertexts; where so many buffers can be bound.
+    TensorSums = SUMS "tensor_sums" [(1 r) (2 r) (3 r) (4 r) (5 r) (6 r) (7 w) (8 r) (9 r) (10 r) (11 r) (12 r) (13 r) (14 r)]
+        "backend/cpu/elementwise.rs tensor";
     /// A division where nothing is dropped.
     MultiplyKept = ELEMENTWISE "multiply_kept" [(1 r) (2 r) (4 w)] "backend/cpu/change_basis.rs multiply_kept";
     /// Up to twelve stages of the forward transform.
@@ -165,6 +175,8 @@ kernels! {
     Permute = AUTOMORPHISM "permute" [(2 r) (3 w)] "backend/cpu/automorphism.rs permute";
     /// Base conversion.
     Convert = BASE_CONVERT "convert" [(2 r) (3 w)] "backend/cpu/base_convert.rs convert";
+    /// Base conversion of what a division drops, taken from what it keeps, and scaled for the next conversion.
+    ConvertDivide = BASE_CONVERT "convert_divide" [(2 r) (3 w) (4 w)] "backend/cpu/elementwise.rs divide_tail";
     /// Digits times a key.
     KeyInnerProduct = INNER_PRODUCT "key_inner_product" [(1 r) (2 r) (3 r) (4 w) (5 r) (6 r) (7 r)]
         "backend/cpu/inner_product.rs key_inner_product";

@@ -318,7 +318,7 @@ impl GpuBackend {
     }
 
     /// [`crate::backend::Backend::rotate_sum`]: the second halves are divided and cut into digits where they are, and the product adds
-    /// the rest. Nine dispatches, eleven where transforms take two.
+    /// the rest. Five dispatches, seven where transforms take two.
     pub(super) fn rotate_sum_shards(
         &self,
         (x, first): (&Buffer, usize),
@@ -346,16 +346,12 @@ impl GpuBackend {
         for range in self.batches(shards, &[digits * to.size, 2 * to.size, window], 2, op)? {
             let (first, count) = (from.first + 2 * range.start, range.len());
             let halves = |half: usize| PolySelect { first: first + half, stride: 2, count };
-            let divided = self.memory.take(count * window, op)?;
-            let seconds = Polys::of(&divided, window, count);
-            self.change_basis_into((x, halves(1)), &plan.mod_down, &positions, None, (seconds, 0))?;
             let words = self.memory.take(count * digits * to.size, op)?;
-            let own = seconds.window(0, count);
-            self.mod_up_into(own, plan, &layout, words.view(), count)?;
+            self.divided_digits_into(x.select(halves(1)), plan, &layout, &positions, words.view(), count)?;
             let added = Some(Added { first: x.select(halves(0)), second: 0, lift: None });
             let more = plus.window(more.first + 2 * range.start, 2 * count);
             let plus = Some(Window { stride: 2 * plus.size, ..more });
-            let product = KeyProduct { plan, digits: words.view(), own: Some((own, &layout)), added, plus, shards: count };
+            let product = KeyProduct { plan, digits: words.view(), own: None, added, plus, shards: count };
             let out = to.window(2 * range.start, 2 * count);
             self.key_products(&product, &[rotation], Strides::default(), out)?;
         }

@@ -148,6 +148,17 @@ pub fn shards_each(shape: Shape, parts: usize, op: &'static str) -> Result<usize
     }
 }
 
+/// How many polynomials of a selection each of `runs` has.
+///
+/// # Errors
+/// [`BackendError::Shape`] where there is no run, or the polynomials cannot be shared out.
+pub fn runs(select: PolySelect, runs: usize, op: &'static str) -> Result<usize> {
+    match select.count.checked_div(runs).filter(|each| each * runs == select.count) {
+        Some(each) => Ok(each),
+        None => refuse(op, format!("as many polynomials for each of {runs}, one at least"), format!("{select:?}")),
+    }
+}
+
 /// Where a gadget's digits stand.
 #[derive(Debug)]
 pub struct DigitLayout {

@@ -392,13 +392,19 @@ impl Evaluator {
     }
 
     /// [`Self::mul_sum_rescale`] for several lists of pairs, with one relinearization and one division for the ciphertexts of all: for a
-    /// device, which has more to do at once then.
+    /// device, which has more to do at once then. A number is added to each sum.
     ///
     /// # Errors
     /// As [`Self::mul_sum_rescale`], and where the lists' products differ in level, shards or scale.
-    pub fn mul_sums_rescale(&self, sums: &[Vec<(&Ciphertext, &Ciphertext)>], gadget: Gadget) -> Result<Vec<Ciphertext>> {
+    pub fn mul_sums_rescale(
+        &self,
+        sums: &[Vec<(&Ciphertext, &Ciphertext)>],
+        constants: &[f64],
+        gadget: Gadget,
+    ) -> Result<Vec<Ciphertext>> {
         let op = "mul_sum_rescale";
         let Some(&(a, b)) = sums.first().and_then(|pairs| pairs.first()) else { return Ok(Vec::new()) };
+        check_shards(op, sums.len(), constants.len())?;
         let scale = self.check_factors(op, a, b)?;
         for &(c, d) in sums.iter().flatten() {
             check_levels(op, a.level, c.level)?;
@@ -411,17 +417,25 @@ impl Evaluator {
             buffers.push(pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect());
         }
         let buffer = self.backend.tensor_sums(&buffers, self.window(a.level))?;
-        let all = self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, gadget)?;
+        let mut all = self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, gadget)?;
+        self.add_scalars_assign(&mut all, constants)?;
         self.parts_of(all, a.shards(), sums.len())
     }
 
-    /// [`Self::linear_combination_to`] for several sums, each with its numbers, by one division for the ciphertexts of all.
+    /// [`Self::linear_combination_to`] for several sums, each with its numbers, by one division for the ciphertexts of all. A number is
+    /// added to each.
     ///
     /// # Errors
     /// As [`Self::linear_combination_to`], and where the sums differ in level, shards or scale.
-    pub fn linear_combinations_to(&self, sums: &[(Vec<&Ciphertext>, &[f64])], to: Level) -> Result<Vec<Ciphertext>> {
+    pub fn linear_combinations_to(
+        &self,
+        sums: &[(Vec<&Ciphertext>, &[f64])],
+        constants: &[f64],
+        to: Level,
+    ) -> Result<Vec<Ciphertext>> {
         let op = "linear_combination_to";
         let Some(&first) = sums.first().and_then(|(parts, _)| parts.first()) else { return Ok(Vec::new()) };
+        check_shards(op, sums.len(), constants.len())?;
         self.check(first, op)?;
         if to >= first.level {
             return Err(CkksError::LevelMismatch { op, expected: to, found: first.level });
@@ -437,8 +451,20 @@ impl Evaluator {
             combinations.push(Combination { parts: parts.iter().map(|part| &part.buffer).collect(), constants });
         }
         let buffer = self.backend.linear_combinations(&combinations, basis)?;
-        let all = self.rescale_to(&Ciphertext { scale: scale_out, ..first.with(buffer) }, to)?;
+        let mut all = self.rescale_to(&Ciphertext { scale: scale_out, ..first.with(buffer) }, to)?;
+        self.add_scalars_assign(&mut all, constants)?;
         self.parts_of(all, first.shards(), sums.len())
+    }
+
+    /// Adds a number to the slots of each of several ciphertexts that stand in one.
+    fn add_scalars_assign(&self, all: &mut Ciphertext, values: &[f64]) -> Result<()> {
+        if values.iter().all(|&v| v == 0.0) {
+            return Ok(());
+        }
+        let basis = self.params.window(all.level);
+        let constants = values.iter().map(|&v| self.encoder.constant(v, all.scale, basis)).collect::<Result<Vec<_>>>()?;
+        let select = first_halves(all.shards());
+        Ok(self.backend.add_constants_assign(&mut all.buffer, select, &constants, basis)?)
     }
 
     /// So many ciphertexts of so many shards each.
