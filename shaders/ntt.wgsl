@@ -13,8 +13,10 @@
 // base plus a multiple of the stride, in bits that the base has not: in_limb(base + x) = in_limb(base) + in_limb(x), and the
 // same for `place` with exclusive or, where the second part is known in advance.
 //
+// A first dispatch may convert few limbs as it reads them, so that what is converted is not written before.
+//
 // `forward_divide` ends a forward transform of u with the tail of a division with rounding, out = kept keep - u tail; for
-// rotations it also adds a first half and permutes the words (automorphism.wgsl).
+// rotations it also adds a first half and permutes the words (automorphism.wgsl), for others constants.
 
 struct Transform {
     /// First word of the source, and words from one polynomial to the next.
@@ -32,10 +34,13 @@ struct Transform {
     /// First word of `added`, and words from one of its shards to the next.
     added: u32,
     added_stride: u32,
+    /// Polynomials in a row whose first halves add the same constants, 0 where there are none; limbs.
+    constant_polys: u32,
+    limb_count: u32,
     rows: array<TransformRow>,
 }
 
-/// Of a limb; the last column is of rotations instead.
+/// Of a limb; the last two columns are of rotations, and of runs of constants and their limbs, instead.
 struct TransformRow {
     /// Where the limb is read and written, in limbs of a polynomial.
     source: u32,
@@ -49,8 +54,18 @@ struct TransformRow {
     x_shoup: u32,
     y: u32,
     y_shoup: u32,
+    /// A conversion of few limbs: minus their product in the target, and for each the factor in the target and, in the first row, the
+    /// reciprocal (base_convert.wgsl).
+    product: u32,
+    factor_0: u32,
+    factor_1: u32,
+    factor_2: u32,
+    reciprocal_0: u32,
+    reciprocal_1: u32,
+    reciprocal_2: u32,
     /// The inverse of the Galois element of the rotation that has the row's number.
     galois_inverse: u32,
+    constant: u32,
 }
 
 @group(0) @binding(0) var<storage, read> args: Transform;
@@ -72,6 +87,8 @@ override LOG_BETWEEN: u32 = 0u;
 override ENDS: u32 = 1u;
 /// 1 where the source is the output: a tile is read whole before it is written, by one workgroup alone.
 override IN_PLACE: u32 = 1u;
+/// Limbs that are converted as they are read; 0 where they are read as they are.
+override CONVERTS: u32 = 0u;
 /// Rounds, up to three; of each log2 of the stride in the tile, the first stage of its network, and the stages of it left out.
 override ROUNDS: u32 = 2u;
 override STRIDE_0: u32 = 4u;
@@ -275,7 +292,40 @@ fn source(at: u32) -> u32 {
     if (IN_PLACE != 0u) {
         return out[at];
     }
+    if (CONVERTS != 0u) {
+        return converted(at);
+    }
     return src[at];
+}
+
+/// What is the same for all words that are converted to a limb.
+struct Conversion {
+    product: u32,
+    modulus: Modulus,
+    factors: vec3<u32>,
+    reciprocals: vec3<u32>,
+}
+var<private> conversion: Conversion;
+
+/// The coefficient of a conversion of CONVERTS limbs, of which `at` is the first one's.
+fn converted(at: u32) -> u32 {
+    let x = src[at];
+    var y = 0u;
+    var z = 0u;
+    var estimate = (1u << 25u) + mulhi(4u * x, conversion.reciprocals.x);
+    if (CONVERTS > 1u) {
+        y = src[at + (1u << LOG_N)];
+        estimate += mulhi(4u * y, conversion.reciprocals.y);
+    }
+    if (CONVERTS > 2u) {
+        z = src[at + (2u << LOG_N)];
+        estimate += mulhi(4u * z, conversion.reciprocals.z);
+    }
+    var sum = mac(zero_sum(), estimate >> 26u, conversion.product);
+    sum = mac(sum, x, conversion.factors.x);
+    if (CONVERTS > 1u) { sum = mac(sum, y, conversion.factors.y); }
+    if (CONVERTS > 2u) { sum = mac(sum, z, conversion.factors.z); }
+    return redc(sum, conversion.modulus);
 }
 
 fn load(v: ptr<function, Words>, at: u32, stride: u32) {
@@ -376,6 +426,13 @@ fn transform(v: ptr<function, Words>, group: vec3<u32>, thread: u32, inverse: bo
     }
     let q = moduli[row.prime].q;
     table = row.prime << LOG_N;
+    if (CONVERTS != 0u) {
+        let first = args.rows[0];
+        conversion.product = row.product;
+        conversion.modulus = moduli[row.prime];
+        conversion.factors = vec3<u32>(row.factor_0, row.factor_1, row.factor_2);
+        conversion.reciprocals = vec3<u32>(first.reciprocal_0, first.reciprocal_1, first.reciprocal_2);
+    }
     var last: Last;
     if (inverse) {
         last.sum = vec2<u32>(row.x, row.x_shoup);
@@ -506,6 +563,7 @@ struct Tail {
     adds: bool,
     keep: vec2<u32>,
     tail: vec2<u32>,
+    constant: u32,
     /// The inverse of the Galois element, 0 where nothing is rotated.
     galois: u32,
     q: u32,
@@ -530,6 +588,7 @@ fn divide(i: u32, tile: u32, kept_word: u32, t: Tail) {
     if (t.adds) {
         word = add_mod(word, added[t.added + in_limb(i)], t.q);
     }
+    word = add_mod(word, t.constant, t.q);
     var to = at;
     if (t.galois != 0u) {
         let shift = 32u - LOG_N;
@@ -560,6 +619,9 @@ fn forward_divide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
     t.adds = args.rotation_polys != 0u && in_rotation % 2u == 0u;
     t.keep = vec2<u32>(row.x, row.x_shoup);
     t.tail = vec2<u32>(row.y, row.y_shoup);
+    if (args.constant_polys != 0u && poly % 2u == 0u) {
+        t.constant = args.rows[poly / args.constant_polys * args.limb_count + group.y].constant;
+    }
     if (args.rotation_polys != 0u) {
         t.galois = args.rows[poly / args.rotation_polys].galois_inverse;
     }

@@ -214,30 +214,27 @@ impl Engine for EncryptedEngine {
         check::product(self, pairs)?;
         let gadget = gadgets.product(pairs[0].0.level())?;
         let pairs: Vec<(&Ciphertext, &Ciphertext)> = pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
-        Ok(Arc::new(self.evaluator.mul_sum_rescale(&pairs, gadget)?))
+        Ok(Arc::new(self.evaluator.mul_sum_rescale(&pairs, 0.0, gadget)?))
     }
     fn weighted_sum(&self, values: &[&Self::Value], coefficients: &[f64], constant: f64, to: Level) -> Result<Self::Value> {
         check::weighted_sum(self, values, coefficients, to)?;
         let parts: Vec<&Ciphertext> = values.iter().map(|x| x.as_ref()).collect();
-        let mut sum = self.evaluator.linear_combination_to(&parts, coefficients, to)?;
-        if constant != 0.0 {
-            self.evaluator.add_scalar_assign(&mut sum, constant)?;
-        }
-        Ok(Arc::new(sum))
+        Ok(Arc::new(self.evaluator.linear_combination_to(&parts, coefficients, constant, to)?))
     }
     fn multiply_sums(&self, sums: &[PairSum<'_, Self::Value>], gadgets: &Gadgets) -> Result<Vec<Self::Value>> {
         // Of one scale, so that all is as if they were made one by one.
         let scale = |&(a, b): &(&Self::Value, &Self::Value)| a.scale().0 * b.scale().0;
         let mut scales = sums.iter().flat_map(|s| &s.pairs).map(scale);
         let first = scales.next();
+        sums.iter().try_for_each(|s| check::product(self, &s.pairs).map(drop))?;
         if sums.len() < 2 || !scales.all(|s| Some(s) == first) || self.backend().place() == Place::Host {
             let one = |s: &PairSum<'_, Self::Value>| {
-                let sum = self.multiply_sum(&s.pairs, gadgets)?;
-                if s.constant == 0.0 { Ok(sum) } else { self.add_scalar(sum, s.constant) }
+                let gadget = gadgets.product(s.pairs[0].0.level())?;
+                let pairs: Vec<(&Ciphertext, &Ciphertext)> = s.pairs.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
+                Ok(Arc::new(self.evaluator.mul_sum_rescale(&pairs, s.constant, gadget)?))
             };
             return sums.iter().map(one).collect();
         }
-        sums.iter().try_for_each(|s| check::product(self, &s.pairs).map(drop))?;
         let gadget = gadgets.product(sums[0].pairs[0].0.level())?;
         let mut ciphertexts: Vec<Vec<(&Ciphertext, &Ciphertext)>> = Vec::with_capacity(sums.len());
         for sum in sums {

@@ -33,8 +33,8 @@ mod statistics;
 pub use arguments::{Coefficients, Combination, GadgetPlan, HoistedRotations, KeyRotation, PlainSource, PlainTerm, Rotation};
 pub use buffer::{Buffer, DeviceStorage, PolySelect, Shape, Storage};
 pub use by_steps::{
-    rotate_digits_by_steps, rotate_digits_extended_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
-    rotated_sum_by_steps,
+    change_basis_adding_by_steps, rotate_digits_by_steps, rotate_digits_extended_by_steps, rotate_sum_by_steps,
+    rotated_inner_product_by_steps, rotated_sum_by_steps,
 };
 pub use error::{BackendError, Result};
 pub use mirror::Mirror;
@@ -351,6 +351,14 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`BackendError::Shape`] where `src` is not over `change.source`, or the change contradicts itself; else as [`Backend`] says.
     fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer>;
+    /// [`Self::change_basis`] of ciphertexts, polys `[shard][2]`, and constants added to first halves: `constants[run][limb]` for each of
+    /// several runs of as many shards.
+    ///
+    /// # Errors
+    /// As [`Self::change_basis`] and [`Self::add_constants_assign`].
+    fn change_basis_adding(&self, src: &Buffer, change: &BasisChange, constants: &[Vec<u32>]) -> Result<Buffer> {
+        change_basis_adding_by_steps(self, src, change, constants)
+    }
     /// Rotations that share digits (hoisting): for each of `rotations`, all shards of `sigma(c0 + k0, k1)` where `(k0, k1)` is
     /// the digits' product with its key, divided by P. The result is `[rotation][shard][2]` over `plan.window`; `digits` is
     /// [`Self::mod_up`] of the second halves of `ct`. Each key is read once for all shards.

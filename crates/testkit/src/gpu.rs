@@ -11,6 +11,7 @@ use cipherlens::backend::{
 };
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rand::{RngExt, rngs::StdRng};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 pub fn options(wide: Wide) -> GpuOptions {
@@ -166,6 +167,28 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
         g.add_constant_assign(&mut x, select, &constants, basis).unwrap();
         x
     });
+    let mut numbers = |basis: &Basis| -> Vec<u32> {
+        basis.limbs().iter().map(|&l| rng.random_range(0..t.modulus(l).value())).collect()
+    };
+    let of_runs: Vec<Vec<u32>> = (0..shards).map(|_| numbers(basis)).collect();
+    let factors_of: Vec<Vec<Vec<u32>>> = [3, 14, 1, 12].iter().map(|&parts| (0..parts).map(|_| numbers(basis)).collect()).collect();
+    for runs in [1, shards] {
+        check(&format!("add_constants_assign of {runs}"), &|g| {
+            let mut x = x(g);
+            let halves = PolySelect { first: 0, stride: 2, count: shards };
+            g.add_constants_assign(&mut x, halves, &of_runs[..runs], basis).unwrap();
+            x
+        });
+    }
+    // Of few limbs, which a device converts as it reads them, and of more.
+    for kept in BTreeSet::from([1, limbs / 2, limbs - 1]).into_iter().filter(|&kept| kept > 0 && kept < limbs) {
+        let target = Basis::new(basis.limbs()[..kept].iter().copied());
+        let (change, runs) = (BasisChange::new(t, basis, &target), [numbers(&target), numbers(&target)]);
+        check(&format!("change_basis_adding to {kept} limbs"), &|g| {
+            let x = g.concat(&[&x(g), &y(g)]).unwrap();
+            g.change_basis_adding(&x, &change, &runs).unwrap()
+        });
+    }
     for plain in [&halves as &dyn Fn(&dyn Backend) -> Buffer, &one] {
         check("add_plain_assign", &|g| {
             let mut x = x(g);
@@ -180,6 +203,8 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
     });
     let lift = BasisChange::new(t, basis, &plan.extended);
     check("change_basis up", &|g| g.change_basis(&x(g), &lift).unwrap());
+    let of_one = vec![plan.extended.limbs().iter().map(|&l| t.modulus(l).value() - 1).collect()];
+    check("change_basis_adding up", &|g| g.change_basis_adding(&x(g), &lift, &of_one).unwrap());
     if limbs > 1 {
         let rescale = BasisChange::new(t, basis, &Basis::new(basis.limbs()[..limbs - 1].iter().copied()));
         check("change_basis down", &|g| g.change_basis(&x(g), &rescale).unwrap());
@@ -275,6 +300,28 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
     check("tensor_sums", &|g| {
         let (x, y) = (x(g), y(g));
         g.tensor_sums(&[vec![(&x, &y), (&x, &y)], vec![(&y, &y)], vec![(&x, &y), (&x, &x), (&y, &y)]], basis).unwrap()
+    });
+    // More ciphertexts than one dispatch reads, more pairs in a sum than are summed before they are reduced, and a sum that is too large.
+    let pairs_of: [&[(usize, usize)]; 5] = [
+        &[(0, 1), (2, 3), (4, 0), (0, 1), (1, 1)],
+        &[(5, 6)],
+        &[(7, 8), (9, 10), (11, 11)],
+        &[(12, 0), (13, 1)],
+        &[(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)],
+    ];
+    check("tensor_sums of many", &|g| {
+        let all: Vec<Buffer> = (0..14).map(|i| if i % 2 == 0 { x(g) } else { y(g) }).collect();
+        let sums = pairs_of.map(|pairs| pairs.iter().map(|&(a, b)| (&all[a], &all[b])).collect());
+        g.tensor_sums(&sums, basis).unwrap()
+    });
+    check("linear_combinations of many", &|g| {
+        let all: Vec<Buffer> = (0..14).map(|i| if i % 2 == 0 { x(g) } else { y(g) }).collect();
+        let sum = |constants: &Vec<Vec<u32>>| {
+            // One of them twice.
+            let parts = (0..constants.len()).map(|i| &all[if i == 2 { 0 } else { i }]).collect();
+            Combination { parts, constants: constants.clone() }
+        };
+        g.linear_combinations(&factors_of.iter().map(sum).collect::<Vec<_>>(), basis).unwrap()
     });
     check("linear_combinations", &|g| {
         let (x, y) = (x(g), y(g));

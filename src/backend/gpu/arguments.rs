@@ -23,9 +23,13 @@ arguments! {
     /// ntt.wgsl
     Transform {
         source, source_stride, output_stride, output, kept_first, kept_stride, rotation_polys, first, added, added_stride,
+        constant_polys, limb_count,
     }
     /// ntt.wgsl
-    TransformRow { source, output, prime, kept, x, x_shoup, y, y_shoup, galois_inverse }
+    TransformRow {
+        source, output, prime, kept, x, x_shoup, y, y_shoup, product, factor_0, factor_1, factor_2, reciprocal_0, reciprocal_1, reciprocal_2,
+        galois_inverse, constant,
+    }
     /// automorphism.wgsl
     Permute { degree, log_degree, galois, source, source_stride, output_stride }
     /// automorphism.wgsl

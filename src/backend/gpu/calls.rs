@@ -369,7 +369,19 @@ impl Backend for GpuBackend {
         let op = "change_basis";
         self.checks().basis(src.shape(), &change.source, op)?;
         let positions = self.checks().change(change, op)?;
-        self.change_basis_words(self.polys(src, op)?, src.shape().limbs, change, &positions)
+        self.change_basis_words(self.polys(src, op)?, src.shape().limbs, change, &positions, &[])
+    }
+    fn change_basis_adding(&self, src: &Buffer, change: &BasisChange, constants: &[Vec<u32>]) -> Result<Buffer> {
+        let op = "change_basis";
+        self.checks().basis(src.shape(), &change.source, op)?;
+        let positions = self.checks().change(change, op)?;
+        check::even(src.shape(), op)?;
+        check::shards_each(src.shape(), constants.len(), op)?;
+        constants.iter().try_for_each(|constants| self.checks().constants(constants, &change.target, op))?;
+        if positions.is_empty() {
+            return crate::backend::change_basis_adding_by_steps(self, src, change, constants);
+        }
+        self.change_basis_words(self.polys(src, op)?, src.shape().limbs, change, &positions, constants)
     }
 
     fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {

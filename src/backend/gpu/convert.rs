@@ -231,13 +231,15 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
-    /// Divides selected polynomials into those of `out` from `first` on; `positions` of the dropped limbs in the source.
+    /// Divides selected polynomials into those of `out` from `first` on; `positions` of the dropped limbs in the source. First halves add
+    /// constants, none or those of each run of as many polynomials.
     pub(super) fn change_basis_into(
         &self,
         (src, select): (Polys<'_>, PolySelect),
         change: &BasisChange,
         positions: &[usize],
         rotation: Option<&Rotations<'_>>,
+        constants: &[Vec<u32>],
         (out, first): (Polys<'_>, usize),
     ) -> Result<()> {
         let op = "change_basis";
@@ -256,15 +258,20 @@ impl GpuBackend {
             let scaled = self.memory.take(count * dropped, op)?;
             let u = self.memory.take(count * target, op)?;
             self.transform(true, Source::Other(from), &limbs, (scaled.view(), dropped), count)?;
-            self.convert(&[job], (scaled.view(), dropped), (u.view(), target), count)?;
+            let start = if self.converts_few(change.dropped.len()) {
+                Source::Converted(Window { view: scaled.view(), first: 0, stride: dropped }, &change.conversion)
+            } else {
+                self.convert(&[job], (scaled.view(), dropped), (u.view(), target), count)?;
+                Source::Output
+            };
             let rotation = rotation.map(|r| RotationTail {
                 inverses: r.inverses,
                 polys: 2 * r.shards,
                 added: r.ct.select(PolySelect { first: 2 * r.first, stride: 2, count: r.shards }),
-                first: range.start,
             });
-            let tail = Tail { change, kept: from, rotation };
-            self.transform_divide((u.view(), target), &tail, out.window(first + range.start, count), count)?;
+            let constants = select.count.checked_div(constants.len()).map(|polys| (constants, polys));
+            let tail = Tail { change, kept: from, rotation, constants, first: range.start };
+            self.transform_divide(start, (u.view(), target), &tail, out.window(first + range.start, count), count)?;
         }
         Ok(())
     }
@@ -276,6 +283,7 @@ impl GpuBackend {
         limbs: usize,
         change: &BasisChange,
         positions: &[usize],
+        constants: &[Vec<u32>],
     ) -> Result<Buffer> {
         let shape = Shape::new(src.count, change.target.len(), self.tables.degree());
         let out = self.take(shape, "change_basis")?;
@@ -283,7 +291,7 @@ impl GpuBackend {
         if change.dropped.is_empty() {
             self.multiply_kept((src, 0..src.count), limbs, change, to)?;
         } else {
-            self.change_basis_into((src, src.all()), change, positions, None, to)?;
+            self.change_basis_into((src, src.all()), change, positions, None, constants, to)?;
         }
         Ok(self.made(shape, out))
     }

@@ -51,7 +51,7 @@ impl GpuBackend {
             }
             let rotations = Rotations { inverses: &inverses, ct: from, first: range.start, shards };
             let rotations = galois.map(|_| &rotations);
-            self.change_basis_into((products, products.all()), &plan.mod_down, &positions, rotations, (to, 2 * range.start))?;
+            self.change_basis_into((products, products.all()), &plan.mod_down, &positions, rotations, &[], (to, 2 * range.start))?;
         }
         Ok(self.made(shape, out))
     }
@@ -155,7 +155,7 @@ impl GpuBackend {
         self.key_products(&product, &keys, strides, products.window(0, products.count))?;
         let rotations = Rotations { inverses, ct, first: range.start, shards };
         let to = (out, 2 * (first + range.start));
-        self.change_basis_into((products, products.all()), &plan.mod_down, positions, Some(&rotations), to)
+        self.change_basis_into((products, products.all()), &plan.mod_down, positions, Some(&rotations), &[], to)
     }
 
     /// [`crate::backend::Backend::relinearize_extended`]: digits of the last third, P times the product, one product with the key.

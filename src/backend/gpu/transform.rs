@@ -7,10 +7,12 @@ use super::polys::Window;
 use super::registry::{Kernel, LOG_TILE};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, Result};
-use crate::math::{Basis, BasisChange, LimbId, NttTable};
+use crate::math::{BaseConversion, Basis, BasisChange, LimbId, NttTable};
 
 /// Stages of the dispatch on neighbouring words, where there are two.
 const LOG_BLOCK: u32 = 8;
+/// Limbs that a transform converts as it reads them, at most: with more, reading them for every target costs more than a write.
+pub(super) const FEW: usize = 3;
 /// Stages of a round in registers.
 const ROUND: u32 = 4;
 
@@ -58,7 +60,7 @@ impl Pass {
     }
 
     /// What a pipeline of the pass is made for (shaders/ntt.wgsl).
-    fn constants(&self, inverse: bool, ends: bool, in_place: bool) -> Constants {
+    fn constants(&self, inverse: bool, ends: bool, (in_place, converts): (bool, usize)) -> Constants {
         let mut rounds = self.rounds();
         if inverse {
             rounds.reverse();
@@ -70,6 +72,7 @@ impl Pass {
             ("LOG_BETWEEN", self.log_between),
             ("ENDS", u32::from(ends)),
             ("IN_PLACE", u32::from(in_place)),
+            ("CONVERTS", word(converts)),
             ("ROUNDS", word(rounds.len())),
         ];
         const NAMES: [[&str; 3]; 3] =
@@ -91,14 +94,16 @@ pub(super) fn variants(log_n: u32) -> Vec<(Kernel, Constants)> {
         // Only the first dispatch of a transform reads elsewhere.
         for in_place in [true, false] {
             if in_place || i == 0 {
-                all.push((Kernel::Forward, pass.constants(false, i == last, in_place)));
+                all.push((Kernel::Forward, pass.constants(false, i == last, (in_place, 0))));
             }
             if in_place || i == last {
-                all.push((Kernel::Inverse, pass.constants(true, i == 0, in_place)));
+                all.push((Kernel::Inverse, pass.constants(true, i == 0, (in_place, 0))));
             }
         }
         if i == last {
-            all.push((Kernel::ForwardDivide, pass.constants(false, true, false)));
+            all.push((Kernel::ForwardDivide, pass.constants(false, true, (false, 0))));
+        } else {
+            all.extend((1..=FEW).map(|few| (Kernel::Forward, pass.constants(false, false, (false, few)))));
         }
     }
     all
@@ -127,6 +132,8 @@ pub(super) enum Source<'a> {
     Output,
     /// Polynomials of another buffer.
     Other(Window<'a>),
+    /// Scaled limbs from the first one of each polynomial of another buffer on, [`FEW`] at most, converted to each limb.
+    Converted(Window<'a>, &'a BaseConversion),
 }
 
 /// What follows the last stage of a forward transform of u: `out = kept keep - u tail`, and for rotations more.
@@ -136,6 +143,10 @@ pub(super) struct Tail<'a> {
     /// The divided polynomials.
     pub kept: Window<'a>,
     pub rotation: Option<RotationTail<'a>>,
+    /// What first halves add, for each run of as many polynomials: `[run][limb]`.
+    pub constants: Option<(&'a [Vec<u32>], usize)>,
+    /// The first polynomial's place among all.
+    pub first: usize,
 }
 
 /// Adds first halves and permutes.
@@ -147,8 +158,6 @@ pub(super) struct RotationTail<'a> {
     pub polys: usize,
     /// The ciphertexts, `[shard][2]`: their first halves are added.
     pub added: Window<'a>,
-    /// The first polynomial's place.
-    pub first: usize,
 }
 
 impl GpuBackend {
@@ -164,7 +173,7 @@ impl GpuBackend {
     fn of_pass(source: Source<'_>, size: usize) -> Transform {
         let (first, stride) = match source {
             Source::Output => (0, 0),
-            Source::Other(window) => (window.first, window.stride),
+            Source::Other(window) | Source::Converted(window, _) => (window.first, window.stride),
         };
         let [source, source_stride, output_stride] = [first, stride, size].map(word);
         Transform { source, source_stride, output_stride, ..Default::default() }
@@ -204,23 +213,50 @@ impl GpuBackend {
             let [x, x_shoup, y, y_shoup] = if inverse { self.factors(limb) } else { [0; 4] };
             TransformRow { x, x_shoup, y, y_shoup, ..limb.row() }
         };
-        let args = words(&Self::of_pass(source, size), &limbs.iter().map(row).collect::<Vec<_>>());
+        let mut rows: Vec<_> = limbs.iter().map(row).collect();
+        let mut converts = 0;
         let from = match source {
             // Bound and not read.
             Source::Output => self.moduli(),
             Source::Other(window) => window.view,
+            Source::Converted(window, conversion) => {
+                converts = conversion.from.len();
+                self.conversion_columns(&mut rows, limbs, conversion);
+                window.view
+            }
         };
+        let args = words(&Self::of_pass(source, size), &rows);
         let kernel = if inverse { Kernel::Inverse } else { Kernel::Forward };
         let views = [self.moduli(), View::all(&self.twiddles[usize::from(inverse)]), from, out];
         let grid = [self.tables.degree() >> pass.log_tile, limbs.len(), count];
-        let constants = pass.constants(inverse, ends, matches!(source, Source::Output));
+        let constants = pass.constants(inverse, ends, (matches!(source, Source::Output), converts));
         self.device.dispatch_specialised(kernel, constants, &args, &views, grid)
     }
 
-    /// The forward transform of `count` polynomials u over the target of a division, in place but for its end, which writes what
-    /// becomes of them to `out`.
+    /// What rows say of a conversion to their limbs.
+    fn conversion_columns(&self, rows: &mut [TransformRow], limbs: &[Limb], conversion: &BaseConversion) {
+        let terms = conversion.from.len();
+        let or_none = |words: &[u32], i: usize| words.get(i).copied().unwrap_or(0);
+        for (row, limb) in rows.iter_mut().zip(limbs) {
+            let factors = &conversion.matrix[limb.to * terms..][..terms];
+            row.source = 0;
+            row.product = conversion.neg_product[limb.to];
+            [row.factor_0, row.factor_1, row.factor_2] = [0, 1, 2].map(|i| or_none(factors, i));
+        }
+        let first = &mut rows[0];
+        [first.reciprocal_0, first.reciprocal_1, first.reciprocal_2] = [0, 1, 2].map(|i| or_none(&conversion.reciprocal, i));
+    }
+
+    /// Whether [`Self::transform_divide`] can convert so many limbs as it reads them.
+    pub(super) fn converts_few(&self, limbs: usize) -> bool {
+        (1..=FEW).contains(&limbs) && self.tables.log_n() > LOG_TILE
+    }
+
+    /// The forward transform of `count` polynomials u over the target of a division, in place but for its start, which may convert what
+    /// it reads, and its end, which writes what becomes of them to `out`.
     pub(super) fn transform_divide(
         &self,
+        start: Source<'_>,
         (u, size): (View<'_>, usize),
         tail: &Tail<'_>,
         out: Window<'_>,
@@ -231,8 +267,9 @@ impl GpuBackend {
         let Some((last, before)) = passes.split_last() else { return Ok(()) };
         let limbs: Vec<_> =
             change.target.limbs().iter().enumerate().map(|(j, &id)| Limb { from: j, to: j, id, factor: 1 }).collect();
-        for pass in before {
-            self.pass(pass, (false, false), Source::Output, &limbs, (u, size), count)?;
+        for (i, pass) in before.iter().enumerate() {
+            let source = if i == 0 { start } else { Source::Output };
+            self.pass(pass, (false, false), source, &limbs, (u, size), count)?;
         }
         let source = Source::Other(Window { view: u, first: 0, stride: size });
         let mut call = Self::of_pass(source, out.stride);
@@ -244,9 +281,14 @@ impl GpuBackend {
             TransformRow { kept, x, x_shoup, y, y_shoup, ..limb.row() }
         };
         let mut rows: Vec<_> = limbs.iter().map(row_of).collect();
+        [call.first, call.limb_count] = [tail.first, limbs.len()].map(word);
+        if let Some((constants, polys)) = tail.constants {
+            call.constant_polys = word(polys);
+            constants.iter().flatten().enumerate().for_each(|(i, &constant)| row(&mut rows, i).constant = constant);
+        }
         let mut added = self.moduli();
         if let Some(rotation) = &tail.rotation {
-            [call.rotation_polys, call.first] = [rotation.polys, rotation.first].map(word);
+            call.rotation_polys = word(rotation.polys);
             [call.added, call.added_stride] = [rotation.added.first, rotation.added.stride].map(word);
             rotation.inverses.iter().enumerate().for_each(|(r, &inverse)| row(&mut rows, r).galois_inverse = inverse);
             added = rotation.added.view;
@@ -254,7 +296,7 @@ impl GpuBackend {
         let args = words(&call, &rows);
         let views = [self.moduli(), View::all(&self.twiddles[0]), u, out.view, tail.kept.view, added];
         let grid = [self.tables.degree() >> last.log_tile, limbs.len(), count];
-        self.device.dispatch_specialised(Kernel::ForwardDivide, last.constants(false, true, false), &args, &views, grid)
+        self.device.dispatch_specialised(Kernel::ForwardDivide, last.constants(false, true, (false, 0)), &args, &views, grid)
     }
 
     /// Transforms all limbs of a buffer in place.
@@ -279,7 +321,7 @@ mod tests {
         for log_n in NttTable::MIN_LOG_N..=NttTable::MAX_LOG_N {
             let mut all = variants(log_n);
             let count = all.len();
-            assert_eq!(count, if log_n <= LOG_TILE { 5 } else { 7 });
+            assert_eq!(count, if log_n <= LOG_TILE { 5 } else { 7 + FEW });
             all.sort_by_key(|(kernel, constants)| (*kernel as usize, constants.clone()));
             all.dedup();
             assert_eq!(all.len(), count);

@@ -5,7 +5,7 @@
 //! Bossuat et al. 2021). As a function of `y = (t - 1/4) / range` that cosine is even: its Chebyshev series of degree d is one of degree
 //! d/2 in `T_2(y) = 2 y^2 - 1`, at the same depth and with half the products.
 
-use crate::circuits::{CircuitError, Engine, Gadgets, polynomial::Chebyshev};
+use crate::circuits::{CircuitError, Engine, Gadgets, PairSum, polynomial::Chebyshev};
 use crate::ckks::params::Bootstrap;
 use std::f64::consts::{PI, TAU};
 
@@ -80,7 +80,8 @@ impl EvalMod {
 /// `2 x^2 - 1`, doubled before it is rescaled: doubled afterwards, the rounding of the product would be twice as large, and the last one
 /// is most of the noise of a bootstrapped value.
 fn twice_square_less_one<E: Engine>(engine: &E, x: &E::Value, gadgets: &Gadgets) -> Result<E::Value, CircuitError> {
-    engine.add_scalar(engine.multiply_sum(&[(x, x), (x, x)], gadgets)?, -1.0)
+    let twice = [PairSum { pairs: vec![(x, x), (x, x)], constant: -1.0 }];
+    engine.multiply_sums(&twice, gadgets)?.pop().ok_or(CircuitError::Nothing { operation: "multiply" })
 }
 
 /// Chebyshev coefficients of `cos(factor y)` on [-1, 1] up to a degree: `J_0 + 2 sum_k (-1)^k J_2k T_2k`, the Bessel functions from

@@ -96,6 +96,23 @@ pub fn rotated_inner_product_by_steps<B: Backend + ?Sized>(
     backend.plain_inner_product(&rotated, plain, terms, &plan.extended)
 }
 
+/// [`Backend::change_basis_adding`] by its definition, kernel after kernel.
+///
+/// # Errors
+/// As [`Backend::change_basis_adding`].
+pub fn change_basis_adding_by_steps<B: Backend + ?Sized>(
+    backend: &B,
+    src: &Buffer,
+    change: &BasisChange,
+    constants: &[Vec<u32>],
+) -> Result<Buffer> {
+    check::shards_each(src.shape(), constants.len(), "change_basis")?;
+    let mut divided = backend.change_basis(src, change)?;
+    let halves = PolySelect { first: 0, stride: 2, count: src.shape().polys / 2 };
+    backend.add_constants_assign(&mut divided, halves, constants, &change.target)?;
+    Ok(divided)
+}
+
 /// [`Backend::rotated_sum`] by its definition, kernel after kernel.
 ///
 /// # Errors

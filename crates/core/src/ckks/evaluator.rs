@@ -14,7 +14,7 @@ use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
 use super::request::KeyKind;
 use crate::backend::{Backend, Buffer, Combination, PlainTerm, PolySelect};
-use crate::math::Basis;
+use crate::math::{Basis, BasisChange};
 use std::sync::Arc;
 
 /// Scales of summands may differ by this, relatively.
@@ -313,12 +313,12 @@ impl Evaluator {
         Ok(Ciphertext { scale: scale_out, ..first.with(buffer) })
     }
 
-    /// `sum_k values[k] * parts[k]` at a lower level and its canonical scale, by one division; parts of one level and scale.
+    /// `constant + sum_k values[k] * parts[k]` at a lower level and its canonical scale, by one division; parts of one level and scale.
     ///
     /// # Errors
     /// [`CkksError::LevelMismatch`] where `to` is not below the parts' level; else as [`Self::linear_combination`] and
     /// [`Self::rescale_to`].
-    pub fn linear_combination_to(&self, parts: &[&Ciphertext], values: &[f64], to: Level) -> Result<Ciphertext> {
+    pub fn linear_combination_to(&self, parts: &[&Ciphertext], values: &[f64], constant: f64, to: Level) -> Result<Ciphertext> {
         let op = "linear_combination_to";
         let Some(&first) = parts.first() else { return Err(CkksError::ShardMismatch { op, expected: 1, found: 0 }) };
         self.check(first, op)?;
@@ -326,16 +326,35 @@ impl Evaluator {
             return Err(CkksError::LevelMismatch { op, expected: to, found: first.level });
         }
         let scale = Scale(self.params.scale(to).0 / first.scale.0 * self.params.divisor(first.level, to));
+        let change = self.params.rescale_change(first.level, to)?;
         if let (&[part], &[value]) = (parts, values) {
             // The factor goes into the constants of the division.
             let scale_out = self.product_scale(op, part.level, part.scale, scale)?;
-            let constants = self.encoder.constant(value, scale, self.window(part.level))?;
-            let change = self.params.rescale_change(part.level, to)?.times(self.params.tables(), &constants);
-            let buffer = self.backend.change_basis(&part.buffer, &change)?;
-            let scale = self.snapped(Scale(scale_out.0 / self.params.divisor(part.level, to)), to);
-            return Ok(Ciphertext { buffer, level: to, scale, tag: part.tag });
+            let factor = self.encoder.constant(value, scale, self.window(part.level))?;
+            return self.divided((part, &part.buffer, scale_out), &change.times(self.params.tables(), &factor), to, &[constant]);
         }
-        self.rescale_to(&self.linear_combination(parts, values, scale)?, to)
+        let sum = self.linear_combination(parts, values, scale)?;
+        self.divided((&sum, &sum.buffer, sum.scale), &change, to, &[constant])
+    }
+
+    /// A division of words at a ciphertext's level, of some scale; to the slots of each of several ciphertexts that stand in one a number
+    /// is added.
+    fn divided(
+        &self,
+        (of, words, scale): (&Ciphertext, &Buffer, Scale),
+        change: &BasisChange,
+        to: Level,
+        numbers: &[f64],
+    ) -> Result<Ciphertext> {
+        let scale = self.snapped(Scale(scale.0 / self.params.divisor(of.level, to)), to);
+        let buffer = if numbers.iter().all(|&v| v == 0.0) {
+            self.backend.change_basis(words, change)?
+        } else {
+            let basis = self.params.window(to);
+            let constants = numbers.iter().map(|&v| self.encoder.constant(v, scale, basis)).collect::<Result<Vec<_>>>()?;
+            self.backend.change_basis_adding(words, change, &constants)?
+        };
+        Ok(Ciphertext { buffer, level: to, scale, tag: of.tag })
     }
 
     /// `a * b`, relinearized, not rescaled. Needs a relinearization key that covers the level.
@@ -367,14 +386,14 @@ impl Evaluator {
         self.relinearize_rescale(product)
     }
 
-    /// `sum a b` over pairs at one level with products of one scale, like [`Self::mul_rescale`] with one relinearization and one division
+    /// `constant + sum a b` over pairs at one level with products of one scale, like [`Self::mul_rescale`] with one relinearization and one division
     /// for all.
     /// The relinearization key is the one of `gadget`.
     ///
     /// # Errors
     /// [`CkksError::ShardMismatch`] where there is no pair; else those of two operands, sums and products ([`Evaluator`]), and as
     /// [`Self::relinearize_rescale`].
-    pub fn mul_sum_rescale(&self, pairs: &[(&Ciphertext, &Ciphertext)], gadget: Gadget) -> Result<Ciphertext> {
+    pub fn mul_sum_rescale(&self, pairs: &[(&Ciphertext, &Ciphertext)], constant: f64, gadget: Gadget) -> Result<Ciphertext> {
         let op = "mul_sum_rescale";
         let Some((&(a, b), others)) = pairs.split_first() else {
             return Err(CkksError::ShardMismatch { op, expected: 1, found: 0 });
@@ -388,7 +407,7 @@ impl Evaluator {
         }
         let buffers: Vec<(&Buffer, &Buffer)> = pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect();
         let buffer = self.backend.tensor_sum(&buffers, self.window(a.level))?;
-        self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, gadget)
+        self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, &[constant], gadget)
     }
 
     /// [`Self::mul_sum_rescale`] for several lists of pairs, with one relinearization and one division for the ciphertexts of all: for a
@@ -417,8 +436,7 @@ impl Evaluator {
             buffers.push(pairs.iter().map(|(a, b)| (&a.buffer, &b.buffer)).collect());
         }
         let buffer = self.backend.tensor_sums(&buffers, self.window(a.level))?;
-        let mut all = self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, gadget)?;
-        self.add_scalars_assign(&mut all, constants)?;
+        let all = self.relinearize_rescale_with(&Degree2 { value: Ciphertext { scale, ..a.with(buffer) } }, constants, gadget)?;
         self.parts_of(all, a.shards(), sums.len())
     }
 
@@ -451,20 +469,8 @@ impl Evaluator {
             combinations.push(Combination { parts: parts.iter().map(|part| &part.buffer).collect(), constants });
         }
         let buffer = self.backend.linear_combinations(&combinations, basis)?;
-        let mut all = self.rescale_to(&Ciphertext { scale: scale_out, ..first.with(buffer) }, to)?;
-        self.add_scalars_assign(&mut all, constants)?;
+        let all = self.divided((first, &buffer, scale_out), self.params.rescale_change(first.level, to)?.as_ref(), to, constants)?;
         self.parts_of(all, first.shards(), sums.len())
-    }
-
-    /// Adds a number to the slots of each of several ciphertexts that stand in one.
-    fn add_scalars_assign(&self, all: &mut Ciphertext, values: &[f64]) -> Result<()> {
-        if values.iter().all(|&v| v == 0.0) {
-            return Ok(());
-        }
-        let basis = self.params.window(all.level);
-        let constants = values.iter().map(|&v| self.encoder.constant(v, all.scale, basis)).collect::<Result<Vec<_>>>()?;
-        let select = first_halves(all.shards());
-        Ok(self.backend.add_constants_assign(&mut all.buffer, select, &constants, basis)?)
     }
 
     /// So many ciphertexts of so many shards each.
@@ -515,10 +521,11 @@ impl Evaluator {
     /// and of key switches ([`Evaluator`]).
     pub fn relinearize_rescale(&self, product: Degree2) -> Result<Ciphertext> {
         let gadget = self.relin_gadget(&product.value)?;
-        self.relinearize_rescale_with(&product, gadget)
+        self.relinearize_rescale_with(&product, &[], gadget)
     }
 
-    fn relinearize_rescale_with(&self, product: &Degree2, gadget: Gadget) -> Result<Ciphertext> {
+    /// To the slots of each of several ciphertexts that stand in one a number is added.
+    fn relinearize_rescale_with(&self, product: &Degree2, numbers: &[f64], gadget: Gadget) -> Result<Ciphertext> {
         let ct = &product.value;
         let key = self.relin_key(ct, gadget)?;
         let to = one_below("mul_rescale", ct.level)?;
@@ -526,8 +533,7 @@ impl Evaluator {
         let lift = self.params.lift_change(&gadget, ct.level)?;
         let sum = self.backend.relinearize_extended(&ct.buffer, key.buffer(), &lift, &plan)?;
         let change = self.params.mod_down_rescale_change(&gadget, ct.level, to)?;
-        let buffer = self.backend.change_basis(&sum, &change)?;
-        Ok(self.rescaled(ct, buffer, to))
+        self.divided((ct, &sum, ct.scale), &change, to, numbers)
     }
 
     /// The gadget of the smallest relinearization key that covers a product's level.
@@ -567,9 +573,7 @@ impl Evaluator {
         if to >= a.level {
             return Err(CkksError::LevelMismatch { op: "rescale", expected: to, found: a.level });
         }
-        let change = self.params.rescale_change(a.level, to)?;
-        let buffer = self.backend.change_basis(&a.buffer, &change)?;
-        Ok(self.rescaled(a, buffer, to))
+        self.divided((a, &a.buffer, a.scale), self.params.rescale_change(a.level, to)?.as_ref(), to, &[])
     }
 
     /// To a lower level and its canonical scale: one division over all levels between, a factor included (two or more where they span
@@ -609,11 +613,6 @@ impl Evaluator {
         // The factor is an integer of 21 bits or more, so the scale is canonical to 2^-21 at worst and 2^-53 as a rule.
         out.scale = self.snapped(out.scale, level);
         Ok(out)
-    }
-
-    pub(super) fn rescaled(&self, a: &Ciphertext, buffer: Buffer, to: Level) -> Ciphertext {
-        let scale = self.snapped(Scale(a.scale.0 / self.params.divisor(a.level, to)), to);
-        Ciphertext { buffer, level: to, scale, tag: a.tag }
     }
 
     /// The canonical scale if this is it to within rounding of f64.
