@@ -58,7 +58,7 @@ fn a_bootstrap_asks_no_more_than_it_did() {
         let engine = EncryptedEngine::new(c.evaluator(bootstrapper.keys()));
         let x = Arc::new(c.ciphertext(bootstrapper.input_level()));
         let found = c.repeated(|| bootstrapper.apply(&engine, &x).unwrap());
-        println!("{preset}: {found:?} {:?}", c.gpu.dispatches_by_kernel());
+        println!("{preset}: {found:?} {:?} {:?}", c.gpu.dispatches_by_kernel(), c.gpu.traffic_by_kernel());
         assert!(found.dispatches <= dispatches, "{preset}: {found:?}");
         let moved = found.uploaded_bytes + found.key_bytes + found.downloaded_bytes;
         assert_eq!((found.allocations, moved), (0, 0), "{preset}: what repeats stays");

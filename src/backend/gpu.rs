@@ -202,6 +202,11 @@ impl GpuBackend {
         let counts = Kernel::ALL.iter().zip(&self.device.counters.dispatches);
         counts.map(|(kernel, n)| (kernel.row().name, n.load(Relaxed))).filter(|&(_, n)| n > 0).collect()
     }
+    /// Bytes that each kernel has read and written ([`Statistics::traffic_bytes`]), for those that ran.
+    pub fn traffic_by_kernel(&self) -> Vec<(&'static str, u64)> {
+        let words = Kernel::ALL.iter().zip(&self.device.counters.words);
+        words.map(|(kernel, n)| (kernel.row().name, 4 * n.load(Relaxed))).filter(|&(_, n)| n > 0).collect()
+    }
     /// The most bytes that residues and keys have taken.
     pub fn peak_bytes(&self) -> u64 {
         self.memory.bytes().1
@@ -288,6 +293,7 @@ impl GpuBackend {
         Statistics {
             dispatches: self.dispatches(),
             copies: self.device.counters.copies.load(Relaxed),
+            traffic_bytes: 4 * (self.device.counters.copied.load(Relaxed) + self.device.counters.words.iter().map(|n| n.load(Relaxed)).sum::<u64>()),
             uploaded_bytes,
             key_bytes,
             key_evictions,

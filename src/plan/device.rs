@@ -25,6 +25,7 @@ impl Progress for Watch<'_> {
                 let s = &mut l.statistics;
                 s.dispatches += since.dispatches;
                 s.copies += since.copies;
+                s.traffic_bytes += since.traffic_bytes;
                 s.uploaded_bytes += since.uploaded_bytes;
                 s.key_bytes += since.key_bytes;
                 s.key_evictions += since.key_evictions;

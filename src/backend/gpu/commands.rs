@@ -98,19 +98,27 @@ impl Queued {
 }
 
 impl Device {
-    /// Records a kernel: arguments, then the views of its bindings after the arguments, in order.
-    pub(super) fn dispatch(&self, kernel: Kernel, arguments: &[u32], views: &[View<'_>], grid: [usize; 3]) -> Result<()> {
-        self.dispatch_specialised(kernel, Vec::new(), arguments, views, grid)
+    /// Records a kernel: arguments, then the views of its bindings after the arguments, in order. `moved` is the words that it reads and
+    /// writes, each once.
+    pub(super) fn dispatch(
+        &self,
+        kernel: Kernel,
+        arguments: &[u32],
+        views: &[View<'_>],
+        grid: [usize; 3],
+        moved: usize,
+    ) -> Result<()> {
+        self.dispatch_specialised((kernel, Vec::new()), arguments, views, grid, moved)
     }
 
     /// The same with a pipeline that is made for some numbers.
     pub(super) fn dispatch_specialised(
         &self,
-        kernel: Kernel,
-        constants: Constants,
+        (kernel, constants): (Kernel, Constants),
         arguments: &[u32],
         views: &[View<'_>],
         grid: [usize; 3],
+        moved: usize,
     ) -> Result<()> {
         let row = kernel.row();
         self.fault.check(row.name)?;
@@ -131,6 +139,7 @@ impl Device {
         }
         let arguments = self.arguments(arguments, row.name)?;
         self.counters.dispatches[kernel as usize].fetch_add(1, Relaxed);
+        self.counters.words[kernel as usize].fetch_add(moved as u64, Relaxed);
         let Some(live) = &self.live else { return Ok(()) };
         let compiled = live.kernel(kernel, self.wide());
         let pipeline = live.pipeline(kernel, compiled, constants);
@@ -202,6 +211,7 @@ impl Device {
     pub(super) fn copy(&self, (from, from_word): (&Block, usize), (to, to_word): (&Block, usize), words: usize) {
         let [from_at, to_at, size] = [from_word, to_word, words].map(|w| w as u64 * 4);
         self.counters.copies.fetch_add(1, Relaxed);
+        self.counters.copied.fetch_add(2 * words as u64, Relaxed);
         if let (Some(from), Some(to), true) = (from.raw(), to.raw(), size > 0) {
             self.record(|encoder| encoder.copy_buffer_to_buffer(from, from_at, to, to_at, size));
         }

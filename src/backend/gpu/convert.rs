@@ -87,7 +87,9 @@ impl GpuBackend {
     ) -> Result<()> {
         let [degree, source_stride, output_stride] = [self.tables.degree(), scaled_size, size].map(word);
         let args = words(&Convert { degree, source_stride, output_stride, next_stride: 0 }, &rows(&self.tables, jobs));
-        self.device.dispatch(Kernel::Convert, &args, &[scaled, out], self.conversion_grid(jobs, count))
+        let limbs: usize = jobs.iter().map(|job| job.conversion.from.len() + job.targets.len()).sum();
+        let moved = count * limbs * self.tables.degree();
+        self.device.dispatch(Kernel::Convert, &args, &[scaled, out], self.conversion_grid(jobs, count), moved)
     }
 
     fn conversion_grid(&self, jobs: &[Job<'_>], count: usize) -> [usize; 3] {
@@ -111,7 +113,7 @@ impl GpuBackend {
             limbs.iter().map(|limb| limb.map(word)).map(|[source, output]| PermuteLimb { source, output }).collect();
         let args = words(&call, &places);
         let grid = [n.div_ceil(THREADS as usize), limbs.len(), count];
-        self.device.dispatch(Kernel::Permute, &args, &[from.view, out], grid)
+        self.device.dispatch(Kernel::Permute, &args, &[from.view, out], grid, 2 * limbs.len() * count * n)
     }
 
     /// The converted limbs of the digits of `count` polynomials, transformed, to `out`, `[polynomial][digit][extended limb]`; a
@@ -195,7 +197,8 @@ impl GpuBackend {
         let call = Convert { degree, source_stride, output_stride, next_stride };
         let args = words(&call, &rows(&self.tables, &division));
         let views = [parts.view(), out, next.view()];
-        self.device.dispatch(Kernel::ConvertDivide, &args, &views, self.conversion_grid(&division, count))?;
+        let moved = count * n * (dropped + 3 * targets.len());
+        self.device.dispatch(Kernel::ConvertDivide, &args, &views, self.conversion_grid(&division, count), moved)?;
         self.convert(&jobs, (next.view(), kept.1), (out, size), count)?;
         let all = (0..plan.digits.len()).flat_map(|k| plan.extended.limbs().iter().enumerate().map(move |(l, &id)| (k * extended + l, id)));
         let limbs: Vec<_> = all.map(|(place, id)| Limb { from: place, to: place, id, factor: 1 }).collect();

@@ -20,6 +20,9 @@ const ARGUMENTS: usize = 4096;
 pub(super) struct Counters {
     /// By kernel, in the order of [`Kernel::ALL`].
     pub dispatches: Vec<AtomicU64>,
+    /// Words that kernels read and write, by kernel, and that copies do.
+    pub words: Vec<AtomicU64>,
+    pub copied: AtomicU64,
     pub copies: AtomicU64,
     pub downloaded: AtomicU64,
     allocations: AtomicU64,
@@ -161,6 +164,8 @@ impl Device {
             fault: Arc::default(),
             counters: Counters {
                 dispatches: Kernel::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+                words: Kernel::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+                copied: AtomicU64::new(0),
                 copies: AtomicU64::new(0),
                 downloaded: AtomicU64::new(0),
                 allocations: AtomicU64::new(0),

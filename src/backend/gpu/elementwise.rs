@@ -37,7 +37,8 @@ impl GpuBackend {
         for range in self.batches(shape.polys, &[shape.poly_words()], 1, op)? {
             let views = inputs.iter().chain([&to]).map(|p| p.window(range.start, range.len()).view);
             let views: Vec<_> = std::iter::once(self.moduli()).chain(views).collect();
-            self.device.dispatch(kernel, &args, &views, self.grid(shape.limbs, range.len()))?;
+            let moved = (inputs.len() + 1) * range.len() * shape.poly_words();
+            self.device.dispatch(kernel, &args, &views, self.grid(shape.limbs, range.len()), moved)?;
         }
         Ok(self.made(shape, out))
     }
@@ -59,13 +60,15 @@ impl GpuBackend {
         for range in self.batches(select.count, &[to.size * select.stride.max(1), to.size], 1, op)? {
             let window = to.select(part(select, &range));
             let grid = self.grid(basis.len(), range.len());
+            let words_changed = range.len() * to.size;
             let (call, limbs) = self.of_limbs(basis, constants);
             let call = Elementwise { output: word(window.first), output_stride: word(window.stride), ..call };
             match &plain {
                 None => {
                     let run = select.count / (constants.len() / basis.len().max(1)).max(1);
                     let args = words(&Elementwise { b_polys: word(run.max(1)), first: word(range.start), ..call }, &limbs);
-                    self.device.dispatch(Kernel::AddConstantAssign, &args, &[self.moduli(), window.view], grid)?;
+                    let views = [self.moduli(), window.view];
+                    self.device.dispatch(Kernel::AddConstantAssign, &args, &views, grid, 2 * words_changed)?;
                 }
                 Some(plain) => {
                     let (b, first) = if turns {
@@ -75,7 +78,8 @@ impl GpuBackend {
                     };
                     let b_polys = word(if turns { plain.count } else { range.len() });
                     let args = words(&Elementwise { b_polys, first: word(first), ..call }, &limbs);
-                    self.device.dispatch(Kernel::AddAssign, &args, &[self.moduli(), b.view, window.view], grid)?;
+                    let moved = 2 * words_changed + plain.count.min(range.len()) * plain.size;
+                    self.device.dispatch(Kernel::AddAssign, &args, &[self.moduli(), b.view, window.view], grid, moved)?;
                 }
             }
         }
@@ -97,7 +101,8 @@ impl GpuBackend {
             let (call, limbs) = self.of_limbs(basis, &[]);
             let args = words(&Elementwise { b_polys, first: word(base), ..call }, &limbs);
             let views = [self.moduli(), from.window(first, count).view, b.view, to.window(first, count).view];
-            self.device.dispatch(Kernel::MulPlain, &args, &views, self.grid(shape.limbs, count))?;
+            let moved = 2 * count * from.size + plain.count.min(range.len()) * plain.size;
+            self.device.dispatch(Kernel::MulPlain, &args, &views, self.grid(shape.limbs, count), moved)?;
         }
         Ok(self.made(shape, out))
     }
@@ -120,7 +125,8 @@ impl GpuBackend {
             let call = Elementwise { output: word(to.first), a: word(from.first), a_limbs: word(limbs), ..call };
             let args = words(&call, &rows);
             let views = [self.moduli(), from.view, to.view];
-            self.device.dispatch(Kernel::MultiplyKept, &args, &views, self.grid(change.target.len(), range.len()))?;
+            let grid = self.grid(change.target.len(), range.len());
+            self.device.dispatch(Kernel::MultiplyKept, &args, &views, grid, range.len() * (src.size + change.target.len() * self.tables.degree()))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
 use crate::backend::{BackendError, GadgetPlan, KeyRotation, Result, Rotation, Shape};
 use crate::math::BasisChange;
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// What is added to a product before it is permuted.
@@ -63,7 +64,7 @@ impl GpuBackend {
             let (call, rows, views) = self.key_call(product, rotations, strides, first, out);
             match rotations {
                 [one] => self.key_by_parts(product, *one, call, rows, &views)?,
-                _ => self.several_keys(product, rotations, strides.sums, &words(&call, &rows), &views)?,
+                _ => self.several_keys(product, rotations, strides.sums, (&call, &rows), &views)?,
             }
         }
         Ok(())
@@ -187,9 +188,28 @@ impl GpuBackend {
             let mut views = vec![self.moduli(), operands, key(0), out, added, plain];
             views.extend((1..KEYS as usize).map(key));
             let grid = [product.shards, self.tiles(), product.plan.extended.len()];
-            self.device.dispatch(kernel, &words(&call, &rows), &views, grid)?;
+            let factors = table.iter().flatten().filter(|&&p| p > 0).collect::<HashSet<_>>().len();
+            let (shards, digits) = (product.shards, product.plan.digits.len());
+            let polys = (digits + 2 + 2 * sums * (1 + usize::from(i > 0))) * shards + 2 * digits * here.len();
+            let moved = self.extended_words(product.plan) * polys + (self.extended_words(product.plan) >> log_repeat) * factors;
+            self.device.dispatch(kernel, &words(&call, &rows), &views, grid, moved)?;
         }
         Ok(())
+    }
+
+    fn extended_words(&self, plan: &GadgetPlan) -> usize {
+        plan.extended.len() * self.tables.degree()
+    }
+
+    /// Words that a product with some keys moves, of which `digits` are of this call.
+    fn product_words(&self, product: &KeyProduct<'_>, call: &Call, digits: usize, summed: bool) -> usize {
+        let rotations = call.rotations as usize;
+        let apart = if call.operand_rotation > 0 { rotations } else { 1 };
+        let written = if summed { 1 } else { rotations };
+        let lifted = product.added.map_or(0, |a| (1 + usize::from(a.second > 0)) * if call.added_rotation > 0 { rotations } else { 1 });
+        let more = lifted + 2 * usize::from(product.plus.is_some());
+        let polys = product.shards * (digits * apart + 2 * written * (1 + call.adds as usize) + more) + 2 * digits * rotations;
+        polys * self.extended_words(product.plan)
     }
 
     fn several_keys(
@@ -197,18 +217,19 @@ impl GpuBackend {
         product: &KeyProduct<'_>,
         rotations: &[KeyRotation<'_>],
         summed: bool,
-        args: &[u32],
+        (call, rows): (&Call, &[KeyProductRow]),
         &[operands, out, own, added, plus]: &[View<'_>; 5],
     ) -> Result<()> {
         let kernel = Kernel::KeyInnerProducts;
         let held = rotations.iter().map(|r| self.key(r.key, kernel.row().name)).collect::<Result<Vec<_>>>()?;
-        let words = rotations[0].key.shape().words();
-        let key = |k: usize| View { words, ..held[k.min(held.len() - 1)].view() };
+        let bound = rotations[0].key.shape().words();
+        let key = |k: usize| View { words: bound, ..held[k.min(held.len() - 1)].view() };
         let mut views = vec![self.moduli(), operands, key(0), out, own, added, plus];
         // The last is bound again and not read, where there are fewer.
         views.extend((1..KEYS as usize).map(key));
         let limbs = product.plan.extended.len() * if summed { 1 } else { rotations.len() };
-        self.device.dispatch(kernel, args, &views, [product.shards, self.tiles(), limbs])
+        let moved = self.product_words(product, call, product.plan.digits.len(), summed);
+        self.device.dispatch(kernel, &words(call, rows), &views, [product.shards, self.tiles(), limbs], moved)
     }
 
     fn key_by_parts(
@@ -233,7 +254,8 @@ impl GpuBackend {
             }
             let views = [self.moduli(), operands, key.view, out, own, added, plus];
             let grid = [product.shards, self.tiles(), product.plan.extended.len()];
-            self.device.dispatch(Kernel::KeyInnerProduct, &words(&call, &rows), &views, grid)?;
+            let moved = self.product_words(product, &call, digits.len(), false);
+            self.device.dispatch(Kernel::KeyInnerProduct, &words(&call, &rows), &views, grid, moved)?;
         }
         Ok(())
     }

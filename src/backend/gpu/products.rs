@@ -9,6 +9,7 @@ use super::transform::{Limb, Source};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, Coefficients, PlainSource, PlainTerm, Result, Shape};
 use crate::math::{Basis, LimbId};
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// Integers of plaintexts.
@@ -120,7 +121,10 @@ impl GpuBackend {
             (row.plaintext, row.shard) = (word(term.plain), word(term.source));
         }
         let args = words(&call, &rows);
-        self.device.dispatch(Kernel::PlainInnerProduct, &args, views, [terms.len(), self.tiles(), basis.len()])
+        let distinct = |of: &dyn Fn(&PlainTerm) -> usize| terms.iter().flatten().map(of).collect::<HashSet<_>>().len();
+        let sources = 2 * (distinct(&|t| t.source) + terms.len() * (1 + usize::from(add)));
+        let moved = basis.len() * (sources * self.tables.degree() + distinct(&|t| t.plain) * (self.tables.degree() >> repeat));
+        self.device.dispatch(Kernel::PlainInnerProduct, &args, views, [terms.len(), self.tiles(), basis.len()], moved)
     }
 
     /// The integers of a source, where they are what is sent.
@@ -160,7 +164,8 @@ impl GpuBackend {
         for range in self.batches(out.count, &[out.size, 2 * stored], 1, op)? {
             let (count, to) = (range.len(), out.window(range.start, range.len()).view);
             let grid = [self.tiles(), basis.len(), count];
-            let reduce = |from: View<'_>| self.device.dispatch(Kernel::Reduce, &args, &[self.moduli(), from, to], grid);
+            let moved = count * (2 * stored + out.size);
+            let reduce = |from: View<'_>| self.device.dispatch(Kernel::Reduce, &args, &[self.moduli(), from, to], grid, moved);
             match integers.part(&range) {
                 Whole::Sent(coefficients) => reduce(self.read(&self.send_coefficients(coefficients, op)?, op)?.view())?,
                 Whole::Kept(polys) => reduce(polys.window(0, count).view)?,

@@ -67,7 +67,8 @@ impl GpuBackend {
                 let bound = (0..MOST).map(|k| parts[k.min(parts.len() - 1)]);
                 views.extend(bound.map(|p| p.window(range.start, range.len()).view));
                 views.push(target.view);
-                self.device.dispatch(Kernel::LinearCombination, &args, &views, self.grid(shape.limbs, range.len()))?;
+                let moved = (parts.len() + 1 + usize::from(i > 0)) * range.len() * shape.poly_words();
+                self.device.dispatch(Kernel::LinearCombination, &args, &views, self.grid(shape.limbs, range.len()), moved)?;
             }
         }
         Ok(())
@@ -96,7 +97,8 @@ impl GpuBackend {
                 // Bound and not read, where there is one pair.
                 views.extend((0..2 * PAIRS as usize).map(|k| operands[k % operands.len()].window(2 * start, 2 * count).view));
                 views.push(target.view);
-                self.device.dispatch(Kernel::TensorSum, &args, &views, self.grid(shape.limbs, count))?;
+                let moved = (4 * pairs.len() + 3 + 3 * usize::from(i > 0)) * count * shape.poly_words();
+                self.device.dispatch(Kernel::TensorSum, &args, &views, self.grid(shape.limbs, count), moved)?;
             }
         }
         Ok(())
@@ -150,7 +152,9 @@ impl GpuBackend {
                 ..self.summation(bound.len(), i > 0, basis)
             };
             let views = self.operand_views(bound, target);
-            self.device.dispatch(Kernel::LinearCombinations, &words(&call, &rows), &views, self.grid(shape.limbs, shape.polys))?;
+            let moved = (bound.len() + sums.len() * (1 + usize::from(i > 0))) * shape.words();
+            let grid = self.grid(shape.limbs, shape.polys);
+            self.device.dispatch(Kernel::LinearCombinations, &words(&call, &rows), &views, grid, moved)?;
         }
         Ok(())
     }
@@ -194,7 +198,8 @@ impl GpuBackend {
                 ..self.summation(terms.len(), false, basis)
             };
             let views = self.operand_views(&operands, target);
-            self.device.dispatch(Kernel::TensorSums, &words(&call, &rows), &views, self.grid(shape.limbs, shards))?;
+            let (grid, moved) = (self.grid(shape.limbs, shards), (2 * operands.len() + 3 * taken) * shards * shape.poly_words());
+            self.device.dispatch(Kernel::TensorSums, &words(&call, &rows), &views, grid, moved)?;
             next += taken;
         }
         Ok(())

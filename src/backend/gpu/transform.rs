@@ -8,6 +8,7 @@ use super::registry::{Kernel, LOG_TILE};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, Result};
 use crate::math::{BaseConversion, Basis, BasisChange, LimbId, NttTable};
+use std::collections::HashSet;
 
 /// Stages of the dispatch on neighbouring words, where there are two.
 const LOG_BLOCK: u32 = 8;
@@ -230,7 +231,15 @@ impl GpuBackend {
         let views = [self.moduli(), View::all(&self.twiddles[usize::from(inverse)]), from, out];
         let grid = [self.tables.degree() >> pass.log_tile, limbs.len(), count];
         let constants = pass.constants(inverse, ends, (matches!(source, Source::Output), converts));
-        self.device.dispatch_specialised(kernel, constants, &args, &views, grid)
+        let read = if converts > 0 { converts } else { limbs.len() };
+        let moved = count * (read + limbs.len()) * self.tables.degree() + self.twiddle_words(pass, limbs);
+        self.device.dispatch_specialised((kernel, constants), &args, &views, grid, moved)
+    }
+
+    /// Words of the twiddles that a pass reads, those of a prime once.
+    fn twiddle_words(&self, pass: &Pass, limbs: &[Limb]) -> usize {
+        let primes: HashSet<usize> = limbs.iter().map(|l| l.id.index()).collect();
+        2 * primes.len() * ((1 << pass.stages.1) - (1 << pass.stages.0))
     }
 
     /// What rows say of a conversion to their limbs.
@@ -296,7 +305,13 @@ impl GpuBackend {
         let args = words(&call, &rows);
         let views = [self.moduli(), View::all(&self.twiddles[0]), u, out.view, tail.kept.view, added];
         let grid = [self.tables.degree() >> last.log_tile, limbs.len(), count];
-        self.device.dispatch_specialised(Kernel::ForwardDivide, last.constants(false, true, (false, 0)), &args, &views, grid)
+        let kept = change.source_position.iter().flatten().count();
+        // What rotations add, to every other polynomial, is of each shard once.
+        let shared = tail.rotation.as_ref().map_or(0, |r| (count / 2).min(r.polys / 2) * limbs.len());
+        let words_of_limbs = (count * (2 * limbs.len() + kept) + shared) * self.tables.degree();
+        let moved = words_of_limbs + self.twiddle_words(last, &limbs);
+        let pipeline = (Kernel::ForwardDivide, last.constants(false, true, (false, 0)));
+        self.device.dispatch_specialised(pipeline, &args, &views, grid, moved)
     }
 
     /// Transforms all limbs of a buffer in place.

@@ -7,6 +7,8 @@ pub struct Statistics {
     pub dispatches: u64,
     /// Copies within the device: each ends what runs side by side, as a kernel alone does not.
     pub copies: u64,
+    /// Bytes that kernels and copies read and write: each word once a dispatch, keys and twiddles included, what caches hold left out.
+    pub traffic_bytes: u64,
     /// Bytes of residues and coefficients sent to the device, keys apart.
     pub uploaded_bytes: u64,
     /// Bytes of keys sent to the device.
@@ -30,6 +32,7 @@ impl std::ops::Sub for Statistics {
         Self {
             dispatches: self.dispatches - before.dispatches,
             copies: self.copies - before.copies,
+            traffic_bytes: self.traffic_bytes - before.traffic_bytes,
             uploaded_bytes: self.uploaded_bytes - before.uploaded_bytes,
             key_bytes: self.key_bytes - before.key_bytes,
             key_evictions: self.key_evictions - before.key_evictions,
