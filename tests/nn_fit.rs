@@ -142,6 +142,48 @@ fn equalized_networks_compute_the_same_with_channels_equally_wide() {
 }
 
 #[test]
+fn layers_of_any_size_are_brought_near_one() {
+    // Values of a million, of a millionth, and the network's own again.
+    let mut rng = seeded(36);
+    let input = Shape::new(2, 6, 6);
+    let mut b = Builder::new(input);
+    let shape = |input: Shape, kernel: usize| ConvShape {
+        input,
+        outputs: 4,
+        kernel: [kernel; 2],
+        stride: [1, 1],
+        padding: [kernel / 2; 4],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    let (inner, mut last) = (Shape::new(4, 6, 6), "x".to_owned());
+    for (i, factor) in [1e6, 1e-12, 1e6].into_iter().enumerate() {
+        let [conv, norm, relu] = ["conv", "norm", "relu"].map(|name| format!("{name}{i}"));
+        b.conv(&conv, &last, &shape(if i == 0 { input } else { inner }, 3), &mut rng);
+        let [s, o, m, v] = ["scale", "bias", "mean", "var"].map(|name| format!("{name}{i}"));
+        b.tensor(&s, &[4], [factor; 4]).tensor(&o, &[4], [0.0; 4]).tensor(&m, &[4], [0.0; 4]).tensor(&v, &[4], [1.0; 4]);
+        b.node(&norm, &[&conv], json!({"op": "batch_norm", "scale": s, "bias": o, "mean": m, "var": v}));
+        b.node(&relu, &[&norm], json!({"op": "activation", "function": {"name": "relu"}}));
+        last = relu;
+    }
+    b.node("pool", &[&last], json!({"op": "global_avg_pool"}));
+    let model = b.build("pool");
+    let xs = pictures(&model, 20, 37);
+    let ranges = channel_ranges(&model, &xs).expect("pictures");
+    let (equal, scaled) = equalize_with_ranges(&model, &ranges);
+    let size = |layer: &Vec<cipherlens::nn::clear::Range>| layer.iter().map(|r| r.magnitude()).fold(0.0, f64::max);
+    let [before, after]: [Vec<f64>; 2] = [&ranges, &scaled].map(|of| of.iter().map(size).collect());
+    assert!(before[0] > 1e5 && before[1] < 1e-3, "{before:?}");
+    // The last is the network's result and keeps its size.
+    assert!(after[..2].iter().all(|size| (0.5..=2.0).contains(size)) && after[2] == before[2], "{after:?}");
+    let (a, b) = (Network::<f64>::new(&model), Network::<f64>::new(&equal));
+    for x in &xs {
+        let (y, z) = (a.evaluate(&x.cast()).expect("a shape"), b.evaluate(&x.cast()).expect("a shape"));
+        y.values().iter().zip(z.values()).for_each(|(y, z)| assert!((y - z).abs() <= 1e-12 * y.abs(), "{y} {z}"));
+    }
+}
+
+#[test]
 fn fits_lie_on_what_was_seen_and_simulation_measures_them() {
     let model = residual();
     let xs = pictures(&model, 80, 34);

@@ -5,6 +5,9 @@
 //! `s > 0`: the weights before can make every channel equally wide, and the weights behind can undo it. Nothing is left to
 //! do at run time. Values that meet in a sum must agree on their scale, so the channels of a residual stream are scaled
 //! alike at all its activations.
+//!
+//! A layer whose values are all far from 1 is brought near it in the same way: else the weights behind it are as far from 1, and
+//! few of their bits are left where they are encoded.
 
 use super::calibration::ChannelRanges;
 use super::clear::Range;
@@ -12,6 +15,8 @@ use super::model::{ActivationFunction, Model, Operator, Value};
 
 /// A channel is scaled up by this at most.
 const MOST: f64 = 16.0;
+/// Layers whose values reach no further than this, nor less far than its inverse, keep their size.
+const USUAL: f64 = 16.0;
 
 /// The same function with the channels before its ReLUs scaled to be about equally wide; `ranges` are what its activations
 /// are fed, as [`super::calibration::channel_ranges`] measures them. Exact up to the rounding of f64. Channels around
@@ -92,12 +97,13 @@ impl Scales {
                 scale[class] = scale[class].max(wanted);
             }
         }
+        let sizes = classes.sizes(model, ranges);
         let of_value = (0..=model.nodes().len()).map(|v| {
             let channels = 0..model.shape(Value(v)).channels;
             let of_channel = |c: usize| {
                 let class = classes.class(Value(v), c);
                 // A class without an activation has no reason to be scaled.
-                if classes.pinned[class] || scale[class] == 0.0 { 1.0 } else { scale[class] }
+                if classes.pinned[class] || scale[class] == 0.0 { 1.0 } else { scale[class] * sizes[v] }
             };
             channels.map(of_channel).collect()
         });
@@ -180,6 +186,46 @@ impl Classes {
             at = self.parent[at];
         }
         at
+    }
+
+    /// For each value the power of two near its size, the same for all that share a scale with it; 1 where one of them must keep it.
+    fn sizes(&mut self, model: &Model, ranges: &ChannelRanges) -> Vec<f64> {
+        let count = model.nodes().len() + 1;
+        // Values that share a class with an earlier one are of its set; each names its set's first value, found again until none changes.
+        let mut set: Vec<usize> = (0..count).collect();
+        let mut of_class: Vec<Option<usize>> = vec![None; self.parent.len()];
+        let root = |set: &[usize], mut v: usize| {
+            while set[v] != v {
+                v = set[v];
+            }
+            v
+        };
+        for v in 0..count {
+            for c in 0..model.shape(Value(v)).channels {
+                let class = self.class(Value(v), c);
+                let (a, b) = (root(&set, v), root(&set, *of_class[class].get_or_insert(v)));
+                set[a.max(b)] = a.min(b);
+            }
+        }
+        let mut size = vec![0.0f64; count];
+        for ((node, ..), channels) in model.activations().zip(ranges) {
+            let of = root(&set, model.nodes()[node].inputs[0].0);
+            size[of] = channels.iter().fold(size[of], |most, r| most.max(r.magnitude()));
+        }
+        for v in 0..count {
+            let pinned = (0..model.shape(Value(v)).channels).any(|c| {
+                let class = self.class(Value(v), c);
+                self.pinned[class]
+            });
+            if pinned {
+                size[root(&set, v)] = f64::NAN;
+            }
+        }
+        let near = |size: f64| {
+            let far = size.is_finite() && size > 0.0 && !(1.0 / USUAL..=USUAL).contains(&size);
+            if far { size.log2().round().exp2() } else { 1.0 }
+        };
+        (0..count).map(|v| near(size[root(&set, v)])).collect()
     }
 
     fn join(&mut self, (a, c): (Value, usize), (b, d): (Value, usize)) {
