@@ -60,9 +60,15 @@ struct TransformRow {
     factor_0: u32,
     factor_1: u32,
     factor_2: u32,
+    factor_3: u32,
+    factor_4: u32,
+    factor_5: u32,
     reciprocal_0: u32,
     reciprocal_1: u32,
     reciprocal_2: u32,
+    reciprocal_3: u32,
+    reciprocal_4: u32,
+    reciprocal_5: u32,
     /// The inverse of the Galois element of the rotation that has the row's number.
     galois_inverse: u32,
     constant: u32,
@@ -302,29 +308,47 @@ fn source(at: u32) -> u32 {
 struct Conversion {
     product: u32,
     modulus: Modulus,
-    factors: vec3<u32>,
-    reciprocals: vec3<u32>,
+    factors: vec4<u32>,
+    more_factors: vec2<u32>,
+    reciprocals: vec4<u32>,
+    more_reciprocals: vec2<u32>,
 }
 var<private> conversion: Conversion;
 
 /// The coefficient of a conversion of CONVERTS limbs, of which `at` is the first one's.
 fn converted(at: u32) -> u32 {
+    let c = conversion;
     let x = src[at];
-    var y = 0u;
-    var z = 0u;
-    var estimate = (1u << 25u) + mulhi(4u * x, conversion.reciprocals.x);
+    var rest = vec4<u32>();
+    var last = 0u;
+    var estimate = (1u << 25u) + mulhi(4u * x, c.reciprocals.x);
     if (CONVERTS > 1u) {
-        y = src[at + (1u << LOG_N)];
-        estimate += mulhi(4u * y, conversion.reciprocals.y);
+        rest.x = src[at + (1u << LOG_N)];
+        estimate += mulhi(4u * rest.x, c.reciprocals.y);
     }
     if (CONVERTS > 2u) {
-        z = src[at + (2u << LOG_N)];
-        estimate += mulhi(4u * z, conversion.reciprocals.z);
+        rest.y = src[at + (2u << LOG_N)];
+        estimate += mulhi(4u * rest.y, c.reciprocals.z);
     }
-    var sum = mac(zero_sum(), estimate >> 26u, conversion.product);
-    sum = mac(sum, x, conversion.factors.x);
-    if (CONVERTS > 1u) { sum = mac(sum, y, conversion.factors.y); }
-    if (CONVERTS > 2u) { sum = mac(sum, z, conversion.factors.z); }
+    if (CONVERTS > 3u) {
+        rest.z = src[at + (3u << LOG_N)];
+        estimate += mulhi(4u * rest.z, c.reciprocals.w);
+    }
+    if (CONVERTS > 4u) {
+        rest.w = src[at + (4u << LOG_N)];
+        estimate += mulhi(4u * rest.w, c.more_reciprocals.x);
+    }
+    if (CONVERTS > 5u) {
+        last = src[at + (5u << LOG_N)];
+        estimate += mulhi(4u * last, c.more_reciprocals.y);
+    }
+    var sum = mac(zero_sum(), estimate >> 26u, c.product);
+    sum = mac(sum, x, c.factors.x);
+    if (CONVERTS > 1u) { sum = mac(sum, rest.x, c.factors.y); }
+    if (CONVERTS > 2u) { sum = mac(sum, rest.y, c.factors.z); }
+    if (CONVERTS > 3u) { sum = mac(sum, rest.z, c.factors.w); }
+    if (CONVERTS > 4u) { sum = mac(sum, rest.w, c.more_factors.x); }
+    if (CONVERTS > 5u) { sum = mac(sum, last, c.more_factors.y); }
     return redc(sum, conversion.modulus);
 }
 
@@ -430,8 +454,10 @@ fn transform(v: ptr<function, Words>, group: vec3<u32>, thread: u32, inverse: bo
         let first = args.rows[0];
         conversion.product = row.product;
         conversion.modulus = moduli[row.prime];
-        conversion.factors = vec3<u32>(row.factor_0, row.factor_1, row.factor_2);
-        conversion.reciprocals = vec3<u32>(first.reciprocal_0, first.reciprocal_1, first.reciprocal_2);
+        conversion.factors = vec4<u32>(row.factor_0, row.factor_1, row.factor_2, row.factor_3);
+        conversion.more_factors = vec2<u32>(row.factor_4, row.factor_5);
+        conversion.more_reciprocals = vec2<u32>(first.reciprocal_4, first.reciprocal_5);
+        conversion.reciprocals = vec4<u32>(first.reciprocal_0, first.reciprocal_1, first.reciprocal_2, first.reciprocal_3);
     }
     var last: Last;
     if (inverse) {

@@ -293,7 +293,9 @@ impl GpuBackend {
         Statistics {
             dispatches: self.dispatches(),
             copies: self.device.counters.copies.load(Relaxed),
-            traffic_bytes: 4 * (self.device.counters.copied.load(Relaxed) + self.device.counters.words.iter().map(|n| n.load(Relaxed)).sum::<u64>()),
+            traffic_bytes: 4
+                * (self.device.counters.copied.load(Relaxed)
+                    + self.device.counters.words.iter().map(|n| n.load(Relaxed)).sum::<u64>()),
             uploaded_bytes,
             key_bytes,
             key_evictions,

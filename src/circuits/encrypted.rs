@@ -5,7 +5,9 @@ mod prepared;
 
 pub use prepared::Prepared;
 
-use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, PairSum, WeightedSum, check, linear_transform::Product};
+use super::{
+    CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, PairSum, WeightedSum, check, linear_transform::Product,
+};
 use crate::{
     backend::{Backend, Buffer, Place, PlainTerm, PolySelect},
     ckks::{
@@ -130,18 +132,17 @@ impl EncryptedEngine {
         self.like(first, self.backend().concat(&buffers).map_err(CkksError::from)?, first.scale())
     }
 
-    fn add_rotated(&self, sum: &mut Option<ProductSum>, rotated: ExtendedCiphertext, gadget: Gadget) -> Result<()> {
+    /// Adds rotations of shards of x to a sum.
+    fn add_rotated(&self, sum: &mut Option<ProductSum>, x: &Ciphertext, ks: &[i64], gadget: Gadget) -> Result<()> {
         let ev = &self.evaluator;
-        let mut before = match sum.take() {
-            None => {
-                *sum = Some(ProductSum::Extended(rotated));
-                return Ok(());
+        *sum = Some(ProductSum::Extended(match sum.take() {
+            None => ev.rotated_sum(x, ks, gadget, None)?,
+            Some(ProductSum::Plain(before)) => ev.rotated_sum(x, ks, gadget, Some(&before))?,
+            Some(ProductSum::Extended(mut before)) => {
+                ev.add_extended_assign(&mut before, &ev.rotated_sum(x, ks, gadget, None)?)?;
+                before
             }
-            Some(ProductSum::Plain(s)) => ev.lift(&s, gadget)?,
-            Some(ProductSum::Extended(s)) => s,
-        };
-        ev.add_extended_assign(&mut before, &rotated)?;
-        *sum = Some(ProductSum::Extended(before));
+        }));
         Ok(())
     }
 
@@ -421,8 +422,7 @@ impl Engine for EncryptedEngine {
             return Ok(());
         }
         let gadget = gadgets.rotation(x.level())?;
-        let rotated = ev.rotated_sum(&x, &[k as i64], gadget)?;
-        self.add_rotated(sum, rotated, gadget)
+        self.add_rotated(sum, &x, &[k as i64], gadget)
     }
     fn accumulate_all_rotated(
         &self,
@@ -446,8 +446,7 @@ impl Engine for EncryptedEngine {
             check::accumulate_shards(sum.as_ref().map(|s| (s.level(), s.shards())), part.level(), shards)?;
             let gadget = gadgets.rotation(x.level())?;
             let rotations: Vec<i64> = run.iter().map(|&k| k as i64).collect();
-            let rotated = self.evaluator.rotated_sum(&part, &rotations, gadget)?;
-            self.add_rotated(sum, rotated, gadget)?;
+            self.add_rotated(sum, &part, &rotations, gadget)?;
         }
         Ok(())
     }

@@ -400,14 +400,20 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     }
     /// A sum of rotations in the extended basis, each of ciphertexts of its own: the sum of `sigma(P c0 + k0, k1)` over `rotations`, with
     /// `(k0, k1)` the digits of c1 times the rotation's key. `ct` is `[rotation][shard][2]` over the window, the result `[shard][2]` over
-    /// `plan.extended`; `lift` multiplies by P into it.
+    /// `plan.extended`; `lift` multiplies by P into it. P times the ciphertexts `plus`, over the window too, are added where there are any.
     ///
     /// # Errors
     /// [`BackendError::Galois`] as for [`Self::automorphism`]; [`BackendError::Shape`] where `ct` is not as many ciphertexts for each
     /// rotation, there is no rotation, `lift` does not lead from the window to the extended basis, the plan contradicts itself, or a key
     /// does not fit it; else as [`Backend`] says.
-    fn rotated_sum(&self, ct: &Buffer, rotations: &[KeyRotation<'_>], lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
-        rotated_sum_by_steps(self, ct, rotations, lift, plan)
+    fn rotated_sum(
+        &self,
+        (ct, plus): (&Buffer, Option<&Buffer>),
+        rotations: &[KeyRotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        rotated_sum_by_steps(self, (ct, plus), rotations, lift, plan)
     }
     /// One rotation of a ciphertext: `sigma(c0 + k0, k1)` for all shards, with `(k0, k1)` the key switch of c1.
     ///

@@ -27,8 +27,8 @@ arguments! {
     }
     /// ntt.wgsl
     TransformRow {
-        source, output, prime, kept, x, x_shoup, y, y_shoup, product, factor_0, factor_1, factor_2, reciprocal_0, reciprocal_1, reciprocal_2,
-        galois_inverse, constant,
+        source, output, prime, kept, x, x_shoup, y, y_shoup, product, factor_0, factor_1, factor_2, factor_3, factor_4, factor_5,
+        reciprocal_0, reciprocal_1, reciprocal_2, reciprocal_3, reciprocal_4, reciprocal_5, galois_inverse, constant,
     }
     /// automorphism.wgsl
     Permute { degree, log_degree, galois, source, source_stride, output_stride }

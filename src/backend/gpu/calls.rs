@@ -409,8 +409,14 @@ impl Backend for GpuBackend {
     ) -> Result<Buffer> {
         self.rotate_sum_shards(x, plus, shards, rotation, plan)
     }
-    fn rotated_sum(&self, ct: &Buffer, rotations: &[KeyRotation<'_>], lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
-        self.rotated_sum_shards(ct, rotations, lift, plan)
+    fn rotated_sum(
+        &self,
+        (ct, plus): (&Buffer, Option<&Buffer>),
+        rotations: &[KeyRotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
+        self.rotated_sum_shards((ct, plus), rotations, lift, plan)
     }
     fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
         self.relinearize_lifted(product, key, lift, plan)

@@ -184,7 +184,8 @@ impl GpuBackend {
         let owned = layout.own.iter().enumerate().flat_map(|(k, own)| own.iter().map(move |&(_, to)| k * extended + to));
         for (limb, place) in scaled.iter().zip(owned) {
             let (at, next) = (limb.from, limb.to);
-            let kept = change.source_position[at].map(|from| Limb { from, to: dropped + next, id: limb.id, factor: change.keep[at] });
+            let kept =
+                change.source_position[at].map(|from| Limb { from, to: dropped + next, id: limb.id, factor: change.keep[at] });
             limbs.extend(kept);
             targets[at] = place;
             differences[at] = Difference { kept: dropped + next, tail: change.tail[at], factor: limb.factor, next };
@@ -200,7 +201,8 @@ impl GpuBackend {
         let moved = count * n * (dropped + 3 * targets.len());
         self.device.dispatch(Kernel::ConvertDivide, &args, &views, self.conversion_grid(&division, count), moved)?;
         self.convert(&jobs, (next.view(), kept.1), (out, size), count)?;
-        let all = (0..plan.digits.len()).flat_map(|k| plan.extended.limbs().iter().enumerate().map(move |(l, &id)| (k * extended + l, id)));
+        let all = (0..plan.digits.len())
+            .flat_map(|k| plan.extended.limbs().iter().enumerate().map(move |(l, &id)| (k * extended + l, id)));
         let limbs: Vec<_> = all.map(|(place, id)| Limb { from: place, to: place, id, factor: 1 }).collect();
         self.transform(false, Source::Output, &limbs, (out, size), count)
     }

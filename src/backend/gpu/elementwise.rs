@@ -126,7 +126,13 @@ impl GpuBackend {
             let args = words(&call, &rows);
             let views = [self.moduli(), from.view, to.view];
             let grid = self.grid(change.target.len(), range.len());
-            self.device.dispatch(Kernel::MultiplyKept, &args, &views, grid, range.len() * (src.size + change.target.len() * self.tables.degree()))?;
+            self.device.dispatch(
+                Kernel::MultiplyKept,
+                &args,
+                &views,
+                grid,
+                range.len() * (src.size + change.target.len() * self.tables.degree()),
+            )?;
         }
         Ok(())
     }

@@ -206,7 +206,8 @@ impl GpuBackend {
         let rotations = call.rotations as usize;
         let apart = if call.operand_rotation > 0 { rotations } else { 1 };
         let written = if summed { 1 } else { rotations };
-        let lifted = product.added.map_or(0, |a| (1 + usize::from(a.second > 0)) * if call.added_rotation > 0 { rotations } else { 1 });
+        let lifted =
+            product.added.map_or(0, |a| (1 + usize::from(a.second > 0)) * if call.added_rotation > 0 { rotations } else { 1 });
         let more = lifted + 2 * usize::from(product.plus.is_some());
         let polys = product.shards * (digits * apart + 2 * written * (1 + call.adds as usize) + more) + 2 * digits * rotations;
         polys * self.extended_words(product.plan)

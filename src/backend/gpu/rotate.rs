@@ -51,7 +51,14 @@ impl GpuBackend {
             }
             let rotations = Rotations { inverses: &inverses, ct: from, first: range.start, shards };
             let rotations = galois.map(|_| &rotations);
-            self.change_basis_into((products, products.all()), &plan.mod_down, &positions, rotations, &[], (to, 2 * range.start))?;
+            self.change_basis_into(
+                (products, products.all()),
+                &plan.mod_down,
+                &positions,
+                rotations,
+                &[],
+                (to, 2 * range.start),
+            )?;
         }
         Ok(self.made(shape, out))
     }
@@ -358,10 +365,10 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
-    /// [`crate::backend::Backend::rotated_sum`]: one mod_up of all second halves, and one product.
+    /// [`crate::backend::Backend::rotated_sum`]: one mod_up of all second halves, and one product, which adds to what is there.
     pub(super) fn rotated_sum_shards(
         &self,
-        ct: &Buffer,
+        (ct, plus): (&Buffer, Option<&Buffer>),
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
         plan: &GadgetPlan,
@@ -382,10 +389,14 @@ impl GpuBackend {
         let together = self.rotations_at_once(shards * size);
         if self.batches(shards, &[size, 2 * shape.poly_words()], 2, op)?.len() > 1 {
             // Not even one rotation's digits can be bound.
-            return rotated_sum_by_steps(self, ct, rotations, lift, plan);
+            return rotated_sum_by_steps(self, (ct, plus), rotations, lift, plan);
         }
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape);
+        if let Some(plus) = plus {
+            check::same(Shape { polys: 2 * shards, ..ct.shape() }, plus.shape(), op)?;
+            self.multiply_kept((self.polys(plus, op)?, 0..2 * shards), plan.window.len(), lift, (to, 0))?;
+        }
         let from = self.polys(ct, op)?;
         let mut next = 0;
         for run in rotations.chunks(together) {
@@ -397,7 +408,14 @@ impl GpuBackend {
             let added = Some(Added { first: halves(0), second: 0, lift: Some(lift) });
             let product = KeyProduct { plan, digits: words.view(), own: Some((own, &layout)), added, plus: None, shards };
             let step = 2 * shards * from.size;
-            let strides = Strides { sums: true, adds: next > 0, digits: shards * size, own: step, added: step, output: 0 };
+            let strides = Strides {
+                sums: true,
+                adds: next > 0 || plus.is_some(),
+                digits: shards * size,
+                own: step,
+                added: step,
+                output: 0,
+            };
             self.key_products(&product, run, strides, to.window(0, 2 * shards))?;
             next += run.len();
         }

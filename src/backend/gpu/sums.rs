@@ -160,7 +160,13 @@ impl GpuBackend {
     }
 
     /// [`crate::backend::Backend::tensor_sums`] on checked arguments: one dispatch for the sums that twelve ciphertexts make.
-    pub(super) fn multiply_all(&self, sums: &[Vec<(&Buffer, &Buffer)>], shape: Shape, basis: &Basis, to: Polys<'_>) -> Result<()> {
+    pub(super) fn multiply_all(
+        &self,
+        sums: &[Vec<(&Buffer, &Buffer)>],
+        shape: Shape,
+        basis: &Basis,
+        to: Polys<'_>,
+    ) -> Result<()> {
         let op = Kernel::TensorSums.row().name;
         let shards = shape.polys / 2;
         let several = self.makes_several(sums.len(), to.count, shape, op)?;
@@ -172,7 +178,8 @@ impl GpuBackend {
             let mut taken = 0;
             for pairs in sums[next..].iter().take(if several { sums.len() } else { 0 }) {
                 let mut more = operands.clone();
-                let numbered = different(pairs).into_iter().map(|((a, b), times)| ([a, b].map(|x| number_of(&mut more, x)), times, false));
+                let numbered =
+                    different(pairs).into_iter().map(|((a, b), times)| ([a, b].map(|x| number_of(&mut more, x)), times, false));
                 let mut numbered: Vec<_> = numbered.collect();
                 if more.len() > OPERANDS as usize {
                     break;

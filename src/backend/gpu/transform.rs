@@ -13,7 +13,7 @@ use std::collections::HashSet;
 /// Stages of the dispatch on neighbouring words, where there are two.
 const LOG_BLOCK: u32 = 8;
 /// Limbs that a transform converts as it reads them, at most: with more, reading them for every target costs more than a write.
-pub(super) const FEW: usize = 3;
+pub(super) const FEW: usize = 6;
 /// Stages of a round in registers.
 const ROUND: u32 = 4;
 
@@ -250,10 +250,19 @@ impl GpuBackend {
             let factors = &conversion.matrix[limb.to * terms..][..terms];
             row.source = 0;
             row.product = conversion.neg_product[limb.to];
-            [row.factor_0, row.factor_1, row.factor_2] = [0, 1, 2].map(|i| or_none(factors, i));
+            [row.factor_0, row.factor_1, row.factor_2, row.factor_3, row.factor_4, row.factor_5] =
+                std::array::from_fn(|i| or_none(factors, i));
         }
         let first = &mut rows[0];
-        [first.reciprocal_0, first.reciprocal_1, first.reciprocal_2] = [0, 1, 2].map(|i| or_none(&conversion.reciprocal, i));
+        let reciprocals: [u32; FEW] = std::array::from_fn(|i| or_none(&conversion.reciprocal, i));
+        [
+            first.reciprocal_0,
+            first.reciprocal_1,
+            first.reciprocal_2,
+            first.reciprocal_3,
+            first.reciprocal_4,
+            first.reciprocal_5,
+        ] = reciprocals;
     }
 
     /// Whether [`Self::transform_divide`] can convert so many limbs as it reads them.

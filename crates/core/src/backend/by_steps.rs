@@ -119,7 +119,7 @@ pub fn change_basis_adding_by_steps<B: Backend + ?Sized>(
 /// As [`Backend::rotated_sum`].
 pub fn rotated_sum_by_steps<B: Backend + ?Sized>(
     backend: &B,
-    ct: &Buffer,
+    (ct, plus): (&Buffer, Option<&Buffer>),
     rotations: &[KeyRotation<'_>],
     lift: &BasisChange,
     plan: &GadgetPlan,
@@ -134,6 +134,9 @@ pub fn rotated_sum_by_steps<B: Backend + ?Sized>(
     let mut sum = turned((0, &rotations[0]))?;
     for rotation in rotations.iter().enumerate().skip(1) {
         backend.add_assign(&mut sum, &turned(rotation)?, &plan.extended)?;
+    }
+    if let Some(plus) = plus {
+        backend.add_assign(&mut sum, &backend.change_basis(plus, lift)?, &plan.extended)?;
     }
     Ok(sum)
 }

@@ -318,14 +318,21 @@ impl Backend for Mirror {
             },
         )
     }
-    fn rotated_sum(&self, ct: &Buffer, rotations: &[KeyRotation<'_>], lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotated_sum(
+        &self,
+        (ct, plus): (&Buffer, Option<&Buffer>),
+        rotations: &[KeyRotation<'_>],
+        lift: &BasisChange,
+        plan: &GadgetPlan,
+    ) -> Result<Buffer> {
         self.made(
             "rotated_sum",
-            |b| b.rotated_sum(ct, rotations, lift, plan),
+            |b| b.rotated_sum((ct, plus), rotations, lift, plan),
             |b, c| {
                 let keys = rotations.iter().map(|r| c.of(r.key)).collect::<Result<Vec<_>>>()?;
                 let copies = rotations.iter().zip(&keys).map(|(r, key)| KeyRotation { galois: r.galois, key });
-                b.rotated_sum(&c.of(ct)?, &copies.collect::<Vec<_>>(), lift, plan)
+                let plus = plus.map(|plus| c.of(plus)).transpose()?;
+                b.rotated_sum((&c.of(ct)?, plus.as_ref()), &copies.collect::<Vec<_>>(), lift, plan)
             },
         )
     }

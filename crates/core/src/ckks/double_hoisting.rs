@@ -48,15 +48,27 @@ impl Evaluator {
     }
 
     /// The sum of rotations in the extended basis, by each of `ks`, of shards of its own: `ct` has all shards of `ks[0]` first. Nothing is
-    /// divided by P.
+    /// divided by P. `plus` is added as it is, where there is one.
     ///
     /// # Errors
-    /// [`CkksError::Backend`](super::CkksError::Backend) where the shards cannot be shared out; else those of an operand and of key switches ([`Evaluator`]). The
-    /// rotation by 0 needs a key too.
-    pub fn rotated_sum(&self, ct: &Ciphertext, ks: &[i64], gadget: Gadget) -> Result<ExtendedCiphertext> {
+    /// [`CkksError::Backend`](super::CkksError::Backend) where the shards cannot be shared out; else those of two operands, of sums and of
+    /// key switches ([`Evaluator`]). The rotation by 0 needs a key too.
+    pub fn rotated_sum(
+        &self,
+        ct: &Ciphertext,
+        ks: &[i64],
+        gadget: Gadget,
+        plus: Option<&Ciphertext>,
+    ) -> Result<ExtendedCiphertext> {
         let op = "rotated_sum";
         self.check(ct, op)?;
         self.keys.tag().check_same(&ct.tag, op)?;
+        if let Some(plus) = plus {
+            plus.tag.check_same(&ct.tag, op)?;
+            check_levels(op, ct.level, plus.level)?;
+            check_scales(op, ct.scale, plus.scale)?;
+            check_shards(op, ct.shards(), plus.shards() * ks.len())?;
+        }
         let (plan, lift) = (self.params.gadget_plan(&gadget, ct.level)?, self.params.lift_change(&gadget, ct.level)?);
         let rotation = |&k: &i64| {
             let galois = self.params.galois_element(k);
@@ -64,7 +76,7 @@ impl Evaluator {
             Ok(KeyRotation { galois, key })
         };
         let rotations = ks.iter().map(rotation).collect::<Result<Vec<_>>>()?;
-        let buffer = self.backend.rotated_sum(&ct.buffer, &rotations, &lift, &plan)?;
+        let buffer = self.backend.rotated_sum((&ct.buffer, plus.map(|p| &p.buffer)), &rotations, &lift, &plan)?;
         Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale: ct.scale, tag: ct.tag })
     }
 

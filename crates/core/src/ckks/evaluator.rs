@@ -469,7 +469,8 @@ impl Evaluator {
             combinations.push(Combination { parts: parts.iter().map(|part| &part.buffer).collect(), constants });
         }
         let buffer = self.backend.linear_combinations(&combinations, basis)?;
-        let all = self.divided((first, &buffer, scale_out), self.params.rescale_change(first.level, to)?.as_ref(), to, constants)?;
+        let all =
+            self.divided((first, &buffer, scale_out), self.params.rescale_change(first.level, to)?.as_ref(), to, constants)?;
         self.parts_of(all, first.shards(), sums.len())
     }
 
