@@ -42,6 +42,7 @@ mod memory;
 mod polys;
 mod products;
 mod profile;
+mod rates;
 pub mod registry;
 mod rotate;
 mod self_test;
@@ -51,6 +52,7 @@ mod transform;
 pub use adapter::{AdapterReport, GpuOptions, Limits, adapters};
 pub use memory::DeviceWords;
 pub use profile::Timing;
+pub use rates::Rates;
 pub use self_test::{SelfTest, self_tests};
 
 /// Kernels on a GPU.

@@ -147,6 +147,7 @@ fn pictures_in_a_run(network: &Model, params: &Params, pictures: usize) -> usize
 /// [`EngineError::Lower`] and [`EngineError::Plan`] for a network that does not run, [`EngineError::DeviceMemory`].
 pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: &Devices) -> Result<Prepared> {
     let params = presets::by_name(preset)?;
+    let again = options.clone();
     let Opened { mut backend, no_gpu, .. } = devices.open(params.tables().clone())?;
     let mut host = match backend.place() {
         Place::Host => backend.clone(),
@@ -181,6 +182,13 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
     let refused = |source| EngineError::Plan { network: network.name().into(), preset: preset.into(), source };
     let plan = plan.map_err(refused)?;
     let demand = demand(&plan, backend.as_ref())?;
+    if devices.choice == Choice::Auto
+        && devices.adapter.is_none()
+        && let Some(slower) = slower(&plan, backend.as_ref(), demand.as_ref())?
+    {
+        let prepared = prepare(network, preset, again, &Devices::default())?;
+        return Ok(Prepared { no_gpu: Some(slower), ..prepared });
+    }
     Ok(Prepared { params, backend, host, no_gpu, lowered, plan: Arc::new(plan), demand })
 }
 
@@ -220,6 +228,20 @@ fn demand(plan: &Plan, backend: &dyn Backend) -> Result<Option<Statistics>> {
         Err(PlanError::DeviceMemory { .. }) => Ok(None),
         Err(e) => Err(EngineError::Run(e)),
     }
+}
+
+/// Why the processor had better run a plan, where a GPU's rates say so.
+#[cfg(feature = "gpu")]
+fn slower(plan: &Plan, backend: &dyn Backend, demand: Option<&Statistics>) -> Result<Option<BackendError>> {
+    let (Some(gpu), Some(demand)) = (GpuBackend::of(backend), demand) else { return Ok(None) };
+    let (seconds, cpu) = (gpu.rates()?.seconds(demand), plan.seconds());
+    let adapter = || gpu.adapter().name.clone();
+    Ok((seconds > cpu).then(|| BackendError::SlowerGpu { adapter: adapter(), gpu: seconds, cpu }))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn slower(_plan: &Plan, _backend: &dyn Backend, _demand: Option<&Statistics>) -> Result<Option<BackendError>> {
+    Ok(None)
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -196,10 +196,16 @@ fn doctor_tests_the_adapter_that_is_asked_for() {
             tests.iter().filter(|t| t["form"] == *form && t["passed"] == true).map(|t| t["test"].clone()).collect();
         assert_eq!(passed, ["products", "the forward transform", "the inverse transform", "a key switch"], "{tests:?}");
     }
+    let speed = first(&tested)["speed"].clone();
+    let parts: Vec<f64> = speed["demo_parts"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_f64).collect();
+    assert!(parts.len() == 3 && parts.iter().all(|seconds| *seconds > 0.0), "{speed}");
+    assert!(speed["traffic_bytes_per_second"].as_f64() > Some(1e6) && speed["gap_seconds"].as_f64() < Some(1.0), "{speed}");
     let text = run(&["doctor", "--adapter", &adapter.name]);
+    assert!(text.stdout.contains("than this processor") && text.stdout.contains("what limits it is"), "{}", text.stdout);
     assert!(text.stdout.contains("self-test of products, 32-bit products: the processor's bits"), "{}", text.stdout);
     if adapter.kind == "software" {
         let unnamed = run(&["doctor", "--json"]).json();
+        assert!(first(&unnamed)["speed"].is_null(), "{unnamed}");
         let why = first(&unnamed)["untested"].clone();
         assert!(why.as_str().is_some_and(|w| w.contains("by name only")) && unnamed["gpu"]["ready"].is_null(), "{unnamed}");
     }

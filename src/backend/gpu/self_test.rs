@@ -12,10 +12,11 @@ use std::sync::Arc;
 /// Two dispatches a transform.
 const LOG_N: u32 = 13;
 
-fn plan(tables: &RnsTables) -> GadgetPlan {
-    let (window, special) = (Basis::range(0..3), Basis::range(3..5));
+/// Key switches of the first primes, with the next ones as special primes and digits of as many.
+pub(super) fn plan(tables: &RnsTables, window: usize, special: usize) -> GadgetPlan {
+    let (window, special) = (Basis::range(0..window), Basis::range(window..window + special));
     let extended = window.then(&special);
-    let digits: Vec<_> = window.limbs().chunks(2).map(|c| Basis::new(c.iter().copied())).collect();
+    let digits: Vec<_> = window.limbs().chunks(special.len()).map(|c| Basis::new(c.iter().copied())).collect();
     GadgetPlan {
         mod_up: digits.iter().map(|d| BaseConversion::new(tables, d, &extended.minus(d), |_| 1)).collect(),
         mod_down: BasisChange::new(tables, &extended, &window),
@@ -99,7 +100,7 @@ fn each(device: &Arc<Device>, mut seen: impl FnMut(&'static str, Result<bool>) -
     let tables = Arc::new(RnsTables::new(LOG_N, &primes).map_err(fault)?);
     let gpu = GpuBackend::on(device.clone(), tables.clone(), &GpuOptions::default())?;
     let cpu = CpuBackend::with_isa(tables.clone(), Isa::SCALAR);
-    let plan = plan(&tables);
+    let plan = plan(&tables, 3, 2);
     let (n, basis) = (tables.degree(), plan.window.clone());
     let a = words(&tables, &basis, 2);
     let key = words(&tables, &plan.extended, 2 * plan.digits.len());

@@ -2,14 +2,16 @@
 
 #![cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "without GPU support there is no adapter to report"))]
 
-use crate::output::{Align, Table, bytes, say};
+use crate::output::{Align, Table, bytes, say, seconds};
 use crate::params;
 #[cfg(feature = "gpu")]
 use cipherlens::backend::choice::{Choice, Devices};
 #[cfg(feature = "gpu")]
-use cipherlens::backend::gpu::{self, AdapterReport, GpuOptions, registry::Wide};
+use cipherlens::backend::gpu::{self, AdapterReport, GpuBackend, GpuOptions, Limits, registry::Wide};
 use cipherlens::ckks::presets;
 use cipherlens::plan::Plan;
+#[cfg(feature = "gpu")]
+use cipherlens::plan::{Checkpoints, DeviceDemand};
 
 /// What `--backend gpu` has to choose from.
 #[derive(Debug, serde::Serialize)]
@@ -47,6 +49,49 @@ pub(super) struct Adapter {
     too_large: Vec<&'static str>,
     /// How the demo fits its memory.
     demo: Fit,
+    /// How fast it is; none where it was not tested.
+    speed: Option<Speed>,
+}
+
+/// How fast an adapter is, and what that means for the demo once its keys and weights are there, which have to fit.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(super) struct Speed {
+    /// Seconds from one kernel to the next that waits for it.
+    gap_seconds: f64,
+    /// Bytes that kernels read and write in a second.
+    traffic_bytes_per_second: f64,
+    /// Bytes sent to it in a second.
+    upload_bytes_per_second: f64,
+    /// The demo's seconds: between kernels, in them, and sending.
+    demo_parts: [f64; 3],
+    /// The processor's.
+    demo_processor_seconds: f64,
+}
+
+impl Speed {
+    /// What a person wants to know: whether it is faster, and what limits it.
+    fn words(&self) -> String {
+        let total: f64 = self.demo_parts.iter().sum();
+        let times = self.demo_processor_seconds / total;
+        let compared = if times >= 1.0 {
+            format!("{times:.1} times faster than this processor")
+        } else {
+            format!("{:.1} times SLOWER than this processor: use --backend cpu", 1.0 / times)
+        };
+        let [waits, kernels, sent] = self.demo_parts.map(|part| part / total);
+        let limit = if waits > 0.5 {
+            "what limits it is the time between kernels: more pictures or shards at once cost little"
+        } else if sent > 0.5 {
+            "what limits it is what is sent to it"
+        } else {
+            "what limits it is the speed of its kernels"
+        };
+        format!(
+            "the demo would take about {}, {compared}; {limit} ({:.0} % of the time)",
+            seconds(total),
+            100.0 * waits.max(kernels).max(sent)
+        )
+    }
 }
 
 /// One self-test.
@@ -179,6 +224,26 @@ impl Adapters {
 }
 
 #[cfg(feature = "gpu")]
+impl Speed {
+    /// A second or two of an adapter; none where it fails.
+    fn measure(options: &GpuOptions, demo: &Plan) -> Option<Self> {
+        let gpu = GpuBackend::new(demo.params().tables().clone(), options).ok()?;
+        let rates = gpu.rates().ok()?;
+        // With room for all of it, whatever the adapter has: whether it fits is said apart.
+        let limits = Limits { memory: Some(80 << 30), ..gpu.limits() };
+        let options = GpuOptions { memory_limit: None, ..gpu.options().clone() };
+        let asked = DeviceDemand::repeated(demo, limits, &options, Checkpoints::for_plan(demo)).ok()?;
+        Some(Self {
+            gap_seconds: rates.gap,
+            traffic_bytes_per_second: rates.traffic,
+            upload_bytes_per_second: rates.upload,
+            demo_parts: rates.parts(&asked.total),
+            demo_processor_seconds: demo.seconds(),
+        })
+    }
+}
+
+#[cfg(feature = "gpu")]
 impl Adapter {
     fn new(report: AdapterReport, twin: bool, options: Option<&GpuOptions>, demo: &Plan, presets: &[PresetSizes]) -> Self {
         let asked = options.is_some();
@@ -200,11 +265,13 @@ impl Adapter {
                 Err(e) => (vec![Test { test: "opening it", form: 0, passed: false, reason: Some(e.to_string()) }], None),
             },
         };
+        let passed = untested.is_none() && self_tests.iter().all(|t: &Test| t.passed);
         let memory = report.memory.into_iter().chain(options.memory_limit).min();
         let fits = |p: &PresetSizes| p.key_bytes.max(p.digit_bytes) <= report.largest_buffer.min(memory.unwrap_or(u64::MAX));
         Self {
             self_tests,
             untested,
+            speed: if passed { Speed::measure(&of_this, demo) } else { None },
             too_large: presets.iter().filter(|p| !fits(p)).map(|p| p.preset).collect(),
             demo: Fit::of(memory, demo.key_bytes(), demo.peak_bytes().saturating_sub(demo.key_bytes())),
             name: report.name,
@@ -256,6 +323,12 @@ impl Adapter {
             names => say!("            too large for its buffers: {}", names.join(", ")),
         }
         say!("            the demo ({}) {}", params::DEFAULT_PRESET, self.demo.words());
+        if let Some(speed) = &self.speed {
+            let rate = |bytes_per_second: f64| format!("{}/s", bytes(bytes_per_second as u64));
+            let (kernels, sent) = (rate(speed.traffic_bytes_per_second), rate(speed.upload_bytes_per_second));
+            say!("            {:.1} us between kernels, which move {kernels}; {sent} sent to it", speed.gap_seconds * 1e6);
+            say!("            {}", speed.words());
+        }
     }
 }
 
@@ -276,6 +349,22 @@ impl Test {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn speeds_are_said_in_words() {
+        let speed = |parts: [f64; 3]| Speed {
+            gap_seconds: 3e-6,
+            traffic_bytes_per_second: 1e12,
+            upload_bytes_per_second: 1e10,
+            demo_parts: parts,
+            demo_processor_seconds: 2.0,
+        };
+        assert!(speed([0.06, 0.03, 0.01]).words().contains("20.0 times faster"));
+        assert!(speed([0.06, 0.03, 0.01]).words().contains("between kernels: more pictures"));
+        assert!(speed([0.1, 9.8, 0.1]).words().contains("5.0 times SLOWER"));
+        assert!(speed([0.1, 9.8, 0.1]).words().contains("the speed of its kernels (98 %"));
+        assert!(speed([0.1, 0.2, 0.7]).words().contains("what is sent"));
+    }
 
     #[test]
     fn a_tenth_of_the_memory_is_not_counted_on() {

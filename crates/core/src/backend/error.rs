@@ -51,6 +51,16 @@ pub enum BackendError {
         /// The variable it was read from.
         variable: &'static str,
     },
+    /// A GPU that would take longer than the processor.
+    #[error("the GPU `{adapter}` would take {gpu:.1} s, the processor {cpu:.1} s; --backend gpu takes it all the same")]
+    SlowerGpu {
+        /// The adapter.
+        adapter: String,
+        /// Seconds by what was measured of it.
+        gpu: f64,
+        /// Seconds of the plan on the processor.
+        cpu: f64,
+    },
     /// No GPU that may be used.
     #[error("no GPU can be used{}", no_adapter(asked.as_deref(), found))]
     NoAdapter {
