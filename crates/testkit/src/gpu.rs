@@ -311,13 +311,18 @@ pub fn every_call(gpus: &[GpuBackend], what: &str, case: &Case, rng: &mut StdRng
         &[(12, 0), (13, 1)],
         &[(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)],
     ];
+    // Ciphertexts of their own in the memory of two.
+    let many = |g: &dyn Backend| -> Vec<Buffer> {
+        let both = [x(g), y(g)];
+        (0..14).map(|i| g.duplicate(&both[i % 2]).unwrap()).collect()
+    };
     check("tensor_sums of many", &|g| {
-        let all: Vec<Buffer> = (0..14).map(|i| if i % 2 == 0 { x(g) } else { y(g) }).collect();
+        let all = many(g);
         let sums = pairs_of.map(|pairs| pairs.iter().map(|&(a, b)| (&all[a], &all[b])).collect());
         g.tensor_sums(&sums, basis).unwrap()
     });
     check("linear_combinations of many", &|g| {
-        let all: Vec<Buffer> = (0..14).map(|i| if i % 2 == 0 { x(g) } else { y(g) }).collect();
+        let all = many(g);
         let sum = |constants: &Vec<Vec<u32>>| {
             // One of them twice.
             let parts = (0..constants.len()).map(|i| &all[if i == 2 { 0 } else { i }]).collect();

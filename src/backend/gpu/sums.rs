@@ -1,7 +1,8 @@
 //! Sums over several ciphertexts: with constants, and of products; where an adapter binds as many buffers, several sums at once.
 
 use super::arguments::{Summation, SummationRow, words};
-use super::polys::Polys;
+use super::commands::View;
+use super::polys::{Polys, Window};
 use super::registry::{Kernel, OPERANDS, PAIRS, PARTS};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, Combination, Result, Shape};
@@ -114,10 +115,11 @@ impl GpuBackend {
     }
 
     /// What is bound for so many operands; the last again, and not read, where there are fewer.
-    fn operand_views<'a>(&'a self, operands: &[Polys<'a>], out: super::polys::Window<'a>) -> Vec<super::commands::View<'a>> {
+    fn operand_views<'a>(&'a self, operands: &[Polys<'a>], out: Window<'a>) -> Vec<View<'a>> {
+        // In the order of the kernels' rows: the output stands where it does for kernels of five operands.
         let mut views = vec![self.moduli()];
         views.extend((0..OPERANDS as usize).map(|k| operands[k.min(operands.len() - 1)]).map(|p| p.window(0, p.count).view));
-        views.insert(6, out.view);
+        views.insert(1 + PARTS as usize, out.view);
         views
     }
 
