@@ -183,7 +183,6 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
     let plan = plan.map_err(refused)?;
     let demand = demand(&plan, backend.as_ref())?;
     if devices.choice == Choice::Auto
-        && devices.adapter.is_none()
         && let Some(slower) = slower(&plan, backend.as_ref(), demand.as_ref())?
     {
         let prepared = prepare(network, preset, again, &Devices::default())?;
@@ -230,10 +229,13 @@ fn demand(plan: &Plan, backend: &dyn Backend) -> Result<Option<Statistics>> {
     }
 }
 
-/// Why the processor had better run a plan, where a GPU's rates say so.
+/// Why the processor had better run a plan, where a GPU's rates say so. One that is asked for by name is taken.
 #[cfg(feature = "gpu")]
 fn slower(plan: &Plan, backend: &dyn Backend, demand: Option<&Statistics>) -> Result<Option<BackendError>> {
     let (Some(gpu), Some(demand)) = (GpuBackend::of(backend), demand) else { return Ok(None) };
+    if gpu.options().adapter.is_some() {
+        return Ok(None);
+    }
     let (seconds, cpu) = (gpu.rates()?.seconds(demand), plan.seconds());
     let adapter = || gpu.adapter().name.clone();
     Ok((seconds > cpu).then(|| BackendError::SlowerGpu { adapter: adapter(), gpu: seconds, cpu }))
