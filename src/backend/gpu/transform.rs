@@ -8,7 +8,6 @@ use super::registry::{Kernel, LOG_TILE};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, Result};
 use crate::math::{BaseConversion, Basis, BasisChange, LimbId, NttTable};
-use std::collections::HashSet;
 
 /// Stages of the dispatch on neighbouring words, where there are two.
 const LOG_BLOCK: u32 = 8;
@@ -238,8 +237,10 @@ impl GpuBackend {
 
     /// Words of the twiddles that a pass reads, those of a prime once.
     fn twiddle_words(&self, pass: &Pass, limbs: &[Limb]) -> usize {
-        let primes: HashSet<usize> = limbs.iter().map(|l| l.id.index()).collect();
-        2 * primes.len() * ((1 << pass.stages.1) - (1 << pass.stages.0))
+        let mut seen = vec![false; self.tables.len()];
+        let first = |l: &&Limb| !std::mem::replace(&mut seen[l.id.index()], true);
+        let primes = limbs.iter().filter(first).count();
+        2 * primes * ((1 << pass.stages.1) - (1 << pass.stages.0))
     }
 
     /// What rows say of a conversion to their limbs.
