@@ -19,7 +19,7 @@ pub mod planner;
 pub mod program;
 mod steps;
 
-pub use cost::CostModel;
+pub use cost::{CostModel, Target};
 pub use decisions::{Cut, Decision, Decisions};
 pub use demand::{DeviceDemand, LayerDemand};
 pub use execute::{Progress, execute};

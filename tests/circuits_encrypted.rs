@@ -7,8 +7,8 @@ use cipherlens_testkit as common;
 use cipherlens::{
     backend::{Backend, cpu::CpuBackend},
     circuits::{
-        ClearEngine, EncryptedEngine, Engine, Gadgets, LinearTransform, Packing, Split, TraceEngine, clear::ClearValue,
-        polynomial::Chebyshev, trace::TraceValue,
+        ClearEngine, EncryptedEngine, Engine, Gadgets, LinearTransform, NoisyEngine, Packing, Split, TraceEngine,
+        clear::ClearValue, polynomial::Chebyshev, trace::TraceValue,
     },
     ckks::{
         Ciphertext, Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, KeyRequest, Level, Params, PlainForm, RandomSource,
@@ -96,6 +96,39 @@ fn linear_transforms_in_every_split_and_packing() {
             }
         }
     }
+}
+
+/// A shard of large numbers, and large noise, joined with one of small numbers that large weights wait for: the noise in the imaginary parts
+/// of the first is most of what the sum has.
+#[test]
+fn noise_in_imaginary_parts_is_foreseen() {
+    let world = World::new("insecure-toy", 3);
+    let slots = world.params.slots();
+    let mut rng = seeded("matrix", 23);
+    let matrix = Diagonals::random(&mut rng, 2, 1, slots, 4, &[0, 1, 5, 17, 40, 66]).scaled(&[50.0, 1e-3]);
+    let transform = LinearTransform::new(Arc::new(matrix), Split { modulus: 16 }, Packing::Inputs);
+    let x = random_shards(&mut rng, 2, slots);
+    let factor = vec![vec![1.0; slots], vec![1e3; slots]];
+    fn run<E: Engine>(engine: &E, x: &E::Value, factor: &[Vec<f64>], transform: &LinearTransform, gadgets: &Gadgets) -> E::Value {
+        transform.apply(engine, &engine.multiply_plain(x, factor).unwrap(), gadgets).unwrap()
+    }
+    let (gadgets, level) = (world.gadgets(), Level(4));
+    let trace = TraceEngine::default();
+    run(&trace, &TraceValue { shards: 2, level }, &factor, &transform, &gadgets);
+    let want = run(&ClearEngine, &ClearValue::new(x.clone(), level), &factor, &transform, &gadgets);
+    let rms = |y: &[Vec<f64>]| {
+        let squares = y[0].iter().zip(&want.shards[0]).map(|(y, want)| (y - want) * (y - want));
+        (squares.sum::<f64>() / slots as f64).sqrt()
+    };
+    let y = run(&world.engine(&world.keys_for(&trace)), &world.encrypt(&x, level), &factor, &transform, &gadgets);
+    let foreseen =
+        |engine: NoisyEngine| rms(&run(&engine, &engine.encrypted(x.clone(), level), &factor, &transform, &gadgets).shards);
+    let found = rms(&world.decrypt(&y));
+    let (whole, of_real_parts) =
+        (foreseen(NoisyEngine::new(&world.params, 4)), foreseen(NoisyEngine::of_real_parts(&world.params, 4)));
+    println!("noise {found:e}, foreseen {whole:e}, of real parts alone {of_real_parts:e}");
+    assert!((0.8..1.25).contains(&(found / whole)), "{found:e}, foreseen {whole:e}");
+    assert!(of_real_parts < 0.2 * found, "{found:e}, of real parts alone {of_real_parts:e}");
 }
 
 #[test]

@@ -89,6 +89,10 @@ fn refusals<E: Engine>(name: &str, engine: &E, params: &Params, value: impl Fn(u
     }
 }
 
+fn runs(params: &Arc<Params>, count: u64) -> NoisyRuns {
+    NoisyRuns::new((1..=count).map(|seed| NoisyEngine::new(params, seed)).collect())
+}
+
 #[test]
 fn every_engine_refuses_the_same() {
     for preset in ["insecure-toy", "insecure-boot"] {
@@ -99,7 +103,7 @@ fn every_engine_refuses_the_same() {
         refusals("trace", &TraceEngine::default(), params, |shards, level| TraceValue { shards, level: Level(level) });
         let noisy = NoisyEngine::new(params, 1);
         refusals("noisy", &noisy, params, |shards, level| noisy.encrypted(slots(shards), Level(level)));
-        let runs = NoisyRuns::new(params, 1, 2);
+        let runs = runs(params, 2);
         refusals("in step", &runs, params, |shards, level| runs.encrypted(vec![slots(shards); 2], Level(level)).unwrap());
         let encrypted = EncryptedEngine::new(bench.evaluator(&[]));
         refusals("encrypted", &encrypted, params, |shards, level| Arc::new(bench.encrypt(&slots(shards), Level(level))));
@@ -109,7 +113,7 @@ fn every_engine_refuses_the_same() {
 #[test]
 fn runs_in_step_refuse_values_of_another_number_of_runs() {
     let params = cipherlens::ckks::presets::by_name("insecure-toy").unwrap();
-    let (two, three) = (NoisyRuns::new(&params, 1, 2), NoisyRuns::new(&params, 1, 3));
+    let (two, three) = (runs(&params, 2), runs(&params, 3));
     let slots = |runs: usize| vec![vec![vec![0.25; params.slots()]; 2]; runs];
     let x = two.encrypted(slots(2), Level(2)).unwrap();
     let other = three.encrypted(slots(3), Level(2)).unwrap();

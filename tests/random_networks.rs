@@ -1,8 +1,9 @@
 //! Random networks from pictures to decrypted answers, on small rings that have every mechanism of the large ones: what the plan says the
 //! run does, and what comes out is what the clear network gives, within the noise foreseen.
 //!
-//! CI runs forty; `CIPHERLENS_NETWORKS=2000 cargo test --release --test random_networks -- --ignored --nocapture` runs as
-//! many, from `CIPHERLENS_SEED` on; `CIPHERLENS_PRESET=n16-boot` at full size.
+//! CI runs forty; `CIPHERLENS_NETWORKS=2000 cargo test --release --test random_networks -- --ignored --nocapture as_many_networks` runs as
+//! many, from `CIPHERLENS_SEED` on; `CIPHERLENS_PRESET=n16-boot` at full size. `as_many_compiled` in its place has the engine compile them,
+//! as a user's are, with layers that grow or shrink from one to the next; CI runs six.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
 use cipherlens_testkit as common;
@@ -12,8 +13,14 @@ use cipherlens::{
     backend::{Backend, cpu::CpuBackend},
     circuits::{EncryptedEngine, NoisyEngine},
     ckks::{Decryptor, Encoder, Encryptor, Evaluator, KeyGenerator, KeyRequest, Params, PlainForm, RandomSource, presets},
+    engine::{self, Client, CompileOptions, EngineError, Server},
     nn::{
-        LowerOptions, Lowered, Model, calibration::magnitudes, clear::Network, fitting_slots, lower, simulate::check_picture,
+        LowerOptions, Lowered, Model,
+        calibration::magnitudes,
+        clear::Network,
+        fit::ChooseOptions,
+        fitting_slots, lower,
+        simulate::{Labelled, check_picture},
         tensor::Tensor,
     },
     plan::{Decisions, Plan, PlanError, PlanOptions, execute},
@@ -54,6 +61,10 @@ impl std::ops::AddAssign for Outcome {
     }
 }
 
+/// Small sets that have every mechanism of the large ones.
+const SMALL: [&str; 6] =
+    ["insecure-deep", "insecure-boot", "insecure-boot-deep", "insecure-boot-deep", "insecure-boot-lean", "insecure-boot-sparse"];
+
 /// Errors are sums of many small ones: this many times the largest one of [`DRAWS`] is some 10 deviations, or a mistake.
 const TAIL: f64 = 5.0;
 /// Logits that noisy runs give at least, over all runs: the largest error of fewer is often a small one.
@@ -61,20 +72,12 @@ const DRAWS: usize = 32;
 
 fn one(seed: u64, preset: Option<&str>) -> Outcome {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let small = [
-        "insecure-deep",
-        "insecure-boot",
-        "insecure-boot-deep",
-        "insecure-boot-deep",
-        "insecure-boot-lean",
-        "insecure-boot-sparse",
-    ];
-    let preset = preset.unwrap_or(small[rng.random_range(0..small.len())]);
+    let preset = preset.unwrap_or(SMALL[rng.random_range(0..SMALL.len())]);
     let params = presets::by_name(preset).unwrap();
     let size = match params.log_n() {
-        0..=13 if rng.random_range(0..2) == 0 => Size { side: 9, elements: params.slots() / 4, layers: 6 },
-        0..=13 => Size { side: 16, elements: 2 * params.slots(), layers: 8 },
-        _ => Size { side: 40, elements: params.slots(), layers: 14 },
+        0..=13 if rng.random_range(0..2) == 0 => Size { side: 9, elements: params.slots() / 4, layers: 6, gain: 1.0 },
+        0..=13 => Size { side: 16, elements: 2 * params.slots(), layers: 8, gain: 1.0 },
+        _ => Size { side: 40, elements: params.slots(), layers: 14, gain: 1.0 },
     };
     let exact = random(size, &mut rng);
     let seen = pictures(&exact, 12, &mut rng);
@@ -219,6 +222,100 @@ fn many(first: u64, count: u64, preset: Option<&str>) -> Outcome {
     all
 }
 
+/// What became of a network that the engine compiled.
+#[derive(Debug, Clone, Copy, Default)]
+struct Promise {
+    ran: usize,
+    refused: usize,
+    bootstraps: usize,
+    /// Answers that are those of the exact network, of those that ran.
+    kept: usize,
+    /// Largest error over the one promised.
+    worst: f64,
+}
+
+/// As a user does: compiled for a target, keys and a picture by the client, run by the server, decrypted by the client.
+fn by_the_engine(seed: u64) -> Promise {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let preset = SMALL[rng.random_range(0..SMALL.len())];
+    let gain = [0.05, 0.3, 1.0, 1.0, 4.0, 30.0, 300.0][rng.random_range(0..7)];
+    let exact = random(Size { side: 12, elements: 1024, layers: 6, gain }, &mut rng);
+    let seen: Vec<Labelled> = pictures(&exact, 60, &mut rng).iter().map(|x| Labelled { x: x.cast(), label: None }).collect();
+    let choose = ChooseOptions { target: 0.8, per_layer: false, ..ChooseOptions::default() };
+    let options = CompileOptions { preset: Some(preset.into()), choose, ..CompileOptions::default() };
+    let compiled = match engine::compile(&exact, &seen, &options, &()) {
+        Ok(compiled) => compiled,
+        // Said before a key is made.
+        Err(
+            e @ (EngineError::Fits(_)
+            | EngineError::NoPreset { .. }
+            | EngineError::Calibration(_)
+            | EngineError::Noise { .. }
+            | EngineError::Overflow(_)),
+        ) => {
+            let why = std::error::Error::source(&e).map(|e| format!(": {e}")).unwrap_or_default();
+            println!("seed {seed} on {preset}, gain {gain}: {e}{why}");
+            return Promise { refused: 1, ..Promise::default() };
+        }
+        Err(e) => panic!("seed {seed} on {preset}, gain {gain}: {e}: {e:?}"),
+    };
+    let (spec, prepared) = (&compiled.client, &compiled.prepared);
+    let client = Client::insecure_seeded(spec, &prepared.params, seed).unwrap();
+    let run = spec.run(1).unwrap();
+    let Some(picture) = seen.iter().map(|p| p.x.cast::<f64>()).find(|x| client.check_input(x).is_ok()) else {
+        panic!("seed {seed}: the client refuses each picture that it was compiled with");
+    };
+    let keys = Arc::new(client.evaluation_keys(run, &|| ()).unwrap());
+    let session = Server::new(prepared).session(keys, 1).unwrap();
+    let encrypted = client.encrypt(run, std::slice::from_ref(&picture)).unwrap();
+    let answer = session.run(session.expand(&encrypted).unwrap(), &()).unwrap_or_else(|e| panic!("seed {seed} on {preset}: {e}"));
+    let got =
+        client.decrypt_unrounded(run, &answer.ciphertext).unwrap_or_else(|e| panic!("seed {seed} on {preset}: {e}")).remove(0);
+    let want = Network::<f64>::new(&compiled.compiled.model).evaluate(&picture).unwrap();
+    let error = got.iter().zip(want.values()).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
+    let worst = error / compiled.foreseen.error;
+    assert!(
+        error.is_finite() && worst <= 2.0 * TAIL,
+        "seed {seed} on {preset}, gain {gain}: logits off by {error:e}, {:e} promised",
+        compiled.foreseen.error
+    );
+    let largest = |v: &[f64]| (0..v.len()).max_by(|&a, &b| v[a].total_cmp(&v[b]));
+    let label = largest(Network::<f64>::new(&exact).evaluate(&picture).unwrap().values());
+    Promise { ran: 1, refused: 0, bootstraps: prepared.plan.bootstraps(), kept: usize::from(largest(&got) == label), worst }
+}
+
+fn many_by_the_engine(first: u64, count: u64) -> Promise {
+    let mut all = Promise::default();
+    for seed in first..first + count {
+        let found = by_the_engine(seed);
+        println!("seed {seed}: {found:?}");
+        all.ran += found.ran;
+        all.refused += found.refused;
+        all.bootstraps += found.bootstraps;
+        all.kept += found.kept;
+        all.worst = all.worst.max(found.worst);
+    }
+    println!("{all:?}");
+    // Small sets have levels for few of the fits.
+    assert!(3 * all.ran as u64 >= count && 10 * all.kept >= 8 * all.ran, "{all:?}");
+    all
+}
+
+#[test]
+fn networks_of_any_size_answer_as_promised() {
+    many_by_the_engine(1, 6);
+}
+
+#[test]
+#[ignore = "as many as are asked for"]
+fn as_many_compiled_networks_as_asked_for() {
+    many_by_the_engine(number("CIPHERLENS_SEED", 1_000), number("CIPHERLENS_NETWORKS", 100));
+}
+
+fn number(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().map_or(usual, |v| v.parse().expect("a number"))
+}
+
 #[test]
 fn random_networks_run_as_planned() {
     let first = 1;
@@ -232,7 +329,6 @@ fn random_networks_run_as_planned() {
 #[test]
 #[ignore = "as many as are asked for"]
 fn as_many_networks_as_asked_for() {
-    let number = |name: &str, usual: u64| std::env::var(name).ok().map_or(usual, |v| v.parse().expect("a number"));
     let preset = std::env::var("CIPHERLENS_PRESET").ok();
     let count = number("CIPHERLENS_NETWORKS", 200);
     let all = many(number("CIPHERLENS_SEED", 1_000), count, preset.as_deref());

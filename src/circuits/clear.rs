@@ -1,6 +1,6 @@
 //! Circuits on clear slot vectors: what the encrypted run would give without noise.
 
-use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, check, linear_transform::Product};
+use super::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, Packing, check, linear_transform::Product};
 use crate::ckks::{
     Level, Params,
     encoder::fft::{Scratch, SlotTransform},
@@ -21,7 +21,7 @@ pub struct ClearEngine;
 pub struct ClearValue {
     /// Real parts, `[shard][slot]`.
     pub shards: Arc<Vec<Vec<f64>>>,
-    /// Imaginary parts: inside a linear transform with packed shards, and where bootstrapping has complex slots.
+    /// Imaginary parts: inside a linear transform with packed shards, where bootstrapping has complex slots, and where noise has.
     imaginary: Option<Arc<Vec<Vec<f64>>>>,
     /// The level an encrypted value would be at.
     pub level: Level,
@@ -40,8 +40,15 @@ impl ClearValue {
     pub fn imaginary(&self) -> Option<&[Vec<f64>]> {
         self.imaginary.as_deref().map(Vec::as_slice)
     }
+    /// The same at a level, its real parts changed.
     fn map(&self, level: Level, f: impl Fn(f64) -> f64 + Sync) -> Self {
-        Self::new(self.shards.par_iter().map(|s| s.iter().map(|&v| f(v)).collect()).collect(), level)
+        Self { shards: Arc::new(mapped(&self.shards, f)), imaginary: self.imaginary.clone(), level }
+    }
+    /// The same with imaginary parts, zeros if it had none.
+    pub(super) fn made_complex(mut self) -> Self {
+        let zeros = |shards: &[Vec<f64>]| Arc::new(shards.iter().map(|s| vec![0.0; s.len()]).collect());
+        self.imaginary = Some(self.imaginary.take().unwrap_or_else(|| zeros(&self.shards)));
+        self
     }
     /// Refuses vectors of another number of slots; several times as many are the same ones, repeated.
     fn check_slots(&self, operation: &'static str, expected: usize) -> Result<()> {
@@ -49,9 +56,6 @@ impl ClearValue {
         all.map(Vec::len)
             .find(|&found| found == 0 || !found.is_multiple_of(expected))
             .map_or(Ok(()), |found| Err(CircuitError::Slots { operation, expected, found }))
-    }
-    fn zip(&self, operation: &'static str, other: &[Vec<f64>], level: Level, f: impl Fn(f64, f64) -> f64 + Sync) -> Result<Self> {
-        Ok(Self::new(zipped(operation, &self.shards, other, f)?, level))
     }
 }
 
@@ -67,11 +71,8 @@ impl Engine for ClearEngine {
     }
     fn add(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
         check::same("add", self, &a, b)?;
-        let imaginary = match (&a.imaginary, &b.imaginary) {
-            (Some(a), Some(b)) => Some(Arc::new(zipped("add", a, b, |a, b| a + b)?)),
-            (one, other) => one.clone().or(other.clone()),
-        };
-        Ok(ClearValue { imaginary, ..a.zip("add", &b.shards, a.level, |a, b| a + b)? })
+        let shards = Arc::new(zipped("add", &a.shards, &b.shards, |a, b| a + b)?);
+        Ok(ClearValue { shards, imaginary: sum_of("add", &a.imaginary, &b.imaginary)?, level: a.level })
     }
     fn sub(&self, a: ClearValue, b: &ClearValue) -> Result<ClearValue> {
         check::same("sub", self, &a, b)?;
@@ -84,9 +85,9 @@ impl Engine for ClearEngine {
         let level = check::product(self, pairs)?;
         let mut sum: Option<ClearValue> = None;
         for (a, b) in pairs {
-            let product = a.zip("multiply", &b.shards, level, |a, b| a * b)?;
+            let product = product(a, b, level)?;
             sum = Some(match sum {
-                Some(sum) => sum.zip("multiply", &product.shards, level, |s, p| s + p)?,
+                Some(sum) => self.add(sum, &product)?,
                 None => product,
             });
         }
@@ -94,19 +95,26 @@ impl Engine for ClearEngine {
     }
     fn weighted_sum(&self, values: &[&ClearValue], coefficients: &[f64], constant: f64, to: Level) -> Result<ClearValue> {
         let first = check::weighted_sum(self, values, coefficients, to)?;
-        let mut sum = first.map(to, |_| constant);
+        let mut sum = ClearValue::new(mapped(&first.shards, |_| constant), to);
         for (v, &c) in values.iter().zip(coefficients) {
-            sum = sum.zip("weighted sum", &v.shards, to, |s, v| s + c * v)?;
+            let weighted = |s: &[Vec<f64>], v: &[Vec<f64>]| zipped("weighted sum", s, v, |s, v| s + c * v);
+            sum.shards = Arc::new(weighted(&sum.shards, &v.shards)?);
+            sum.imaginary = match (&sum.imaginary, &v.imaginary) {
+                (before, None) => before.clone(),
+                (None, Some(im)) => Some(Arc::new(mapped(im, |v| c * v))),
+                (Some(before), Some(im)) => Some(Arc::new(weighted(before, im)?)),
+            };
         }
         Ok(sum)
     }
     fn multiply_plain(&self, x: &ClearValue, factor: &[Vec<f64>]) -> Result<ClearValue> {
         let level = check::multiply_plain(self, x, factor)?;
-        x.zip("multiply plain", factor, level, |a, b| a * b)
+        let times = |part: &[Vec<f64>]| zipped("multiply plain", part, factor, |a, b| a * b).map(Arc::new);
+        Ok(ClearValue { shards: times(&x.shards)?, imaginary: x.imaginary().map(times).transpose()?, level })
     }
     fn add_plain(&self, x: &ClearValue, offset: &[Vec<f64>]) -> Result<ClearValue> {
         check::add_plain(self, x, offset)?;
-        x.zip("add plain", offset, x.level, |a, b| a + b)
+        Ok(ClearValue { shards: Arc::new(zipped("add plain", &x.shards, offset, |a, b| a + b)?), ..x.clone() })
     }
     fn drop_to(&self, x: &ClearValue, level: Level) -> Result<ClearValue> {
         check::drop_to(self, x, level)?;
@@ -137,12 +145,19 @@ impl Engine for ClearEngine {
         Ok(ClearValue { shards: all(|v| &v.shards), imaginary, level: values[0].level })
     }
     fn pack_pairs(&self, x: &ClearValue) -> Result<ClearValue> {
-        let zero = || vec![0.0; x.shards.first().map_or(0, Vec::len)];
-        let (re, im) = x.shards.chunks(2).map(|pair| (pair[0].clone(), pair.get(1).cloned().unwrap_or_else(zero))).unzip();
+        let zeros = || vec![0.0; x.shards.first().map_or(0, Vec::len)];
+        let pairs = |part: &[Vec<f64>]| -> (Vec<_>, Vec<_>) {
+            part.chunks(2).map(|pair| (pair[0].clone(), pair.get(1).cloned().unwrap_or_else(zeros))).unzip()
+        };
+        let (first, second) = pairs(&x.shards);
+        let Some(im) = x.imaginary() else { return Ok(ClearValue::complex(first, second, x.level)) };
+        // (a + i b) + i (c + i d).
+        let (b, d) = pairs(im);
+        let (re, im) = (zipped("pack", &first, &d, |a, d| a - d)?, zipped("pack", &b, &second, |b, c| b + c)?);
         Ok(ClearValue::complex(re, im, x.level))
     }
     fn real_parts(&self, x: &ClearValue, _: &Gadgets) -> Result<ClearValue> {
-        Ok(x.map(x.level, |v| 2.0 * v))
+        Ok(ClearValue::new(mapped(&x.shards, |v| 2.0 * v), x.level))
     }
     fn unpack_pairs(&self, x: &ClearValue, count: usize, _: &Gadgets) -> Result<ClearValue> {
         check::unpack_pairs(self, x, count)?;
@@ -217,8 +232,10 @@ impl Engine for ClearEngine {
 pub(super) fn inner_products(all: &[&ClearValue], transform: &LinearTransform, sums: &[Vec<Product>]) -> Result<Vec<ClearValue>> {
     let slots = transform.matrix().slots();
     all.iter().try_for_each(|x| x.check_slots("inner product", slots))?;
+    let real = transform.packing() == Packing::Real;
     let shards = |terms: &Vec<Product>| {
-        let mut found = vec![(vec![0.0; slots], vec![0.0; slots]); all.len()];
+        let empty = |x: &&ClearValue| (vec![0.0; slots], (!real || x.imaginary.is_some()).then(|| vec![0.0; slots]));
+        let mut found: Vec<_> = all.iter().map(empty).collect();
         let (mut d_re, mut d_im) = (vec![0.0; slots], vec![0.0; slots]);
         for &Product { output, giant, term, source } in terms {
             transform.diagonal(output, term, &mut d_re, &mut d_im);
@@ -228,9 +245,9 @@ pub(super) fn inner_products(all: &[&ClearValue], transform: &LinearTransform, s
             for (x, (re, im)) in all.iter().zip(&mut found) {
                 let (x_re, x_im) = (&x.shards[source], x.imaginary.as_ref().map(|all| &all[source]));
                 for (to, from) in &stretches {
-                    let sum = (&mut re[to.clone()], &mut im[to.clone()]);
                     let x = (&x_re[to.clone()], x_im.map(|im| &im[to.clone()]));
-                    add_products(sum, (&d_re[from.clone()], &d_im[from.clone()]), x);
+                    let d = (&d_re[from.clone()], (!real).then(|| &d_im[from.clone()]));
+                    add_products((&mut re[to.clone()], im.as_mut().map(|im| &mut im[to.clone()])), d, x);
                 }
             }
         }
@@ -240,10 +257,14 @@ pub(super) fn inner_products(all: &[&ClearValue], transform: &LinearTransform, s
     for shard in sums.par_iter().map(shards).collect::<Vec<_>>() {
         for ((re, im), (shard_re, shard_im)) in parts.iter_mut().zip(shard) {
             re.push(shard_re);
-            im.push(shard_im);
+            im.extend(shard_im);
         }
     }
-    Ok(all.iter().zip(parts).map(|(x, (re, im))| ClearValue::complex(re, im, x.level)).collect())
+    let value = |(x, (re, im)): (&&ClearValue, (Vec<Vec<f64>>, Vec<Vec<f64>>))| match im.is_empty() {
+        true => ClearValue::new(re, x.level),
+        false => ClearValue::complex(re, im, x.level),
+    };
+    Ok(all.iter().zip(parts).map(value).collect())
 }
 
 /// The definition, by baby and giant steps only in the order of the sum.
@@ -263,8 +284,8 @@ fn apply_to_shard(t: &DiagonalTransform, re: &[f64], im: Option<&[f64]>) -> (Vec
                 let len = (period - d).min(slots - x).min(slots - s);
                 let (d, x, to) = (d..d + len, x..x + len, s..s + len);
                 let imaginary = im.map(|im| &im[x.clone()]);
-                let sum = (&mut out_re[to.clone()], &mut out_im[to]);
-                add_products(sum, (&d_re[d.clone()], &d_im[d]), (&re[x], imaginary));
+                let sum = (&mut out_re[to.clone()], Some(&mut out_im[to]));
+                add_products(sum, (&d_re[d.clone()], Some(&d_im[d])), (&re[x], imaginary));
                 s += len;
             }
         }
@@ -272,23 +293,67 @@ fn apply_to_shard(t: &DiagonalTransform, re: &[f64], im: Option<&[f64]>) -> (Vec
     (out_re, out_im)
 }
 
-/// `sum += d x`, complex; an imaginary part of x that is absent is 0.
-fn add_products((re, im): (&mut [f64], &mut [f64]), (d_re, d_im): (&[f64], &[f64]), (x_re, x_im): (&[f64], Option<&[f64]>)) {
-    let sums = re.iter_mut().zip(im).zip(d_re.iter().zip(d_im));
-    match x_im {
-        Some(x_im) => {
+/// Real and imaginary parts, if there are any.
+type Parts<'a> = (&'a [f64], Option<&'a [f64]>);
+
+/// `sum += d x`, complex; an imaginary part that is absent is 0, and so is what would have been added to one.
+fn add_products((re, im): (&mut [f64], Option<&mut [f64]>), (d_re, d_im): Parts<'_>, (x_re, x_im): Parts<'_>) {
+    let plain = |sum: &mut [f64], d: &[f64], x: &[f64]| {
+        for ((sum, d), x) in sum.iter_mut().zip(d).zip(x) {
+            *sum += d * x;
+        }
+    };
+    match (im, d_im, x_im) {
+        (Some(im), Some(d_im), Some(x_im)) => {
+            let sums = re.iter_mut().zip(im).zip(d_re.iter().zip(d_im));
             for (((re, im), (a, b)), (x, y)) in sums.zip(x_re.iter().zip(x_im)) {
                 *re += a * x - b * y;
                 *im += a * y + b * x;
             }
         }
-        None => {
+        (Some(im), Some(d_im), None) => {
+            let sums = re.iter_mut().zip(im).zip(d_re.iter().zip(d_im));
             for (((re, im), (a, b)), x) in sums.zip(x_re) {
                 *re += a * x;
                 *im += b * x;
             }
         }
+        (Some(im), None, Some(x_im)) => {
+            plain(re, d_re, x_re);
+            plain(im, d_re, x_im);
+        }
+        _ => plain(re, d_re, x_re),
     }
+}
+
+/// Slot by slot, complex.
+fn product(a: &ClearValue, b: &ClearValue, level: Level) -> Result<ClearValue> {
+    let times = |a: &[Vec<f64>], b: &[Vec<f64>]| zipped("multiply", a, b, |a, b| a * b);
+    let re = times(&a.shards, &b.shards)?;
+    let (re, im) = match (a.imaginary(), b.imaginary()) {
+        (None, None) => return Ok(ClearValue::new(re, level)),
+        (None, Some(im)) => (re, times(&a.shards, im)?),
+        (Some(im), None) => (re, times(im, &b.shards)?),
+        (Some(a_im), Some(b_im)) => {
+            let re = zipped("multiply", &re, &times(a_im, b_im)?, |x, y| x - y)?;
+            (re, zipped("multiply", &times(&a.shards, b_im)?, &times(a_im, &b.shards)?, |x, y| x + y)?)
+        }
+    };
+    Ok(ClearValue::complex(re, im, level))
+}
+
+type Imaginary = Option<Arc<Vec<Vec<f64>>>>;
+
+/// Of imaginary parts, where there are any.
+fn sum_of(operation: &'static str, a: &Imaginary, b: &Imaginary) -> Result<Imaginary> {
+    Ok(match (a, b) {
+        (Some(a), Some(b)) => Some(Arc::new(zipped(operation, a, b, |a, b| a + b)?)),
+        (one, other) => one.clone().or(other.clone()),
+    })
+}
+
+fn mapped(shards: &[Vec<f64>], f: impl Fn(f64) -> f64 + Sync) -> Vec<Vec<f64>> {
+    shards.par_iter().map(|s| s.iter().map(|&v| f(v)).collect()).collect()
 }
 
 fn turned(slots: &[f64], k: usize) -> Vec<f64> {

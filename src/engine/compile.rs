@@ -11,6 +11,7 @@ use crate::nn::compiled::KeptPlan;
 use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
 use crate::nn::simulate::{Labelled, Margins, resolved_logits};
 use crate::nn::{Compiled, Model};
+use crate::plan::Target;
 use cipherlens_core::client::ClientSpec;
 use serde_json::json;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct CompileOptions {
     pub max_key_bytes: Option<u64>,
     /// The part of unseen pictures on which the answer must stay the same, and which fits to try.
     pub choose: ChooseOptions,
+    /// The device that it is planned for. It runs on any.
+    pub target: Target,
 }
 
 /// A compiled network, and how it came about.
@@ -65,7 +68,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     if pictures.is_empty() {
         return Err(EngineError::NoPictures);
     }
-    let estimator = Estimator::new(&options.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]));
+    let estimator = Estimator::new(&options.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]), options.target);
     let choice = match network.activations().next() {
         Some(_) => Some(fits(network, pictures, options, &estimator, watch)?),
         None => None,
@@ -83,7 +86,8 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     let (preset, _) = estimator.fastest(fitted, options.max_key_bytes).map_err(no_preset)?;
     let (lowering, planning) = estimator.options();
     let counted = (lowering.counted.clone(), planning.counted.clone());
-    let asked = PrepareOptions { max_key_bytes: options.max_key_bytes, counted, ..PrepareOptions::default() };
+    let asked =
+        PrepareOptions { max_key_bytes: options.max_key_bytes, counted, target: options.target, ..PrepareOptions::default() };
     let seen = largest_result(fitted, pictures)?;
     let divisor = divisor(&*presets::by_name(preset)?, seen)?;
     let fitted = fitted.with_output_divisor(divisor)?;
@@ -115,6 +119,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
         "output_divisor": divisor, "fits_tried": choice.as_ref().map(|c| c.tried.len()),
         "expected_max_abs_logit_error": foreseen.error, "expected_agreement_with_noise": margins.expected_agreement,
         "estimated_seconds": prepared.plan.seconds(), "bootstraps": prepared.plan.bootstraps(),
+        "planned_for": options.target,
     });
     let mut compiled = Compiled {
         preset: preset.to_owned(),

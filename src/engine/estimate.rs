@@ -1,9 +1,9 @@
-//! Which of some parameter sets runs a network fastest, by plans with the unit costs that are the same everywhere.
+//! Which of some parameter sets runs a network fastest, by plans with unit costs that are the same everywhere.
 
 use super::slots_for;
 use crate::ckks::{Params, ParamsError, presets};
 use crate::nn::{self, LowerOptions, Lowered, Model, lower::LowerError};
-use crate::plan::{Plan, PlanError, PlanOptions};
+use crate::plan::{CostModel, Plan, PlanError, PlanOptions, Target};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -52,15 +52,20 @@ impl std::error::Error for NoneFits {}
 /// Parameter sets to choose from, made once for many networks.
 #[derive(Debug)]
 pub struct Estimator {
-    sets: Vec<(String, Result<Arc<Params>, Unfit>)>,
+    sets: Vec<(String, Result<(Arc<Params>, CostModel), Unfit>)>,
     lowering: LowerOptions,
     planning: PlanOptions,
 }
 
 impl Estimator {
-    /// Of these parameter sets.
-    pub fn new(names: &[&str]) -> Self {
-        let set = |name: &&str| ((*name).to_owned(), presets::by_name(name).map_err(Unfit::Params));
+    /// Of these parameter sets, by what operations cost on a device.
+    pub fn new(names: &[&str], target: Target) -> Self {
+        let priced = |name: &str| {
+            let params = presets::by_name(name).map_err(Unfit::Params)?;
+            let cost = target.cost(&params).map_err(|e| Unfit::Plan(Arc::new(e.into())))?;
+            Ok((params, cost))
+        };
+        let set = |name: &&str| ((*name).to_owned(), priced(name));
         Self { sets: names.iter().map(set).collect(), lowering: LowerOptions::default(), planning: PlanOptions::default() }
     }
 
@@ -81,7 +86,8 @@ impl Estimator {
         let mut why = Vec::new();
         for (name, params) in &self.sets {
             let params = params.as_ref().map_err(Unfit::clone);
-            match params.and_then(|params| seconds(network, params, (&self.lowering, &options), &mut lowered)) {
+            let priced = |cost: CostModel| PlanOptions { cost: Some(cost), ..options.clone() };
+            match params.and_then(|(params, cost)| seconds(network, params, (&self.lowering, &priced(*cost)), &mut lowered)) {
                 Ok(seconds) if best.is_none_or(|(_, least)| seconds < least) => best = Some((name, seconds)),
                 Ok(_) => {}
                 Err(e) => why.push((name.clone(), e)),

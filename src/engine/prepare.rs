@@ -5,7 +5,7 @@ use crate::backend::choice::{Choice, Devices, Opened};
 #[cfg(feature = "gpu")]
 use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
 use crate::backend::{Backend, BackendError, Mirror, Place, Statistics};
-use crate::circuits::NoisyRuns;
+use crate::circuits::{NoisyEngine, NoisyRuns};
 use crate::ckks::{Params, presets};
 use crate::nn::clear::Network;
 use crate::nn::compiled::KeptPlan;
@@ -14,7 +14,7 @@ use crate::nn::{self, Compiled, Counted, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
 use crate::plan::Checkpoints;
 use crate::plan::DeviceDemand;
-use crate::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, execute};
+use crate::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, Target, execute};
 use chacha20::ChaCha8Rng;
 use cipherlens_core::client::{Rest, interleave};
 use rand::{RngExt, SeedableRng};
@@ -49,15 +49,17 @@ pub struct Prepared {
     pub plan: Arc<Plan>,
     /// What a run will ask of a device, where one computes and that can be told.
     pub demand: Option<Statistics>,
+    /// The device that the plan was decided for, if it was decided now.
+    pub target: Target,
 }
 
-/// Which unit costs a plan's seconds are estimated from. Plans are decided by those that are the same everywhere: what is made once is
+/// Which unit costs a plan's seconds are estimated from. Plans are decided by those of [`PrepareOptions::target`]: what is made once is
 /// what all others get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Costs {
     /// Timed on this machine.
     Measured,
-    /// The same everywhere.
+    /// Those that it was decided by.
     #[default]
     Typical,
 }
@@ -80,6 +82,8 @@ pub struct PrepareOptions {
     pub kept: Vec<KeptPlan>,
     /// Which unit costs its seconds are estimated from.
     pub costs: Costs,
+    /// The device that it is decided for.
+    pub target: Target,
     /// What was counted before of layouts and of matrices.
     pub counted: (Counted, CutCounts),
     /// Calls of a device that are compared with the processor's, word by word: `all`, or names of [`Backend`]'s methods with commas
@@ -170,7 +174,14 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
         Costs::Typical => None,
     };
     let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));
-    let planning = PlanOptions { rotation_bytes, max_key_bytes: options.max_key_bytes, counted: cuts, ..PlanOptions::default() };
+    let decided_by = Some(options.target.cost(&params)?);
+    let planning = PlanOptions {
+        rotation_bytes,
+        max_key_bytes: options.max_key_bytes,
+        counted: cuts,
+        cost: decided_by,
+        ..PlanOptions::default()
+    };
     let plan = match options.kept.iter().find(|kept| kept.together == together) {
         Some(kept) => Plan::decided(&lowered.program, &params, &planning, &kept.decisions),
         None => Plan::new(&lowered.program, &params, &planning),
@@ -188,7 +199,7 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
         let prepared = prepare(network, preset, again, &Devices::default())?;
         return Ok(Prepared { no_gpu: Some(slower), ..prepared });
     }
-    Ok(Prepared { params, backend, host, no_gpu, lowered, plan: Arc::new(plan), demand })
+    Ok(Prepared { params, backend, host, no_gpu, lowered, plan: Arc::new(plan), demand, target: options.target })
 }
 
 /// A compiled network, for a run of so many pictures on a machine: by the plan it was compiled with.
@@ -256,7 +267,7 @@ fn demand(_plan: &Plan, _backend: &dyn Backend) -> Result<Option<Statistics>> {
 pub struct Foreseen {
     /// The largest error of a result.
     pub error: f64,
-    /// The errors of the results of each picture, `[picture][result]`.
+    /// The errors of the results of each run, `[run][result]`.
     pub errors: Vec<Vec<f64>>,
     /// What the answer holds beside the result.
     pub rest: Rest,
@@ -303,17 +314,20 @@ impl Prepared {
             return Err(EngineError::NoPictures);
         }
         pictures.iter().try_for_each(|picture| answer::check_input(self, network, picture))?;
+        // The others are made no special pictures (a black one makes zeros that others do not), for what lies beside the results.
+        let others = pictures.iter().skip(usize::from(pictures.len() > 1)).map(|p| speckled(network, p));
+        let runs: Vec<Tensor<f64>> = std::iter::once(pictures[0].clone()).chain(others).collect();
         let clear = Network::<f64>::new(network);
-        let exact = pictures.par_iter().map(|p| clear.evaluate(p)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let exact = runs.par_iter().map(|p| clear.evaluate(p)).collect::<std::result::Result<Vec<_>, _>>()?;
         let packed = |p: &Tensor<f64>| self.lowered.pack(std::slice::from_ref(p));
-        // One more, which is no special picture (a black one makes zeros that others do not), for what lies beside the results.
-        let usual = speckled(network, &pictures[0]);
-        let slots = pictures.iter().chain([&usual]).map(packed).collect::<std::result::Result<Vec<_>, _>>()?;
-        let noisy = NoisyRuns::new(&self.params, 1, slots.len());
+        let slots = runs.iter().map(packed).collect::<std::result::Result<Vec<_>, _>>()?;
+        // All of the noise costs twice as much as that of real parts.
+        let of_others = (2..).take(slots.len() - 1).map(|seed| NoisyEngine::of_real_parts(&self.params, seed));
+        let noisy = NoisyRuns::new(std::iter::once(NoisyEngine::new(&self.params, 1)).chain(of_others).collect());
         let failed = |source| EngineError::Run(PlanError::Layer { layer: "input".into(), source });
         let input = noisy.encrypted(slots, self.plan.input_level()).map_err(failed)?;
         let outputs = execute(&self.plan, &noisy, input, &()).map_err(EngineError::Run)?;
-        let mut errors = Vec::with_capacity(pictures.len());
+        let mut errors = Vec::with_capacity(runs.len());
         for (exact, output) in exact.iter().zip(&outputs) {
             let logits = self.lowered.unpack(&output.shards)?;
             let of_first = logits.iter().take(1).flat_map(|l| l.values());

@@ -39,6 +39,32 @@ pub struct CostModel {
     pub call: f64,
 }
 
+/// The device that plans are decided for: what is cheap there is used more.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// A processor: costs in the proportions of [`CostModel::typical`], the same everywhere.
+    #[default]
+    Processor,
+    /// A GPU of these rates.
+    #[cfg(feature = "gpu")]
+    Gpu(crate::backend::gpu::Rates),
+}
+
+impl Target {
+    /// What operations cost there.
+    ///
+    /// # Errors
+    /// As [`CostModel::measure`], for a GPU.
+    pub fn cost(&self, params: &Arc<Params>) -> Result<CostModel, CkksError> {
+        match self {
+            Self::Processor => Ok(CostModel::typical(params.degree())),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(rates) => CostModel::of_gpu(params, rates),
+        }
+    }
+}
+
 /// A multiply-accumulate of base conversion in transforms of a limb (docs/kernels.md).
 const CONVERSION: f64 = 1.0 / 16.0;
 
@@ -100,8 +126,17 @@ impl CostModel {
     /// # Errors
     /// [`CkksError::Params`] for a parameter set with a single level, [`CkksError::Backend`] for what the backend fails at.
     pub fn measure(params: &Arc<Params>, backend: &Arc<dyn Backend>) -> Result<Self, CkksError> {
-        let bench = Bench::new(params, backend, params.working_level())?;
-        let low = Bench::new(params, backend, Level(1))?;
+        let start = Instant::now();
+        Self::measure_by(params, backend, &|| {
+            backend.synchronize()?;
+            Ok(start.elapsed().as_secs_f64())
+        })
+    }
+
+    /// The same by a clock that tells how many seconds all that was asked of the backend has taken.
+    pub(super) fn measure_by(params: &Arc<Params>, backend: &Arc<dyn Backend>, clock: Clock<'_>) -> Result<Self, CkksError> {
+        let bench = Bench::new(params, backend, params.working_level(), clock)?;
+        let low = Bench::new(params, backend, Level(1), clock)?;
         // Seconds of a decomposition are work times a rate, plus a call.
         let (high_time, low_time) = (bench.mod_up()?, low.mod_up()?);
         let (high_work, low_work) = (bench.shape.decomposition(), low.shape.decomposition());
@@ -188,9 +223,13 @@ const ROTATIONS: usize = 4;
 /// Shards whose rotations share a key in one of the measurements; the other one has a single shard.
 const SHARDS: usize = 3;
 
+/// Seconds that all calls until now have taken.
+type Clock<'a> = &'a dyn Fn() -> Result<f64, BackendError>;
+
 /// Operands at a level, and what there is to do with them.
 struct Bench<'a> {
     backend: &'a dyn Backend,
+    clock: Clock<'a>,
     shape: SwitchShape,
     plan: Arc<GadgetPlan>,
     rescale: Arc<BasisChange>,
@@ -202,7 +241,7 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(params: &Arc<Params>, backend: &'a Arc<dyn Backend>, level: Level) -> Result<Self, CkksError> {
+    fn new(params: &Arc<Params>, backend: &'a Arc<dyn Backend>, level: Level, clock: Clock<'a>) -> Result<Self, CkksError> {
         let below = Level(level.0.saturating_sub(1));
         let gadget = params.best_gadget(level..=level)?;
         let plan = params.gadget_plan(&gadget, level)?;
@@ -212,6 +251,7 @@ impl<'a> Bench<'a> {
         let key = Shape::new(2 * gadget.digits(), gadget.key_limbs(), params.degree());
         Ok(Self {
             backend: backend.as_ref(),
+            clock,
             shape: switch_shape(params, level)?,
             rescale: params.rescale_change(level, below)?,
             merged: params.mod_down_rescale_change(&gadget, level, below)?,
@@ -225,13 +265,13 @@ impl<'a> Bench<'a> {
     /// Seconds of `f(i)`, the middle one of a few rounds over all operands.
     fn time<T>(&self, f: impl Fn(usize) -> Result<T, BackendError>) -> Result<f64, CkksError> {
         let count = self.cts.len().max(self.keys.len());
-        middle(|| {
+        let round = || {
             for i in 0..count {
                 f(i)?;
             }
-            Ok(self.backend.synchronize()?)
-        })
-        .map(|seconds| seconds / count as f64)
+            Ok(())
+        };
+        middle(self.clock, round).map(|seconds| seconds / count as f64)
     }
 
     fn ct(&self, i: usize) -> &Buffer {
@@ -316,7 +356,7 @@ impl<'a> Bench<'a> {
             im.copy_from_slice(re);
         };
         let mut integers = Integers::default();
-        let encode = middle(|| encoder.integers_into(&mut integers, plains, fill, scale, window))? / plains as f64;
+        let encode = middle(self.clock, || encoder.integers_into(&mut integers, plains, fill, scale, window))? / plains as f64;
         let residues = encoder.residues(&integers, window, PlainForm::Montgomery)?;
         // Sums of a few products with ciphertexts of their own, as after the babies of a layer.
         let cts = self.backend.concat(&self.cts.iter().collect::<Vec<_>>())?;
@@ -328,13 +368,13 @@ impl<'a> Bench<'a> {
 }
 
 /// Seconds of `f`: it is run once for nothing, then a few times, of which the middle one counts, as a run is disturbed now and then.
-fn middle(mut f: impl FnMut() -> Result<(), CkksError>) -> Result<f64, CkksError> {
+fn middle(clock: Clock<'_>, mut f: impl FnMut() -> Result<(), CkksError>) -> Result<f64, CkksError> {
     f()?;
     let mut times = [0.0; 3];
     for time in &mut times {
-        let start = Instant::now();
+        let start = clock()?;
         f()?;
-        *time = start.elapsed().as_secs_f64();
+        *time = clock()? - start;
     }
     times.sort_by(f64::total_cmp);
     Ok(times[times.len() / 2])

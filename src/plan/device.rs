@@ -1,11 +1,11 @@
 //! What a plan will ask of a device, found by running it on one that only counts.
 
-use super::{Checkpoints, DeviceDemand, Fallback, LayerDemand, Plan, PlanError, PlannedStep, Progress};
+use super::{Checkpoints, CostModel, DeviceDemand, Fallback, LayerDemand, Plan, PlanError, PlannedStep, Progress};
 use crate::backend::cpu::{CpuBackend, Isa};
-use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
+use crate::backend::gpu::{GpuBackend, GpuOptions, Limits, Rates};
 use crate::backend::{Backend, BackendError, Shape, Statistics};
 use crate::circuits::EncryptedEngine;
-use crate::ckks::{Ciphertext, CkksError, Evaluator, KeyId, KeySet, KeySwitchKey, Tag};
+use crate::ckks::{Ciphertext, CkksError, Evaluator, KeyId, KeySet, KeySwitchKey, Params, Tag};
 use std::sync::{Arc, Mutex, PoisonError};
 
 struct Watch<'a> {
@@ -101,5 +101,23 @@ impl DeviceDemand {
         with.execute(plan, input()?, &watch)?;
         let layers = watch.state.into_inner().unwrap_or_else(PoisonError::into_inner).1;
         Ok(Self { total: gpu.statistics() - before, layers })
+    }
+}
+
+impl CostModel {
+    /// What operations cost on a GPU of these rates: what each asks of one is counted, not timed, so that no GPU is needed. Words sent to it
+    /// are not counted: what repeats is there, and weights are encoded there from integers. Some hundred milliseconds at N = 2^16.
+    ///
+    /// # Errors
+    /// As [`Self::measure`].
+    pub fn of_gpu(params: &Arc<Params>, rates: &Rates) -> Result<Self, CkksError> {
+        let limits = Limits { memory: Some(80 << 30), ..Limits::USUAL };
+        let gpu = Arc::new(GpuBackend::dry(params.tables().clone(), limits, &GpuOptions::default())?);
+        let backend: Arc<dyn Backend> = gpu.clone();
+        let clock = || {
+            let [waits, kernels, _] = rates.parts(&gpu.statistics());
+            Ok(waits + kernels)
+        };
+        Self::measure_by(params, &backend, &clock)
     }
 }

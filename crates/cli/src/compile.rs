@@ -7,7 +7,7 @@ use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::fits;
 use super::progress::Mode;
-use super::{Global, dataset, model, plan};
+use super::{Global, dataset, device, model, plan};
 use cipherlens::ckks::presets;
 use cipherlens::engine::{self, Compilation, CompileOptions, Costs, EngineError};
 use cipherlens::nn::Model;
@@ -68,6 +68,9 @@ pub(crate) struct Compile {
     /// How pictures are brought to the network's size [default: crop]. Kept in the file, for all who use it
     #[arg(long, value_parser = fits())]
     fit: Option<Fit>,
+    /// Plan for what costs little on a graphics card (this machine's, if it has one) or on a processor. The network runs on both
+    #[arg(long = "for", value_name = "cpu|gpu", default_value = "cpu", value_parser = ["cpu", "gpu"])]
+    device: String,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -138,7 +141,11 @@ impl Compile {
             say!("{}", network.input().normalisation_note());
         }
         let watch = Watching { talk: global.progress_mode() != Mode::None, stop: super::interrupt::asked() };
-        let compilation = engine::compile(&network, &pictures, &self.options(), &watch)?;
+        let (target, planned_for) = device::target(&self.device)?;
+        if let (Some(words), true) = (planned_for, talk) {
+            say!("{words}");
+        }
+        let compilation = engine::compile(&network, &pictures, &CompileOptions { target, ..self.options() }, &watch)?;
         let Compilation { mut compiled, client, prepared, choice, foreseen, kept } = compilation;
         compiled.report["source"] = file.into();
         compiled.report["calibrated_with"] = self.calib.clone().into();
@@ -213,7 +220,7 @@ impl Compile {
         if let Some(margin) = self.margin {
             choose.margins = vec![margin];
         }
-        CompileOptions { preset: self.preset.clone(), max_key_bytes: self.max_key_bytes, choose }
+        CompileOptions { preset: self.preset.clone(), max_key_bytes: self.max_key_bytes, choose, ..CompileOptions::default() }
     }
 }
 

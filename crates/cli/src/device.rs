@@ -4,6 +4,13 @@ use super::failure::{Class, Failure, Outcome, explain};
 use cipherlens::backend::Backend;
 use cipherlens::backend::choice::{Choice, Devices, Opened};
 use cipherlens::ckks::Params;
+use cipherlens::plan::Target;
+#[cfg(feature = "gpu")]
+use cipherlens::{
+    backend::gpu::Rates,
+    ckks::presets,
+    engine::{DEFAULT_PRESET, EngineError},
+};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::sync::Arc;
 
@@ -21,6 +28,38 @@ pub(crate) struct Compute {
     /// The most GPU memory to take, as in 6GiB or 500MB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_vram: Option<u64>,
+}
+
+/// The device to plan for: `cpu`, or `gpu` with the rates of the one that there is, else those of a usual one; in words what was taken.
+pub(crate) fn target(name: &str) -> Outcome<(Target, Option<String>)> {
+    if name == "cpu" {
+        return Ok((Target::Processor, None));
+    }
+    #[cfg(feature = "gpu")]
+    {
+        let params = presets::by_name(DEFAULT_PRESET).map_err(EngineError::from)?;
+        let opened = Devices::from(Choice::Gpu).open(params.tables().clone()).ok();
+        let (rates, whose) = match opened.and_then(|opened| opened.gpu) {
+            Some(gpu) => {
+                let rates = gpu.rates().map_err(|e| explain("cannot measure the GPU", &e))?;
+                (rates, gpu.adapter().name.clone())
+            }
+            None => (Rates::TYPICAL, "no GPU here; an NVIDIA H100's rates".into()),
+        };
+        let (gap, traffic) = (1e6 * rates.gap, 1e-9 * rates.traffic);
+        let words = format!("planned for a GPU ({whose}): {gap:.1} us from kernel to kernel, {traffic:.0} GB/s");
+        Ok((Target::Gpu(rates), Some(words)))
+    }
+    #[cfg(not(feature = "gpu"))]
+    {
+        let why = "GPU support was left out when it was built";
+        Err(Failure::new(
+            Class::Usage,
+            "this program does not plan for GPUs",
+            why,
+            "leave out --for, or build it with GPU support",
+        ))
+    }
 }
 
 /// Bytes from `123`, `64MiB`, `6GB`.

@@ -10,7 +10,7 @@ use cipherlens::backend::Statistics;
 use cipherlens::engine::{self, Costs, PrepareOptions, Prepared};
 use cipherlens::nn::Model;
 use cipherlens::nn::model::Fit;
-use cipherlens::plan::{DeviceDemand, Plan};
+use cipherlens::plan::{DeviceDemand, Plan, Target};
 use std::path::PathBuf;
 
 /// What a network costs encrypted, before any key exists
@@ -181,7 +181,8 @@ pub(crate) fn print(prepared: &Prepared, costs: Costs) {
     say!();
     let source = match costs {
         Costs::Measured => "kernels timed on this machine",
-        Costs::Typical => "typical kernels, not this machine's",
+        Costs::Typical if prepared.target == Target::Processor => "typical kernels, not this machine's",
+        Costs::Typical => "the rates of the GPU that it is planned for",
     };
     say!(
         "{} evaluation keys, {}; about {} of memory at most; seconds are estimated from {source}",

@@ -18,6 +18,8 @@ pub struct Size {
     pub elements: usize,
     /// Most layers with weights.
     pub layers: usize,
+    /// How many times larger values are behind a convolution than before it, about.
+    pub gain: f32,
 }
 
 /// A network whose activations are yet to be fitted.
@@ -99,6 +101,7 @@ impl Net {
     fn conv_of(&mut self, c: ConvShape, rng: &mut impl Rng) {
         let name = self.name("conv");
         self.b.conv(&name, &self.last.clone(), &c, rng);
+        self.b.scale(&format!("{name}.w"), self.size.gain).scale(&format!("{name}.b"), self.size.gain);
         let out = |size: usize, a: usize| {
             (size + c.padding[a] + c.padding[a + 2] - (c.kernel[a] - 1) * c.dilation[a] - 1) / c.stride[a] + 1
         };

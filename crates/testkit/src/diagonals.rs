@@ -39,6 +39,14 @@ impl Diagonals {
         Self { inputs, outputs, slots, rotations, values }
     }
 
+    /// The same with the blocks of each input shard multiplied by a number.
+    pub fn scaled(mut self, factors: &[f64]) -> Self {
+        for (&(_, i, _), d) in &mut self.values {
+            d.iter_mut().for_each(|v| *v *= factors[i]);
+        }
+        self
+    }
+
     /// The product with input shards, by the definition.
     pub fn times(&self, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let mut out = vec![vec![0.0; self.slots]; self.outputs];

@@ -43,6 +43,15 @@ impl Builder {
         self.tensor(name, shape, values)
     }
 
+    /// Multiplies a tensor that was added.
+    pub fn scale(&mut self, name: &str, factor: f32) -> &mut Self {
+        let (_, bytes) = self.tensors.get_mut(name).expect("the tensor was added");
+        for value in bytes.as_chunks_mut::<4>().0 {
+            *value = (f32::from_le_bytes(*value) * factor).to_le_bytes();
+        }
+        self
+    }
+
     /// Adds a node; the value it makes has its name.
     pub fn node(&mut self, name: &str, inputs: &[&str], mut attributes: Value) -> &mut Self {
         let map = attributes.as_object_mut().expect("attributes are an object");

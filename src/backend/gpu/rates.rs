@@ -25,6 +25,9 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// About those of the card that was measured (benches/record), an NVIDIA H100: for plans that are made without a GPU at hand.
+    pub const TYPICAL: Self = Self { gap: 3e-6, traffic: 1.7e12, upload: 1e10 };
+
     /// Seconds spent between kernels, in them, and on sending and reading back.
     pub fn parts(&self, asked: &Statistics) -> [f64; 3] {
         let waits = (asked.dispatches + asked.copies) as f64 * self.gap;

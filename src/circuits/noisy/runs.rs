@@ -6,11 +6,11 @@ use crate::circuits::clear::{ClearValue, inner_products};
 use crate::circuits::{CircuitError, DiagonalTransform, Engine, Gadgets, LinearTransform, check, linear_transform::Product};
 use crate::ckks::{Level, Params};
 use rayon::prelude::*;
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 type Result<T> = std::result::Result<T, CircuitError>;
 
-/// Evaluates like as many [`NoisyEngine`]s, each with a value of its own.
+/// Evaluates like as many [`NoisyEngine`]s, each with a value and noise of its own.
 #[derive(Debug)]
 pub struct NoisyRuns(Vec<NoisyEngine>);
 
@@ -18,9 +18,9 @@ pub struct NoisyRuns(Vec<NoisyEngine>);
 type Values = Vec<ClearValue>;
 
 impl NoisyRuns {
-    /// Runs on a parameter set. All have the noise of [`NoisyEngine::new`] with this seed, whatever runs beside them.
-    pub fn new(params: &Arc<Params>, seed: u64, runs: usize) -> Self {
-        Self((0..runs).map(|_| NoisyEngine::new(params, seed)).collect())
+    /// These runs, of one parameter set. Each gives what it would alone.
+    pub fn new(runs: Vec<NoisyEngine>) -> Self {
+        Self(runs)
     }
 
     /// The slots of each run, `[run][shard][slot]`, as they would be encrypted under the secret key at a level.
@@ -144,6 +144,7 @@ mod tests {
     use crate::circuits::linear_transform::{Packing, Split};
     use crate::circuits::{ClearEngine, SlotMatrix};
     use crate::ckks::presets;
+    use std::sync::Arc;
 
     /// Every slot of two shards goes to every slot of two.
     #[derive(Debug)]
@@ -180,13 +181,13 @@ mod tests {
         for packing in [Packing::Real, Packing::Inputs, Packing::Outputs] {
             for modulus in [1, 4, SLOTS] {
                 let transform = LinearTransform::new(Arc::new(Full), Split { modulus }, packing);
-                let runs = NoisyRuns::new(&params, 5, 2);
+                let runs = NoisyRuns::new(vec![NoisyEngine::new(&params, 5), NoisyEngine::of_real_parts(&params, 6)]);
                 let x = runs.encrypted(both.clone(), level).expect("two runs");
                 let found = transform.apply(&runs, &x, &gadgets).expect("a product");
-                for (shards, found) in both.iter().zip(found) {
-                    let alone = NoisyEngine::new(&params, 5);
+                let alone = [NoisyEngine::new(&params, 5), NoisyEngine::of_real_parts(&params, 6)];
+                for ((shards, found), alone) in both.iter().zip(found).zip(&alone) {
                     let x = alone.encrypted(shards.clone(), level);
-                    let y = transform.apply(&alone, &x, &gadgets).expect("a product");
+                    let y = transform.apply(alone, &x, &gadgets).expect("a product");
                     assert_eq!(y.shards, found.shards, "{packing:?} {modulus}");
                     let exact =
                         transform.apply(&ClearEngine, &ClearValue::new(shards.clone(), level), &gadgets).expect("a product");
@@ -211,6 +212,7 @@ mod tests {
                 }
             }
         }
-        assert!(NoisyRuns::new(&params, 5, 2).encrypted(vec![slots(0)], level).is_err());
+        let two = NoisyRuns::new((5..7).map(|seed| NoisyEngine::new(&params, seed)).collect());
+        assert!(two.encrypted(vec![slots(0)], level).is_err());
     }
 }
