@@ -121,3 +121,26 @@ impl CostModel {
         Self::measure_by(params, &backend, &clock)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ckks::presets;
+
+    #[test]
+    fn a_gpu_half_as_fast_costs_twice_as_much() {
+        let params = presets::by_name("insecure-small").expect("a preset");
+        let cost = |slower: f64| {
+            let Rates { gap, traffic, upload } = Rates::TYPICAL;
+            let rates = Rates { gap: gap * slower, traffic: traffic / slower, upload };
+            let m = CostModel::of_gpu(&params, &rates).expect("costs");
+            [m.decompose, m.divide, m.product, m.tensor, m.plain, m.prepared, m.sweep, m.call, m.key]
+        };
+        let (one, two) = (cost(1.0), cost(2.0));
+        assert!(one[..7].iter().all(|c| *c > 0.0), "{one:?}");
+        for (a, b) in one.iter().zip(two) {
+            assert!((b - 2.0 * a).abs() < 1e-9 * b, "{one:?} {two:?}");
+        }
+        assert_eq!(one, cost(1.0), "nothing is timed");
+    }
+}

@@ -81,6 +81,28 @@ fn a_search_that_is_interrupted_gives_its_best() {
     }
 }
 
+/// What is planned for a GPU runs on the processor too.
+#[test]
+fn a_network_is_planned_for_a_gpu() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("net.onnx"), colours().bytes()).expect("a file");
+    pictures(dir.path());
+    let (onnx, lens, calib, green) = (path("net.onnx"), path("net.lens"), path("pictures"), path("green.png"));
+    let compile = ["compile", &onnx, "--calib", &calib, "-o", &lens, "--preset", "insecure-small", "--target", "0.5", "--json"];
+    let planned_for = |device: &str| run(&[&compile[..], &["--for", device]].concat()).json()["planned_for"].clone();
+    assert_eq!(planned_for("cpu"), "processor");
+    let planned = run(&[&compile[..], &["--for", "gpu"]].concat());
+    if cfg!(feature = "gpu") {
+        let rates = &planned.json()["planned_for"]["gpu"];
+        assert!(["gap", "traffic", "upload"].iter().all(|rate| rates[rate].as_f64().is_some_and(|r| r > 0.0)), "{rates}");
+        let done = run(&["classify", &lens, &green, "--json", "--seed", "1"]).json();
+        assert_eq!(done["label"], done["clear_label"]);
+    } else {
+        planned.refused(2, &["GPU support"]);
+    }
+}
+
 #[test]
 fn from_onnx_to_an_encrypted_answer() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -174,7 +174,7 @@ pub enum ChooseError {
     NoPlan {
         /// Forms tried.
         forms: usize,
-        /// What the last one failed at.
+        /// What the first one that could be fitted failed at, or else the last one.
         reason: NotRun,
     },
     /// It was stopped before a fit was found that keeps enough answers.

@@ -148,6 +148,8 @@ impl Search<'_> {
         for form in found.into_iter().flatten() {
             match form {
                 Ok(form) => forms.push(form),
+                // What stands in the way of the first that could be fitted says most.
+                Err(_) if matches!(reason, NotRun::Cost(_)) => {}
                 Err(e) => reason = e,
             }
         }
