@@ -253,18 +253,15 @@ pub(super) fn inner_products(all: &[&ClearValue], transform: &LinearTransform, s
         }
         found
     };
-    let mut parts: Vec<(Vec<_>, Vec<_>)> = vec![(Vec::with_capacity(sums.len()), Vec::with_capacity(sums.len())); all.len()];
-    for shard in sums.par_iter().map(shards).collect::<Vec<_>>() {
-        for ((re, im), (shard_re, shard_im)) in parts.iter_mut().zip(shard) {
-            re.push(shard_re);
-            im.extend(shard_im);
-        }
+    let mut values: Vec<ClearValue> = Vec::with_capacity(all.len());
+    let mut sums: Vec<_> = sums.par_iter().map(shards).collect();
+    for (i, x) in all.iter().enumerate() {
+        let parts = sums.iter_mut().map(|of_all| std::mem::take(&mut of_all[i]));
+        let (re, im): (Vec<_>, Vec<_>) = parts.unzip();
+        let im: Option<Vec<Vec<f64>>> = im.into_iter().collect();
+        values.push(ClearValue { shards: Arc::new(re), imaginary: im.map(Arc::new), level: x.level });
     }
-    let value = |(x, (re, im)): (&&ClearValue, (Vec<Vec<f64>>, Vec<Vec<f64>>))| match im.is_empty() {
-        true => ClearValue::new(re, x.level),
-        false => ClearValue::complex(re, im, x.level),
-    };
-    Ok(all.iter().zip(parts).map(value).collect())
+    Ok(values)
 }
 
 /// The definition, by baby and giant steps only in the order of the sum.

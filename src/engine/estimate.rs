@@ -49,10 +49,13 @@ impl std::fmt::Display for NoneFits {
 
 impl std::error::Error for NoneFits {}
 
+/// A parameter set and what operations cost on it, or why it cannot be had.
+type Priced = Result<(Arc<Params>, CostModel), Unfit>;
+
 /// Parameter sets to choose from, made once for many networks.
 #[derive(Debug)]
 pub struct Estimator {
-    sets: Vec<(String, Result<(Arc<Params>, CostModel), Unfit>)>,
+    sets: Vec<(String, Priced)>,
     lowering: LowerOptions,
     planning: PlanOptions,
 }
