@@ -9,6 +9,7 @@ use crate::circuits::{NoisyEngine, NoisyRuns};
 use crate::ckks::{Params, presets};
 use crate::nn::clear::Network;
 use crate::nn::compiled::KeptPlan;
+use crate::nn::simulate::check_picture;
 use crate::nn::tensor::Element;
 use crate::nn::{self, Compiled, Counted, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
@@ -29,7 +30,7 @@ pub const BOOTSTRAPPING_PRESET: &str = "n16-boot";
 const MOST_TOGETHER: usize = 64;
 /// How many times the error foreseen the rest of an answer may be off what is said of it.
 const REST_SLACK: f64 = 16.0;
-/// How far each pixel of 0 to 1 is moved to see what lies beside any result: enough to be far from the noise, too little to leave an interval.
+/// How far each pixel of 0 to 1 is moved to see what lies beside any result: enough to be far from the noise.
 const SPECKLE: f64 = 0.02;
 
 /// A network ready to run on a parameter set and a backend.
@@ -343,14 +344,19 @@ impl Prepared {
     }
 }
 
-/// A picture with other numbers in every place, a little off: what is the same for it is the same for all.
+/// A picture with other numbers in every place, a little off: what is the same for it is the same for all. Less off where it would leave an
+/// interval, and else the picture as it is.
 fn speckled(network: &Model, picture: &Tensor<f64>) -> Tensor<f64> {
-    let mut random = ChaCha8Rng::seed_from_u64(1);
     let (std, plane) = (&network.input().std, picture.shape().plane().max(1));
-    let off =
-        |(at, v): (usize, &f64)| v + SPECKLE / std.get(at / plane).copied().unwrap_or(1.0) * (2.0 * random.random::<f64>() - 1.0);
-    let values = picture.values().iter().enumerate().map(off).collect();
-    Tensor::new(picture.shape(), values).unwrap_or_else(|_| picture.clone())
+    let by = |size: f64| {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let off = |(at, v): (usize, &f64)| {
+            v + size / std.get(at / plane).copied().unwrap_or(1.0) * (2.0 * random.random::<f64>() - 1.0)
+        };
+        let values = picture.values().iter().enumerate().map(off).collect();
+        Tensor::new(picture.shape(), values).ok().filter(|p| check_picture(network, &p.cast()).is_ok())
+    };
+    [1.0, 8.0, 64.0].into_iter().find_map(|less| by(SPECKLE / less)).unwrap_or_else(|| picture.clone())
 }
 
 /// Least and most of each channel.
