@@ -1,11 +1,13 @@
 //! Whether an answer can hold the numbers that a network gives: modulo q, what is too large wraps round and looks like any other.
 
 use super::{Prepared, Result};
+use crate::ckks::encoder::fft::{Scratch, SlotTransform};
 use crate::ckks::{Level, Params};
 use crate::nn::clear::Network;
 use crate::nn::model::{MAX_OUTPUT_DIVISOR, Operator, Value};
 use crate::nn::simulate::Labelled;
 use crate::nn::{Model, Tensor};
+use crate::plan::{Plan, PlannedOperation};
 use rayon::prelude::*;
 
 /// The part of what an answer can hold that it may be asked to. The rest tells a number that is too large from one that is not.
@@ -35,6 +37,16 @@ pub enum Overflow {
         /// The largest.
         found: f64,
         /// The most that can be held.
+        most: f64,
+    },
+    /// A number that is added inside the network, a bias, whatever the input.
+    #[error("{layer:?} adds {found:.4e}, and {most:.4e} is the most that can be added where it stands")]
+    Constant {
+        /// The layer that adds it.
+        layer: String,
+        /// The largest coefficient of what is added.
+        found: f64,
+        /// The most that can be held there.
         most: f64,
     },
     /// The result of one input.
@@ -74,6 +86,35 @@ pub fn divisor(params: &Params, seen: f64) -> std::result::Result<f64, Overflow>
         return Ok(whole.max(fits).exp2());
     }
     Err(Overflow::Results { seen, most: MAX_OUTPUT_DIVISOR * room(params, Level(0)) / MARGIN })
+}
+
+/// Refuses a plan that adds what its level cannot hold: encoding it would fail, in the middle of a run. (Weights stand at higher levels.)
+pub(super) fn check_constants(plan: &Plan) -> std::result::Result<(), Overflow> {
+    let params = plan.params();
+    for step in plan.steps() {
+        let (PlannedOperation::Linear { bias: Some(added), .. } | PlannedOperation::Affine { offset: Some(added), .. }) =
+            &step.operation
+        else {
+            continue;
+        };
+        let most = params.capacity(step.level_out);
+        // No coefficient is larger than the largest slot.
+        for slots in added.iter().filter(|slots| largest(slots) >= most) {
+            let found = largest_coefficient(slots);
+            if found >= most {
+                return Err(Overflow::Constant { layer: step.layer.clone(), found, most });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Of the plaintext of these real slots.
+fn largest_coefficient(slots: &[f64]) -> f64 {
+    let transform = SlotTransform::new(slots.len().ilog2() + 1);
+    let mut scratch = Scratch::new(slots.len());
+    transform.to_coefficients(slots, None, 1.0, &mut scratch);
+    largest(&scratch.re).max(largest(&scratch.im))
 }
 
 /// Refuses an input whose result the answer could not hold, or that makes a number inside the network which no level can: it would be
@@ -122,4 +163,18 @@ pub fn largest_result(network: &Model, pictures: &[Labelled]) -> Result<f64> {
 
 fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |m, v| if v.is_nan() { f64::INFINITY } else { m.max(v.abs()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coefficients_are_as_large_as_a_number_in_every_slot_and_smaller_for_few() {
+        assert!((largest_coefficient(&[-3.0; 16]) - 3.0).abs() < 1e-12);
+        let mut one = [0.0; 16];
+        one[5] = 16.0;
+        // 2 / N of it times a root of unity, N = 32.
+        assert!((0.7..=1.0 + 1e-12).contains(&largest_coefficient(&one)), "{}", largest_coefficient(&one));
+    }
 }

@@ -1,6 +1,6 @@
 //! From a trained network and pictures to one that runs encrypted.
 
-use super::answer::{divisor, largest_result};
+use super::answer::{Overflow, divisor, largest_result};
 use super::prepare::extents;
 use super::{BOOTSTRAPPING_PRESET, DEFAULT_PRESET, EngineError, Estimator, Foreseen, PrepareOptions, Prepared, Result};
 use super::{keep, prepare, run_spec};
@@ -9,6 +9,7 @@ use crate::ckks::presets;
 use crate::nn::calibration::magnitudes;
 use crate::nn::compiled::KeptPlan;
 use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
+use crate::nn::model::MAX_OUTPUT_DIVISOR;
 use crate::nn::simulate::{Labelled, Margins, resolved_logits};
 use crate::nn::{Compiled, Model};
 use crate::plan::Target;
@@ -89,9 +90,19 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     let asked =
         PrepareOptions { max_key_bytes: options.max_key_bytes, counted, target: options.target, ..PrepareOptions::default() };
     let seen = largest_result(fitted, pictures)?;
+    let divided = |divisor: f64| -> Result<(f64, Model, Prepared)> {
+        let network = fitted.with_output_divisor(divisor)?;
+        let prepared = prepare(&network, preset, asked.clone(), &Devices::default())?;
+        Ok((divisor, network, prepared))
+    };
     let divisor = divisor(&*presets::by_name(preset)?, seen)?;
-    let fitted = fitted.with_output_divisor(divisor)?;
-    let prepared = prepare(&fitted, preset, asked.clone(), &Devices::default())?;
+    let (divisor, fitted, prepared) = match divided(divisor) {
+        // What the last layers add is divided with the results.
+        Err(EngineError::Overflow(Overflow::Constant { found, most, .. })) => {
+            divided((divisor * (found / most).log2().ceil().exp2() * 2.0).min(MAX_OUTPUT_DIVISOR))?
+        }
+        made => made?,
+    };
     let more = keep(&fitted, preset, &asked)?;
 
     let some: Vec<_> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).map(|p| p.x.cast()).collect();

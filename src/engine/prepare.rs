@@ -149,7 +149,8 @@ fn pictures_in_a_run(network: &Model, params: &Params, pictures: usize) -> usize
 ///
 /// # Errors
 /// [`EngineError::Params`] for an unknown parameter set, [`EngineError::Backend`] where there is no such machine,
-/// [`EngineError::Lower`] and [`EngineError::Plan`] for a network that does not run, [`EngineError::DeviceMemory`].
+/// [`EngineError::Lower`] and [`EngineError::Plan`] for a network that does not run, [`EngineError::Overflow`] for one that adds numbers
+/// which no ciphertext can hold, [`EngineError::DeviceMemory`].
 pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: &Devices) -> Result<Prepared> {
     let params = presets::by_name(preset)?;
     let again = options.clone();
@@ -193,6 +194,7 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
     });
     let refused = |source| EngineError::Plan { network: network.name().into(), preset: preset.into(), source };
     let plan = plan.map_err(refused)?;
+    answer::check_constants(&plan)?;
     let demand = demand(&plan, backend.as_ref())?;
     if devices.choice == Choice::Auto
         && let Some(slower) = slower(&plan, backend.as_ref(), demand.as_ref())?

@@ -222,6 +222,15 @@ fn of_engine(error: EngineError, name: &str) -> Failure {
             e,
             "scale the last layer down: only the order of the results decides the class",
         ),
+        EngineError::Overflow(e @ Overflow::Constant { .. }) => {
+            let what = format!("the network adds numbers for {name} that cannot be encrypted");
+            Failure::from_error(
+                Class::Numeric,
+                what,
+                e,
+                "take the large biases out of the network where they cancel, or train it again",
+            )
+        }
         EngineError::Overflow(e @ Overflow::Inside { .. }) => {
             let what = format!("the network makes numbers for {name} that cannot be encrypted");
             Failure::from_error(Class::Numeric, what, e, "scale the weights of the layer before it down")

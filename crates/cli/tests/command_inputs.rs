@@ -369,6 +369,19 @@ fn results_beyond_the_modulus_are_scaled_or_refused() {
     let hidden = folder.write("hidden.onnx", hidden.node(node("Add", &["logits", "common"], "sums")).bytes());
     let refused = run(&[&["compile", &hidden, "--calib", &coloured, "-o", &small, "--target", "0.6"], &unit[..]].concat());
     refused.refused(6, &["too many answers", "differ by", "--target"]);
+    // A bias that a later one takes back: what is added where the result stands must fit there too, and is divided with it.
+    let identity = (0..9).map(|i| if i % 4 == 0 { 1.0 } else { 0.0 }).collect();
+    let raised = File::new(&[1, 3, 4, 4], "sums").constant("w", &[3, 3, 1, 1], Data::Real(identity));
+    let raised = raised.constant("b", &[3], Data::Real(vec![1e5; 3])).node(node("Conv", &["x", "w", "b"], "raised"));
+    let raised = means(raised, "raised", 3, 1.0).constant("back", &[3], Data::Real(vec![-1e5; 3]));
+    let raised = folder.write("raised.onnx", raised.node(node("Add", &["logits", "back"], "sums")).bytes());
+    let back = folder.path("raised.lens");
+    let compiled =
+        run(&[&["compile", &raised, "--calib", &coloured, "-o", &back, "--target", "0.5", "--json"], &unit[..]].concat()).json();
+    let divisor = compiled["output_divisor"].as_f64().expect("a number");
+    assert!(divisor >= 64.0, "{divisor}");
+    let report = run(&["classify", &back, &folder.path("coloured/3.png"), "--json", "--seed", "3"]).json();
+    assert_eq!((report["label"].as_str(), report["clear_label"].as_str()), (Some("class 1"), Some("class 1")));
 
     // With client and server apart, the divisor is undone by who decrypts.
     let keys = folder.path("keys");
