@@ -106,7 +106,7 @@ impl DeviceDemand {
 
 impl CostModel {
     /// What operations cost on a GPU of these rates: what each asks of one is counted, not timed, so that no GPU is needed. Words sent to it
-    /// are not counted: what repeats is there, and weights are encoded there from integers. Some hundred milliseconds at N = 2^16.
+    /// are not counted: what repeats is there, and weights are encoded there from integers. From a tenth of a second to two at N = 2^16.
     ///
     /// # Errors
     /// As [`Self::measure`].
