@@ -15,6 +15,7 @@ mod estimate;
 mod prepare;
 mod server;
 mod spec;
+mod terms;
 
 pub use answer::{Overflow, divisor, largest_result, most_at_the_end};
 pub use cipherlens_core::client::{Client, ClientError, ClientSpec, Rest, RunSpec};
@@ -26,6 +27,7 @@ pub use prepare::{
 };
 pub use server::{Answer, DeviceRun, Server, Session};
 pub use spec::run_spec;
+pub use terms::{Purpose, Terms};
 
 /// Result of an engine's step.
 pub type Result<T> = std::result::Result<T, EngineError>;

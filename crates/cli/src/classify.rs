@@ -11,9 +11,9 @@ use super::picture::fits;
 use super::progress::{CountBar, LayerBar};
 use super::report::{LayerSeconds, Report, Seconds};
 use super::sample::Sample;
-use super::told::{self, For};
+use super::told;
 use super::{Global, model, plan, system};
-use cipherlens::engine::{Client, Costs, PrepareOptions, Prepared, RunSpec, Server, Session};
+use cipherlens::engine::{Client, Costs, PrepareOptions, Prepared, Purpose, RunSpec, Server, Session};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::Fit;
 use cipherlens::nn::{Model, Tensor};
@@ -130,7 +130,7 @@ impl Task<'_> {
         plan::check_memory(&prepared.plan)?;
 
         let like = inputs.first().map_or_else(|| told::grey(&network), |input| Ok(input.tensor.clone()))?;
-        let spec = told::of(&network, digest, &terms, &prepared, For::Decrypting(&like))?;
+        let spec = terms.client_spec(&network, digest, &prepared, Purpose::Decrypting(&like))?;
         let run = spec.run_of(Some(digest.together(prepared.lowered.together)), "run is")?.clone();
 
         // The client: keys, once for all pictures.

@@ -2,8 +2,8 @@
 
 use super::failure::{Class, Failure, Outcome};
 use super::sample::Sample;
-use cipherlens::engine::{ClientSpec, Costs, PrepareOptions};
-use cipherlens::nn::compiled::{Compiled, CompiledError, KeptPlan};
+use cipherlens::engine::Terms;
+use cipherlens::nn::compiled::{Compiled, CompiledError};
 use cipherlens::nn::model::{Fit, Model, ModelError};
 use cipherlens::nn::onnx::{InputSize, OnnxError, OnnxOptions};
 use cipherlens::nn::simulate::check_picture;
@@ -25,8 +25,8 @@ pub(crate) struct Source {
     pub name: String,
     /// What its keys and ciphertexts are known by.
     pub digest: NetworkDigest,
-    /// The terms it was compiled on; none where it was not.
-    compiled: Option<Terms>,
+    /// The terms it was compiled on; those that ask for nothing where it was not.
+    compiled: Terms,
 }
 
 /// The network in a file (safetensors, ONNX, or compiled), or the embedded one. `size`: of the pictures, for ONNX that leaves it open.
@@ -45,15 +45,13 @@ pub(crate) fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Sour
 }
 
 fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
-    let plain = |network: Model, name: String| Source { digest: network.digest(), network, name, compiled: None };
+    let plain = |network: Model, name: String| Source { digest: network.digest(), network, name, compiled: Terms::default() };
     match path {
         Some(path) if Compiled::is_one(path) => {
             let compiled = open_compiled(path)?;
             let (digest, name) = (compiled.digest(), path.display().to_string());
-            let expected_error = compiled.report["expected_max_abs_logit_error"].as_f64();
-            let Compiled { model: network, preset, max_key_bytes, plans, client, .. } = compiled;
-            let terms = Terms { preset: Some(preset), max_key_bytes, plans, expected_error, client };
-            Ok(Source { network, name, digest, compiled: Some(terms) })
+            let terms = Terms::of(&compiled);
+            Ok(Source { network: compiled.model, name, digest, compiled: terms })
         }
         Some(path) => {
             let options = OnnxOptions { input_size: size, ..OnnxOptions::default() };
@@ -70,17 +68,7 @@ fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
 impl Source {
     /// What is asked for, or else what the network was compiled for.
     pub(crate) fn terms(&self, preset: Option<&str>, max_key_bytes: Option<u64>) -> Terms {
-        let asked = Terms { preset: preset.map(str::to_owned), max_key_bytes, ..Terms::default() };
-        let Some(compiled) = &self.compiled else { return asked };
-        let same = preset.is_none_or(|preset| compiled.preset.as_deref() == Some(preset));
-        let same_keys = max_key_bytes.is_none_or(|most| compiled.max_key_bytes == Some(most));
-        Terms {
-            preset: asked.preset.or_else(|| compiled.preset.clone()),
-            max_key_bytes: max_key_bytes.or(compiled.max_key_bytes),
-            plans: if same && same_keys { compiled.plans.clone() } else { Vec::new() },
-            expected_error: compiled.expected_error.filter(|_| same),
-            client: compiled.client.clone().filter(|_| same && same_keys),
-        }
+        self.compiled.with(preset, max_key_bytes)
     }
 }
 
@@ -96,28 +84,6 @@ pub(crate) fn open_compiled(path: &Path) -> Outcome<Compiled> {
             Failure::from_error(Class::BadInput, what, &e, "compile it again: cipherlens compile")
         }
     })
-}
-
-/// On what terms a network runs.
-#[derive(Debug, Default)]
-pub(crate) struct Terms {
-    /// The parameter set.
-    pub preset: Option<String>,
-    /// Most bytes of keys.
-    pub max_key_bytes: Option<u64>,
-    /// The plans that were kept with the network for those.
-    pub plans: Vec<KeptPlan>,
-    /// The largest error of a logit that compiling foresaw on that parameter set.
-    pub expected_error: Option<f64>,
-    /// What clients are told, on that parameter set and with those keys.
-    pub client: Option<ClientSpec>,
-}
-
-impl Terms {
-    /// What is asked of a plan on these terms.
-    pub(crate) fn options(&self, costs: Costs) -> PrepareOptions {
-        PrepareOptions { max_key_bytes: self.max_key_bytes, kept: self.plans.clone(), costs, ..PrepareOptions::default() }
-    }
 }
 
 fn refuse(name: &str, error: &ModelError) -> Failure {

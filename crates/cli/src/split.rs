@@ -10,10 +10,10 @@ use super::picture::fits;
 use super::plan::{check_memory, note_faults, prepare};
 use super::progress::{CountBar, LayerBar};
 use super::sample::Sample;
-use super::told::{self, For};
+use super::told;
 use super::{Global, model};
 use cipherlens::ckks::{Params, SecretKey};
-use cipherlens::engine::{Client, ClientSpec, Costs, PrepareOptions, Prepared, RunSpec, Server};
+use cipherlens::engine::{Client, ClientSpec, Costs, PrepareOptions, Prepared, Purpose, RunSpec, Server, Terms};
 use cipherlens::nn::Model;
 use cipherlens::nn::model::Fit;
 use cipherlens::wire::network::NetworkDigest;
@@ -22,9 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use zeroize::Zeroizing;
-
-/// Most pictures that a run is tried for where the network was not compiled.
-const MOST_TOGETHER: u32 = 64;
 
 /// What clients need of a network: no weights
 #[derive(Debug, clap::Args)]
@@ -193,7 +190,7 @@ fn origin(path: &Path) -> Outcome<objects::Origin> {
 }
 
 /// A network planned for the parameter set of a file, for so many pictures in a run.
-fn prepare_for(network: &Model, terms: &model::Terms, preset: &str, pictures: usize, compute: &Compute) -> Outcome<Prepared> {
+fn prepare_for(network: &Model, terms: &Terms, preset: &str, pictures: usize, compute: &Compute) -> Outcome<Prepared> {
     let options = terms.options(Costs::Typical);
     // Keys of another parameter set belong to a plan of that one.
     let kept = if terms.preset.as_deref() == Some(preset) { options.kept } else { Vec::new() };
@@ -201,14 +198,10 @@ fn prepare_for(network: &Model, terms: &model::Terms, preset: &str, pictures: us
 }
 
 /// How many pictures the plan is for that a file was made for, among those of a network; a failure names the mismatch.
-fn pictures_of(path: &Path, what: &'static str, network: NetworkDigest, terms: &model::Terms) -> Outcome<usize> {
-    let origin = origin(path)?;
-    let mut counts: Vec<usize> = terms.plans.iter().map(|plan| plan.together).collect();
-    if counts.is_empty() {
-        counts = (0..=MOST_TOGETHER.ilog2()).map(|log| 1 << log).collect();
-    }
-    let found = counts.into_iter().find(|&k| origin.network == Some(network.together(k)));
-    found.ok_or_else(|| unusable(path)(WireError::Network { what, expected: network, found: origin.network }))
+fn pictures_of(path: &Path, what: &'static str, network: NetworkDigest, terms: &Terms) -> Outcome<usize> {
+    let found = origin(path)?.network;
+    let pictures = terms.pictures_of(network, found);
+    pictures.ok_or_else(|| unusable(path)(WireError::Network { what, expected: network, found }))
 }
 
 /// What a client knows: what it was told, and the network itself where it has that.
@@ -270,8 +263,8 @@ impl Side {
             }
         };
         let grey = told::grey(&network)?;
-        let purpose = if asked.decrypting { For::Decrypting(&grey) } else { For::Encrypting };
-        let spec = told::of(&network, digest, &terms, &prepared, purpose)?;
+        let purpose = if asked.decrypting { Purpose::Decrypting(&grey) } else { Purpose::Encrypting };
+        let spec = terms.client_spec(&network, digest, &prepared, purpose)?;
         Ok(Self { spec, params: prepared.params.clone(), network: Some((network, prepared)) })
     }
 
@@ -465,14 +458,13 @@ impl Run {
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
         // Both come from somebody else: what the plan needs, and nothing that is larger.
         let (run, key_id) = (digest.together(pictures), Some(origin(&self.keys)?.key_id));
-        let (level, shards) = (prepared.plan.input_level(), prepared.plan.program().input_shards);
-        let expect = Expect { key_id, ..Expect::ciphertext(run, level, shards).bounded(params) };
+        let expect = Expect { key_id, ..prepared.expected_input(digest) };
         let input = objects::read_ciphertext_expecting(&self.ciphertext, params, backend, &expect);
         let input = input.map_err(|e| match e {
             WireError::Shape { what: "level", expected, found } => not_an_input(&self.ciphertext, &expected, &found),
             e => unusable(&self.ciphertext)(e),
         })?;
-        let expect = Expect { key_id, ..Expect::keys(run, prepared.plan.keys()).bounded(params) };
+        let expect = Expect { key_id, ..prepared.expected_keys(digest) };
         let keys = objects::read_evaluation_keys_expecting(&self.keys, params, backend, &expect).map_err(unusable(&self.keys))?;
         let clock = Instant::now();
         let session = Server::new(&prepared).session(Arc::new(keys), 1)?;
@@ -561,7 +553,7 @@ impl Decrypt {
             let classes: Vec<&str> = top.iter().map(|l| l.class.as_str()).collect();
             let mut object = serde_json::json!({ "label": label, "top": classes });
             if pictures > 1 {
-                object["picture"] = picture.into();
+                object["picture"] = (picture + 1).into();
             }
             if self.logits || published.is_some() {
                 object["logits"] = logits.into();

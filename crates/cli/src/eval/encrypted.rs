@@ -3,12 +3,12 @@
 use crate::dataset::Item;
 use crate::device::Compute;
 use crate::failure::{Outcome, about, explain};
-use crate::model::{Terms, likeliest};
+use crate::model::likeliest;
 use crate::output::{say, seconds};
 use crate::plan::{check_memory, prepare};
 use crate::progress::{CountBar, Mode, Progress};
-use crate::told::{self, For};
-use cipherlens::engine::{Client, PrepareOptions, Server};
+use crate::told;
+use cipherlens::engine::{Client, PrepareOptions, Purpose, Server, Terms};
 use cipherlens::nn::Model;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::Fit;
@@ -61,7 +61,7 @@ pub(super) fn run(
     let prepared = prepare(network, terms.preset.as_deref(), options, compute)?;
     check_memory(&prepared.plan)?;
     let clear = Network::<f64>::new(network);
-    let spec = told::of(network, digest, terms, &prepared, For::Decrypting(&told::grey(network)?))?;
+    let spec = terms.client_spec(network, digest, &prepared, Purpose::Decrypting(&told::grey(network)?))?;
     let plan = digest.together(prepared.lowered.together);
     let how = spec.run_of(Some(plan), "run is")?;
     let client = Client::new(&spec, &prepared.params)?;
