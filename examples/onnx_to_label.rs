@@ -5,15 +5,17 @@
 //! The client knows `net.client` alone, the server never has the secret key; here they are in one program, and hand over what they would
 //! send. `training/stripes.py` trained the network.
 
-use cipherlens::backend::choice::{Choice, Devices};
 use cipherlens::engine::{self, Client, Compilation, CompileOptions, Server};
 use cipherlens::nn::simulate::Labelled;
 use cipherlens::nn::{Model, Tensor};
 use std::error::Error;
 use std::sync::Arc;
 
+#[path = "shared/backend.rs"]
+mod backend;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let devices = Devices::from(choice()?);
+    let devices = backend::devices()?;
 
     // Whoever has the network: it is fitted to pictures like those it will see, and planned.
     let network = Model::from_onnx(include_bytes!("data/stripes.onnx"), &Default::default())?;
@@ -49,15 +51,4 @@ fn stripes(network: &Model, i: usize) -> Result<Tensor<f64>, Box<dyn Error>> {
     let (sin, cos) = angle.to_radians().sin_cos();
     let value = |at: usize| 0.5 + 0.4 * (frequency * ((at % 16) as f64 * cos + (at / 16) as f64 * sin) + phase).sin();
     Ok(network.input().normalise(&(0..256).map(value).collect::<Vec<_>>())?)
-}
-
-/// `--backend auto|cpu|gpu` [auto].
-fn choice() -> Result<Choice, Box<dyn Error>> {
-    match &std::env::args().skip(1).collect::<Vec<_>>()[..] {
-        [] => Ok(Choice::Auto),
-        [option, choice] if option == "--backend" => {
-            Ok(choice.parse().map_err(|e: cipherlens::backend::BackendError| e.to_string())?)
-        }
-        _ => Err("there is only --backend auto|cpu|gpu".into()),
-    }
 }

@@ -2,12 +2,11 @@
 //!
 //!     cargo run --release --example small_network [-- --backend auto|cpu|gpu]
 
-use cipherlens::circuits::EncryptedEngine;
-use cipherlens::ckks::{Client, Evaluator, presets};
+use cipherlens::engine::{self, Client, PrepareOptions, Purpose, Server, Terms};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::TensorData;
-use cipherlens::nn::{LowerOptions, Model, Tensor, lower};
-use cipherlens::plan::{self, Plan, PlanOptions, PlannedStep};
+use cipherlens::nn::{Model, Tensor};
+use cipherlens::plan::{self, PlannedStep};
 use safetensors::Dtype;
 use std::collections::HashMap;
 use std::error::Error;
@@ -61,38 +60,36 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
 
     // The plan, before any key exists. This preset is small and gives NO security; `n14` would.
-    let params = presets::by_name("insecure-small")?;
-    let lowered = lower(&model, params.slots(), &LowerOptions::default())?;
-    let plan = Plan::new(&lowered.program, &params, &PlanOptions::default())?;
-    let counts = plan.counts();
+    let prepared = engine::prepare(&model, "insecure-small", PrepareOptions::default(), &backend::devices()?)?;
+    let (plan, counts) = (&prepared.plan, prepared.plan.counts());
     println!(
         "{} shards, {} levels, {} keys, {} rotations, {} plaintext products",
-        lowered.program.input_shards,
+        plan.program().input_shards,
         plan.input_level().0,
         plan.keys().len(),
         counts.rotations,
         counts.plaintext_products
     );
-    println!("the picture lies as {}", lowered.input);
+    println!("the picture lies as {}; {} computes", prepared.lowered.input, prepared.backend.name());
 
-    // The client makes keys and encrypts.
-    let backend = backend::from_arguments(&params)?.backend;
-    let client = Client::new(&params, backend.clone())?;
-    let keys = client.evaluation_keys(plan.keys())?;
+    // What the client is told, and what it makes of that: keys, and an encrypted picture.
     let shape = model.input().shape;
     let picture = Tensor::new(shape, (0..shape.len()).map(|i| (i as f64 * 0.01).sin()).collect())?;
-    let encrypted = client.encrypt(plan.input_level(), &lowered.input.pack(&picture)?)?;
+    let spec = Terms::default().client_spec(&model, model.digest(), &prepared, Purpose::Decrypting(&picture))?;
+    let (client, run) = (Client::new(&spec, &prepared.params)?, spec.run(1)?);
+    let keys = client.evaluation_keys(run, &|| ())?;
+    let encrypted = client.encrypt(run, std::slice::from_ref(&picture))?;
 
     // The server runs the plan.
-    let engine = EncryptedEngine::new(Evaluator::new(params.clone(), backend, keys)?);
-    let answer = plan::execute(&plan, &engine, Arc::new(encrypted), &Print)?;
+    let session = Server::new(&prepared).session(Arc::new(keys), 1)?;
+    let answer = session.run(session.expand(&encrypted)?, &Print)?;
 
-    // The client decrypts.
-    let logits = lowered.output.unpack(&client.decrypt(&answer)?)?;
+    // The client decrypts; what it gives out has the digits that the noise leaves.
+    let logits = client.decrypt(run, &answer.ciphertext)?.remove(0);
     let clear = Network::<f64>::new(&model).evaluate(&picture)?;
-    println!("encrypted {:?}", logits.values());
+    println!("encrypted {logits:?}");
     println!("clear     {:?}", clear.values());
-    let worst = logits.values().iter().zip(clear.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let worst = logits.iter().zip(clear.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     if worst > 1e-4 {
         return Err(format!("the logits are off by {worst:e}").into());
     }

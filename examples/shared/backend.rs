@@ -11,8 +11,8 @@ fn text(error: BackendError) -> String {
     error.to_string()
 }
 
-/// Opens what the command line asks for.
-pub(crate) fn from_arguments(params: &Params) -> Result<Opened, Box<dyn Error>> {
+/// What the command line asks for.
+pub(crate) fn devices() -> Result<Devices, Box<dyn Error>> {
     let mut choice = Choice::Auto;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -21,7 +21,13 @@ pub(crate) fn from_arguments(params: &Params) -> Result<Opened, Box<dyn Error>> 
             other => return Err(format!("unknown argument `{other}`: there is only --backend auto|cpu|gpu").into()),
         }
     }
-    let opened = Devices::from(choice).open(params.tables().clone()).map_err(text)?;
+    Ok(Devices::from(choice))
+}
+
+/// Opens what the command line asks for.
+#[allow(dead_code, reason = "not every example opens a backend by itself")]
+pub(crate) fn from_arguments(params: &Params) -> Result<Opened, Box<dyn Error>> {
+    let opened = devices()?.open(params.tables().clone()).map_err(text)?;
     println!("{} computes; preset {} with N = 2^{}", opened.backend.name(), params.name(), params.log_n());
     Ok(opened)
 }
