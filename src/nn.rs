@@ -14,6 +14,7 @@ pub mod fit;
 pub mod lower;
 pub mod model;
 pub mod onnx;
+mod open;
 pub mod simulate;
 
 pub use cipherlens_core::client::{layout, tensor};

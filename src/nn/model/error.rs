@@ -3,6 +3,80 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+/// Why an ONNX file is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OnnxError {
+    /// Not ONNX, or damaged.
+    #[error("not an ONNX file: {0}")]
+    NotOnnx(String),
+    /// Operators older than those known.
+    #[error("the file uses opset {found}, {least} or later is read; export it again with opset_version={least} or more")]
+    Opset {
+        /// Its version; 0 if it names none.
+        found: i64,
+        /// The oldest version read.
+        least: i64,
+    },
+    /// Operators newer than those known.
+    #[error("the file uses opset {found}, and up to {most} is known; export it again with an older one, as in opset_version=17")]
+    NewerOpset {
+        /// Its version.
+        found: i64,
+        /// The newest version read.
+        most: i64,
+    },
+    /// More inputs or outputs than one.
+    #[error("the graph has {found} {what}, this program runs networks of one picture and one result")]
+    Ends {
+        /// Inputs or outputs.
+        what: &'static str,
+        /// How many.
+        found: usize,
+    },
+    /// A shape that is not that of a picture, or open.
+    #[error("the input {input:?} has {}: {reason}", if .shape.is_empty() { "no shape".into() } else { format!("shape [{shape}]") })]
+    InputShape {
+        /// Which input.
+        input: String,
+        /// Its shape.
+        shape: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// Weights in another file, which cannot be used.
+    #[error("the values of {tensor:?} are in another file, {file:?}: {reason}")]
+    ExternalData {
+        /// Which tensor.
+        tensor: String,
+        /// Which file, as the model calls it.
+        file: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A constant that cannot be used.
+    #[error("tensor {tensor:?}: {reason}")]
+    Tensor {
+        /// Which.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The result does not depend on the picture.
+    #[error("the output {0:?} does not depend on the picture")]
+    ConstantOutput(String),
+    /// Beyond a limit.
+    #[error("{what} is {found} or more, the limit is {limit}")]
+    TooLarge {
+        /// What is.
+        what: &'static str,
+        /// How large.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
 /// Why a model file is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,7 +110,7 @@ pub enum ModelError {
     NotSafetensors(String),
     /// Of an ONNX file.
     #[error(transparent)]
-    Onnx(#[from] crate::nn::onnx::OnnxError),
+    Onnx(#[from] OnnxError),
     /// Safetensors, but no model of ours.
     #[error("the file's metadata has {key} = {found:?}, expected {expected:?}; training/graph.py shows how to write a model")]
     NotAModel {
