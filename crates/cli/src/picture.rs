@@ -122,6 +122,9 @@ impl Picture {
         let orientation = decoder.orientation().map_err(damaged)?;
         let mut notes = Vec::new();
         let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+        if format == ImageFormat::Jpeg && jpeg_components(bytes) == Some(4) {
+            notes.push("four printing inks (CMYK) turned into red, green and blue without a colour profile".into());
+        }
         if is_animated(bytes, format) {
             notes.push("animated: only the first frame is used".into());
         }
@@ -248,6 +251,26 @@ fn is_animated(bytes: &[u8], format: ImageFormat) -> bool {
     }
 }
 
+/// Colour components of a JPEG, as its frame header says; none if no frame begins.
+fn jpeg_components(bytes: &[u8]) -> Option<u8> {
+    // After the first marker, segments of a marker and a length (ITU-T T.81, B.1.1.4).
+    let mut rest = bytes.get(2..)?;
+    loop {
+        let [0xff, marker, ..] = *rest else { return None };
+        // A marker may be preceded by any number of such bytes.
+        if marker == 0xff {
+            rest = &rest[1..];
+            continue;
+        }
+        // All SOF markers: DHT, JPG and DAC are among their numbers.
+        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+            return rest.get(9).copied();
+        }
+        let length = usize::from(u16::from_be_bytes([*rest.get(2)?, *rest.get(3)?]));
+        rest = rest.get(2 + length..)?;
+    }
+}
+
 /// Eight bits, three colours, no transparency.
 fn to_rgb8(image: DynamicImage, notes: &mut Vec<String>) -> DynamicImage {
     let color = image.color();
@@ -305,6 +328,21 @@ mod tests {
         assert_eq!(fitted.planes[4 + 2], 2.0 / 255.0, "row 1, column 2 of red");
         assert_eq!(fitted.planes[12 + 4 + 2], 1.0 / 255.0, "row 1 of green");
         assert_eq!(fitted.planes[24], 1.0);
+    }
+
+    #[test]
+    fn components_of_a_jpeg_are_those_of_its_frame() {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::from(RgbImage::new(9, 7)).write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
+        let jpeg = bytes.into_inner();
+        assert_eq!(jpeg_components(&jpeg), Some(3));
+        // Tables, a fill byte and a frame of four components.
+        let cmyk = [0xff, 0xd8, 0xff, 0xdb, 0, 3, 0, 0xff, 0xff, 0xc2, 0, 20, 8, 0, 1, 0, 1, 4];
+        assert_eq!(jpeg_components(&cmyk), Some(4));
+        for cut in 0..cmyk.len() {
+            assert_eq!(jpeg_components(&cmyk[..cut]), None, "{cut}");
+        }
+        assert_eq!(jpeg_components(&[0xff, 0xd8, 0xff, 0xd9, 0, 0]), None, "length 0 leads nowhere");
     }
 
     #[test]
