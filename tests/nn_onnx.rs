@@ -9,6 +9,7 @@ use cipherlens::nn::model::{Model, ModelError, Operator};
 use cipherlens::nn::onnx::{OnnxOptions, schema::ModelProto};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use cipherlens::nn::{LowerOptions, lower};
+use cipherlens::plan::program::Operation;
 use common::models::{picture, seeded};
 use common::onnx::{Attribute, Data, File, node};
 use common::{shared, slots};
@@ -364,19 +365,66 @@ fn moves_are_lowered() {
     }
 }
 
+/// `max(relu(x)) = relu(max(x))`: where nothing else reads the ReLU, it is applied to what the windows leave.
+#[test]
+fn a_relu_before_a_maximum_is_applied_to_what_that_leaves() {
+    let pooled = |read_again: bool| {
+        let mut file = File::new(&[1, 2, 8, 8], "y")
+            .node(node("Relu", &["x"], "a"))
+            .node(node("MaxPool", &["a"], "y").ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]));
+        if read_again {
+            file = file.node(node("GlobalAveragePool", &["a"], "b")).node(node("Add", &["y", "b"], "z"));
+            file.graph().output[0].name = "z".into();
+        }
+        let model = Model::from_onnx(&file.bytes(), &plain(2)).expect("it is read");
+        model.activations().map(|(_, node, _)| node.shape.len()).collect::<Vec<_>>()
+    };
+    // Rows, columns, the ReLU itself.
+    assert_eq!(pooled(false), [64, 32, 32]);
+    assert_eq!(pooled(true), [128, 64, 32]);
+}
+
+/// A gate is repeated to the shape of what it is multiplied with, whichever of the two comes first, and a product of two is one
+/// multiplication of ciphertexts.
+#[test]
+fn products_of_two_tensors_are_one_multiplication() {
+    for swapped in [false, true] {
+        let factors = if swapped { ["b", "x"] } else { ["x", "b"] };
+        let file = File::new(&[1, 3, 12, 10], "y")
+            .node(node("GlobalAveragePool", &["x"], "a"))
+            .node(node("Mul", &["a", "a"], "b"))
+            .node(node("Mul", &factors, "c"))
+            .node(node("Add", &["c", "x"], "y"));
+        let model = Model::from_onnx(&file.bytes(), &plain(3)).expect("it is read");
+        let product = model.nodes().iter().find(|n| matches!(n.operator, Operator::Multiply)).expect("a product");
+        assert_eq!((product.inputs[0].0, product.shape), (0, Shape::new(3, 12, 10)), "what is repeated comes second");
+        let x = picture(model.input().shape, &mut seeded(5));
+        let mean = |c: usize| x.channel(c).iter().sum::<f64>() / 120.0;
+        let want: Vec<f64> = x.values().iter().enumerate().map(|(i, v)| v * mean(i / 120).powi(2) + v).collect();
+        let clear = Network::<f64>::new(&model).evaluate(&x).expect("the shape fits");
+        assert!(clear.values().iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-12));
+        let lowered = lower(&model, 512, &LowerOptions::default()).expect("it is lowered");
+        let got = slots::run(&lowered.program, lowered.input.pack(&x).expect("it is packed"));
+        let got = lowered.output.unpack(&got).expect("the output has its layout");
+        assert!(got.values().iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-9));
+        let products = lowered.program.steps.iter().filter(|s| matches!(s.operation, Operation::Multiply { .. })).count();
+        assert_eq!(products, 1);
+    }
+}
+
 #[test]
 fn every_unsupported_operator_is_named_at_once() {
     let file = File::new(&[1, 1, 8, 8], "y")
-        .node(node("MaxPool", &["x"], "a").ints("kernel_shape", &[2, 2]))
+        .node(node("LpPool", &["x"], "a").ints("kernel_shape", &[2, 2]))
         .node(node("Relu", &["a"], "b"))
         .node(node("LayerNormalization", &["b"], "c"))
         .node(node("Fourier", &["c", "x"], "d"))
-        .node(node("MaxPool", &["x"], "unused"))
+        .node(node("LpPool", &["x"], "unused"))
         .node(node("Relu", &["d"], "y"));
     let error = Model::from_onnx(&file.bytes(), &plain(1)).expect_err("not supported");
     let text = error.to_string();
     assert!(matches!(&error, ModelError::UnsupportedOperators(list) if list.len() == 3), "{text}");
-    for part in ["/a/MaxPool (MaxPool)", "AveragePool", "/c/LayerNormalization", "BatchNorm", "/d/Fourier (Fourier)"] {
+    for part in ["/a/LpPool (LpPool)", "AveragePool", "/c/LayerNormalization", "BatchNorm", "/d/Fourier (Fourier)"] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
 }

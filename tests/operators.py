@@ -107,6 +107,64 @@ def average_pool(g, x, shape):
     g.node("AveragePool", [x], **attributes)
 
 
+def max_pool(g, x, shape):
+    rng = g.rng
+    kernel = [integer(rng, 1, 5), integer(rng, 1, 4)]
+    attributes = {"kernel_shape": kernel, "strides": [integer(rng, 1, 4), integer(rng, 1, 3)]}
+    auto = rng.choice(["", "", "", "VALID", "SAME_UPPER", "SAME_LOWER"])
+    if auto:
+        attributes["auto_pad"] = auto
+    elif rng.random() < 0.6:
+        attributes["pads"] = [integer(rng, 0, kernel[k % 2] - 1) for k in range(4)]
+    # With SAME and one of these, the shapes that onnxruntime infers and those it computes differ.
+    if auto not in ("SAME_UPPER", "SAME_LOWER"):
+        if rng.random() < 0.25:
+            attributes["dilations"] = [integer(rng, 1, 2), integer(rng, 1, 3)]
+        if rng.random() < 0.4:
+            attributes["ceil_mode"] = 1
+    before = g.node(str(rng.choice(["Relu", "Sigmoid", "Abs"])), [x]) if rng.random() < 0.4 else [x]
+    before and g.node("MaxPool", before, **attributes)
+
+
+def global_max_pool(g, x, shape):
+    g.node("GlobalMaxPool", [x])
+
+
+def reduce_max(g, x, shape):
+    rng = g.rng
+    axes = sorted(rng.choice(len(shape), size=integer(rng, 1, len(shape)), replace=False).tolist())
+    op, keep = str(rng.choice(["ReduceMax", "ReduceMin"])), integer(rng, 0, 1)
+    if g.opset >= 18:
+        g.node(op, [x, g.constant(axes, np.int64)], keepdims=keep)
+    else:
+        g.node(op, [x], axes=axes, keepdims=keep)
+
+
+def gate(g, x, shape):
+    """Squeeze and excitation: every channel times a number computed from all of them."""
+    if len(shape) != 4:
+        return
+    mean = g.node("GlobalAveragePool", [x])
+    mixed = mean and g.node("Conv", [mean[0], g.constant(g.rng.normal(size=[shape[1], shape[1], 1, 1]))])
+    gate = mixed and g.node("Sigmoid", mixed)
+    gate and g.node("Mul", [x, gate[0]][:: 1 if g.rng.random() < 0.5 else -1])
+
+
+def of_two(g, x, shape):
+    """Products, sums, greater and lesser ones of two tensors; one may be repeated to the other's shape."""
+    rng = g.rng
+
+    def fits(other):
+        try:
+            return np.broadcast_shapes(shape, other)
+        except ValueError:
+            return None
+
+    names = [n for n, v in g.values.items() if fits(v.shape)]
+    op = str(rng.choice(["Mul", "Mul", "Add", "Sub", "Max", "Min"]))
+    g.node(op, [x, str(rng.choice(names))][:: 1 if rng.random() < 0.5 else -1])
+
+
 def global_average_pool(g, x, shape):
     g.node("GlobalAveragePool", [x])
 
@@ -407,10 +465,11 @@ def added(g, x, shape):
 OPERATORS = [
     conv, average_pool, global_average_pool, batch_norm, pad, resize, slices, gather, gather_nd, reverse_channels_by_gather_nd,
     split, concat, reshape, picture_again, transpose, shuffle, depth_to_space, space_to_depth, expand, tile, roll, flip, squeeze,
-    unsqueeze, flatten, reduce_mean, channels_last_input, linear, flat_linear, channels_last_tail, pointwise, scaled, added,
+    unsqueeze, flatten, reduce_mean, channels_last_input, linear, flat_linear, channels_last_tail, pointwise, scaled, added, max_pool, global_max_pool, reduce_max, gate, of_two,
 ]  # fmt: skip
 WEIGHTS = {conv: 3, average_pool: 2, pad: 2, resize: 2, concat: 2, pointwise: 2, picture_again: 2, transpose: 2, flatten: 0.3}
 WEIGHTS |= {channels_last_input: 0, gather_nd: 0.5, reduce_mean: 0.6, linear: 0.5, flat_linear: 0.3, channels_last_tail: 0.2, global_average_pool: 0.3}
+WEIGHTS |= {max_pool: 2, global_max_pool: 0.3, reduce_max: 0.5, of_two: 2}
 
 
 def random_graph(seed, only=None):

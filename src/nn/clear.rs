@@ -36,6 +36,7 @@ enum Prepared<T> {
     Rearrange(Rearrange),
     Gather(Gather),
     Add,
+    Multiply,
     Linear { weight: Vec<T>, bias: Vec<T> },
 }
 
@@ -134,6 +135,7 @@ fn prepare<T: Element>(operator: &Operator, input: Shape) -> Prepared<T> {
         Operator::Rearrange(map) => Prepared::Rearrange(map.clone()),
         Operator::Gather(map) => Prepared::Gather(map.clone()),
         Operator::Add => Prepared::Add,
+        Operator::Multiply => Prepared::Multiply,
         Operator::Linear { weight, bias } => Prepared::Linear { weight: cast(weight), bias: cast(bias) },
     }
 }
@@ -168,6 +170,13 @@ impl<T: Element> PreparedNode<T> {
                 let mut out = x.clone();
                 if let Some(second) = second {
                     out.values_mut().iter_mut().zip(second.values()).for_each(|(a, b)| *a += *b);
+                }
+                out
+            }
+            Prepared::Multiply => {
+                let mut out = x.clone();
+                if let Some(second) = second {
+                    out.values_mut().iter_mut().zip(second.values()).for_each(|(a, b)| *a = *a * *b);
                 }
                 out
             }

@@ -152,6 +152,11 @@ impl Classes {
                         (0..channels).for_each(|c| classes.join((*v, c), (result, c)));
                     }
                 }
+                // One factor keeps its scale, and the other one's is the product's.
+                Operator::Multiply if node.inputs[0] != node.inputs[1] => {
+                    classes.pin(model, node.inputs[1]);
+                    (0..channels).for_each(|c| classes.join((node.inputs[0], c), (result, c)));
+                }
                 Operator::Rearrange(moved) => {
                     let from = moved.channels.iter().enumerate().filter_map(|(c, from)| Some(((*from)?, c)));
                     from.for_each(|(from, c)| classes.join((input, from), (result, c)));

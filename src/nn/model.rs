@@ -122,6 +122,8 @@ pub enum Operator {
     Gather(Gather),
     /// Sum of two operands.
     Add,
+    /// Product of two operands, element by element.
+    Multiply,
     /// `weight x + bias`.
     Linear {
         /// `[outputs][inputs]`.
@@ -146,6 +148,7 @@ impl Operator {
             Self::Rearrange(_) => "rearrange",
             Self::Gather(_) => "gather",
             Self::Add => "add",
+            Self::Multiply => "multiply",
             Self::Linear { .. } => "linear",
         }
     }

@@ -27,6 +27,7 @@ mod graph;
 mod infer;
 mod input;
 mod layers;
+mod maxima;
 mod normal;
 mod normalisation;
 mod operators;

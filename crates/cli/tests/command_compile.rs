@@ -210,11 +210,11 @@ fn bad_input_is_explained() {
     let compile = |more: &[&str]| run(&[&["compile", &onnx, "--calib", &calib, "-o", &lens], more].concat());
     std::fs::write(&onnx, &colours().bytes()[..50]).expect("a file");
     compile(&[]).refused(3, &["not an ONNX file"]);
-    let pooled = colours().node(node("MaxPool", &["c"], "m").ints("kernel_shape", &[2, 2])).node(node("Relu", &["m"], "b"));
+    let pooled = colours().node(node("LpPool", &["c"], "m").ints("kernel_shape", &[2, 2])).node(node("Relu", &["m"], "b"));
     let mut pooled = pooled;
     pooled.graph().output[0].name = "b".into();
     std::fs::write(&onnx, pooled.bytes()).expect("a file");
-    compile(&[]).refused(3, &["/m/MaxPool", "AveragePool"]);
+    compile(&[]).refused(3, &["/m/LpPool", "AveragePool"]);
     std::fs::write(&onnx, colours().bytes()).expect("a file");
     compile(&["--classes", "red,green"]).refused(2, &["2 class names for 3 logits"]);
     compile(&["--std", "1,0,1"]).refused(2, &["standard deviation 0"]);

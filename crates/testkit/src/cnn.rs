@@ -1,5 +1,5 @@
 //! Random convolutional networks, such as people train: blocks of convolutions, norms and activations, residual sums, concatenations,
-//! pools, and a head. Calibrated and fitted by the library, so that what comes out can run encrypted.
+//! averages and maxima over windows, gates, and a head. Calibrated and fitted by the library, so that what comes out can run encrypted.
 
 use crate::models::{Builder, ConvShape};
 use cipherlens::nn::calibration::Calibration;
@@ -34,11 +34,13 @@ pub fn random(size: Size, rng: &mut impl Rng) -> Model {
     // One function throughout, as people do, or a mixture.
     let usual = rng.random_range(0..FUNCTIONS);
     while net.count < layers {
-        match rng.random_range(0..10) {
+        match rng.random_range(0..12) {
             0..=4 => net.block(usual, rng),
             5 | 6 => net.residual(usual, rng),
             7 => net.concatenation(usual, rng),
             8 => net.pool(rng),
+            9 => net.max_pool(rng),
+            10 => net.gate(rng),
             // A convolution that no activation follows.
             _ => net.conv(rng),
         }
@@ -188,6 +190,65 @@ impl Net {
         let name = self.name("pool");
         self.b.node(&name, &[&self.last.clone()], json!({"op": "avg_pool2d", "kernel": [k, k], "stride": [2, 2]}));
         (self.last, self.shape) = (name, Shape::new(channels, (height - k) / 2 + 1, (width - k) / 2 + 1));
+    }
+
+    /// The greatest of 2 x 2, or of 3 x 3 with stride 2, along one axis and then along the other, as the importer writes it.
+    fn max_pool(&mut self, rng: &mut impl Rng) {
+        if self.shape.height.min(self.shape.width) < 4 {
+            return;
+        }
+        let taps = rng.random_range(2..=3usize);
+        for axis in 0..2 {
+            let Shape { channels, height, width } = self.shape;
+            let all = |n: usize| (0..n).collect::<Vec<_>>();
+            let size = [height, width][axis];
+            let out = (size - taps) / 2 + 1;
+            let (from, shape) = (self.last.clone(), self.shape);
+            self.shape = if axis == 0 { Shape::new(channels, out, width) } else { Shape::new(channels, height, out) };
+            let parts: Vec<String> = (0..taps)
+                .map(|tap| {
+                    let picks: Vec<usize> = (0..out).map(|i| 2 * i + tap).collect();
+                    let (rows, columns) = if axis == 0 { (picks, all(width)) } else { (all(height), picks) };
+                    let name = self.name("tap");
+                    let node = json!({"op": "rearrange", "channels": all(shape.channels), "rows": rows, "columns": columns});
+                    self.b.node(&name, &[&from], node);
+                    name
+                })
+                .collect();
+            self.last = parts[0].clone();
+            for part in &parts[1..] {
+                let a = self.last.clone();
+                let [minus, difference, above, name] = ["minus", "difference", "above", "max"].map(|what| self.name(what));
+                let tensor = |part: &str| format!("{minus}.{part}");
+                let values = [("scale", -1.0), ("bias", 0.0), ("mean", 0.0), ("var", 1.0)];
+                for (part, value) in values {
+                    self.b.tensor(&tensor(part), &[channels], std::iter::repeat_n(value, channels));
+                }
+                let norm = json!({"op": "batch_norm", "scale": tensor("scale"), "bias": tensor("bias"), "mean": tensor("mean"),
+                                  "var": tensor("var"), "epsilon": 0.0});
+                self.b.node(&minus, &[&a], norm);
+                self.b.node(&difference, &[part, &minus], json!({"op": "add"}));
+                self.b.node(&above, &[&difference], json!({"op": "activation", "function": {"name": "relu"}}));
+                self.b.node(&name, &[&a, &above], json!({"op": "add"}));
+                self.last = name;
+            }
+        }
+    }
+
+    /// Every channel times a number between 0 and 1 that all of them decide.
+    fn gate(&mut self, rng: &mut impl Rng) {
+        let (from, shape) = (self.last.clone(), self.shape);
+        let pool = self.name("squeeze");
+        self.b.node(&pool, &[&from], json!({"op": "global_avg_pool"}));
+        (self.last, self.shape) = (pool, Shape::new(shape.channels, 1, 1));
+        self.conv_of(self.same(shape.channels, 1), rng);
+        let [open, everywhere, name] = ["open", "everywhere", "gate"].map(|what| self.name(what));
+        self.b.node(&open, &[&self.last.clone()], json!({"op": "activation", "function": {"name": "sigmoid"}}));
+        let node = json!({"op": "rearrange", "channels": (0..shape.channels).collect::<Vec<_>>(),
+                          "rows": vec![0; shape.height], "columns": vec![0; shape.width]});
+        self.b.node(&everywhere, &[&open], node);
+        self.b.node(&name, &[&from, &everywhere], json!({"op": "multiply"}));
+        (self.last, self.shape) = (name, shape);
     }
 
     fn head(mut self, usual: usize, rng: &mut impl Rng) -> Model {

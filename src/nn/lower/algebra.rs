@@ -19,7 +19,7 @@ use super::conv_matrix::ConvWeights;
 use super::dense::{DenseWeights, Moves};
 use super::rotations::Along;
 use crate::circuits::polynomial::Chebyshev;
-use crate::nn::model::{Conv2d, MAGNITUDE_MARGIN, Model, Operator, Value, Window};
+use crate::nn::model::{Conv2d, MAGNITUDE_MARGIN, Model, Operator, Rearrange, Value, Window};
 use crate::nn::tensor::Shape;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 /// A side of a sum is not stored in a scale in which it is larger by more than this: precision and room for magnitude are bounded.
 const MOST_GROWTH: f64 = 64.0;
+/// A single number of each channel is repeated along both axes at once for up to so many elements: that takes a diagonal for each.
+const MOST_AT_ONCE: usize = 64;
 
 /// One step on tensors. Values are numbered as in a program: 0 is the input, i + 1 the result of step i.
 pub(super) struct LogicalStep {
@@ -226,6 +228,12 @@ impl Algebra<'_> {
                 let mut sources = vec![None; node.shape.len()];
                 map.for_each(self.model.shape(node.inputs[0]), |to, from| sources[to] = Some(from));
                 let stride = [stride(&map.rows), stride(&map.columns)];
+                if self.model.shape(node.inputs[0]).plane() == 1
+                    && node.shape.height.min(node.shape.width) > 1
+                    && node.shape.plane() > MOST_AT_ONCE
+                {
+                    return Ok(self.repeated(i, x, map));
+                }
                 Ok(self.moved(i, x, &sources, stride, |_| 0.0))
             }
             Operator::Gather(map) => {
@@ -242,6 +250,10 @@ impl Algebra<'_> {
             Operator::Add => {
                 let b = self.stored[node.inputs[1].0].clone();
                 Ok(self.add(name, x, b))
+            }
+            Operator::Multiply => {
+                let b = self.stored[node.inputs[1].0].clone();
+                Ok(self.multiply(name, x, b))
             }
             Operator::Polynomial(p) => self.polynomial(i, x, p),
             Operator::Fitted(fitted) => self.fitted(i, x, fitted),
@@ -349,6 +361,24 @@ impl Algebra<'_> {
         made(value, shape, gauge.as_deref(), x.depth + 1)
     }
 
+    /// One number of each channel at every place of a picture, or 0: along a row first and then down, which takes a level more and
+    /// as many diagonals as there are rows and columns, not places.
+    fn repeated(&mut self, i: usize, x: Stored, map: &Rearrange) -> Stored {
+        let node = &self.model.nodes()[i];
+        let row = Shape::new(node.shape.channels, 1, node.shape.width);
+        let across = Rearrange { rows: vec![Some(0)], ..map.clone() };
+        let mut sources = vec![None; row.len()];
+        across.for_each(self.model.shape(node.inputs[0]), |to, from| sources[to] = Some((from as u32, x.scale[x.index(from)])));
+        let bias = sources.iter().map(|s| s.map_or(0.0, |(from, _)| x.shift[x.index(from as usize)])).collect();
+        let moves = Arc::new(Moves { sources, stride: [1, 1] });
+        let value = self.emit(&node.name, Logical::Move { input: x.value, moves, bias }, row);
+        let down = Rearrange { columns: (0..row.width).map(Some).collect(), ..Rearrange::identity(row) };
+        let down = Rearrange { rows: map.rows.clone(), ..down };
+        let mut sources = vec![None; node.shape.len()];
+        down.for_each(row, |to, from| sources[to] = Some(from));
+        self.moved(i, made(value, row, None, x.depth + 1), &sources, [1, 1], |_| 0.0)
+    }
+
     fn pool(&mut self, i: usize, x: Stored, window: Window, count_include_pad: bool) -> Stored {
         let shape = self.model.nodes()[i].shape;
         let [kh, kw] = window.kernel;
@@ -418,16 +448,42 @@ impl Algebra<'_> {
         made(value, node.shape, gauge.as_deref(), x.depth + 1)
     }
 
-    fn add(&mut self, layer: &str, mut a: Stored, mut b: Stored) -> Stored {
-        // Different views of one vector: per element on both sides.
+    /// Different views of one vector: per element on both sides.
+    fn alike(a: &mut Stored, b: &mut Stored) {
         if a.flat != b.flat {
-            for side in [&mut a, &mut b] {
+            for side in [a, b] {
                 if !side.flat {
                     (side.scale, side.shift) = (side.elements(|c| side.scale[c]), side.elements(|c| side.shift[c]));
                     side.flat = true;
                 }
             }
         }
+    }
+
+    /// `(s u) (t v) = (s t) (u v)`: scales stay pending, shifts are added before. One level.
+    fn multiply(&mut self, layer: &str, mut a: Stored, mut b: Stored) -> Stored {
+        Self::alike(&mut a, &mut b);
+        let [a, b] = [a, b].map(|x| {
+            let n = x.scale.len();
+            let usable = x.scale.iter().all(|s| *s != 0.0 && (1.0 / s).is_finite());
+            match x.shift.iter().all(|t| *t == 0.0) {
+                true => x,
+                false if usable => {
+                    let alpha: Vec<f64> = x.scale.iter().map(|s| 1.0 / s).collect();
+                    self.transform(layer, x, &alpha, &vec![0.0; n])
+                }
+                false => self.plain(layer, x),
+            }
+        });
+        let scale = a.scale.iter().zip(&b.scale).map(|(s, t)| s * t).collect();
+        let operation =
+            if a.value == b.value { Logical::Square { input: a.value } } else { Logical::Multiply { a: a.value, b: b.value } };
+        let value = self.emit(layer, operation, a.shape);
+        Stored { value, scale, depth: a.depth.max(b.depth) + 1, ..a }
+    }
+
+    fn add(&mut self, layer: &str, mut a: Stored, mut b: Stored) -> Stored {
+        Self::alike(&mut a, &mut b);
         let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-13 * a.abs());
         if !same(&a.scale, &b.scale) {
             // The side that has levels to spare is rescaled.

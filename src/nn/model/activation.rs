@@ -78,6 +78,18 @@ pub enum ActivationFunction {
 }
 
 impl ActivationFunction {
+    /// Whether it is known that a greater argument has no lesser value: of the greatest of some numbers, it is then the greatest of its
+    /// values.
+    pub fn never_falls(&self) -> bool {
+        match *self {
+            Self::Relu | Self::Sigmoid | Self::Tanh | Self::Softplus | Self::Softsign | Self::Erf | Self::Clip { .. } => true,
+            Self::LeakyRelu { alpha } | Self::Elu { alpha } | Self::HardSigmoid { alpha, .. } => alpha >= 0.0,
+            Self::Celu { alpha } => alpha > 0.0,
+            Self::Selu { alpha, gamma } => alpha >= 0.0 && gamma >= 0.0,
+            Self::Gelu | Self::GeluTanh | Self::Silu | Self::HardSwish | Self::Mish | Self::Formula { .. } => false,
+        }
+    }
+
     /// The exact value.
     pub fn value(&self, x: f64) -> f64 {
         let exponential = |alpha: f64, x: f64| if x > 0.0 { x } else { alpha * x.exp_m1() };

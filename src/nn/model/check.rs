@@ -171,7 +171,7 @@ impl Weights {
 
 impl NodeCheck<'_, '_, '_> {
     fn check(&self) -> Result<(Operator, Shape), ModelError> {
-        let expected = if matches!(self.node.operator, OperatorSpec::Add) { 2 } else { 1 };
+        let expected = if matches!(self.node.operator, OperatorSpec::Add | OperatorSpec::Multiply) { 2 } else { 1 };
         if self.shapes.len() != expected {
             return Err(self.shapes_error(format!("it has {} operands, expected {expected}", self.shapes.len())));
         }
@@ -215,6 +215,12 @@ impl NodeCheck<'_, '_, '_> {
                     return Err(self.shapes_error(format!("cannot add {x} and {}", self.shapes[1])));
                 }
                 (Operator::Add, x)
+            }
+            OperatorSpec::Multiply => {
+                if self.shapes[1] != x {
+                    return Err(self.shapes_error(format!("cannot multiply {x} and {}", self.shapes[1])));
+                }
+                (Operator::Multiply, x)
             }
             OperatorSpec::Linear { weight, bias } => self.linear(x, weight, bias.as_deref())?,
         };

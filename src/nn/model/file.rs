@@ -122,6 +122,7 @@ pub(in crate::nn) enum OperatorSpec {
         constants: Option<String>,
     },
     Add,
+    Multiply,
     Linear {
         weight: String,
         bias: Option<String>,
@@ -129,7 +130,7 @@ pub(in crate::nn) enum OperatorSpec {
 }
 
 /// The operators that are read, as the file names them.
-const SUPPORTED: [&str; 12] = [
+const SUPPORTED: [&str; 13] = [
     "conv2d",
     "polynomial",
     "activation",
@@ -141,6 +142,7 @@ const SUPPORTED: [&str; 12] = [
     "rearrange",
     "gather",
     "add",
+    "multiply",
     "linear",
 ];
 
@@ -155,13 +157,13 @@ fn advice(operator: &str) -> &'static str {
             "drop it where it ends the network (the largest logit stays the largest), else use a polynomial node"
         }
         "max_pool2d" | "max_pool" | "maxpool" | "adaptive_max_pool2d" => {
-            "a maximum is not a polynomial of low degree: use avg_pool2d or a strided conv2d"
+            "write it with rearrange, add and a ReLU, max(a, b) = a + relu(b - a), or use avg_pool2d; ONNX files may hold it as it is"
         }
         "dropout" | "identity" => "it does nothing after training: leave it out of the exported graph",
         "layer_norm" | "group_norm" | "instance_norm" => "it divides by a value of the picture: use batch_norm, which folds",
         _ => {
             "supported: conv2d, polynomial, activation, batch_norm, avg_pool2d, global_avg_pool, flatten, rearrange, gather, \
-             add, linear; rewrite it with these"
+             add, multiply, linear; rewrite it with these"
         }
     }
 }

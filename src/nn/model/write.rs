@@ -116,7 +116,7 @@ impl Writer {
                 "op": op, "kernel": window.kernel, "stride": window.stride, "padding": window.padding,
                 "count_include_pad": count_include_pad,
             }),
-            Operator::GlobalAvgPool | Operator::Flatten | Operator::Add => json!({ "op": op }),
+            Operator::GlobalAvgPool | Operator::Flatten | Operator::Add | Operator::Multiply => json!({ "op": op }),
             Operator::Rearrange(map) => {
                 json!({ "op": op, "channels": map.channels, "rows": map.rows, "columns": map.columns })
             }

@@ -7,11 +7,9 @@ use super::view::{Part, View, natural};
 use crate::nn::model::formula::{Binary, Step, Unary};
 use crate::nn::model::{ActivationFunction, Formula, OperatorSpec};
 
-const PRODUCT: &str =
-    "products of two tensors (gates, attention, squeeze-and-excitation) are not supported: use a network without them";
+const QUOTIENT: &str = "a quotient or a power of two tensors of the picture is no polynomial: use a network without it";
 
-const COMPARED: &str =
-    "two tensors are compared, which no polynomial of low degree does: compare a tensor with a number, or leave it out";
+const COMPARED: &str = "two tensors are compared, which has no result in between to fit a polynomial to: take the greater one (Max), or leave it out";
 const CHOICE: &str =
     "it chooses between tensors by comparing, which takes both to be functions of the one that is compared with a number";
 
@@ -123,12 +121,7 @@ impl<'f> Importer<'f> {
 
     fn both(&mut self, op: Binary, a: &Traced, b: &Traced, name: &str) -> Result<Traced, Refusal> {
         if a.dims != b.dims {
-            return Err(match op {
-                Binary::Multiply | Binary::Divide | Binary::Power => Refusal::Unsupported(PRODUCT.into()),
-                _ => Refusal::Unsupported(
-                    format!("tensors of shapes {:?} and {:?} are combined; only equal ones can be", a.dims, b.dims).into(),
-                ),
-            });
+            return self.both_repeated(op, a, b, name);
         }
         let (mut a, mut b) = (a.clone(), b.clone());
         if a.base == b.base {
@@ -138,8 +131,14 @@ impl<'f> Importer<'f> {
             return Ok(Traced { expression: Formula::binary(op, &a.expression, &b.expression), name: name.into(), ..a });
         }
         match op {
-            Binary::Add | Binary::Subtract => {}
-            Binary::Multiply | Binary::Divide | Binary::Power => return Err(Refusal::Unsupported(PRODUCT.into())),
+            Binary::Add | Binary::Subtract | Binary::Multiply => {}
+            Binary::Greatest => return self.greater(&a, &b, name),
+            Binary::Least => {
+                let [a, b] = [self.unary(&a, Unary::Negative, name)?, self.unary(&b, Unary::Negative, name)?];
+                let greatest = self.greater(&a, &b, name)?;
+                return self.unary(&greatest, Unary::Negative, name);
+            }
+            Binary::Divide | Binary::Power => return Err(Refusal::Unsupported(QUOTIENT.into())),
             _ => return Err(Refusal::Unsupported(COMPARED.into())),
         }
         if op == Binary::Subtract {
@@ -155,8 +154,19 @@ impl<'f> Importer<'f> {
             operands = [self.placed(&a, shape, name)?, self.placed(&b, shape, name)?];
         }
         let shape = self.shape(operands[0]);
-        let base = self.emit(name, &operands, OperatorSpec::Add, shape)?;
+        let operator = if op == Binary::Multiply { OperatorSpec::Multiply } else { OperatorSpec::Add };
+        let base = self.emit(name, &operands, operator, shape)?;
         Ok(Traced::of(base, a.dims))
+    }
+
+    /// Of tensors that are repeated to each other's shape. What is repeated is the second factor of a product: the first one brings
+    /// what its readers want.
+    fn both_repeated(&mut self, op: Binary, a: &Traced, b: &Traced, name: &str) -> Result<Traced, Refusal> {
+        let dims = common(&a.dims, &b.dims)?;
+        let swapped = op == Binary::Multiply && a.dims != dims;
+        let (a, b) = if swapped { (b, a) } else { (a, b) };
+        let (a, b) = (self.repeated(a, &dims, name)?, self.repeated(b, &dims, name)?);
+        self.both(op, &a, &b, name)
     }
 
     /// `swapped`: the constant is the first operand.

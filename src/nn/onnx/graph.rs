@@ -420,7 +420,8 @@ impl<'f> Importer<'f> {
             _ => Shape::new(dims.iter().product(), 1, 1),
         };
         self.shapes.push(shape);
-        let value = self.nodes.len() + 1;
+        let value = self.shapes.len() - 1;
+        self.makers.insert(value, self.nodes.len());
         let operator = OperatorSpec::Flatten;
         self.nodes.push(NodeSpec { name: String::new(), inputs: Vec::new(), output: format!("v{value}"), operator });
         Traced::of(value, dims)
@@ -459,6 +460,12 @@ impl<'f> Importer<'f> {
     pub(super) fn maker(&self, value: usize) -> Option<(&OperatorSpec, usize)> {
         let node = self.nodes.get(*self.makers.get(&value)?)?;
         Some((&node.operator, node.inputs.first()?.strip_prefix('v')?.parse().ok()?))
+    }
+
+    /// How often a value of the file is read; the result once more.
+    pub(super) fn readers(&self, value: &str) -> usize {
+        let operands = self.file.node.iter().flat_map(|node| &node.input).filter(|name| *name == value).count();
+        operands + self.file.output.iter().filter(|output| output.name == value).count()
     }
 
     /// The one node that reads a value, with its result; none if there are several.

@@ -291,7 +291,7 @@ fn bounded(value: usize) -> Result<usize, Refusal> {
 }
 
 /// Two numbers, one for rows and one for columns; 1 where the file says nothing.
-fn pair(a: &Attributes<'_>, name: &str) -> Result<[usize; 2], Refusal> {
+pub(super) fn pair(a: &Attributes<'_>, name: &str) -> Result<[usize; 2], Refusal> {
     match a.ints(name) {
         None | Some([]) => Ok([1, 1]),
         Some(&[down, right]) => match (extent(down), extent(right)) {
@@ -302,8 +302,8 @@ fn pair(a: &Attributes<'_>, name: &str) -> Result<[usize; 2], Refusal> {
     }
 }
 
-/// Zeros at the top, left, bottom and right.
-fn padding(a: &Attributes<'_>, window: &Window, shape: Shape) -> Result<[usize; 4], Refusal> {
+/// What is added at the top, left, bottom and right.
+pub(super) fn padding(a: &Attributes<'_>, window: &Window, shape: Shape) -> Result<[usize; 4], Refusal> {
     let same = |at_end: bool| {
         let along = |size: usize, axis: usize| {
             let reach = (window.kernel[axis] - 1) * window.dilation[axis] + 1;

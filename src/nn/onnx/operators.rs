@@ -10,7 +10,7 @@ use crate::nn::tensor::Shape;
 use std::rc::Rc;
 
 /// Operators that are read where an operand depends on the picture.
-const KNOWN: [&str; 82] = [
+const KNOWN: [&str; 86] = [
     "Abs",
     "Add",
     "And",
@@ -39,6 +39,7 @@ const KNOWN: [&str; 82] = [
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
     "HardSigmoid",
@@ -51,6 +52,7 @@ const KNOWN: [&str; 82] = [
     "LogSoftmax",
     "MatMul",
     "Max",
+    "MaxPool",
     "Mean",
     "Min",
     "Mish",
@@ -62,7 +64,9 @@ const KNOWN: [&str; 82] = [
     "Pad",
     "Pow",
     "Reciprocal",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
     "Relu",
     "Reshape",
     "Resize",
@@ -103,9 +107,6 @@ pub(super) fn is_known(op: &str) -> bool {
 /// What to use in place of an operator.
 fn advice(op: &str) -> &'static str {
     match op {
-        "MaxPool" | "GlobalMaxPool" | "ReduceMax" | "AdaptiveMaxPool" => {
-            "a maximum is not a polynomial of low degree: put AveragePool (or a strided convolution) in its place and fine-tune"
-        }
         "Softmax" | "LogSoftmax" => "inside a network it divides by sums: leave it out (at the end of one it is dropped)",
         "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "LRN" | "LpNormalization" => {
             "it divides by a value of the picture: train with BatchNorm, which folds into convolutions"
@@ -116,8 +117,8 @@ fn advice(op: &str) -> &'static str {
         "LSTM" | "GRU" | "RNN" | "Attention" | "MultiHeadAttention" => "networks for pictures made of convolutions are run",
         "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" | "ConvInteger" => "export the network before quantisation",
         _ => {
-            "supported: Conv, BatchNormalization, functions of single elements, Add, Sub, Mul and Div by constants, AveragePool, GlobalAveragePool, \
-             ReduceMean, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
+            "supported: Conv, BatchNormalization, functions of single elements, Add, Sub, Mul, Max and Min, Div by constants, MaxPool, AveragePool, GlobalAveragePool, \
+             GlobalMaxPool, ReduceMean, ReduceMax, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
              DepthToSpace, SpaceToDepth, Resize (nearest)"
         }
     }
@@ -140,6 +141,15 @@ impl<'f> Importer<'f> {
             "Conv" => self.conv(&x()?, operands, &attributes, name)?,
             "BatchNormalization" => self.batch_norm(&x()?, operands, &attributes, name)?,
             "AveragePool" => self.average_pool(&x()?, &attributes, name)?,
+            "MaxPool" => self.max_pool(&x()?, node, &attributes, name)?,
+            "GlobalMaxPool" => {
+                let x = x()?;
+                let axes: Vec<usize> = (2..x.dims.len()).collect();
+                self.greatest_of_axes(&x, node, &axes, true, name)?
+            }
+            "ReduceMax" | "ReduceMin" => {
+                self.reduce_max(&x()?, node, operands, &attributes, (node.op_type == "ReduceMin", name))?
+            }
             "GlobalAveragePool" => self.global_average(&x()?, true, name)?,
             "ReduceMean" => self.reduce_mean(&x()?, operands, &attributes, name)?,
             "Gemm" => self.gemm(&x()?, operands, &attributes, name)?,

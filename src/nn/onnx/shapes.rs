@@ -210,11 +210,16 @@ impl<'f> Importer<'f> {
         let wanted = wanted.integers().ok_or("its shape is not made of integers")?;
         let wanted: Option<Vec<usize>> = wanted.iter().map(|d| usize::try_from(*d).ok()).collect();
         let dims = common(&x.dims, &wanted.ok_or("a negative extent")?)?;
-        ranked(&dims)?;
-        bounded(&dims)?;
+        self.repeated(x, &dims, name)
+    }
+
+    /// Repeated along axes of one element, to a shape that has those of x as its last ones.
+    pub(super) fn repeated(&mut self, x: &Traced, dims: &[usize], name: &str) -> Result<Traced, Refusal> {
+        ranked(dims)?;
+        bounded(dims)?;
         let own = [vec![1; dims.len() - x.dims.len()], x.dims.clone()].concat();
         let mut x = Traced { dims: own, ..x.clone() };
-        for (at, extent) in dims.into_iter().enumerate().filter(|(_, extent)| *extent > 1) {
+        for (at, extent) in dims.iter().copied().enumerate().filter(|(_, extent)| *extent > 1) {
             if x.dims[at] == 1 {
                 listed(extent)?;
                 x = self.along(&x, at, vec![Some(0); extent], 0.0, name)?;

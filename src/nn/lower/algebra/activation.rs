@@ -47,6 +47,10 @@ impl Algebra<'_> {
                         true => g.clone(),
                         false => Rc::new(Gauge { alpha: g.alpha.clone(), beta: vec![0.0; channels] }),
                     }),
+                    // The first factor brings the scale.
+                    Operator::Multiply if nodes[reader].inputs[0] == Value(value) && nodes[reader].inputs[1] != Value(value) => {
+                        behind.as_ref().map(|g| Rc::new(Gauge { alpha: g.alpha.clone(), beta: vec![0.0; channels] }))
+                    }
                     Operator::BatchNorm { factor, offset } => behind.as_ref().map(|g| {
                         let alpha = g.alpha.iter().zip(factor).map(|(a, f)| a * f).collect();
                         let beta = g.beta.iter().zip(&g.alpha).zip(offset).map(|((b, a), o)| a * o + b).collect();
