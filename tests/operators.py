@@ -19,6 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 MOST_ELEMENTS = 20_000
 onnxruntime.set_default_logger_severity(4)
+# What it computes, not what its optimiser makes of a graph.
+PLAIN = onnxruntime.SessionOptions()
+PLAIN.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
 class Graph:
@@ -53,7 +56,7 @@ class Graph:
         try:
             for name in names:
                 model = self.model(name).SerializeToString()
-                value = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": self.input})[0]
+                value = onnxruntime.InferenceSession(model, PLAIN, providers=["CPUExecutionProvider"]).run(None, {"x": self.input})[0]
                 if not 0 < value.size <= MOST_ELEMENTS or not np.isfinite(value).all() or np.abs(value).max() > 1e4:
                     raise ValueError("not for this test")
                 self.values[name] = value
@@ -88,6 +91,28 @@ def conv(g, x, shape):
     if rng.random() < 0.3:
         attributes["dilations"] = [integer(rng, 1, 2), integer(rng, 1, 3)]
     g.node("Conv", inputs, **attributes)
+
+
+def conv_transpose(g, x, shape):
+    rng = g.rng
+    if len(shape) != 4:
+        return
+    groups = int(rng.choice([d for d in range(1, shape[1] + 1) if shape[1] % d == 0]))
+    kernel, strides = [integer(rng, 1, 4), integer(rng, 1, 3)], [integer(rng, 1, 3), integer(rng, 1, 3)]
+    weight = g.constant(rng.normal(size=[shape[1], integer(rng, 1, 3), *kernel]) / np.sqrt(shape[1] // groups * kernel[0] * kernel[1]))
+    out = g.constants[-1].dims[1] * groups
+    inputs = [x, weight] + ([g.constant(rng.normal(size=[out]))] if rng.random() < 0.7 else [])
+    attributes = {"group": groups, "kernel_shape": kernel, "strides": strides}
+    if rng.random() < 0.3:
+        attributes["dilations"] = [integer(rng, 1, 2), integer(rng, 1, 3)]
+    kind = integer(rng, 0, 3)
+    if kind < 2:
+        attributes["pads"] = [integer(rng, 0, 2) for _ in range(4)]
+    elif kind == 2:
+        attributes["auto_pad"] = str(rng.choice(["VALID", "SAME_UPPER", "SAME_LOWER"]))
+    if rng.random() < 0.4:
+        attributes["output_padding"] = [integer(rng, 0, s - 1) for s in strides]
+    g.node("ConvTranspose", inputs, **attributes)
 
 
 def average_pool(g, x, shape):
@@ -465,7 +490,7 @@ def added(g, x, shape):
 OPERATORS = [
     conv, average_pool, global_average_pool, batch_norm, pad, resize, slices, gather, gather_nd, reverse_channels_by_gather_nd,
     split, concat, reshape, picture_again, transpose, shuffle, depth_to_space, space_to_depth, expand, tile, roll, flip, squeeze,
-    unsqueeze, flatten, reduce_mean, channels_last_input, linear, flat_linear, channels_last_tail, pointwise, scaled, added, max_pool, global_max_pool, reduce_max, gate, of_two,
+    unsqueeze, flatten, reduce_mean, channels_last_input, linear, flat_linear, channels_last_tail, pointwise, scaled, added, max_pool, global_max_pool, reduce_max, gate, of_two, conv_transpose,
 ]  # fmt: skip
 WEIGHTS = {conv: 3, average_pool: 2, pad: 2, resize: 2, concat: 2, pointwise: 2, picture_again: 2, transpose: 2, flatten: 0.3}
 WEIGHTS |= {channels_last_input: 0, gather_nd: 0.5, reduce_mean: 0.6, linear: 0.5, flat_linear: 0.3, channels_last_tail: 0.2, global_average_pool: 0.3}

@@ -40,6 +40,7 @@ mod resize;
 mod scan;
 pub mod schema;
 mod shapes;
+mod transposed;
 mod values;
 mod view;
 mod whole;

@@ -10,7 +10,7 @@ use crate::nn::tensor::Shape;
 use std::rc::Rc;
 
 /// Operators that are read where an operand depends on the picture.
-const KNOWN: [&str; 86] = [
+const KNOWN: [&str; 87] = [
     "Abs",
     "Add",
     "And",
@@ -23,6 +23,7 @@ const KNOWN: [&str; 86] = [
     "Clip",
     "Concat",
     "Conv",
+    "ConvTranspose",
     "Cos",
     "Cosh",
     "DepthToSpace",
@@ -111,13 +112,12 @@ fn advice(op: &str) -> &'static str {
         "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "LRN" | "LpNormalization" => {
             "it divides by a value of the picture: train with BatchNorm, which folds into convolutions"
         }
-        "ConvTranspose" => "use Resize (nearest) and a convolution",
         "ArgMax" | "TopK" | "NonMaxSuppression" => "it selects by comparing: leave it out, the client does it after decryption",
         "If" | "Loop" | "Scan" => "control flow cannot depend on encrypted values: export by tracing",
         "LSTM" | "GRU" | "RNN" | "Attention" | "MultiHeadAttention" => "networks for pictures made of convolutions are run",
         "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" | "ConvInteger" => "export the network before quantisation",
         _ => {
-            "supported: Conv, BatchNormalization, functions of single elements, Add, Sub, Mul, Max and Min, Div by constants, MaxPool, AveragePool, GlobalAveragePool, \
+            "supported: Conv, ConvTranspose, BatchNormalization, functions of single elements, Add, Sub, Mul, Max and Min, Div by constants, MaxPool, AveragePool, GlobalAveragePool, \
              GlobalMaxPool, ReduceMean, ReduceMax, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
              DepthToSpace, SpaceToDepth, Resize (nearest)"
         }
@@ -139,6 +139,7 @@ impl<'f> Importer<'f> {
         };
         let made = match node.op_type.as_str() {
             "Conv" => self.conv(&x()?, operands, &attributes, name)?,
+            "ConvTranspose" => self.conv_transpose(&x()?, operands, &attributes, name)?,
             "BatchNormalization" => self.batch_norm(&x()?, operands, &attributes, name)?,
             "AveragePool" => self.average_pool(&x()?, &attributes, name)?,
             "MaxPool" => self.max_pool(&x()?, node, &attributes, name)?,
