@@ -2,34 +2,66 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use cipherlens::backend::cpu::{CpuBackend, Isa};
-use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, Mirror, PlainTerm, PolySelect, Result, Shape};
+use cipherlens::backend::{
+    Backend, BackendError, Buffer, Calls, Coefficients, DeviceStorage, GadgetPlan, Mirror, PlainSource, PlainTerm, PolySelect,
+    Result, Shape, Storage,
+};
 use cipherlens::ckks::*;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
+use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use support::*;
 
+use cipherlens_testkit::calls::{Case, Integers, every_call};
 use cipherlens_testkit::ckks as support;
+use cipherlens_testkit::kernels::{Fill, gadget, rng, tables};
 
 /// Where the wrong kernel is wrong.
 const WRONG: (usize, usize, usize) = (3, 1, 5);
 
-/// The processor's kernels, but for one word of products with plaintexts.
+/// The processor's kernels, but that it keeps integers as a device does, and may give one wrong word of products with plaintexts.
 #[derive(Debug)]
-struct Wrong(CpuBackend);
+struct Suspect {
+    cpu: CpuBackend,
+    wrong: bool,
+}
+
+/// Integers kept, and how many of each plaintext.
+#[derive(Debug)]
+struct Values(Vec<f64>, usize);
+
+impl DeviceStorage for Values {}
 
 macro_rules! as_they_are {
     ($(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) -> $out:ty;)*) => {
-        $( fn $name(&self $(, $arg: $ty)*) -> $out { self.0.$name($($arg),*) } )*
+        $( fn $name(&self $(, $arg: $ty)*) -> $out { self.cpu.$name($($arg),*) } )*
     };
 }
 
-impl Backend for Wrong {
+impl Backend for Suspect {
     fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
-        let out = self.0.mul_plain(a, plain, basis)?;
-        let (shape, mut words) = (out.shape(), self.0.download(&out)?);
+        let out = self.cpu.mul_plain(a, plain, basis)?;
+        if !self.wrong {
+            return Ok(out);
+        }
+        let (shape, mut words) = (out.shape(), self.cpu.download(&out)?);
         let at = (WRONG.0 * shape.limbs + WRONG.1) * shape.degree + WRONG.2;
         words[at] ^= 1;
-        self.0.upload(shape, &words)
+        self.cpu.upload(shape, &words)
+    }
+    fn keep_integers(&self, plains: usize, source: &dyn PlainSource) -> Result<Option<Buffer>> {
+        let kept = |c: Coefficients<'_>| {
+            let values = Values(c.values.to_vec(), c.stored);
+            Buffer::from_device(Shape::new(plains, 2, c.stored), values)
+        };
+        Ok(source.coefficients().map(kept))
+    }
+    fn kept_inner_product(&self, ct: &Buffer, kept: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
+        let Storage::Device(storage) = kept.storage() else { panic!("not kept here") };
+        let Values(values, stored) = (storage.as_ref() as &dyn Any).downcast_ref().unwrap();
+        let integers = Integers { values: values.clone(), stored: *stored, tables: self.tables(), basis, sent: true };
+        self.encoded_inner_product(ct, kept.shape().polys, &integers, terms, basis)
     }
     as_they_are! {
         fn name(&self) -> &'static str;
@@ -88,13 +120,14 @@ fn backends_that_agree_are_said_to() {
     let (scalar, cpu) = backends();
     let mirror = Arc::new(Mirror::new(scalar, cpu));
     operations(mirror.clone()).unwrap();
-    assert!(mirror.compared() > 20, "{}", mirror.compared());
+    let compared = mirror.compared();
+    assert!(compared.values().sum::<u64>() > 20, "{compared:?}");
 }
 
 #[test]
 fn a_wrong_kernel_is_named_with_the_word() {
     let (scalar, cpu) = backends();
-    let wrong = || Arc::new(Wrong(CpuBackend::new(cpu.tables().clone()).unwrap()));
+    let wrong = || Arc::new(Suspect { cpu: CpuBackend::new(cpu.tables().clone()).unwrap(), wrong: true });
     match operations(Arc::new(Mirror::new(scalar.clone(), wrong()))) {
         Err(CkksError::Backend(BackendError::Divergence { op, poly, limb, coefficient, expected, found, .. })) => {
             assert_eq!((op, (poly, limb, coefficient)), ("mul_plain", WRONG));
@@ -103,9 +136,70 @@ fn a_wrong_kernel_is_named_with_the_word() {
         other => panic!("{other:?}"),
     }
     // Looked at alone, it is found; left out, nothing is.
-    let only = |name: &str| operations(Arc::new(Mirror::new(scalar.clone(), wrong()).only([name.to_owned()])));
-    assert!(matches!(only("mul_plain"), Err(CkksError::Backend(BackendError::Divergence { .. }))));
+    let only = |names: &str| operations(Arc::new(Mirror::new(scalar.clone(), wrong()).only(names.parse().unwrap())));
+    for names in ["mul_plain", "add, mul_plain", "all"] {
+        assert!(matches!(only(names), Err(CkksError::Backend(BackendError::Divergence { .. }))), "{names}");
+    }
     only("add").unwrap();
+}
+
+#[test]
+fn names_that_no_call_has_are_refused_with_those_there_are() {
+    for (names, asked) in [("mul_plian", "mul_plian"), ("add,", ""), ("add,download", "download"), ("all,add", "all"), ("", "")] {
+        let error = names.parse::<Calls>().unwrap_err();
+        assert_eq!(error, BackendError::NoSuchCall { asked: asked.into(), have: Calls::NAMES });
+        assert!(error.to_string().contains("mul_plain"), "{error}");
+    }
+}
+
+/// Methods of the contract that neither make nor change words.
+const NOT_COMPARED: [&str; 9] = [
+    "name",
+    "tables",
+    "place",
+    "memory_limit",
+    "device_bytes",
+    "statistics",
+    "download",
+    "synchronize",
+    // In whatever form a device likes: compared once multiplied.
+    "keep_integers",
+];
+
+/// The methods of the contract, read from its text, so that a new one is among them.
+fn methods() -> BTreeSet<&'static str> {
+    let text = include_str!("../crates/core/src/backend.rs");
+    let contract = text.split_once("pub trait Backend").unwrap().1.split_once("\n}").unwrap().0;
+    let names = contract.lines().filter_map(|line| line.strip_prefix("    fn "));
+    names.map(|line| line.split(['(', '<']).next().unwrap()).collect()
+}
+
+#[test]
+fn calls_are_all_methods_that_make_or_change_words() {
+    let not_compared = BTreeSet::from(NOT_COMPARED);
+    let expected: Vec<_> = methods().difference(&not_compared).copied().collect();
+    let names: BTreeSet<_> = Calls::NAMES.iter().copied().collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), expected);
+}
+
+/// Every call through a mirror, with this suspect: each must be compared by its own name, not by its steps alone.
+fn every_call_is_compared(suspect: impl FnOnce(Arc<RnsTables>) -> Arc<dyn Backend>) {
+    let tables = tables(5, 1, 4, 2);
+    let plan = gadget(&tables, 0..5, 2, 0);
+    let scalar = Arc::new(CpuBackend::with_isa(tables.clone(), Isa::SCALAR));
+    let mirror = Mirror::new(scalar, suspect(tables.clone()));
+    every_call(&Case { tables, plan, shards: 2, fill: Fill::Random }, &mut rng(31), &|call, f| {
+        println!("{call}");
+        f(&mirror);
+    });
+    let compared: BTreeSet<_> = mirror.compared().into_keys().collect();
+    let expected: BTreeSet<_> = methods().difference(&BTreeSet::from(NOT_COMPARED)).copied().collect();
+    assert_eq!(compared, expected);
+}
+
+#[test]
+fn every_call_of_a_processor_is_compared() {
+    every_call_is_compared(|tables| Arc::new(Suspect { cpu: CpuBackend::new(tables).unwrap(), wrong: false }));
 }
 
 #[cfg(feature = "gpu")]
@@ -126,5 +220,6 @@ fn a_gpu_agrees_with_the_processor_call_by_call() {
     let gpu = GpuBackend::new(cpu.tables().clone(), &options).unwrap();
     let mirror = Arc::new(Mirror::new(cpu, Arc::new(gpu)));
     operations(mirror.clone()).unwrap();
-    assert!(mirror.compared() > 20);
+    assert!(mirror.compared().values().sum::<u64>() > 20);
+    every_call_is_compared(|tables| Arc::new(GpuBackend::new(tables, &options).unwrap()));
 }

@@ -4,7 +4,7 @@ use super::{EngineError, Result, answer};
 use crate::backend::choice::{Choice, Devices, Opened};
 #[cfg(feature = "gpu")]
 use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
-use crate::backend::{Backend, BackendError, Mirror, Place, Statistics};
+use crate::backend::{Backend, BackendError, Calls, Mirror, Place, Statistics};
 use crate::circuits::{NoisyEngine, NoisyRuns};
 use crate::ckks::{Params, presets};
 use crate::nn::clear::Network;
@@ -148,23 +148,18 @@ fn pictures_in_a_run(network: &Model, params: &Params, pictures: usize) -> usize
 /// Lowers a network for a parameter set and plans it, for a machine.
 ///
 /// # Errors
-/// [`EngineError::Params`] for an unknown parameter set, [`EngineError::Backend`] where there is no such machine,
-/// [`EngineError::Lower`] and [`EngineError::Plan`] for a network that does not run, [`EngineError::Overflow`] for one that adds numbers
+/// [`EngineError::Params`] for an unknown parameter set, [`EngineError::Backend`] where there is no such machine or no such call to
+/// compare, [`EngineError::Lower`] and [`EngineError::Plan`] for a network that does not run, [`EngineError::Overflow`] for one that adds numbers
 /// which no ciphertext can hold, [`EngineError::DeviceMemory`].
 pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: &Devices) -> Result<Prepared> {
     let params = presets::by_name(preset)?;
     let again = options.clone();
+    let compared = options.compare.as_deref().map(str::parse::<Calls>).transpose().map_err(EngineError::Backend)?;
     let Opened { mut backend, no_gpu, .. } = devices.open(params.tables().clone())?;
-    let mut host = match backend.place() {
+    let host = match backend.place() {
         Place::Host => backend.clone(),
         Place::Device | Place::Nowhere => Devices::default().open(params.tables().clone())?.backend,
     };
-    if let (Some(calls), Place::Device) = (&options.compare, backend.place()) {
-        let mirror = Mirror::new(host.clone(), backend.clone());
-        let mirror = if calls == "all" { mirror } else { mirror.only(calls.split(',').map(str::to_owned)) };
-        backend = Arc::new(mirror);
-        host = backend.clone();
-    }
     let together = pictures_in_a_run(network, &params, options.pictures);
     let slots = if together > 1 { nn::fitting_slots(network, params.slots()) } else { slots_for(network, &params) };
     let (layouts, cuts) = options.counted;
@@ -197,10 +192,14 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
     answer::check_constants(&plan)?;
     let demand = demand(&plan, backend.as_ref())?;
     if devices.choice == Choice::Auto
+        && compared.is_none()
         && let Some(slower) = slower(&plan, backend.as_ref(), demand.as_ref())?
     {
         let prepared = prepare(network, preset, again, &Devices::default())?;
         return Ok(Prepared { no_gpu: Some(slower), ..prepared });
+    }
+    if let (Some(calls), Place::Device) = (compared, backend.place()) {
+        backend = Arc::new(Mirror::new(host.clone(), backend).only(calls));
     }
     Ok(Prepared { params, backend, host, no_gpu, lowered, plan: Arc::new(plan), demand, target: options.target })
 }

@@ -185,6 +185,7 @@ fn of_engine(error: EngineError, name: &str) -> Failure {
         }
         EngineError::Params(e) => explain("the parameter set cannot be used", e),
         EngineError::Backend(e @ BackendError::Isa { .. }) => explain("cannot start the CPU kernels", e),
+        EngineError::Backend(e @ BackendError::NoSuchCall { .. }) => explain("cannot compare the GPU with the processor", e),
         EngineError::Backend(e) => explain("cannot compute on a GPU", e),
         EngineError::Scheme(e) => explain("keys and network do not fit", e),
         EngineError::Lower { source, .. } => {
@@ -355,6 +356,9 @@ fn of_backend(error: &BackendError) -> Known {
         }
         BackendError::NoAdapter { asked: Some(_), .. } => {
             Some((Class::Resources, "name one of these adapters (--adapter, WGPU_ADAPTER_NAME), or use --backend cpu"))
+        }
+        BackendError::NoSuchCall { .. } => {
+            Some((Class::Usage, "set CIPHERLENS_COMPARE to `all`, or to some of these names with commas between them"))
         }
         BackendError::NoGpuSupport => Some((Class::Usage, "use --backend cpu, or build with `--features gpu`")),
         BackendError::NoAdapter { .. } | BackendError::SelfTest { .. } | BackendError::Device { .. } => {

@@ -75,6 +75,17 @@ fn what_is_not_there_is_refused_before_anything_is_computed() {
     }
 }
 
+#[test]
+fn calls_to_compare_that_there_are_not_are_refused_with_those_there_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let demo = &commands(dir.path())[0];
+    for calls in ["mul_plian", "add,mul_plian", "download"] {
+        let wrong = calls.rsplit(',').next().unwrap_or_default();
+        let refused = run_with(&with(demo, &["--backend", "cpu"]), &[("CIPHERLENS_COMPARE", calls)]);
+        refused.refused(2, &[&format!("no call `{wrong}`"), "mul_plain", "CIPHERLENS_COMPARE"]);
+    }
+}
+
 #[cfg(feature = "gpu")]
 #[test]
 fn every_command_computes_on_a_gpu_what_the_processor_computes() {

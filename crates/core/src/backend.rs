@@ -37,7 +37,7 @@ pub use by_steps::{
     rotated_inner_product_by_steps, rotated_sum_by_steps,
 };
 pub use error::{BackendError, Result};
-pub use mirror::Mirror;
+pub use mirror::{Calls, Mirror};
 pub use statistics::{Place, Statistics};
 
 /// Batched kernels over RNS limbs. See the module documentation for the contract.

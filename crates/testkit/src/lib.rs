@@ -1,5 +1,6 @@
 //! What the tests of all crates share. Nothing here is published.
 
+pub mod calls;
 /// A client and a server in one, for tests of the scheme.
 pub mod ckks;
 pub mod cnn;

@@ -80,6 +80,14 @@ pub enum BackendError {
         /// What can be asked for.
         have: &'static [&'static str],
     },
+    /// A name that no call has, of those to compare ([`Mirror`]).
+    #[error("a backend has no call `{asked}` to compare; there are all, {}", have.join(", "))]
+    NoSuchCall {
+        /// The request.
+        asked: String,
+        /// The names that calls have.
+        have: &'static [&'static str],
+    },
     /// A GPU that computes something else than the CPU.
     #[error("the GPU {adapter} failed the self-test of {test}; use the CPU")]
     SelfTest {
