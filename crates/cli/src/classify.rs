@@ -20,6 +20,7 @@ use cipherlens::nn::{Model, Tensor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use zeroize::Zeroizing;
 
 /// Classify pictures encrypted, from key generation to decryption, in one process
 #[derive(Debug, clap::Args)]
@@ -85,7 +86,7 @@ pub(crate) struct Task<'a> {
 /// A picture as the network's input.
 struct Input {
     image: String,
-    tensor: Tensor<f64>,
+    tensor: Zeroizing<Tensor<f64>>,
     notes: Vec<String>,
 }
 
@@ -129,7 +130,8 @@ impl Task<'_> {
         }
         plan::check_memory(&prepared.plan)?;
 
-        let like = inputs.first().map_or_else(|| told::grey(&network), |input| Ok(input.tensor.clone()))?;
+        let like = inputs.first().map_or_else(|| told::grey(&network), |input| Ok(Tensor::clone(&input.tensor)))?;
+        let like = Zeroizing::new(like);
         let spec = terms.client_spec(&network, digest, &prepared, Purpose::Decrypting(&like))?;
         let run = spec.run_of(Some(digest.together(prepared.lowered.together)), "run is")?.clone();
 
@@ -183,7 +185,8 @@ impl ClientAndServer<'_> {
     /// One run: a report for each of its pictures.
     fn classify(&self, task: &Task<'_>, global: &Global, inputs: &[Input], mut times: Seconds) -> Outcome<Vec<Report>> {
         let talk = !task.json && !global.quiet;
-        let tensors: Vec<Tensor<f64>> = inputs.iter().map(|input| input.tensor.clone()).collect();
+        let tensors: Vec<Tensor<f64>> = inputs.iter().map(|input| Tensor::clone(&input.tensor)).collect();
+        let tensors = Zeroizing::new(tensors);
 
         // The client: the pictures as shards, encrypted.
         let clock = Instant::now();
@@ -216,7 +219,7 @@ impl ClientAndServer<'_> {
 
         // The client again.
         let clock = Instant::now();
-        let logits = self.client.decrypt_unrounded(&self.run, &answer)?;
+        let logits = Zeroizing::new(self.client.decrypt_unrounded(&self.run, &answer)?);
         times.decrypt = clock.elapsed().as_secs_f64();
         if talk {
             say!("client    decrypts {} numbers", logits.iter().take(inputs.len()).map(Vec::len).sum::<usize>());
@@ -225,6 +228,7 @@ impl ClientAndServer<'_> {
         let digest = digest(&words);
         let report = |(input, logits): (&Input, &Vec<f64>)| {
             let clear = self.clear.evaluate(&input.tensor).map_err(|e| explain("cannot evaluate the network", &e))?;
+            let clear = Zeroizing::new(clear);
             let mut report = Report::new(self.network, self.prepared, clear.values(), logits, times)?;
             report.image.clone_from(&input.image);
             report.pictures_together = inputs.len();
@@ -236,7 +240,7 @@ impl ClientAndServer<'_> {
             report.peak_rss_bytes = system::peak_rss_bytes();
             Ok(report)
         };
-        inputs.iter().zip(&logits).map(report).collect()
+        inputs.iter().zip(logits.iter()).map(report).collect()
     }
 }
 

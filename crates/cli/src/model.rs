@@ -11,6 +11,7 @@ use cipherlens::nn::tensor::Tensor;
 use cipherlens::wire::WireError;
 use cipherlens::wire::network::NetworkDigest;
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// The demo's network.
 static EMBEDDED: &[u8] = include_bytes!("../../../models/imagenette11.safetensors");
@@ -144,9 +145,15 @@ pub(crate) fn likeliest(classes: &[String], logits: &[f64], count: usize) -> Vec
 
 /// An input called `name` that is to be encrypted, as a tensor: refused if it would drive a fitted activation out of its
 /// interval, since the answer would be noise and nobody could tell.
-pub(crate) fn encryptable(model: &Model, sample: &Sample, fit: Option<Fit>, name: &str) -> Outcome<(Tensor<f64>, Vec<String>)> {
+pub(crate) fn encryptable(
+    model: &Model,
+    sample: &Sample,
+    fit: Option<Fit>,
+    name: &str,
+) -> Outcome<(Zeroizing<Tensor<f64>>, Vec<String>)> {
     let (tensor, notes) = sample.input(model.input(), fit)?;
-    check_picture(model, &tensor.cast()).map_err(|e| {
+    let tensor = Zeroizing::new(tensor);
+    check_picture(model, &Zeroizing::new(tensor.cast())).map_err(|e| {
         let advice = "use a picture like those the network was compiled with, or compile it again with pictures like this one";
         Failure::from_error(Class::BadInput, format!("the network would not give its answer for {name}"), &e, advice)
     })?;

@@ -14,14 +14,14 @@ use super::told;
 use super::{Global, model};
 use cipherlens::ckks::{Params, SecretKey};
 use cipherlens::engine::{Client, ClientSpec, Costs, PrepareOptions, Prepared, Purpose, RunSpec, Server, Terms};
-use cipherlens::nn::Model;
 use cipherlens::nn::model::Fit;
+use cipherlens::nn::{Model, Tensor};
 use cipherlens::wire::network::NetworkDigest;
 use cipherlens::wire::{Expect, Kind, WireError, container, objects};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// What clients need of a network: no weights
 #[derive(Debug, clap::Args)]
@@ -396,17 +396,22 @@ impl Encrypt {
         let asked = Asked { model, preset: None, key: Some(&self.key), pictures: Pictures::Count(pictures), decrypting: false };
         let side = Side::open(asked, global)?;
         self.insecure.check(&side.params)?;
-        let (mut inputs, mut notes) = (Zeroizing::new(Vec::new()), Vec::new());
+        // Of its last size from the start: what a vector leaves behind where it grows is not wiped.
+        let (mut inputs, mut notes) = (Zeroizing::new(Vec::with_capacity(pictures)), Vec::new());
         for (sample, name) in &samples {
-            let (input, said) = match &side.network {
+            let said = match &side.network {
                 Some((network, prepared)) => {
                     let (input, said) = model::encryptable(network, sample, self.fit, name)?;
                     prepared.check_input(network, &input).map_err(about(name))?;
-                    (input, said)
+                    inputs.push(Tensor::clone(&input));
+                    said
                 }
-                None => sample.input(&side.spec.input, self.fit)?,
+                None => {
+                    let (input, said) = sample.input(&side.spec.input, self.fit)?;
+                    inputs.push(input);
+                    said
+                }
             };
-            inputs.push(input);
             notes.extend(said);
         }
         let client = side.client(&self.key)?;
@@ -525,12 +530,13 @@ impl Decrypt {
             let what = format!("the answer is of {} pictures at most", run.pictures);
             return Err(Failure::new(Class::Usage, what, format!("--pictures {wanted} was given"), "give a smaller number"));
         }
-        results.truncate(wanted);
+        results.drain(wanted..).for_each(|mut unasked| unasked.zeroize());
         let published = match self.publish {
             Some(bits) => {
                 let (all, deviation) = client.published(&Zeroizing::new(results.concat()), bits)?;
                 let each = all.len() / results.len().max(1);
-                *results = all.chunks(each.max(1)).map(<[f64]>::to_vec).collect();
+                results.zeroize();
+                results.extend(all.chunks(each.max(1)).map(<[f64]>::to_vec));
                 Some((bits, deviation))
             }
             None => None,

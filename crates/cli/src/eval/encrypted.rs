@@ -15,6 +15,7 @@ use cipherlens::nn::model::Fit;
 use cipherlens::wire::network::NetworkDigest;
 use std::sync::Arc;
 use std::time::Instant;
+use zeroize::Zeroizing;
 
 /// How the encrypted runs compare with the clear ones.
 #[derive(Debug, Default, serde::Serialize)]
@@ -84,9 +85,11 @@ pub(super) fn run(
     let mut progress = Progress::new(mode, vec![prepared.plan.seconds(); items.len().div_ceil(together)]);
     let name = if together > 1 { "pictures" } else { "picture" };
     for items in items.chunks(together) {
-        let open = |item: &Item| Ok(item.open()?.input(network.input(), fit)?.0);
-        let pictures = items.iter().map(open).collect::<Outcome<Vec<_>>>()?;
-        for picture in &pictures {
+        let mut pictures = Zeroizing::new(Vec::with_capacity(items.len()));
+        for item in items {
+            pictures.push(item.open()?.input(network.input(), fit)?.0);
+        }
+        for picture in pictures.iter() {
             prepared.check_input(network, picture).map_err(about("a picture"))?;
         }
         let encrypted = client.encrypt(how, &pictures)?;
@@ -95,9 +98,10 @@ pub(super) fn run(
         let answer = session.run(session.expand(&encrypted)?, &())?;
         progress.end(name, clock.elapsed());
         found.mean_run_seconds += clock.elapsed().as_secs_f64() / found.images as f64;
-        let logits = client.decrypt_unrounded(how, &answer.ciphertext)?;
-        for ((item, picture), logits) in items.iter().zip(&pictures).zip(&logits) {
+        let logits = Zeroizing::new(client.decrypt_unrounded(how, &answer.ciphertext)?);
+        for ((item, picture), logits) in items.iter().zip(pictures.iter()).zip(logits.iter()) {
             let reference = clear.evaluate(picture).map_err(|e| explain("cannot evaluate the network", &e))?;
+            let reference = Zeroizing::new(reference);
             found.compare(network, item.label, reference.values(), logits);
         }
     }

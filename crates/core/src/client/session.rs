@@ -196,11 +196,11 @@ impl Client {
             off = re.iter().enumerate().fold(off, |worst, (s, v)| larger(worst, (v - re[s % run.slots]).abs()));
             real.push(re[..run.slots].to_vec());
         }
-        let mut results = Vec::with_capacity(run.pictures);
+        let mut results = Zeroizing::new(Vec::with_capacity(run.pictures));
         for picture in 0..run.pictures {
             let part = Zeroizing::new(interleave::part(&real, picture, run.pictures));
             off = larger(off, run.rest.error(&run.output, &part));
-            let result = run.output.unpack(&part)?;
+            let result = Zeroizing::new(run.output.unpack(&part)?);
             results.push(result.values().iter().map(|v| v * self.spec.output_divisor).collect::<Vec<f64>>());
         }
         let largest = results.iter().flatten().fold(0.0, |worst, v| larger(worst, v.abs()));
@@ -208,7 +208,7 @@ impl Client {
         if off > noise || largest > self.spec.largest {
             return Err(ClientError::Implausible);
         }
-        Ok(results)
+        Ok(std::mem::take(&mut *results))
     }
 
     /// Results that may be made public: each with normal noise of standard deviation `sqrt(12 n) 2^(bits / 2) t` added and rounded to a
