@@ -5,7 +5,7 @@
 
 use super::device::Compute;
 use super::failure::{Class, Failure, Outcome, about, explain};
-use super::output::{bytes, say, seconds};
+use super::output::{bytes, say, seconds, tell};
 use super::picture::fits;
 use super::plan::{check_memory, note_faults, prepare};
 use super::progress::{CountBar, LayerBar};
@@ -461,6 +461,13 @@ impl Run {
         let prepared = prepare_for(&network, &terms, &origin(&self.keys)?.preset, pictures, &self.compute)?;
         check_memory(&prepared.plan)?;
         let (params, backend) = (&prepared.params, prepared.host.as_ref());
+        if params.is_insecure() {
+            let name = params.name();
+            tell!(
+                "warning: {} is of `{name}`, which gives no security: whoever has the ciphertext can read it",
+                self.keys.display()
+            );
+        }
         // Both come from somebody else: what the plan needs, and nothing that is larger.
         let (run, key_id) = (digest.together(pictures), Some(origin(&self.keys)?.key_id));
         let expect = Expect { key_id, ..prepared.expected_input(digest) };

@@ -393,6 +393,11 @@ fn client_and_server_work_through_files() {
     server(&evaluation, &file("scale.ct")).refused(3, &["scale: expected"]);
     let done = server(&evaluation, &sent);
     assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(
+        done.stderr.contains("warning: ") && done.stderr.contains("`insecure-toy`, which gives no security"),
+        "{}",
+        done.stderr
+    );
 
     let decrypt = |key: &str, input: &str, more: &[&str]| {
         run(&[&["decrypt", input, "--model", &model, "--key", key, "--allow-insecure"], more].concat())
