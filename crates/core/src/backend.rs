@@ -1,7 +1,8 @@
 //! The contract between the scheme and the machines that run it.
 //!
-//! A [`Backend`] owns [`Buffer`]s of residues, `[poly][limb][coefficient]` in `u32`, and a short list of batched
-//! kernels. Which prime a limb belongs to is said by the [`Basis`] given with it. Every kernel takes all limbs, all
+//! A [`Backend`] owns [`Buffer`]s of residues, `[poly][limb][coefficient]` in `u32`, and runs batched calls on them: kernels, which
+//! every backend has, and composed calls, which have a definition in kernels here and may be overridden by something faster that
+//! gives the same bits. Which prime a limb belongs to is said by the [`Basis`] given with it. Every kernel takes all limbs, all
 //! polynomials (both halves of all shards) in one call: one parallel region on a CPU, one dispatch on a GPU.
 //!
 //! Contract, the same for every backend:
