@@ -1,4 +1,4 @@
-//! ResNet-20 for CIFAR-10 with public weights, and pictures with their original pixels, where the data folder has them.
+//! ResNet-20 for CIFAR-10 with public weights, and pictures with their original pixels, from the data folder ([`shared`]).
 
 use crate::shared;
 use cipherlens::nn::Model;
@@ -7,9 +7,9 @@ use cipherlens::nn::simulate::Labelled;
 use cipherlens::nn::tensor::Tensor;
 
 /// The network, as exported.
-pub fn model() -> Option<Model> {
-    let bytes = shared::read("models/cifar10_resnet20_akamaster_rawexport.onnx")?;
-    Some(Model::from_onnx(&bytes, &OnnxOptions::default()).expect("a network"))
+pub fn model() -> Model {
+    let bytes = shared::read("models/cifar10_resnet20_akamaster_rawexport.onnx");
+    Model::from_onnx(&bytes, &OnnxOptions::default()).expect("a network")
 }
 
 /// Pictures of 32 x 32 pixels, RGB bytes by pixel, as inputs of the model.
@@ -22,24 +22,23 @@ fn pictures(model: &Model, bytes: &[u8], labels: &[u8]) -> Vec<Labelled> {
 }
 
 /// The first 500 test pictures.
-pub fn test_pictures(model: &Model) -> Option<Vec<Labelled>> {
-    let (pixels, labels) =
-        (shared::read("cifar10/test500_lossless.nhwc.u8")?, shared::read("cifar10/test500_lossless.labels.u8")?);
-    Some(pictures(model, &pixels, &labels))
+pub fn test_pictures(model: &Model) -> Vec<Labelled> {
+    let (pixels, labels) = (shared::read("cifar10/test500_lossless.nhwc.u8"), shared::read("cifar10/test500_lossless.labels.u8"));
+    pictures(model, &pixels, &labels)
 }
 
 /// A thousand training pictures; batch 0 to 3.
-pub fn training_pictures(model: &Model, batch: usize) -> Option<Vec<Labelled>> {
-    let path = shared::path(&format!("cifar10/train_lossless_batch{batch}.png"))?;
+pub fn training_pictures(model: &Model, batch: usize) -> Vec<Labelled> {
+    let path = shared::path(&format!("cifar10/train_lossless_batch{batch}.png"));
     let rows = image::open(path).expect("training pictures").to_rgb8();
-    let labels = shared::read("cifar10/train.labels.u8")?;
-    Some(pictures(model, rows.as_raw(), &labels[1000 * batch..][..1000]))
+    let labels = shared::read("cifar10/train.labels.u8");
+    pictures(model, rows.as_raw(), &labels[1000 * batch..][..1000])
 }
 
 /// The logits of the test pictures with exact ReLUs, in f64, `[picture][class]`.
-pub fn reference_logits() -> Option<Vec<[f64; 10]>> {
-    let archive = shared::read("reference/cifar10_resnet20_test500_logits_fp64.npz")?;
-    Some(shared::npz_f64(&archive, "logits.npy").as_chunks::<10>().0.to_vec())
+pub fn reference_logits() -> Vec<[f64; 10]> {
+    let archive = shared::read("reference/cifar10_resnet20_test500_logits_fp64.npz");
+    shared::npz_f64(&archive, "logits.npy").as_chunks::<10>().0.to_vec()
 }
 
 /// Only the inputs.

@@ -1,20 +1,27 @@
-//! Data kept beside the repository, for tests that can do without it.
+//! Data that the repository has not: networks and pictures of others. Tests that need them are ignored unless asked for.
 
 use std::path::PathBuf;
 
-/// A file of `../shared/data`, if it is there; says so if it is not.
-pub fn path(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
-    if path.is_file() {
-        return Some(path);
-    }
-    println!("skipped: {} is not there", path.display());
-    None
+/// Names the folder; without it, it is `shared/data` beside the repository.
+const FOLDER: &str = "CIPHERLENS_DATA";
+
+/// A file of the folder.
+///
+/// # Panics
+/// Where it is not there.
+pub fn path(name: &str) -> PathBuf {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let path = std::env::var_os(FOLDER).map_or_else(beside, PathBuf::from).join(name);
+    assert!(path.is_file(), "{} is not there: {FOLDER} names the folder that has it", path.display());
+    path
 }
 
 /// Its content.
-pub fn read(name: &str) -> Option<Vec<u8>> {
-    Some(std::fs::read(path(name)?).expect("a file that is there can be read"))
+///
+/// # Panics
+/// As [`path`].
+pub fn read(name: &str) -> Vec<u8> {
+    std::fs::read(path(name)).expect("a file that is there can be read")
 }
 
 /// A member of an npz file (a zip archive), an array of little-endian f64.
