@@ -39,7 +39,7 @@ impl CpuBackend {
         change: &BasisChange,
         positions: &[usize],
         range: Range<usize>,
-        out: Shared,
+        out: Shared<'_>,
     ) {
         let n = self.tables.degree();
         let poly = |i: usize| select.first + i * select.stride;
@@ -110,7 +110,7 @@ impl CpuBackend {
     }
 
     /// Nothing is dropped: `x prod(incoming)`, which is 0 modulo the incoming primes. No transform.
-    fn multiply_kept(&self, x: &[u32], select: PolySelect, change: &BasisChange, out: Shared) {
+    fn multiply_kept(&self, x: &[u32], select: PolySelect, change: &BasisChange, out: Shared<'_>) {
         let n = self.tables.degree();
         let (source, target, polys) = (change.source.len(), change.target.len(), select.count);
         parallel::each(polys * target, polys * target * n, |i| {

@@ -33,8 +33,9 @@ impl CpuBackend {
         let wanted = (4 * rayon::current_num_threads()).div_ceil((limbs * outputs).max(1));
         let parts = wanted.min(longest.div_ceil(PIECE)).max(1);
         let mut words = self.pool.take(outputs * 2 * limbs * n);
-        let mut partial = self.pool.take((parts - 1) * words.len());
-        let (out, rest, size) = (Shared::new(words.as_mut_slice()), Shared::new(partial.as_mut_slice()), words.len());
+        let size = words.len();
+        let mut partial = self.pool.take((parts - 1) * size);
+        let (out, rest) = (Shared::new(words.as_mut_slice()), Shared::new(partial.as_mut_slice()));
         parallel::each(parts * outputs * limbs, usize::MAX, |i| {
             // All sums of a limb one after the other: its ciphertexts' words are then still in the last-level cache.
             let (l, o, part) = (i / (parts * outputs), i % outputs, i / outputs % parts);
@@ -47,7 +48,7 @@ impl CpuBackend {
             self.sum_of_part(&x, source, of_part, (basis, l), to);
         });
         if parts > 1 {
-            parallel::each(2 * outputs * limbs, partial.len(), |i| {
+            parallel::each(2 * outputs * limbs, (parts - 1) * size, |i| {
                 let to = out.piece(i * n, n);
                 for part in 0..parts - 1 {
                     // SAFETY: one limb of each, the output this task's own.

@@ -40,15 +40,15 @@ pub(super) struct LimbTask {
 
 /// Where the digits of some limbs of the extended basis, from `start` on, are while they are worked on: `[shard][digit][size]`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct DigitPlaces {
-    pub words: Shared,
+pub(super) struct DigitPlaces<'a> {
+    pub words: Shared<'a>,
     pub digits: usize,
     pub size: usize,
     pub stride: usize,
     pub start: usize,
 }
 
-impl DigitPlaces {
+impl DigitPlaces<'_> {
     pub(super) fn at(&self, shard: usize, digit: usize, limb: usize) -> usize {
         ((shard * self.digits + digit) * self.size + limb - self.start) * self.stride
     }
@@ -100,7 +100,7 @@ impl CpuBackend {
         plan: &GadgetPlan,
         layout: &DigitLayout,
         range: Range<usize>,
-        out: Shared,
+        out: Shared<'_>,
     ) {
         let n = self.tables.degree();
         let (window, special, extended) = (plan.window.len(), plan.special.len(), plan.extended.len());
@@ -184,7 +184,7 @@ impl CpuBackend {
         (first, count): (usize, usize),
         key: Key<'_>,
         (plan, layout): (&GadgetPlan, &DigitLayout),
-        (limb, places): (usize, &DigitPlaces),
+        (limb, places): (usize, &DigitPlaces<'_>),
         halves: &dyn Fn(usize) -> [*mut u32; 2],
     ) -> LimbTask {
         let (n, window) = (self.tables.degree(), plan.window.len());

@@ -32,7 +32,7 @@ impl CpuBackend {
     /// Inverse transforms and quotients of polynomials `first..first + count` of the selection.
     pub(super) fn digits<'a>(
         &self,
-        scratch: &mut Digits,
+        scratch: &'a mut Digits,
         (x, select): (&[u32], PolySelect),
         (first, count): (usize, usize),
         plan: &'a GadgetPlan,
@@ -71,7 +71,7 @@ impl CpuBackend {
         sources: &'a [Source<'a>],
         layout: &DigitLayout,
         limbs: Range<usize>,
-        place: &dyn Fn(usize, usize, usize) -> At,
+        place: &dyn Fn(usize, usize, usize) -> At<'a>,
     ) -> Vec<Job<'a>> {
         let digits = layout.own.len();
         let job = |(i, source): (usize, &'a Source<'a>)| {
@@ -111,7 +111,7 @@ impl CpuBackend {
         plan: &GadgetPlan,
         layout: &DigitLayout,
         range: Range<usize>,
-        out: Shared,
+        out: Shared<'_>,
     ) {
         let n = self.tables.degree();
         let (limbs, extended, digits) = (plan.window.len(), plan.extended.len(), plan.digits.len());

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Words of work below which a loop is not worth sharing out (a hand-over costs some microseconds).
@@ -89,20 +90,22 @@ pub(super) fn copy(to: &mut [u32], from: &[u32]) {
 
 /// A buffer whose pieces tasks write, each its own.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shared {
+pub(super) struct Shared<'a> {
     at: *mut u32,
     len: usize,
+    /// The buffer is borrowed for as long.
+    buffer: PhantomData<&'a mut [u32]>,
 }
 
 // SAFETY: only a pointer; every dereference is an `unsafe` of the kernel that makes it, on its own piece.
-unsafe impl Send for Shared {}
+unsafe impl Send for Shared<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for Shared<'_> {}
 
-impl Shared {
-    /// All of a buffer, which must not be used otherwise while tasks run.
-    pub(super) fn new(words: &mut [u32]) -> Self {
-        Self { at: words.as_mut_ptr(), len: words.len() }
+impl<'a> Shared<'a> {
+    /// All of a buffer, which is not used otherwise while tasks run.
+    pub(super) fn new(words: &'a mut [u32]) -> Self {
+        Self { at: words.as_mut_ptr(), len: words.len(), buffer: PhantomData }
     }
     /// The words from `at`, of which `len` must be there.
     #[inline(always)]

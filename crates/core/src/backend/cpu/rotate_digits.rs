@@ -33,7 +33,7 @@ impl CpuBackend {
         key: Key<'_>,
         plan: &GadgetPlan,
         permutation: &Permutation,
-        (out, at): (Shared, usize),
+        (out, at): (Shared<'_>, usize),
     ) {
         let n = self.tables.degree();
         let (window, special, extended, digits) = (plan.window.len(), plan.special.len(), plan.extended.len(), plan.digits.len());

@@ -16,7 +16,7 @@ pub(super) const SOURCE_BYTES: usize = 12 << 20;
 const SPAN: usize = 1024;
 
 /// Where limbs are: a buffer and a first word.
-pub(super) type At = (Shared, usize);
+pub(super) type At<'a> = (Shared<'a>, usize);
 
 /// Source limbs of one polynomial, scaled, with their quotients.
 #[derive(Debug)]
@@ -24,11 +24,11 @@ pub(super) struct Source<'a> {
     /// The conversion.
     pub conversion: &'a BaseConversion,
     /// The limbs.
-    pub y: At,
+    pub y: At<'a>,
     /// Words between two limbs.
     pub stride: usize,
     /// The quotients.
-    pub u: At,
+    pub u: At<'a>,
 }
 
 /// One source converted to some limbs.
@@ -39,7 +39,7 @@ pub(super) struct Job<'a> {
     /// The constants of the targets.
     pub packed: Packed,
     /// The targets.
-    pub out: Vec<At>,
+    pub out: Vec<At<'a>>,
 }
 
 /// How `count` limbs are taken in groups, of as many as fit `budget` at `bytes` each: whole blocks of a conversion for every
