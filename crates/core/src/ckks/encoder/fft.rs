@@ -8,6 +8,9 @@
 //! a twist by `zeta^k`, a cyclic transform of length n, and the permutation `j -> t_j`. The cyclic transform is
 //! Stockham's, radix 4 (the last stage radix 2 if log2 n is odd), on separate arrays of real and imaginary parts; it needs no bit
 //! reversal, and its inner loops are contiguous from the second stage on. Cost: about `4.25 n log2 n` flops.
+//!
+//! # Safety
+//! What is generic over [`Vector`]s may run only where their instructions exist. Nothing else is asked: slices that are too short panic.
 
 use super::vector::Vector;
 use crate::ckks::simd_dispatch::simd_dispatch;
@@ -223,10 +226,13 @@ fn radix4(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage, stride: usize) {
 }
 
 /// The widest vector that the stride allows.
+///
+/// # Safety
+/// As the module says.
 #[inline(always)]
 unsafe fn radix4_by_width<V: Vector, H: Vector>(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage, stride: usize) {
     let quarter = x.0.len() / 4;
-    // SAFETY: by the caller.
+    // SAFETY: as this function asks.
     unsafe {
         match stride {
             1 if quarter.is_multiple_of(H::WIDTH) => radix4_first::<H>(x, y, stage),
@@ -238,9 +244,12 @@ unsafe fn radix4_by_width<V: Vector, H: Vector>(x: Complex<'_>, y: ComplexMut<'_
 }
 
 /// The four outputs of one butterfly, twiddles included: real parts, imaginary parts.
+///
+/// # Safety
+/// As the module says.
 #[inline(always)]
 unsafe fn butterfly<V: Vector>(re: [V; 4], im: [V; 4], w: [V; 6]) -> ([V; 4], [V; 4]) {
-    // SAFETY: by the caller.
+    // SAFETY: as this function asks.
     unsafe {
         let (s_re, s_im, d_re, d_im) = (re[0].add(re[2]), im[0].add(im[2]), re[0].sub(re[2]), im[0].sub(im[2]));
         let (t_re, t_im, e_re, e_im) = (re[1].add(re[3]), im[1].add(im[3]), re[1].sub(re[3]), im[1].sub(im[3]));
@@ -252,24 +261,33 @@ unsafe fn butterfly<V: Vector>(re: [V; 4], im: [V; 4], w: [V; 6]) -> ([V; 4], [V
 }
 
 /// `(re + i im) (c + i s)`.
+///
+/// # Safety
+/// As the module says.
 #[inline(always)]
 unsafe fn turn<V: Vector>(re: V, im: V, c: V, s: V) -> (V, V) {
-    // SAFETY: by the caller.
+    // SAFETY: as this function asks.
     unsafe { (re.mul(c).sub(im.mul(s)), re.mul(s).add(im.mul(c))) }
 }
 
 /// The four inputs of butterflies side by side from `at` on.
+///
+/// # Safety
+/// As the module says.
 #[inline(always)]
 unsafe fn quarters<V: Vector>(x: &[f64], at: usize) -> [V; 4] {
     let f = x.len() / 4;
-    // SAFETY: by the caller.
+    // SAFETY: as this function asks.
     unsafe { [V::load(&x[at..]), V::load(&x[at + f..]), V::load(&x[at + 2 * f..]), V::load(&x[at + 3 * f..])] }
 }
 
 /// The first stage: one butterfly a lane, results interleaved.
+///
+/// # Safety
+/// As the module says.
 #[inline(always)]
 unsafe fn radix4_first<V: Vector>(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage) {
-    // SAFETY: by the caller.
+    // SAFETY: as this function asks.
     unsafe {
         for p in (0..x.0.len() / 4).step_by(V::WIDTH) {
             let [a, b, c, d, e, f] = stage;
@@ -290,9 +308,12 @@ unsafe fn radix4_first<V: Vector>(x: Complex<'_>, y: ComplexMut<'_>, stage: &Sta
 }
 
 /// A stage whose stride is a multiple of the width.
+///
+/// # Safety
+/// As the module says.
 #[inline(always)]
 unsafe fn radix4_strided<V: Vector>(x: Complex<'_>, y: ComplexMut<'_>, stage: &Stage, stride: usize) {
-    // SAFETY: by the caller.
+    // SAFETY: as this function asks.
     unsafe {
         for p in 0..x.0.len() / 4 / stride {
             let [a, b, c, d, e, f] = stage;

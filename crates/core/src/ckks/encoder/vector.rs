@@ -5,7 +5,8 @@
 /// Some numbers side by side.
 ///
 /// # Safety
-/// The methods of a type may run only where its instructions exist.
+/// The methods of a type may run only where its instructions exist: that is for the caller to see to, and all there is to see to. A slice
+/// that is too short panics.
 pub(super) unsafe trait Vector: Copy {
     /// How many numbers.
     const WIDTH: usize;
