@@ -23,18 +23,3 @@ pub use layout::Layout;
 pub use lower::{Counted, Layouts, LowerOptions, Lowered, fitting_slots, least_depth, lower};
 pub use model::Model;
 pub use tensor::{Shape, Tensor};
-
-/// What can go wrong between a model file, a picture and a program.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NnError {
-    /// The model file is not usable.
-    #[error(transparent)]
-    Model(#[from] model::ModelError),
-    /// The model cannot be turned into a program.
-    #[error(transparent)]
-    Lower(#[from] lower::LowerError),
-    /// A tensor of another shape was expected.
-    #[error(transparent)]
-    Shape(#[from] tensor::ShapeMismatch),
-}

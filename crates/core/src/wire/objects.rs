@@ -640,18 +640,7 @@ pub(super) fn check_scale(params: &Params, body: &CiphertextBody) -> Result<Scal
 /// # Errors
 /// As [`Opened::path`] and [`Opened::header`].
 pub fn read_origin(path: &Path) -> Result<Option<Origin>, WireError> {
-    origin_from(Opened::path(path)?)
-}
-
-/// As [`read_origin`].
-///
-/// # Errors
-/// As [`Opened::input`] and [`Opened::header`].
-pub fn read_origin_from(input: impl Read) -> Result<Option<Origin>, WireError> {
-    origin_from(Opened::input(input)?)
-}
-
-fn origin_from<R: Read>(opened: Opened<R>) -> Result<Option<Origin>, WireError> {
+    let opened = Opened::path(path)?;
     let kind = opened.kind();
     Ok(match kind {
         Kind::Params | Kind::CompiledNetwork | Kind::ClientSpec => None,
