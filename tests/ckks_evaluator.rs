@@ -154,7 +154,7 @@ fn rotations_with_every_kind_of_key() {
                     "lift, mod_down: the identity"
                 );
                 if level > Level(0) {
-                    let plan = b.params.gadget_plan(&gadget, level).unwrap();
+                    let plan = b.params.key_switch_tables(&gadget, level).unwrap();
                     let w = b.values(1, 8);
                     let weights =
                         b.encoder.encode_shards(&w, b.params.scale(level), &plan.extended, PlainForm::Montgomery).unwrap();

@@ -134,7 +134,7 @@ fn gadgets_cut_windows_into_digits() {
             assert!(log2(gadget.digit(k)) <= p, "P >= digit {k}");
         }
         for level in 0..=top.0 {
-            let plan = params.gadget_plan(&gadget, Level(level)).unwrap();
+            let plan = params.key_switch_tables(&gadget, Level(level)).unwrap();
             let mut limbs: Vec<_> = plan.digits.iter().flat_map(|d| d.limbs().to_vec()).collect();
             limbs.sort();
             assert_eq!(limbs, plan.window.limbs());
@@ -154,7 +154,7 @@ fn gadgets_cut_windows_into_digits() {
     assert!((0..quiet.digits()).all(|k| log2(quiet.digit(k)) + 5.0 <= p), "{quiet}");
     assert!(quiet.covers(params.window(low)) && quiet.special() <= best.special() + 1);
     let one = params.gadget(Level(1)..=Level(1), 2).unwrap();
-    assert!(matches!(params.gadget_plan(&one, top), Err(ParamsError::GadgetRange { .. })));
+    assert!(matches!(params.key_switch_tables(&one, top), Err(ParamsError::GadgetRange { .. })));
     assert!(matches!(params.gadget(Level(0)..=Level(99), 1), Err(ParamsError::NoSuchLevel { .. })));
 }
 

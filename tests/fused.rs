@@ -130,7 +130,7 @@ fn rotate_digits_equals_its_steps() {
         let params = presets::by_name(preset).unwrap();
         let level = Level(level);
         let gadget = params.gadget(level..=level, alpha).unwrap();
-        let plan = params.gadget_plan(&gadget, level).unwrap();
+        let plan = params.key_switch_tables(&gadget, level).unwrap();
         let (tables, n) = (params.tables(), params.degree());
         let mut random = |polys, basis: &Basis, extreme| words(&mut rng, tables, polys, basis, extreme);
         let digits = plan.digits.len();
@@ -244,7 +244,7 @@ fn switches_in_the_extended_basis_equal_their_steps() {
         let params = presets::by_name(preset).unwrap();
         let level = Level(level);
         let gadget = params.gadget(level..=level, alpha).unwrap();
-        let plan = params.gadget_plan(&gadget, level).unwrap();
+        let plan = params.key_switch_tables(&gadget, level).unwrap();
         let lift = params.lift_change(&gadget, level).unwrap();
         let (tables, n) = (params.tables(), params.degree());
         let mut random = |polys, basis: &Basis, extreme| words(&mut rng, tables, polys, basis, extreme);

@@ -7,7 +7,7 @@
 use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions, Limits};
-use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PolySelect, Rotation, Shape, Statistics};
+use cipherlens::backend::{Backend, BackendError, Buffer, KeyRotation, KeySwitchTables, PolySelect, Rotation, Shape, Statistics};
 use cipherlens::math::RnsTables;
 use std::sync::Arc;
 use support::*;
@@ -75,7 +75,7 @@ fn memory_is_refused_at_every_allocation_and_kept_within_its_limit() {
 }
 
 /// A rotation, hoisted rotations, a key switch and a giant step of some shards.
-fn rotations(g: &dyn Backend, plan: &GadgetPlan, keys: &[Buffer], shards: usize) -> Result<Vec<Buffer>, BackendError> {
+fn rotations(g: &dyn Backend, plan: &KeySwitchTables, keys: &[Buffer], shards: usize) -> Result<Vec<Buffer>, BackendError> {
     let n = g.tables().degree();
     let x = g.alloc(Shape::new(2 * shards, plan.window.len(), n))?;
     let halves = PolySelect::second_halves(x.shape());

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cipherlens::backend::cpu::{CpuBackend, Isa};
-use cipherlens::backend::{Backend, BackendError, Buffer, GadgetPlan, KeyRotation, PlainTerm, PolySelect, Shape};
+use cipherlens::backend::{Backend, BackendError, Buffer, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Shape};
 use cipherlens::math::{BaseConversion, Basis, BasisChange, LimbId, RnsTables, naive};
 use cipherlens_testkit::kernels::{FILLS, Fill, gadget, rng, tables, words};
 use num_bigint::BigInt;
@@ -418,7 +418,7 @@ fn plans_whose_digits_are_not_the_window_are_refused() {
     let digits = |digits: &[&[u16]]| {
         let digits: Vec<_> = digits.iter().map(|d| Basis::new(d.iter().map(|&l| LimbId(l)))).collect();
         let mod_up = digits.iter().map(|d| BaseConversion::new(&t, d, &plan().extended.minus(d), |_| 1)).collect();
-        GadgetPlan { key_digits: (0..digits.len()).collect(), digits, mod_up, ..plan() }
+        KeySwitchTables { key_digits: (0..digits.len()).collect(), digits, mod_up, ..plan() }
     };
     let refused = [
         ("a limb in two digits", digits(&[&[0, 1], &[2, 3], &[3, 4, 5]])),

@@ -3,8 +3,8 @@
 
 use cipherlens::backend::cpu::{CpuBackend, Isa};
 use cipherlens::backend::{
-    Backend, BackendError, Buffer, Calls, Coefficients, DeviceStorage, GadgetPlan, Mirror, PlainSource, PlainTerm, PolySelect,
-    Result, Shape, Storage,
+    Backend, BackendError, Buffer, Calls, Coefficients, DeviceStorage, KeySwitchTables, Mirror, PlainSource, PlainTerm,
+    PolySelect, Result, Shape, Storage,
 };
 use cipherlens::ckks::*;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
@@ -85,8 +85,8 @@ impl Backend for Suspect {
         fn plain_inner_product(&self, ct: &Buffer, plain: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer>;
         fn automorphism(&self, src: &Buffer, galois: u32, basis: &Basis) -> Result<Buffer>;
         fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer>;
-        fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer>;
-        fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer>;
+        fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &KeySwitchTables) -> Result<Buffer>;
+        fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer>;
         fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer>;
     }
 }

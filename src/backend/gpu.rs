@@ -16,7 +16,7 @@
 use super::check::{self, Checks, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
-    Backend, BackendError, Buffer, Combination, GadgetPlan, HoistedRotations, KeyRotation, Place, PlainSource, PlainTerm,
+    Backend, BackendError, Buffer, Combination, HoistedRotations, KeyRotation, KeySwitchTables, Place, PlainSource, PlainTerm,
     PolySelect, Result, Rotation, Shape, Statistics, Storage,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};

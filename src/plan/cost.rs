@@ -6,7 +6,7 @@
 
 use super::planner::switch_shape;
 use crate::{
-    backend::{Backend, BackendError, Buffer, GadgetPlan, HoistedRotations, PlainTerm, PolySelect, Rotation, Shape},
+    backend::{Backend, BackendError, Buffer, HoistedRotations, KeySwitchTables, PlainTerm, PolySelect, Rotation, Shape},
     circuits::{Counts, trace::Trace},
     ckks::{CkksError, Encoder, Integers, Level, Params, ParamsError, PlainForm},
     math::{Basis, BasisChange},
@@ -231,7 +231,7 @@ struct Bench<'a> {
     backend: &'a dyn Backend,
     clock: Clock<'a>,
     shape: SwitchShape,
-    plan: Arc<GadgetPlan>,
+    plan: Arc<KeySwitchTables>,
     rescale: Arc<BasisChange>,
     merged: Arc<BasisChange>,
     lift: Arc<BasisChange>,
@@ -244,7 +244,7 @@ impl<'a> Bench<'a> {
     fn new(params: &Arc<Params>, backend: &'a Arc<dyn Backend>, level: Level, clock: Clock<'a>) -> Result<Self, CkksError> {
         let below = Level(level.0.saturating_sub(1));
         let gadget = params.best_gadget(level..=level)?;
-        let plan = params.gadget_plan(&gadget, level)?;
+        let plan = params.key_switch_tables(&gadget, level)?;
         let many = |shape: Shape| (0..(ROTATED / shape.bytes().max(1)).clamp(2, MOST)).map(move |i| (i, shape));
         let filled = |(i, shape)| filled(backend.as_ref(), shape, i);
         let ct = Shape::new(2 * SHARDS, plan.window.len(), params.degree());

@@ -333,7 +333,7 @@ impl Plan {
 
 pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, ParamsError> {
     let gadget = params.best_gadget(level..=level)?;
-    let plan = params.gadget_plan(&gadget, level)?;
+    let plan = params.key_switch_tables(&gadget, level)?;
     let (limbs_below, dropped) = match level.below(1) {
         Some(below) => (params.window(below).len(), params.rescale_change(level, below)?.dropped.len()),
         None => (0, 0),

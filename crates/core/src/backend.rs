@@ -31,7 +31,9 @@ mod error;
 mod mirror;
 mod statistics;
 
-pub use arguments::{Coefficients, Combination, GadgetPlan, HoistedRotations, KeyRotation, PlainSource, PlainTerm, Rotation};
+pub use arguments::{
+    Coefficients, Combination, HoistedRotations, KeyRotation, KeySwitchTables, PlainSource, PlainTerm, Rotation,
+};
 pub use buffer::{Buffer, DeviceStorage, PolySelect, Shape, Storage};
 pub use by_steps::{
     change_basis_adding_by_steps, rotate_digits_by_steps, rotate_digits_extended_by_steps, rotate_sum_by_steps,
@@ -339,14 +341,14 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`BackendError::Shape`] where `src` is not over the window, the plan contradicts itself, or as for [`Self::select`]; else as
     /// [`Backend`] says.
-    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer>;
+    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &KeySwitchTables) -> Result<Buffer>;
     /// `sum_k digits[s][k] * key[k]`: polys `[shard][2]` over `plan.extended`. `key` is `[key digit][2][key limb][N]` in
     /// Montgomery form (`polys = key digits * 2`). NTT domain. The key is read once for all shards.
     ///
     /// # Errors
     /// [`BackendError::Shape`] where the digits are not whole shards over the extended basis, or the key has not the plan's digits and
     /// limbs; else as [`Backend`] says.
-    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer>;
+    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer>;
     /// `round(x * prod(incoming) / prod(dropped))` for every polynomial, NTT domain to NTT domain (mod_down, rescale, both merged).
     ///
     /// # Errors
@@ -368,7 +370,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// [`BackendError::Galois`] as for [`Self::automorphism`], but for a rotation by nothing; [`BackendError::Shape`] where `ct` is not
     /// whole ciphertexts over the window, there are not as many digits as it has, the plan contradicts itself, or a key does not fit it;
     /// else as [`Backend`] says.
-    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &KeySwitchTables) -> Result<Buffer> {
         rotate_digits_by_steps(self, ct, digits, rotations, plan)
     }
     /// One rotation, times P and in the extended basis: `sigma(P c0 + k0, k1)` for all shards, with `(k0, k1)` the digits'
@@ -377,7 +379,13 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`BackendError::Galois`] as for [`Self::automorphism`]; [`BackendError::Shape`] as for [`Self::key_inner_product`], and where
     /// `lifted` is not one polynomial a shard over the extended basis; else as [`Backend`] says.
-    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate_extended(
+        &self,
+        digits: &Buffer,
+        lifted: &Buffer,
+        rotation: KeyRotation<'_>,
+        plan: &KeySwitchTables,
+    ) -> Result<Buffer> {
         let mut sum = self.key_inner_product(digits, rotation.key, plan)?;
         let halves = PolySelect { first: 0, stride: 2, count: sum.shape().polys / 2 };
         self.add_plain_assign(&mut sum, halves, lifted, &plan.extended)?;
@@ -395,7 +403,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
         plus: (&Buffer, usize),
         shards: usize,
         rotation: KeyRotation<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         rotate_sum_by_steps(self, x, plus, shards, rotation, plan)
     }
@@ -412,7 +420,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
         (ct, plus): (&Buffer, Option<&Buffer>),
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         rotated_sum_by_steps(self, (ct, plus), rotations, lift, plan)
     }
@@ -421,7 +429,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`BackendError::Galois`] as for [`Self::automorphism`]; [`BackendError::Shape`] as for [`Self::key_switch`], and where a half of a
     /// ciphertext is missing; else as [`Backend`] says.
-    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
         let mut switched = self.key_switch(ct, PolySelect::second_halves(ct.shape()), rotation.key, plan)?;
         let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
         let first = self.select(ct, halves)?;
@@ -434,7 +442,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`BackendError::Shape`] where the product is not three polynomials a shard over the window, `lift` does not lead from there to the
     /// extended basis, the plan contradicts itself, or the key does not fit it; else as [`Backend`] says.
-    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &KeySwitchTables) -> Result<Buffer> {
         let shards = product.shape().polys / 3;
         let digits = self.mod_up(product, PolySelect { first: 2, stride: 3, count: shards }, plan)?;
         let mut sum = self.key_inner_product(&digits, key, plan)?;
@@ -457,7 +465,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
         digits: &Buffer,
         rotations: &[Rotation<'_>],
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         rotate_digits_extended_by_steps(self, ct, digits, rotations, lift, plan)
     }
@@ -469,7 +477,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     fn rotated_inner_product(
         &self,
         hoisted: HoistedRotations<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         plain: &Buffer,
         terms: &[Vec<PlainTerm>],
     ) -> Result<Buffer> {
@@ -479,7 +487,7 @@ pub trait Backend: Any + Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`BackendError::Shape`] as for [`Self::mod_up`], [`Self::key_inner_product`] and [`Self::change_basis`]; else as [`Backend`] says.
-    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer> {
         let digits = self.mod_up(src, select, plan)?;
         let extended = self.key_inner_product(&digits, key, plan)?;
         self.change_basis(&extended, &plan.mod_down)

@@ -3,8 +3,8 @@
 
 use crate::kernels::{Fill, words};
 use cipherlens::backend::{
-    Backend, Buffer, Coefficients, Combination, GadgetPlan, HoistedRotations, KeyRotation, PlainSource, PlainTerm, PolySelect,
-    Rotation, Shape,
+    Backend, Buffer, Coefficients, Combination, HoistedRotations, KeyRotation, KeySwitchTables, PlainSource, PlainTerm,
+    PolySelect, Rotation, Shape,
 };
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rand::{RngExt, rngs::StdRng};
@@ -61,7 +61,7 @@ impl PlainSource for Integers<'_> {
 #[derive(Debug)]
 pub struct Case {
     pub tables: Arc<RnsTables>,
-    pub plan: GadgetPlan,
+    pub plan: KeySwitchTables,
     pub shards: usize,
     /// Words of ciphertexts, plaintexts and (where the key's limbs are those of the plan) keys.
     pub fill: Fill,

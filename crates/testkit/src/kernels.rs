@@ -1,6 +1,6 @@
 //! What kernels are tested on, whichever machine runs them: tables, words at the edges, a gadget.
 
-use cipherlens::backend::GadgetPlan;
+use cipherlens::backend::KeySwitchTables;
 use cipherlens::math::primes::closest_primes;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -45,11 +45,11 @@ pub fn words(tables: &RnsTables, basis: &Basis, polys: usize, fill: Fill, rng: &
 
 /// A gadget over the first `window` limbs with digits of `alpha`, the last `alpha` limbs as special primes, and a key
 /// made for more than is used.
-pub fn gadget(tables: &RnsTables, window: std::ops::Range<usize>, alpha: usize, skipped: usize) -> GadgetPlan {
+pub fn gadget(tables: &RnsTables, window: std::ops::Range<usize>, alpha: usize, skipped: usize) -> KeySwitchTables {
     let (all, special) = (Basis::range(window), Basis::range(tables.len() - alpha..tables.len()));
     let extended = all.then(&special);
     let digits: Vec<_> = all.limbs().chunks(alpha).map(|c| Basis::new(c.iter().copied())).collect();
-    GadgetPlan {
+    KeySwitchTables {
         mod_up: digits.iter().map(|d| BaseConversion::new(tables, d, &extended.minus(d), |_| 1)).collect(),
         mod_down: BasisChange::new(tables, &extended, &all),
         key_digits: (0..digits.len()).map(|k| k + skipped).collect(),

@@ -349,7 +349,7 @@ impl Backend for GpuBackend {
         Ok(self.made(out_shape, out))
     }
 
-    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer> {
+    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "mod_up";
         self.checks().basis(src.shape(), &plan.window, op)?;
         check::select(src.shape(), select, op)?;
@@ -357,7 +357,7 @@ impl Backend for GpuBackend {
         self.mod_up_words(self.polys(src, op)?, select, plan, &layout)
     }
 
-    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "key_inner_product";
         self.checks().basis(digits.shape(), &plan.extended, op)?;
         let shards = self.checks().key(digits.shape(), key.shape(), plan, op)?;
@@ -384,16 +384,22 @@ impl Backend for GpuBackend {
         self.change_basis_words(self.polys(src, op)?, src.shape().limbs, change, &positions, constants)
     }
 
-    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &KeySwitchTables) -> Result<Buffer> {
         self.rotate_all(ct, digits, rotations, plan)
     }
-    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate_extended(
+        &self,
+        digits: &Buffer,
+        lifted: &Buffer,
+        rotation: KeyRotation<'_>,
+        plan: &KeySwitchTables,
+    ) -> Result<Buffer> {
         self.rotate_lifted(digits, lifted, rotation, plan)
     }
     fn rotated_inner_product(
         &self,
         hoisted: HoistedRotations<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         plain: &Buffer,
         terms: &[Vec<PlainTerm>],
     ) -> Result<Buffer> {
@@ -405,7 +411,7 @@ impl Backend for GpuBackend {
         plus: (&Buffer, usize),
         shards: usize,
         rotation: KeyRotation<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         self.rotate_sum_shards(x, plus, shards, rotation, plan)
     }
@@ -414,11 +420,11 @@ impl Backend for GpuBackend {
         (ct, plus): (&Buffer, Option<&Buffer>),
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         self.rotated_sum_shards((ct, plus), rotations, lift, plan)
     }
-    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &KeySwitchTables) -> Result<Buffer> {
         self.relinearize_lifted(product, key, lift, plan)
     }
     fn rotate_digits_extended(
@@ -427,14 +433,14 @@ impl Backend for GpuBackend {
         digits: &Buffer,
         rotations: &[Rotation<'_>],
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         self.rotate_all_lifted(ct, digits, rotations, lift, plan)
     }
-    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
         self.rotate_shards(ct, rotation, plan)
     }
-    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer> {
         self.switch(src, select, (key, None), plan, "key_switch")
     }
 }

@@ -7,7 +7,7 @@ use super::registry::{self, Kernel, THREADS};
 use super::transform::{Limb, RotationTail, Source, Tail};
 use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
-use crate::backend::{Buffer, GadgetPlan, PolySelect, Result, Shape};
+use crate::backend::{Buffer, KeySwitchTables, PolySelect, Result, Shape};
 use crate::math::{BaseConversion, BasisChange, RnsTables};
 
 /// Target limbs of a block.
@@ -121,7 +121,7 @@ impl GpuBackend {
     pub(super) fn mod_up_into(
         &self,
         from: Window<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         layout: &DigitLayout,
         out: View<'_>,
         count: usize,
@@ -143,7 +143,7 @@ impl GpuBackend {
     }
 
     /// The conversions of all digits to these places, and the limbs of the window that they read, digit by digit, scaled.
-    fn digit_jobs<'a>(plan: &'a GadgetPlan, layout: &DigitLayout, places: &'a [Vec<usize>]) -> (Vec<Job<'a>>, Vec<Limb>) {
+    fn digit_jobs<'a>(plan: &'a KeySwitchTables, layout: &DigitLayout, places: &'a [Vec<usize>]) -> (Vec<Job<'a>>, Vec<Limb>) {
         let mut limbs = Vec::new();
         let mut jobs = Vec::new();
         for (k, conversion) in plan.mod_up.iter().enumerate() {
@@ -160,7 +160,7 @@ impl GpuBackend {
     pub(super) fn divided_digits_into(
         &self,
         from: Window<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         layout: &DigitLayout,
         positions: &[usize],
         out: View<'_>,
@@ -212,7 +212,7 @@ impl GpuBackend {
         &self,
         src: Polys<'_>,
         select: PolySelect,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         layout: &DigitLayout,
     ) -> Result<Buffer> {
         let op = "mod_up";

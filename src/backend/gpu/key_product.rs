@@ -6,7 +6,7 @@ use super::polys::{Polys, Window};
 use super::registry::{KEYS, Kernel, PRODUCTS};
 use super::{GpuBackend, word};
 use crate::backend::check::DigitLayout;
-use crate::backend::{BackendError, GadgetPlan, KeyRotation, Result, Rotation, Shape};
+use crate::backend::{BackendError, KeyRotation, KeySwitchTables, Result, Rotation, Shape};
 use crate::math::BasisChange;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub(super) struct Added<'a> {
 /// What a product with keys is made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyProduct<'a> {
-    pub plan: &'a GadgetPlan,
+    pub plan: &'a KeySwitchTables,
     /// `[shard][digit][extended limb]`.
     pub digits: View<'a>,
     /// Where a digit's own limbs are instead: `[shard]` polynomials over the window, and where the digits stand.
@@ -197,7 +197,7 @@ impl GpuBackend {
         Ok(())
     }
 
-    fn extended_words(&self, plan: &GadgetPlan) -> usize {
+    fn extended_words(&self, plan: &KeySwitchTables) -> usize {
         plan.extended.len() * self.tables.degree()
     }
 
@@ -262,7 +262,7 @@ impl GpuBackend {
     }
 
     /// Ranges of the digits, and with each the digits of the key that are bound for it.
-    fn key_parts(&self, plan: &GadgetPlan, key: Shape) -> Result<Vec<(Range<usize>, Range<usize>)>> {
+    fn key_parts(&self, plan: &KeySwitchTables, key: Shape) -> Result<Vec<(Range<usize>, Range<usize>)>> {
         let size = 2 * key.poly_words();
         let most = self.bound_words() / size.max(1);
         if key.polys / 2 <= most {

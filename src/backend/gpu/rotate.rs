@@ -6,7 +6,7 @@ use super::key_product::{Added, KeyProduct, Strides};
 use super::polys::{Polys, Window, part};
 use crate::backend::check::{self, DigitLayout};
 use crate::backend::{
-    BackendError, Buffer, GadgetPlan, HoistedRotations, KeyRotation, PlainTerm, PolySelect, Result, Rotation, Shape,
+    BackendError, Buffer, HoistedRotations, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Result, Rotation, Shape,
     rotated_inner_product_by_steps, rotated_sum_by_steps,
 };
 use crate::math::{BasisChange, galois};
@@ -20,7 +20,7 @@ impl GpuBackend {
         src: &Buffer,
         select: PolySelect,
         (key, galois): (&Buffer, Option<u32>),
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         op: &'static str,
     ) -> Result<Buffer> {
         self.checks().basis(src.shape(), &plan.window, op)?;
@@ -64,7 +64,7 @@ impl GpuBackend {
     }
 
     /// [`crate::backend::Backend::rotate`].
-    pub(super) fn rotate_shards(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    pub(super) fn rotate_shards(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "rotate";
         self.checks().galois(rotation.galois)?;
         check::even(ct.shape(), op)?;
@@ -73,7 +73,7 @@ impl GpuBackend {
     }
 
     /// The division ends where the ciphertexts are.
-    fn check_same_window(&self, plan: &GadgetPlan, op: &'static str) -> Result<()> {
+    fn check_same_window(&self, plan: &KeySwitchTables, op: &'static str) -> Result<()> {
         if plan.mod_down.target == plan.window {
             return Ok(());
         }
@@ -87,7 +87,7 @@ impl GpuBackend {
         ct: &Buffer,
         digits: &Buffer,
         rotations: &[Rotation<'_>],
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         let op = "rotate_digits";
         self.checks().basis(ct.shape(), &plan.window, op)?;
@@ -147,7 +147,7 @@ impl GpuBackend {
         (ct, digits): (Polys<'_>, Polys<'_>),
         run: &[Rotation<'_>],
         (inverses, range): (&[u32], &Range<usize>),
-        (plan, positions): (&GadgetPlan, &[usize]),
+        (plan, positions): (&KeySwitchTables, &[usize]),
         (out, first): (Polys<'_>, usize),
     ) -> Result<()> {
         let op = "rotate_digits";
@@ -171,7 +171,7 @@ impl GpuBackend {
         product: &Buffer,
         key: &Buffer,
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         let op = "relinearize_extended";
         let found = product.shape();
@@ -210,7 +210,7 @@ impl GpuBackend {
         digits: &Buffer,
         rotations: &[Rotation<'_>],
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         let op = "rotate_digits_extended";
         self.checks().basis(ct.shape(), &plan.window, op)?;
@@ -263,7 +263,7 @@ impl GpuBackend {
     pub(super) fn rotated_products_of(
         &self,
         hoisted: HoistedRotations<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         plain: &Buffer,
         terms: &[Vec<PlainTerm>],
     ) -> Result<Buffer> {
@@ -312,7 +312,7 @@ impl GpuBackend {
         digits: &Buffer,
         lifted: &Buffer,
         rotation: KeyRotation<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         let op = "rotate_extended";
         self.checks().galois(rotation.galois)?;
@@ -332,7 +332,7 @@ impl GpuBackend {
         (plus, first_plus): (&Buffer, usize),
         shards: usize,
         rotation: KeyRotation<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         let op = "rotate_sum";
         self.checks().basis(x.shape(), &plan.extended, op)?;
@@ -371,7 +371,7 @@ impl GpuBackend {
         (ct, plus): (&Buffer, Option<&Buffer>),
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         let op = "rotated_sum";
         self.checks().basis(ct.shape(), &plan.window, op)?;
@@ -423,7 +423,7 @@ impl GpuBackend {
     }
 
     /// A change to the extended basis that drops nothing.
-    fn check_lift(&self, lift: &BasisChange, plan: &GadgetPlan, op: &'static str) -> Result<()> {
+    fn check_lift(&self, lift: &BasisChange, plan: &KeySwitchTables, op: &'static str) -> Result<()> {
         let positions = self.checks().change(lift, op)?;
         if positions.is_empty() && lift.target == plan.extended {
             return Ok(());
@@ -438,7 +438,7 @@ impl GpuBackend {
         digits: Polys<'_>,
         rotation: KeyRotation<'_>,
         added: Option<Polys<'_>>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         shape: Shape,
         op: &'static str,
     ) -> Result<Buffer> {

@@ -4,7 +4,7 @@ use super::device::Device;
 use super::registry::Wide;
 use super::{GpuBackend, GpuOptions, adapter};
 use crate::backend::cpu::{CpuBackend, Isa};
-use crate::backend::{Backend, BackendError, Buffer, GadgetPlan, PolySelect, Result, Shape};
+use crate::backend::{Backend, BackendError, Buffer, KeySwitchTables, PolySelect, Result, Shape};
 use crate::math::primes::closest_primes;
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use std::sync::Arc;
 const LOG_N: u32 = 13;
 
 /// Key switches of the first primes, with the next ones as special primes and digits of as many.
-pub(super) fn plan(tables: &RnsTables, window: usize, special: usize) -> GadgetPlan {
+pub(super) fn plan(tables: &RnsTables, window: usize, special: usize) -> KeySwitchTables {
     let (window, special) = (Basis::range(0..window), Basis::range(window..window + special));
     let extended = window.then(&special);
     let digits: Vec<_> = window.limbs().chunks(special.len()).map(|c| Basis::new(c.iter().copied())).collect();
-    GadgetPlan {
+    KeySwitchTables {
         mod_up: digits.iter().map(|d| BaseConversion::new(tables, d, &extended.minus(d), |_| 1)).collect(),
         mod_down: BasisChange::new(tables, &extended, &window),
         key_digits: (0..digits.len()).collect(),

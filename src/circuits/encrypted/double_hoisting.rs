@@ -33,7 +33,7 @@ impl EncryptedEngine {
             return Ok(ProductSum::Plain(ev.plain_inner_product(x, &plain, &terms)?));
         }
         let gadget = gadgets.rotation(level)?;
-        let plan = params.gadget_plan(&gadget, level).map_err(CkksError::from)?;
+        let plan = params.key_switch_tables(&gadget, level).map_err(CkksError::from)?;
         let plain = self.encoded(transform, (level, Some(gadget)), scale, &plan.extended)?;
         let babies: Vec<i64> = transform.babies().iter().map(|&b| b as i64).collect();
         let inner = ev.rotated_inner_product((&ev.mod_up(x, gadget)?, x), &babies, &plain, &terms)?;

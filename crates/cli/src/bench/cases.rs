@@ -2,7 +2,7 @@
 //! each could cost. Compiled into the command and into `benches/`.
 
 use super::floor::{Floor, Floors};
-use cipherlens::backend::{Backend, Buffer, GadgetPlan, KeyRotation, PlainTerm, PolySelect, Result, Rotation, Shape};
+use cipherlens::backend::{Backend, Buffer, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Result, Rotation, Shape};
 use cipherlens::math::primes::closest_primes;
 use cipherlens::math::{BaseConversion, Basis, BasisChange, MathError, RnsTables};
 use rayon::prelude::*;
@@ -43,7 +43,7 @@ pub struct Material {
     pub size: Size,
     /// Its primes.
     pub tables: Arc<RnsTables>,
-    plan: GadgetPlan,
+    plan: KeySwitchTables,
     rescale: BasisChange,
 }
 
@@ -58,7 +58,7 @@ impl Material {
         let (window, special) = (Basis::range(0..size.limbs), Basis::range(size.limbs..primes.len()));
         let extended = window.then(&special);
         let digits: Vec<_> = window.limbs().chunks(size.alpha).map(|c| Basis::new(c.iter().copied())).collect();
-        let plan = GadgetPlan {
+        let plan = KeySwitchTables {
             mod_up: digits.iter().map(|d| BaseConversion::new(&tables, d, &extended.minus(d), |_| 1)).collect(),
             mod_down: BasisChange::new(&tables, &extended, &window),
             key_digits: (0..digits.len()).collect(),

@@ -10,7 +10,7 @@ use crate::math::{BaseConversion, Basis, BasisChange};
 /// `digits[k]` are limbs of `window`; together they are all of it. The extended basis is `window` then `special`.
 /// `mod_up[k]` goes from digit k to every limb of the extended basis that is not in the digit, in order.
 #[derive(Debug)]
-pub struct GadgetPlan {
+pub struct KeySwitchTables {
     /// The ciphertext's primes.
     pub window: Basis,
     /// The special primes P used.

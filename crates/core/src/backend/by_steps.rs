@@ -1,7 +1,7 @@
 //! The composed calls by their definitions, kernel after kernel: what a backend without kernels of its own for them runs, and what
 //! others are tested against.
 
-use super::{Backend, Buffer, GadgetPlan, HoistedRotations, KeyRotation, PlainTerm, PolySelect, Result, Rotation, check};
+use super::{Backend, Buffer, HoistedRotations, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Result, Rotation, check};
 use crate::math::BasisChange;
 
 /// [`Backend::rotate_sum`] by its definition, kernel after kernel.
@@ -14,7 +14,7 @@ pub fn rotate_sum_by_steps<B: Backend + ?Sized>(
     (plus, first_plus): (&Buffer, usize),
     shards: usize,
     rotation: KeyRotation<'_>,
-    plan: &GadgetPlan,
+    plan: &KeySwitchTables,
 ) -> Result<Buffer> {
     let op = "rotate_sum";
     let from = check::shards(x.shape(), first, shards, op)?;
@@ -37,7 +37,7 @@ pub fn rotate_digits_by_steps<B: Backend + ?Sized>(
     ct: &Buffer,
     digits: &Buffer,
     rotations: &[Rotation<'_>],
-    plan: &GadgetPlan,
+    plan: &KeySwitchTables,
 ) -> Result<Buffer> {
     let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
     let first = backend.select(ct, halves)?;
@@ -66,7 +66,7 @@ pub fn rotate_digits_extended_by_steps<B: Backend + ?Sized>(
     digits: &Buffer,
     rotations: &[Rotation<'_>],
     lift: &BasisChange,
-    plan: &GadgetPlan,
+    plan: &KeySwitchTables,
 ) -> Result<Buffer> {
     let halves = PolySelect { first: 0, stride: 2, count: ct.shape().polys / 2 };
     let first = backend.change_basis(&backend.select(ct, halves)?, lift)?;
@@ -87,7 +87,7 @@ pub fn rotate_digits_extended_by_steps<B: Backend + ?Sized>(
 pub fn rotated_inner_product_by_steps<B: Backend + ?Sized>(
     backend: &B,
     hoisted: HoistedRotations<'_>,
-    plan: &GadgetPlan,
+    plan: &KeySwitchTables,
     plain: &Buffer,
     terms: &[Vec<PlainTerm>],
 ) -> Result<Buffer> {
@@ -122,7 +122,7 @@ pub fn rotated_sum_by_steps<B: Backend + ?Sized>(
     (ct, plus): (&Buffer, Option<&Buffer>),
     rotations: &[KeyRotation<'_>],
     lift: &BasisChange,
-    plan: &GadgetPlan,
+    plan: &KeySwitchTables,
 ) -> Result<Buffer> {
     let shards = check::shards_each(ct.shape(), rotations.len(), "rotated_sum")?;
     let turned = |(r, &rotation): (usize, &KeyRotation<'_>)| {

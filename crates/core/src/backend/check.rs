@@ -1,6 +1,6 @@
 //! Shape checks: what every kernel asks of its arguments before it touches a word.
 
-use super::{BackendError, Buffer, GadgetPlan, PlainTerm, PolySelect, Result, Shape};
+use super::{BackendError, Buffer, KeySwitchTables, PlainTerm, PolySelect, Result, Shape};
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables, galois};
 
 fn refuse<T>(op: &'static str, expected: String, found: String) -> Result<T> {
@@ -309,7 +309,7 @@ impl Checks<'_> {
     /// # Errors
     /// [`BackendError::Shape`] where the tables lack a prime, a prime is in the extended basis twice, the digits are not all of the window,
     /// each limb once, or a conversion is not from its digit to the rest of the extended basis.
-    pub fn plan(&self, plan: &GadgetPlan, op: &'static str) -> Result<DigitLayout> {
+    pub fn plan(&self, plan: &KeySwitchTables, op: &'static str) -> Result<DigitLayout> {
         self.limbs(&plan.extended, op)?;
         if plan.mod_up.len() != plan.digits.len() {
             return refuse(op, format!("{} conversions", plan.digits.len()), format!("{}", plan.mod_up.len()));
@@ -345,7 +345,7 @@ impl Checks<'_> {
     ///
     /// # Errors
     /// [`BackendError::Shape`] where the digits are not whole shards, or the plan names a digit or a limb that the key has not.
-    pub fn key(&self, digits: Shape, key: Shape, plan: &GadgetPlan, op: &'static str) -> Result<usize> {
+    pub fn key(&self, digits: Shape, key: Shape, plan: &KeySwitchTables, op: &'static str) -> Result<usize> {
         let count = plan.digits.len();
         let fits = count > 0
             && digits.polys.is_multiple_of(count)

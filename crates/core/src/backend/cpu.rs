@@ -6,7 +6,7 @@
 
 use super::check::Checks;
 use super::{
-    Backend, BackendError, Buffer, GadgetPlan, HoistedRotations, KeyRotation, PlainSource, PlainTerm, PolySelect, Result,
+    Backend, BackendError, Buffer, HoistedRotations, KeyRotation, KeySwitchTables, PlainSource, PlainTerm, PolySelect, Result,
     Rotation, Shape, Storage, check, rotate_digits_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};

@@ -6,7 +6,7 @@ mod kept;
 pub use calls::Calls;
 
 use super::{
-    Backend, BackendError, Buffer, Combination, GadgetPlan, HoistedRotations, KeyRotation, Place, PlainSource, PlainTerm,
+    Backend, BackendError, Buffer, Combination, HoistedRotations, KeyRotation, KeySwitchTables, Place, PlainSource, PlainTerm,
     PolySelect, Result, Rotation, Shape, Statistics,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
@@ -336,10 +336,10 @@ impl Backend for Mirror {
     fn base_convert(&self, src: &Buffer, conversion: &BaseConversion) -> Result<Buffer> {
         self.made("base_convert", |b| b.base_convert(src, conversion), |b, c| b.base_convert(&c.of(src)?, conversion))
     }
-    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer> {
+    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &KeySwitchTables) -> Result<Buffer> {
         self.made("mod_up", |b| b.mod_up(src, select, plan), |b, c| b.mod_up(&c.of(src)?, select, plan))
     }
-    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer> {
         self.made(
             "key_inner_product",
             |b| b.key_inner_product(digits, key, plan),
@@ -356,7 +356,7 @@ impl Backend for Mirror {
             |b, c| b.change_basis_adding(&c.of(src)?, change, constants),
         )
     }
-    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &KeySwitchTables) -> Result<Buffer> {
         self.made(
             "rotate_digits",
             |b| b.rotate_digits(ct, digits, rotations, plan),
@@ -366,7 +366,7 @@ impl Backend for Mirror {
             },
         )
     }
-    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &KeySwitchTables) -> Result<Buffer> {
         self.made(
             "relinearize_extended",
             |b| b.relinearize_extended(product, key, lift, plan),
@@ -379,7 +379,7 @@ impl Backend for Mirror {
         digits: &Buffer,
         rotations: &[Rotation<'_>],
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         self.made(
             "rotate_digits_extended",
@@ -393,7 +393,7 @@ impl Backend for Mirror {
     fn rotated_inner_product(
         &self,
         hoisted: HoistedRotations<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         plain: &Buffer,
         terms: &[Vec<PlainTerm>],
     ) -> Result<Buffer> {
@@ -412,7 +412,13 @@ impl Backend for Mirror {
             },
         )
     }
-    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate_extended(
+        &self,
+        digits: &Buffer,
+        lifted: &Buffer,
+        rotation: KeyRotation<'_>,
+        plan: &KeySwitchTables,
+    ) -> Result<Buffer> {
         self.made(
             "rotate_extended",
             |b| b.rotate_extended(digits, lifted, rotation, plan),
@@ -428,7 +434,7 @@ impl Backend for Mirror {
         (plus, first_plus): (&Buffer, usize),
         shards: usize,
         rotation: KeyRotation<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         self.made(
             "rotate_sum",
@@ -444,7 +450,7 @@ impl Backend for Mirror {
         (ct, plus): (&Buffer, Option<&Buffer>),
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         self.made(
             "rotated_sum",
@@ -457,14 +463,14 @@ impl Backend for Mirror {
             },
         )
     }
-    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
         self.made(
             "rotate",
             |b| b.rotate(ct, rotation, plan),
             |b, c| b.rotate(&c.of(ct)?, KeyRotation { key: &c.of(rotation.key)?, ..rotation }, plan),
         )
     }
-    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer> {
         self.made(
             "key_switch",
             |b| b.key_switch(src, select, key, plan),

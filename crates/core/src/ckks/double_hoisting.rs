@@ -30,7 +30,7 @@ impl Evaluator {
         check_levels(op, digits.level, ct.level)?;
         check_shards(op, digits.shards, ct.shards())?;
         let gadget = digits.gadget;
-        let (plan, lift) = (self.params.gadget_plan(&gadget, ct.level)?, self.params.lift_change(&gadget, ct.level)?);
+        let (plan, lift) = (self.params.key_switch_tables(&gadget, ct.level)?, self.params.lift_change(&gadget, ct.level)?);
         self.check_plain(op, plain, PlainForm::Montgomery, ct.level, &plan.extended, 0)?;
         let scale = self.product_scale(op, ct.level, ct.scale, plain.scale)?;
         let mut rotations = Vec::with_capacity(ks.len());
@@ -69,7 +69,7 @@ impl Evaluator {
             check_scales(op, ct.scale, plus.scale)?;
             check_shards(op, ct.shards(), plus.shards() * ks.len())?;
         }
-        let (plan, lift) = (self.params.gadget_plan(&gadget, ct.level)?, self.params.lift_change(&gadget, ct.level)?);
+        let (plan, lift) = (self.params.key_switch_tables(&gadget, ct.level)?, self.params.lift_change(&gadget, ct.level)?);
         let rotation = |&k: &i64| {
             let galois = self.params.galois_element(k);
             let key = self.keys.exact(KeyKind::Galois(galois), &gadget, ct.level)?.buffer();
@@ -103,7 +103,7 @@ impl Evaluator {
         check_levels(op, x.level, plus.level)?;
         check_scales(op, x.scale, plus.scale)?;
         let galois = self.params.galois_element(k);
-        let plan = self.params.gadget_plan(&x.gadget, x.level)?;
+        let plan = self.params.key_switch_tables(&x.gadget, x.level)?;
         if galois == 1 {
             let part = |value: &ExtendedCiphertext, first| {
                 self.backend.select(&value.buffer, check::shards(value.buffer.shape(), first, shards, op)?)

@@ -47,7 +47,7 @@ impl Evaluator {
     /// A ciphertext's words under the secret that a key leads to.
     fn switch_secret(&self, ct: &Buffer, request: KeyRequest, level: Level) -> Result<Buffer> {
         let key = self.keys.exact(request.kind, &request.gadget, level)?;
-        let plan = self.params.gadget_plan(&request.gadget, level)?;
+        let plan = self.params.key_switch_tables(&request.gadget, level)?;
         let shards = ct.shape().polys / 2;
         let mut switched = self.backend.key_switch(ct, second_halves(shards), key.buffer(), &plan)?;
         let first = self.backend.select(ct, first_halves(shards))?;

@@ -37,7 +37,7 @@ pub const CANONICAL_TOLERANCE: f64 = 1e-9;
 /// - of products: [`CkksError::ScaleRange`] where the product's scale is below 1 or not below the modulus, and
 ///   [`CkksError::LevelsExhausted`] for that at level 0, where the factor's scale is above 1;
 /// - of key switches: [`CkksError::KeyMismatch`] where the keys are another secret key's, [`CkksError::MissingKey`] where the one that is
-///   needed is not there, [`CkksError::Params`] where the gadget does not serve the level ([`Params::gadget_plan`]).
+///   needed is not there, [`CkksError::Params`] where the gadget does not serve the level ([`Params::key_switch_tables`]).
 #[derive(Debug)]
 pub struct Evaluator {
     pub(super) params: Arc<Params>,
@@ -508,7 +508,7 @@ impl Evaluator {
     pub fn relinearize(&self, product: Degree2) -> Result<Ciphertext> {
         let ct = &product.value;
         let (gadget, shards) = (self.relin_gadget(ct)?, ct.buffer.shape().polys / 3);
-        let (key, plan) = (self.relin_key(ct, gadget)?, self.params.gadget_plan(&gadget, ct.level)?);
+        let (key, plan) = (self.relin_key(ct, gadget)?, self.params.key_switch_tables(&gadget, ct.level)?);
         let thirds = PolySelect { first: 2, stride: 3, count: shards };
         let mut out = self.backend.key_switch(&ct.buffer, thirds, key.buffer(), &plan)?;
         self.add_low(&mut out, &ct.buffer, shards, &plan.window)?;
@@ -530,7 +530,7 @@ impl Evaluator {
         let ct = &product.value;
         let key = self.relin_key(ct, gadget)?;
         let to = one_below("mul_rescale", ct.level)?;
-        let plan = self.params.gadget_plan(&gadget, ct.level)?;
+        let plan = self.params.key_switch_tables(&gadget, ct.level)?;
         let lift = self.params.lift_change(&gadget, ct.level)?;
         let sum = self.backend.relinearize_extended(&ct.buffer, key.buffer(), &lift, &plan)?;
         let change = self.params.mod_down_rescale_change(&gadget, ct.level, to)?;

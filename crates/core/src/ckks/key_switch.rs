@@ -59,7 +59,7 @@ impl Evaluator {
         }
         self.keys.tag().check_same(&ct.tag, op)?;
         let key = self.keys.exact(KeyKind::Galois(galois), &gadget, ct.level)?;
-        let plan = self.params.gadget_plan(&key.gadget(), ct.level)?;
+        let plan = self.params.key_switch_tables(&key.gadget(), ct.level)?;
         Ok(ct.with(self.backend.rotate(&ct.buffer, KeyRotation { galois, key: key.buffer() }, &plan)?))
     }
 
@@ -91,10 +91,10 @@ impl Evaluator {
     /// The digits of the second halves. Cost: one inverse NTT a limb and one forward NTT a digit and converted limb.
     ///
     /// # Errors
-    /// [`CkksError::Params`] as [`Params::gadget_plan`](super::Params::gadget_plan); else those of an operand ([`Evaluator`]).
+    /// [`CkksError::Params`] as [`Params::key_switch_tables`](super::Params::key_switch_tables); else those of an operand ([`Evaluator`]).
     pub fn mod_up(&self, ct: &Ciphertext, gadget: Gadget) -> Result<Digits> {
         self.check(ct, "mod_up")?;
-        let plan = self.params.gadget_plan(&gadget, ct.level)?;
+        let plan = self.params.key_switch_tables(&gadget, ct.level)?;
         let buffer = self.backend.mod_up(&ct.buffer, second_halves(ct.shards()), &plan)?;
         Ok(Digits { buffer, gadget, level: ct.level, shards: ct.shards(), tag: ct.tag })
     }
@@ -127,7 +127,7 @@ impl Evaluator {
 
     fn galois_digits_all(&self, digits: &Digits, ct: &Ciphertext, galois: &[u32]) -> Result<Ciphertext> {
         self.check_digits("rotate_digits", digits, ct)?;
-        let plan = self.params.gadget_plan(&digits.gadget, ct.level)?;
+        let plan = self.params.key_switch_tables(&digits.gadget, ct.level)?;
         let rotation = |&galois: &u32| {
             let key = if galois == 1 { None } else { Some(self.exact_key(digits, galois)?.buffer()) };
             Ok(Rotation { galois, key })
@@ -174,7 +174,7 @@ impl Evaluator {
         self.keys.tag().check_same(&digits.tag, op)?;
         let galois = self.params.galois_element(k);
         let key = self.exact_key(digits, galois)?;
-        let plan = self.params.gadget_plan(&digits.gadget, digits.level)?;
+        let plan = self.params.key_switch_tables(&digits.gadget, digits.level)?;
         let rotation = KeyRotation { galois, key: key.buffer() };
         let buffer = self.backend.rotate_extended(&digits.buffer, &lifted.buffer, rotation, &plan)?;
         Ok(ExtendedCiphertext { buffer, gadget: digits.gadget, level: digits.level, scale: lifted.scale, tag: digits.tag })
@@ -183,10 +183,10 @@ impl Evaluator {
     /// Divides by P: back to the window of the level.
     ///
     /// # Errors
-    /// [`CkksError::Params`] as [`Params::gadget_plan`](super::Params::gadget_plan); else those of an operand ([`Evaluator`]).
+    /// [`CkksError::Params`] as [`Params::key_switch_tables`](super::Params::key_switch_tables); else those of an operand ([`Evaluator`]).
     pub fn mod_down(&self, value: &ExtendedCiphertext) -> Result<Ciphertext> {
         value.tag.check_params(&self.params, "mod_down")?;
-        let plan = self.params.gadget_plan(&value.gadget, value.level)?;
+        let plan = self.params.key_switch_tables(&value.gadget, value.level)?;
         let buffer = self.backend.change_basis(&value.buffer, &plan.mod_down)?;
         Ok(Ciphertext { buffer, level: value.level, scale: value.scale, tag: value.tag })
     }
@@ -217,7 +217,7 @@ impl Evaluator {
         check_levels(op, a.level, b.level)?;
         check_shards(op, a.shards(), b.shards())?;
         check_scales(op, a.scale, b.scale)?;
-        let plan = self.params.gadget_plan(&a.gadget, a.level)?;
+        let plan = self.params.key_switch_tables(&a.gadget, a.level)?;
         Ok(self.backend.add_assign(&mut a.buffer, &b.buffer, &plan.extended)?)
     }
 
@@ -228,7 +228,7 @@ impl Evaluator {
     pub fn mul_plain_extended(&self, a: &ExtendedCiphertext, plain: &Plaintext) -> Result<ExtendedCiphertext> {
         let op = "mul_plain_extended";
         a.tag.check_params(&self.params, op)?;
-        let plan = self.params.gadget_plan(&a.gadget, a.level)?;
+        let plan = self.params.key_switch_tables(&a.gadget, a.level)?;
         self.check_plain(op, plain, PlainForm::Montgomery, a.level, &plan.extended, a.shards())?;
         let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
         let buffer = self.backend.mul_plain(&a.buffer, &plain.buffer, &plan.extended)?;
@@ -247,7 +247,7 @@ impl Evaluator {
     ) -> Result<ExtendedCiphertext> {
         let op = "plain_inner_product_extended";
         a.tag.check_params(&self.params, op)?;
-        let plan = self.params.gadget_plan(&a.gadget, a.level)?;
+        let plan = self.params.key_switch_tables(&a.gadget, a.level)?;
         self.check_plain(op, plain, PlainForm::Montgomery, a.level, &plan.extended, 0)?;
         let scale = self.product_scale(op, a.level, a.scale, plain.scale)?;
         let buffer = self.backend.plain_inner_product(&a.buffer, &plain.buffer, terms, &plan.extended)?;

@@ -93,9 +93,9 @@ impl<'a> NoiseModel<'a> {
     /// uniform in `[-D/2, D/2)` with a Gaussian.
     ///
     /// # Errors
-    /// As [`Params::gadget_plan`].
+    /// As [`Params::key_switch_tables`].
     pub fn key_inner_product(&self, gadget: &Gadget, level: Level) -> Result<f64> {
-        let plan = self.params.gadget_plan(gadget, level)?;
+        let plan = self.params.key_switch_tables(gadget, level)?;
         let tables = self.params.tables();
         let log_p = tables.log2(&plan.special);
         let per_digit =
@@ -106,7 +106,7 @@ impl<'a> NoiseModel<'a> {
     /// A key switch (rotation, relinearization): inner product and rounding of the division by P.
     ///
     /// # Errors
-    /// As [`Params::gadget_plan`].
+    /// As [`Params::key_switch_tables`].
     pub fn key_switch(&self, a: Noisy, gadget: &Gadget, level: Level) -> Result<Noisy> {
         let added = self.key_inner_product(gadget, level)?;
         Ok(Noisy { deviation: root_of_squares(&[a.deviation, added, self.division()]), ..a })
@@ -115,7 +115,7 @@ impl<'a> NoiseModel<'a> {
     /// A relinearized product.
     ///
     /// # Errors
-    /// As [`Params::gadget_plan`].
+    /// As [`Params::key_switch_tables`].
     pub fn mul(&self, a: Noisy, b: Noisy, gadget: &Gadget, level: Level) -> Result<Noisy> {
         self.key_switch(self.tensor(a, b), gadget, level)
     }

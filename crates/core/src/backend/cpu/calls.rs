@@ -281,7 +281,7 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, words))
     }
 
-    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &GadgetPlan) -> Result<Buffer> {
+    fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "mod_up";
         let x = self.read(src, op)?;
         self.checks().basis(src.shape(), &plan.window, op)?;
@@ -292,7 +292,7 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, words))
     }
 
-    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+    fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "key_inner_product";
         self.checks().basis(digits.shape(), &plan.extended, op)?;
         let count = plan.digits.len();
@@ -332,7 +332,7 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, words))
     }
 
-    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate_digits(&self, ct: &Buffer, digits: &Buffer, rotations: &[Rotation<'_>], plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "rotate_digits";
         if !key_switch::fusible(plan) {
             return rotate_digits_by_steps(self, ct, digits, rotations, plan);
@@ -363,7 +363,13 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, words))
     }
 
-    fn rotate_extended(&self, digits: &Buffer, lifted: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate_extended(
+        &self,
+        digits: &Buffer,
+        lifted: &Buffer,
+        rotation: KeyRotation<'_>,
+        plan: &KeySwitchTables,
+    ) -> Result<Buffer> {
         let op = "rotate_extended";
         self.checks().plan(plan, op)?;
         self.checks().basis(digits.shape(), &plan.extended, op)?;
@@ -412,7 +418,7 @@ impl Backend for CpuBackend {
     fn rotated_inner_product(
         &self,
         hoisted: HoistedRotations<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         plain: &Buffer,
         terms: &[Vec<PlainTerm>],
     ) -> Result<Buffer> {
@@ -449,7 +455,7 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(shape, self.rotated_inner_product_words(x, &turns, plan, y, terms)))
     }
 
-    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &GadgetPlan) -> Result<Buffer> {
+    fn rotate(&self, ct: &Buffer, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "rotate";
         self.checks().galois(rotation.galois)?;
         check::even(ct.shape(), op)?;
@@ -471,7 +477,7 @@ impl Backend for CpuBackend {
         }))
     }
 
-    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &GadgetPlan) -> Result<Buffer> {
+    fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "relinearize_extended";
         let x = self.read(product, op)?;
         self.checks().basis(product.shape(), &plan.window, op)?;
@@ -496,7 +502,7 @@ impl Backend for CpuBackend {
         plus: (&Buffer, usize),
         shards: usize,
         rotation: KeyRotation<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         let op = "rotate_sum";
         let layout = self.checks().plan(plan, op)?;
@@ -521,7 +527,7 @@ impl Backend for CpuBackend {
         Ok(Buffer::from_host(Shape { polys: 2 * shards, ..digits }, words))
     }
 
-    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &GadgetPlan) -> Result<Buffer> {
+    fn key_switch(&self, src: &Buffer, select: PolySelect, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "key_switch";
         if !key_switch::fusible(plan) {
             let digits = self.mod_up(src, select, plan)?;

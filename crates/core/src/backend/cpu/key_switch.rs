@@ -13,7 +13,7 @@ use super::parallel::{self, Shared};
 use super::stages::{GROUP_BYTES, Groups, Job, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
-use crate::backend::{GadgetPlan, PolySelect, Shape};
+use crate::backend::{KeySwitchTables, PolySelect, Shape};
 use std::ops::Range;
 
 /// A key's words, `[key digit][2][limbs][N]`.
@@ -60,7 +60,7 @@ unsafe impl Send for LimbTask {}
 unsafe impl Sync for LimbTask {}
 
 /// Whether a plan has the shape that the fused form takes: `window` then `special`, P dropped and nothing coming in.
-pub(super) fn fusible(plan: &GadgetPlan) -> bool {
+pub(super) fn fusible(plan: &KeySwitchTables) -> bool {
     let down = &plan.mod_down;
     plan.extended.limbs() == [plan.window.limbs(), plan.special.limbs()].concat()
         && down.source == plan.extended
@@ -77,7 +77,7 @@ impl CpuBackend {
         x: &[u32],
         select: PolySelect,
         key: Key<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         layout: &DigitLayout,
     ) -> (Shape, AlignedWords) {
         let n = self.tables.degree();
@@ -97,7 +97,7 @@ impl CpuBackend {
         x: &[u32],
         select: PolySelect,
         key: Key<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         layout: &DigitLayout,
         range: Range<usize>,
         out: Shared<'_>,
@@ -183,7 +183,7 @@ impl CpuBackend {
         (x, select): (&[u32], PolySelect),
         (first, count): (usize, usize),
         key: Key<'_>,
-        (plan, layout): (&GadgetPlan, &DigitLayout),
+        (plan, layout): (&KeySwitchTables, &DigitLayout),
         (limb, places): (usize, &DigitPlaces<'_>),
         halves: &dyn Fn(usize) -> [*mut u32; 2],
     ) -> LimbTask {
@@ -221,7 +221,7 @@ impl CpuBackend {
     pub(super) unsafe fn run_limb_tasks(
         &self,
         tasks: &[LimbTask],
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         finish: bool,
         after_block: &(dyn Fn(&LimbTask, usize, usize) + Sync),
         last: &(dyn Fn(&LimbTask, usize) + Sync),
@@ -257,7 +257,7 @@ impl CpuBackend {
     ///
     /// # Safety
     /// As [`Self::run_limb_tasks`].
-    unsafe fn limb_top(&self, task: &LimbTask, i: usize, plan: &GadgetPlan) {
+    unsafe fn limb_top(&self, task: &LimbTask, i: usize, plan: &KeySwitchTables) {
         let (_, at) = task.transforms[i];
         // SAFETY: the caller's promise.
         unsafe { ntt::forward_top(self.ntt_isa, at, at, self.tables.ntt(plan.extended.limbs()[task.limb])) };
@@ -267,7 +267,7 @@ impl CpuBackend {
     ///
     /// # Safety
     /// As [`Self::run_limb_tasks`]; `block < 2^log_blocks`, after all first passes of the task.
-    unsafe fn limb_block(&self, task: &LimbTask, block: usize, plan: &GadgetPlan) {
+    unsafe fn limb_block(&self, task: &LimbTask, block: usize, plan: &KeySwitchTables) {
         let table = self.tables.ntt(plan.extended.limbs()[task.limb]);
         let len = self.tables.degree() >> ntt::log_blocks(self.ntt_isa, table.log_n());
         let at = block * len;

@@ -6,7 +6,7 @@ use super::parallel::{self, Shared};
 use super::stages::{At, GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
-use crate::backend::{GadgetPlan, PolySelect, Shape};
+use crate::backend::{KeySwitchTables, PolySelect, Shape};
 use std::ops::Range;
 
 /// The digits of some shards before conversion: scaled coefficients of all window limbs, and quotients.
@@ -18,13 +18,13 @@ pub(super) struct Digits {
 
 impl CpuBackend {
     /// How many polynomials to cut into digits at once, `others` limbs of the same size being kept beside each.
-    pub(super) fn digit_batch(&self, plan: &GadgetPlan, others: usize, count: usize) -> usize {
+    pub(super) fn digit_batch(&self, plan: &KeySwitchTables, others: usize, count: usize) -> usize {
         let bytes = (plan.window.len() + others) * padded(self.tables.degree()) * 4;
         (SOURCE_BYTES / bytes.max(1)).clamp(1, count.max(1))
     }
 
     /// Memory for the digits of `batch` polynomials.
-    pub(super) fn digits_scratch(&self, plan: &GadgetPlan, batch: usize) -> Digits {
+    pub(super) fn digits_scratch(&self, plan: &KeySwitchTables, batch: usize) -> Digits {
         let n = self.tables.degree();
         Digits { y: self.pool.take(batch * plan.window.len() * padded(n)), u: self.pool.take(batch * plan.digits.len() * n) }
     }
@@ -35,7 +35,7 @@ impl CpuBackend {
         scratch: &'a mut Digits,
         (x, select): (&[u32], PolySelect),
         (first, count): (usize, usize),
-        plan: &'a GadgetPlan,
+        plan: &'a KeySwitchTables,
         layout: &DigitLayout,
     ) -> Vec<Source<'a>> {
         let n = self.tables.degree();
@@ -91,7 +91,7 @@ impl CpuBackend {
         &self,
         x: &[u32],
         select: PolySelect,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         layout: &DigitLayout,
     ) -> (Shape, AlignedWords) {
         let n = self.tables.degree();
@@ -108,7 +108,7 @@ impl CpuBackend {
         &self,
         x: &[u32],
         select: PolySelect,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         layout: &DigitLayout,
         range: Range<usize>,
         out: Shared<'_>,

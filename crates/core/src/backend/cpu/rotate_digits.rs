@@ -12,7 +12,7 @@ use super::key_switch::Key;
 use super::parallel::{self, Shared};
 use super::stages::{GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
 use super::{CpuBackend, automorphism::Permutation, elementwise, ntt};
-use crate::backend::GadgetPlan;
+use crate::backend::KeySwitchTables;
 
 /// A ciphertext `[shard][2][window][N]` and its digits `[shard][digit][extended][N]`.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ impl CpuBackend {
         &self,
         x: Hoisted<'_>,
         key: Key<'_>,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         permutation: &Permutation,
         (out, at): (Shared<'_>, usize),
     ) {

@@ -13,7 +13,7 @@ use super::plain_inner_product::SPREAD_TILE;
 use super::rotate_digits::Hoisted;
 use super::words::AlignedWords;
 use super::{CpuBackend, elementwise};
-use crate::backend::{GadgetPlan, PlainTerm};
+use crate::backend::{KeySwitchTables, PlainTerm};
 
 impl CpuBackend {
     /// On checked arguments; `x.ct` are the lifted ciphertexts, `[shard][2][extended][N]`, `plain` is `[plain][extended][degree]`. The
@@ -22,7 +22,7 @@ impl CpuBackend {
         &self,
         x: Hoisted<'_>,
         turns: &[Option<(Key<'_>, Permutation)>],
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         (plain, degree): (&[u32], usize),
         terms: &[Vec<PlainTerm>],
     ) -> AlignedWords {
@@ -94,7 +94,7 @@ impl CpuBackend {
         shards: usize,
         key: Key<'_>,
         permutation: &Permutation,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
     ) -> AlignedWords {
         let (n, extended) = (self.tables.degree(), plan.extended.len());
         let mut words = self.pool.take(shards * 2 * extended * n);
@@ -124,7 +124,7 @@ impl CpuBackend {
         digits: &[u32],
         key: Key<'_>,
         permutation: &Permutation,
-        plan: &GadgetPlan,
+        plan: &KeySwitchTables,
         (shard, limb): (usize, usize),
         first: Option<*const u32>,
         sums: [*mut u32; 2],

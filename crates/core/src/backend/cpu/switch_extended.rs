@@ -13,7 +13,7 @@ use super::key_switch::{DigitPlaces, Key, LimbTask};
 use super::parallel::{self, Shared};
 use super::stages::{GROUP_BYTES, Groups};
 use super::words::AlignedWords;
-use crate::backend::{GadgetPlan, PolySelect};
+use crate::backend::{KeySwitchTables, PolySelect};
 use crate::math::BasisChange;
 
 /// Checked arguments of [`crate::backend::Backend::rotate_sum`]: words `[shard][2][extended][N]` with the first shard to take.
@@ -49,7 +49,7 @@ impl CpuBackend {
         &self,
         (x, select): (&[u32], PolySelect),
         key: Key<'_>,
-        (plan, layout): (&GadgetPlan, &DigitLayout),
+        (plan, layout): (&KeySwitchTables, &DigitLayout),
         halves: Option<&(dyn Fn(usize, usize) -> [*mut u32; 2] + Sync)>,
         finish: &Finish<'_>,
     ) {
@@ -98,7 +98,7 @@ impl CpuBackend {
         shards: usize,
         key: Key<'_>,
         lift: &BasisChange,
-        (plan, layout): (&GadgetPlan, &DigitLayout),
+        (plan, layout): (&KeySwitchTables, &DigitLayout),
     ) -> AlignedWords {
         let (n, window, extended) = (self.tables.degree(), plan.window.len(), plan.extended.len());
         let mut words = self.pool.take(shards * 2 * extended * n);
@@ -126,7 +126,7 @@ impl CpuBackend {
         &self,
         sum: &RotateSum<'_>,
         positions: &[usize],
-        (plan, layout): (&GadgetPlan, &DigitLayout),
+        (plan, layout): (&KeySwitchTables, &DigitLayout),
     ) -> AlignedWords {
         let (n, extended, shards) = (self.tables.degree(), plan.extended.len(), sum.shards);
         let halves = |half: usize| PolySelect { first: 2 * sum.x.1 + half, stride: 2, count: shards };

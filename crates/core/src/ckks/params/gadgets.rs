@@ -1,7 +1,7 @@
 //! The gadgets that a parameter set has, and the constants that go with them, built once.
 
 use super::{Level, Params, ParamsError};
-use crate::backend::GadgetPlan;
+use crate::backend::KeySwitchTables;
 use crate::ckks::gadget::{Gadget, MAX_CONVERSION_LIMBS, QUIET_BITS};
 use crate::math::{BaseConversion, Basis, BasisChange};
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ struct LargestDigit {
 /// Constants built on first use.
 #[derive(Debug, Default)]
 pub(super) struct GadgetCache {
-    plans: Cached<(Gadget, Level), GadgetPlan>,
+    plans: Cached<(Gadget, Level), KeySwitchTables>,
     rescale: Cached<(Level, Level), BasisChange>,
     mod_down_rescale: Cached<(Gadget, Level, Level), BasisChange>,
     lift: Cached<(Gadget, Level), BasisChange>,
@@ -226,7 +226,7 @@ impl Params {
     /// # Errors
     /// [`ParamsError::NoSuchLevel`] for a level above the top, [`ParamsError::GadgetRange`] for one that the gadget does not cover; of
     /// the gadget, as [`Self::key_basis`].
-    pub fn gadget_plan(&self, gadget: &Gadget, level: Level) -> Result<Arc<GadgetPlan>, ParamsError> {
+    pub fn key_switch_tables(&self, gadget: &Gadget, level: Level) -> Result<Arc<KeySwitchTables>, ParamsError> {
         cached(&self.cache.plans, (*gadget, level), || {
             let key = self.key_basis(gadget)?;
             self.check_level(level)?;
@@ -249,7 +249,7 @@ impl Params {
             let mod_up = digits.iter().map(|d| BaseConversion::new(self.tables(), d, &extended.minus(d), |_| 1)).collect();
             let mod_down = BasisChange::new(self.tables(), &extended, &window);
             let key_limbs = extended.limbs().iter().filter_map(|&l| key.position(l)).collect();
-            Ok(GadgetPlan { window, special, extended, digits, mod_up, mod_down, key_digits, key_limbs })
+            Ok(KeySwitchTables { window, special, extended, digits, mod_up, mod_down, key_digits, key_limbs })
         })
     }
 
@@ -271,11 +271,11 @@ impl Params {
     /// The constants of dividing by P and rescaling in one step.
     ///
     /// # Errors
-    /// As [`Self::gadget_plan`]; [`ParamsError::ConversionLimbs`] where the special primes and those between the levels are more than
+    /// As [`Self::key_switch_tables`]; [`ParamsError::ConversionLimbs`] where the special primes and those between the levels are more than
     /// [`MAX_CONVERSION_LIMBS`].
     pub fn mod_down_rescale_change(&self, gadget: &Gadget, from: Level, to: Level) -> Result<Arc<BasisChange>, ParamsError> {
         self.check_level(to)?;
-        let plan = self.gadget_plan(gadget, from)?;
+        let plan = self.key_switch_tables(gadget, from)?;
         cached(&self.cache.mod_down_rescale, (*gadget, from, to), || {
             let dropped = plan.extended.minus(self.window(to)).len();
             self.check_conversion("the special primes with those between two levels", dropped)?;
@@ -291,9 +291,9 @@ impl Params {
     /// The constants of multiplying by P into the extended basis (nothing is dropped; special residues become 0).
     ///
     /// # Errors
-    /// As [`Self::gadget_plan`].
+    /// As [`Self::key_switch_tables`].
     pub fn lift_change(&self, gadget: &Gadget, level: Level) -> Result<Arc<BasisChange>, ParamsError> {
-        let plan = self.gadget_plan(gadget, level)?;
+        let plan = self.key_switch_tables(gadget, level)?;
         cached(&self.cache.lift, (*gadget, level), || Ok(BasisChange::new(self.tables(), &plan.window, &plan.extended)))
     }
 }
