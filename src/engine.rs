@@ -5,8 +5,8 @@
 //! Compiled -> prepare -> Prepared -> Server -> Session (a client's keys) -> answers
 //! ```
 //!
-//! A [`Client`] never sees the weights, a [`Server`] never sees a secret. Everything is decided once, when the network is compiled; keys,
-//! ciphertexts and answers carry the digest of the plan they belong to.
+//! A [`Client`] never sees the weights, a [`Server`] never sees a secret. Everything is decided once, when the network
+//! is compiled; keys, ciphertexts and answers carry the digest of the plan they belong to.
 
 mod answer;
 mod compile;

@@ -1,4 +1,5 @@
-//! Whether an answer can hold the numbers that a network gives: modulo q, what is too large wraps round and looks like any other.
+//! Whether an answer can hold the numbers that a network gives: modulo q, what is too large wraps round and looks like
+//! any other.
 
 use super::{Prepared, Result};
 use crate::ckks::encoder::fft::{Scratch, SlotTransform};
@@ -10,7 +11,8 @@ use crate::nn::{Model, Tensor};
 use crate::plan::{Plan, PlannedOperation};
 use rayon::prelude::*;
 
-/// The part of what an answer can hold that it may be asked to. The rest tells a number that is too large from one that is not.
+/// The part of what an answer can hold that it may be asked to. The rest tells a number that is too large from one that
+/// is not.
 const USABLE: f64 = 0.5;
 /// Results below this are brought to 1 or more.
 const SMALL: f64 = 0.125;
@@ -73,8 +75,8 @@ fn room(params: &Params, level: Level) -> f64 {
     USABLE * params.capacity(level)
 }
 
-/// The power of two to divide the result by, so that results as large as `seen`, and some more, fit a parameter set's level 0; below 1
-/// for results that are small beside the noise, which does not know how large they are.
+/// The power of two to divide the result by, so that results as large as `seen`, and some more, fit a parameter set's
+/// level 0; below 1 for results that are small beside the noise, which does not know how large they are.
 ///
 /// # Errors
 /// [`Overflow::Results`] where none does.
@@ -88,7 +90,8 @@ pub fn divisor(params: &Params, seen: f64) -> std::result::Result<f64, Overflow>
     Err(Overflow::Results { seen, most: MAX_OUTPUT_DIVISOR * room(params, Level(0)) / MARGIN })
 }
 
-/// Refuses a plan that adds what its level cannot hold: encoding it would fail, in the middle of a run. (Weights stand at higher levels.)
+/// Refuses a plan that adds what its level cannot hold: encoding it would fail, in the middle of a run. (Weights stand
+/// at higher levels.)
 pub(super) fn check_constants(plan: &Plan) -> std::result::Result<(), Overflow> {
     let params = plan.params();
     for step in plan.steps() {
@@ -117,8 +120,8 @@ fn largest_coefficient(slots: &[f64]) -> f64 {
     largest(&scratch.re).max(largest(&scratch.im))
 }
 
-/// Refuses an input whose result the answer could not hold, or that makes a number inside the network which no level can: it would be
-/// a number like any other, and wrong.
+/// Refuses an input whose result the answer could not hold, or that makes a number inside the network which no level
+/// can: it would be a number like any other, and wrong.
 pub(super) fn check_input(prepared: &Prepared, network: &Model, input: &Tensor<f64>) -> Result<()> {
     let folded = network.fold_batch_norms();
     let divided = folded.divided();
@@ -141,7 +144,8 @@ pub(super) fn check_input(prepared: &Prepared, network: &Model, input: &Tensor<f
 }
 
 impl Prepared {
-    /// Refuses an input whose result the answer could not hold, or that makes a number inside the network which no level can.
+    /// Refuses an input whose result the answer could not hold, or that makes a number inside the network which no
+    /// level can.
     ///
     /// # Errors
     /// [`Overflow`] says which; [`super::EngineError::Shape`] for a tensor of another shape.

@@ -53,18 +53,19 @@ pub struct Compilation {
     pub kept: f64,
 }
 
-/// Fits a network's activations to pictures like those it will see, chooses the cheapest fits that keep its answers, plans it, and says
-/// what clients have to know.
+/// Fits a network's activations to pictures like those it will see, chooses the cheapest fits that keep its answers,
+/// plans it, and says what clients have to know.
 ///
-/// Some hundred pictures tell what a target of 99 % needs. Takes from seconds (small networks) to minutes, on all threads; `watch` is told
-/// what is tried, and may end the search with the best found.
+/// Some hundred pictures tell what a target of 99 % needs. Takes from seconds (small networks) to minutes, on all
+/// threads; `watch` is told what is tried, and may end the search with the best found.
 ///
 /// # Errors
-/// [`EngineError::NoPictures`] without a picture; [`EngineError::Calibration`] and [`EngineError::Simulate`] for pictures that the network
-/// cannot be evaluated on; [`EngineError::Fits`] where no fits keep the answers; [`EngineError::NoPreset`] where no parameter set runs them,
-/// and [`EngineError::Params`] for one that there is not; [`EngineError::Noise`] where logits differ by less than encryption moves them;
-/// [`EngineError::Overflow`] for results that no ciphertext can hold; [`EngineError::Model`] where the model does not take the divisor of
-/// its result; [`EngineError::Client`] where what clients are told contradicts itself; and those of [`prepare`].
+/// [`EngineError::NoPictures`] without a picture; [`EngineError::Calibration`] and [`EngineError::Simulate`] for
+/// pictures that the network cannot be evaluated on; [`EngineError::Fits`] where no fits keep the answers;
+/// [`EngineError::NoPreset`] where no parameter set runs them, and [`EngineError::Params`] for one that there is not;
+/// [`EngineError::Noise`] where logits differ by less than encryption moves them; [`EngineError::Overflow`] for results
+/// that no ciphertext can hold; [`EngineError::Model`] where the model does not take the divisor of its result;
+/// [`EngineError::Client`] where what clients are told contradicts itself; and those of [`prepare`].
 pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions, watch: &dyn Watch) -> Result<Compilation> {
     if pictures.is_empty() {
         return Err(EngineError::NoPictures);
@@ -148,7 +149,8 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     Ok(Compilation { compiled, client: Arc::new(client), prepared, choice, foreseen, kept: margins.expected_agreement })
 }
 
-/// Chooses fits, ranked by what plans with all the keys they like cost: within a bound each would be planned some twenty times.
+/// Chooses fits, ranked by what plans with all the keys they like cost: within a bound each would be planned some
+/// twenty times.
 fn fits(
     network: &Model,
     pictures: &[Labelled],

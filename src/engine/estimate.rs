@@ -77,8 +77,8 @@ impl Estimator {
         (&self.lowering, &self.planning)
     }
 
-    /// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works. The network is
-    /// lowered once for all that have the same slots, and planned with keys of at most `max_key_bytes`.
+    /// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works. The
+    /// network is lowered once for all that have the same slots, and planned with keys of at most `max_key_bytes`.
     ///
     /// # Errors
     /// [`NoneFits`], where no set runs it.

@@ -54,8 +54,8 @@ pub struct Prepared {
     pub target: Target,
 }
 
-/// Which unit costs a plan's seconds are estimated from. Plans are decided by those of [`PrepareOptions::target`]: what is made once is
-/// what all others get.
+/// Which unit costs a plan's seconds are estimated from. Plans are decided by those of [`PrepareOptions::target`]: what
+/// is made once is what all others get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Costs {
     /// Timed on this machine.
@@ -66,7 +66,8 @@ pub enum Costs {
 }
 
 impl Costs {
-    /// Timed where the processor computes. A GPU returns from a call before its work is done, so that a clock says nothing.
+    /// Timed where the processor computes. A GPU returns from a call before its work is done, so that a clock says
+    /// nothing.
     pub fn on(devices: &Devices) -> Self {
         if devices.choice == Choice::Cpu { Self::Measured } else { Self::Typical }
     }
@@ -87,13 +88,13 @@ pub struct PrepareOptions {
     pub target: Target,
     /// What was counted before of layouts and of matrices.
     pub counted: (Counted, CutCounts),
-    /// Calls of a device that are compared with the processor's, word by word: `all`, or names of [`Backend`]'s methods with commas
-    /// between them.
+    /// Calls of a device that are compared with the processor's, word by word: `all`, or names of [`Backend`]'s methods
+    /// with commas between them.
     pub compare: Option<String>,
 }
 
-/// As [`prepare`], with a parameter set chosen if none is named: the one with bootstrapping where the usual one has too few
-/// levels.
+/// As [`prepare`], with a parameter set chosen if none is named: the one with bootstrapping where the usual one has too
+/// few levels.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -103,7 +104,8 @@ pub fn prepare_any(network: &Model, preset: Option<&str>, options: PrepareOption
     }
     let params = presets::by_name(DEFAULT_PRESET)?;
     let deep = || {
-        // How deep a network is does not depend on its layouts but for a level or two of moves: those of the usual slots do.
+        // How deep a network is does not depend on its layouts but for a level or two of moves: those of the usual
+        // slots do.
         let lowered = nn::lower(network, params.slots(), &LowerOptions::default()).ok()?;
         let plan = Plan::new(&lowered.program, &params, &PlanOptions::default());
         matches!(plan, Err(PlanError::LevelsExhausted { .. })).then_some(BOOTSTRAPPING_PRESET)
@@ -120,8 +122,8 @@ pub fn slots_for(network: &Model, params: &Params) -> usize {
     }
 }
 
-/// The plans that are kept with a compiled network, beside the one of a single picture: of as many pictures as the slots have room for,
-/// by powers of two, 64 at most. With each, the run prepared.
+/// The plans that are kept with a compiled network, beside the one of a single picture: of as many pictures as the
+/// slots have room for, by powers of two, 64 at most. With each, the run prepared.
 ///
 /// # Errors
 /// None where the network was prepared for one picture; those of [`presets::by_name`].
@@ -148,9 +150,9 @@ fn pictures_in_a_run(network: &Model, params: &Params, pictures: usize) -> usize
 /// Lowers a network for a parameter set and plans it, for a machine.
 ///
 /// # Errors
-/// [`EngineError::Params`] for an unknown parameter set, [`EngineError::Backend`] where there is no such machine or no such call to
-/// compare, [`EngineError::Lower`] and [`EngineError::Plan`] for a network that does not run, [`EngineError::Overflow`] for one that adds numbers
-/// which no ciphertext can hold, [`EngineError::DeviceMemory`].
+/// [`EngineError::Params`] for an unknown parameter set, [`EngineError::Backend`] where there is no such machine or no
+/// such call to compare, [`EngineError::Lower`] and [`EngineError::Plan`] for a network that does not run,
+/// [`EngineError::Overflow`] for one that adds numbers which no ciphertext can hold, [`EngineError::DeviceMemory`].
 pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: &Devices) -> Result<Prepared> {
     let params = presets::by_name(preset)?;
     let again = options.clone();
@@ -229,8 +231,8 @@ fn rotation_room(_backend: &dyn Backend) -> u64 {
     u64::MAX
 }
 
-/// What a run will ask of the device. Where that is more than the user allows, a failure; where it is more than the device has,
-/// nothing is said: what it cannot do is redone on the processor.
+/// What a run will ask of the device. Where that is more than the user allows, a failure; where it is more than the
+/// device has, nothing is said: what it cannot do is redone on the processor.
 #[cfg(feature = "gpu")]
 fn demand(plan: &Plan, backend: &dyn Backend) -> Result<Option<Statistics>> {
     let Some(gpu) = GpuBackend::of(backend) else { return Ok(None) };
@@ -306,17 +308,20 @@ impl Prepared {
         None
     }
 
-    /// What encryption is expected to do to the results of some pictures: the plan run on clear numbers with the noise that every
-    /// operation adds, on its parameter set; the worst of all. Some seconds of all threads for a network that is bootstrapped.
+    /// What encryption is expected to do to the results of some pictures: the plan run on clear numbers with the noise
+    /// that every operation adds, on its parameter set; the worst of all. Some seconds of all threads for a network
+    /// that is bootstrapped.
     ///
     /// # Errors
-    /// [`EngineError::Overflow`] for a result that the answer cannot hold, [`EngineError::NoPictures`] without a picture.
+    /// [`EngineError::Overflow`] for a result that the answer cannot hold, [`EngineError::NoPictures`] without a
+    /// picture.
     pub fn foresee(&self, network: &Model, pictures: &[Tensor<f64>]) -> Result<Foreseen> {
         if pictures.is_empty() {
             return Err(EngineError::NoPictures);
         }
         pictures.iter().try_for_each(|picture| answer::check_input(self, network, picture))?;
-        // The others are made no special pictures (a black one makes zeros that others do not), for what lies beside the results.
+        // The others are made no special pictures (a black one makes zeros that others do not), for what lies beside
+        // the results.
         let others = pictures.iter().skip(usize::from(pictures.len() > 1)).map(|p| speckled(network, p));
         let runs: Vec<Tensor<f64>> = std::iter::once(pictures[0].clone()).chain(others).collect();
         let clear = Network::<f64>::new(network);
@@ -345,8 +350,8 @@ impl Prepared {
     }
 }
 
-/// A picture with other numbers in every place, a little off: what is the same for it is the same for all. Less off where it would leave an
-/// interval, and else the picture as it is.
+/// A picture with other numbers in every place, a little off: what is the same for it is the same for all. Less off
+/// where it would leave an interval, and else the picture as it is.
 fn speckled(network: &Model, picture: &Tensor<f64>) -> Tensor<f64> {
     let (std, plane) = (&network.input().std, picture.shape().plane().max(1));
     let by = |size: f64| {

@@ -106,11 +106,12 @@ impl Session {
         Ok(input.expand(evaluator.params(), evaluator.backend().as_ref())?)
     }
 
-    /// Runs the network on encrypted pictures in host memory. `progress` is told of every step, and may end the run before one.
+    /// Runs the network on encrypted pictures in host memory. `progress` is told of every step, and may end the run
+    /// before one.
     ///
     /// # Errors
-    /// [`EngineError::Run`]: for a ciphertext of other shards or a lower level, memory that there is not, or [`PlanError::Stopped`] where
-    /// `progress` ended it.
+    /// [`EngineError::Run`]: for a ciphertext of other shards or a lower level, memory that there is not, or
+    /// [`PlanError::Stopped`] where `progress` ended it.
     pub fn run(&self, input: Ciphertext, progress: &dyn Progress) -> Result<Answer> {
         let clock = Clock::new(&self.plan, progress);
         let Some(device) = &self.device else {

@@ -5,7 +5,8 @@ use crate::nn::Model;
 use crate::wire::network::NetworkDigest;
 use cipherlens_core::client::{ClientSpec, Rest, RunSpec};
 
-/// Results of unseen pictures may be so many times as large as those of calibration; an answer beyond has left a fit, or wrapped.
+/// Results of unseen pictures may be so many times as large as those of calibration; an answer beyond has left a fit,
+/// or wrapped.
 const BEYOND_SEEN: f64 = 8.0;
 
 /// The run that was prepared, as a client needs it; `network` is the digest of the network on its terms.
@@ -25,8 +26,8 @@ pub fn run_spec(prepared: &Prepared, network: NetworkDigest, rest: Rest) -> RunS
 }
 
 impl Prepared {
-    /// What a client has to know of the network, which has this digest on its terms, and nothing more: it can be given to anyone who may
-    /// use the network. Of one run, the one prepared.
+    /// What a client has to know of the network, which has this digest on its terms, and nothing more: it can be given
+    /// to anyone who may use the network. Of one run, the one prepared.
     pub fn client_spec(&self, network: &Model, digest: NetworkDigest, foreseen: &Foreseen) -> ClientSpec {
         let input = network.input();
         // What pictures of [0, 1] become; arrays that are fed as they are may reach further.

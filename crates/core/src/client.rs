@@ -1,4 +1,5 @@
-//! A client's side of inference: what it has to know of a network, pictures as tensors, and the holder of the secret key.
+//! A client's side of inference: what it has to know of a network, pictures as tensors, and the holder of the secret
+//! key.
 //!
 //! ```text
 //! net.client -> ClientSpec -> Client: secret key, evaluation keys (for the server)

@@ -62,8 +62,8 @@ pub enum ClientError {
         /// What this has.
         found: String,
     },
-    /// What was decrypted is not what a run of the network gives. Why is not told: the reason would tell a server that tries out
-    /// ciphertexts about the key.
+    /// What was decrypted is not what a run of the network gives. Why is not told: the reason would tell a server that
+    /// tries out ciphertexts about the key.
     #[error(
         "what was decrypted is no answer of the network: the run went wrong, the picture is unlike all others, or the server did not run it"
     )]

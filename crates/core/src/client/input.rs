@@ -43,8 +43,8 @@ impl Input {
     /// The tensor of a picture given as `[channel][row][column]` in [0, 1]: `(v - mean) / std` per channel.
     ///
     /// # Errors
-    /// [`NormaliseError::Shape`] where there are not as many numbers as the shape has, [`NormaliseError::Channels`] where there is not a
-    /// mean and a deviation for each channel.
+    /// [`NormaliseError::Shape`] where there are not as many numbers as the shape has, [`NormaliseError::Channels`]
+    /// where there is not a mean and a deviation for each channel.
     pub fn normalise<T: Element>(&self, planes: &[f64]) -> Result<Tensor<T>, NormaliseError> {
         let (channels, means, deviations) = (self.shape.channels, self.mean.len(), self.std.len());
         if [means, deviations] != [channels; 2] {
@@ -70,7 +70,8 @@ pub enum Fit {
     Stretch,
 }
 
-/// Where a network's mean and standard deviation come from. A wrong one is not seen in the answer's shape, so it is told.
+/// Where a network's mean and standard deviation come from. A wrong one is not seen in the answer's shape, so it is
+/// told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {

@@ -1,7 +1,8 @@
 //! Several pictures in one run, where one leaves slots free: slot s of picture i becomes slot `count * s + i`.
 
-/// Slot vectors of several values, one for each picture, as those of one value that holds them all: `[picture][shard][slot]` to
-/// `[shard][slot]`. Where fewer are given than there is room for, they are repeated: zeros may be a picture that the network cannot bear.
+/// Slot vectors of several values, one for each picture, as those of one value that holds them all:
+/// `[picture][shard][slot]` to `[shard][slot]`. Where fewer are given than there is room for, they are repeated: zeros
+/// may be a picture that the network cannot bear.
 pub fn interleave(inputs: &[Vec<Vec<f64>>], count: usize) -> Vec<Vec<f64>> {
     let shards = inputs.first().map_or(0, Vec::len);
     let shard = |s: usize| {

@@ -145,7 +145,8 @@ pub struct Layout {
     columns: Axis,
 }
 
-/// A layout as it is written down: shape, slots, and the digits of channels, rows and columns as (radix, shard step, slot step).
+/// A layout as it is written down: shape, slots, and the digits of channels, rows and columns as (radix, shard step,
+/// slot step).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Stored {
     shape: Shape,
@@ -193,11 +194,12 @@ impl TryFrom<Stored> for Layout {
 }
 
 impl Layout {
-    /// Checks that the axes have room, stay within `slots`, and give every place to one element at most (rooms included).
+    /// Checks that the axes have room, stay within `slots`, and give every place to one element at most (rooms
+    /// included).
     ///
     /// # Errors
-    /// [`LayoutError::NoRoom`] for an axis that is too short, [`LayoutError::Empty`] for a shape without elements or shards without
-    /// slots, [`LayoutError::Places`] where two places are one, or one is beyond its shard.
+    /// [`LayoutError::NoRoom`] for an axis that is too short, [`LayoutError::Empty`] for a shape without elements or
+    /// shards without slots, [`LayoutError::Places`] where two places are one, or one is beyond its shard.
     pub fn new(shape: Shape, slots: usize, [channels, rows, columns]: [Axis; 3]) -> Result<Self, LayoutError> {
         let layout = Self::unchecked(shape, slots, [channels, rows, columns]);
         for (axis, name, extent) in [
@@ -246,7 +248,8 @@ impl Layout {
         digits.map(|d| d.radix.saturating_sub(1).saturating_mul(along(d.step))).fold(0, usize::saturating_add)
     }
 
-    /// Plain row-major order: as many whole channels in a shard as fit, or each channel's rows split over several shards.
+    /// Plain row-major order: as many whole channels in a shard as fit, or each channel's rows split over several
+    /// shards.
     ///
     /// # Errors
     /// [`LayoutError::Empty`] for a shape without elements or shards without slots.
@@ -255,8 +258,8 @@ impl Layout {
     }
 
     /// Row-major with the room for rows and columns rounded up to multiples of `align` where that costs no further
-    /// shard, and rows split at multiples of it: strides that divide `align` then find their pixels at regular places. An alignment of 0
-    /// is one of 1.
+    /// shard, and rows split at multiples of it: strides that divide `align` then find their pixels at regular places.
+    /// An alignment of 0 is one of 1.
     ///
     /// # Errors
     /// As [`Self::row_major`].
@@ -382,8 +385,8 @@ impl Layout {
         }
     }
 
-    /// The inverse: `[shard][slot]` -> flat index `(channel * height + row) * width + column`, none where a slot holds no
-    /// element.
+    /// The inverse: `[shard][slot]` -> flat index `(channel * height + row) * width + column`, none where a slot holds
+    /// no element.
     pub fn elements(&self) -> Vec<Vec<Option<u32>>> {
         let mut elements = vec![vec![None; self.slots]; self.shards];
         self.for_each(|i, place| elements[place.shard][place.slot] = Some(i as u32));

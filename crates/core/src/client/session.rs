@@ -15,8 +15,8 @@ use rand::Rng;
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
-/// How many times the noise foreseen an answer may be off where it must be empty, real, or a copy. Runs were seen with four times the
-/// noise foreseen; the largest of 2^16 slots has three times what the largest of ten results has.
+/// How many times the noise foreseen an answer may be off where it must be empty, real, or a copy. Runs were seen with
+/// four times the noise foreseen; the largest of 2^16 slots has three times what the largest of ten results has.
 const SLACK: f64 = 128.0;
 /// How many times the noise foreseen the noise of a result is taken to be at most, where results are published.
 const WORST: f64 = 8.0;
@@ -35,8 +35,8 @@ pub struct Client {
     encoder: Encoder,
     /// Where everything random is from a seed: for tests.
     seed: Option<u64>,
-    /// Made for the first picture and kept: with a seed, another would encrypt the next picture with the same noise, and anyone would see
-    /// the difference of the two.
+    /// Made for the first picture and kept: with a seed, another would encrypt the next picture with the same noise,
+    /// and anyone would see the difference of the two.
     encryptor: OnceLock<Encryptor>,
 }
 
@@ -57,7 +57,8 @@ fn random(seed: Option<u64>, purpose: Purpose) -> Result<RandomSource, CkksError
 }
 
 impl Client {
-    /// A client with a fresh secret key; `params` are those of the description ([`ClientSpec::read`], [`ClientSpec::params`]).
+    /// A client with a fresh secret key; `params` are those of the description ([`ClientSpec::read`],
+    /// [`ClientSpec::params`]).
     ///
     /// # Errors
     /// [`ClientError::Scheme`], as where the system gives no randomness.
@@ -65,8 +66,8 @@ impl Client {
         Self::fresh(spec, params, None)
     }
 
-    /// The same key and ciphertexts for the same seed: for tests and benchmarks only. Whoever knows the seed can decrypt, and of pictures
-    /// encrypted by two clients of one seed anyone sees the difference.
+    /// The same key and ciphertexts for the same seed: for tests and benchmarks only. Whoever knows the seed can
+    /// decrypt, and of pictures encrypted by two clients of one seed anyone sees the difference.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -118,8 +119,8 @@ impl Client {
         &self.backend
     }
 
-    /// The keys that a server needs for a run, and no others; `made` is called after each. Minutes and gigabytes for a network that is
-    /// bootstrapped.
+    /// The keys that a server needs for a run, and no others; `made` is called after each. Minutes and gigabytes for a
+    /// network that is bootstrapped.
     ///
     /// # Errors
     /// [`ClientError::Scheme`].
@@ -128,12 +129,12 @@ impl Client {
         Ok(generator.generate_with(&self.secret, &run.keys, made)?)
     }
 
-    /// Encrypts as many pictures as a run takes at most, normalised, at the level where the network begins. Half of each ciphertext is a
-    /// seed, so that is what is sent.
+    /// Encrypts as many pictures as a run takes at most, normalised, at the level where the network begins. Half of
+    /// each ciphertext is a seed, so that is what is sent.
     ///
     /// # Errors
-    /// [`ClientError::Input`] for numbers that the network was not made for, [`ClientError::Layout`] for another shape or too many
-    /// pictures.
+    /// [`ClientError::Input`] for numbers that the network was not made for, [`ClientError::Layout`] for another shape
+    /// or too many pictures.
     pub fn encrypt(&self, run: &RunSpec, pictures: &[Tensor<f64>]) -> Result<SeededCiphertext, ClientError> {
         pictures.iter().try_for_each(|picture| self.check_input(picture))?;
         let shards = Zeroizing::new(run.pack(pictures)?);
@@ -165,22 +166,24 @@ impl Client {
         Ok(())
     }
 
-    /// The results in an answer, of every picture that a run takes, with the digits that the noise of encryption leaves.
+    /// The results in an answer, of every picture that a run takes, with the digits that the noise of encryption
+    /// leaves.
     ///
     /// They must not go back to whoever evaluated ([`Decryptor`]); what may, [`Self::published`] makes of them.
     ///
     /// # Errors
-    /// [`ClientError::NotAnAnswer`] for a ciphertext of another level, scale or number of shards, and [`ClientError::Implausible`] for
-    /// one that decrypts to what no run of the network gives. A client that lets a server see which of its answers were refused gives
-    /// the key away, answer by answer: this makes that dearer, it does not prevent it.
+    /// [`ClientError::NotAnAnswer`] for a ciphertext of another level, scale or number of shards, and
+    /// [`ClientError::Implausible`] for one that decrypts to what no run of the network gives. A client that lets a
+    /// server see which of its answers were refused gives the key away, answer by answer: this makes that dearer, it
+    /// does not prevent it.
     pub fn decrypt(&self, run: &RunSpec, answer: &Ciphertext) -> Result<Vec<Vec<f64>>, ClientError> {
         let mut results = self.decrypt_unrounded(run, answer)?;
         results.iter_mut().flatten().for_each(|v| *v = self.spec.rounded(*v));
         Ok(results)
     }
 
-    /// As [`Self::decrypt`], with all digits: for comparing with the clear network where both are at hand. The last digits are noise
-    /// that depends on the key.
+    /// As [`Self::decrypt`], with all digits: for comparing with the clear network where both are at hand. The last
+    /// digits are noise that depends on the key.
     ///
     /// # Errors
     /// As [`Self::decrypt`].
@@ -211,10 +214,11 @@ impl Client {
         Ok(std::mem::take(&mut *results))
     }
 
-    /// Results that may be made public: each with normal noise of standard deviation `sqrt(12 n) 2^(bits / 2) t` added and rounded to a
-    /// sixteenth of that, where n is how many there are and t bounds the noise of encryption in each (8 times what is foreseen). One answer published so has `bits`
-    /// bits of statistical security against recovering the key from its noise; k answers lose `log2 k` (Li, Micciancio, Schultz and
-    /// Sorrell, "Securing Approximate Homomorphic Encryption Using Differential Privacy", 2022, theorem 2). Also the standard deviation.
+    /// Results that may be made public: each with normal noise of standard deviation `sqrt(12 n) 2^(bits / 2) t` added
+    /// and rounded to a sixteenth of that, where n is how many there are and t bounds the noise of encryption in each
+    /// (8 times what is foreseen). One answer published so has `bits` bits of statistical security against recovering
+    /// the key from its noise; k answers lose `log2 k` (Li, Micciancio, Schultz and Sorrell, "Securing Approximate
+    /// Homomorphic Encryption Using Differential Privacy", 2022, theorem 2). Also the standard deviation.
     ///
     /// # Errors
     /// [`ClientError::PublishBits`] beyond 8 to 64 bits.
@@ -252,7 +256,8 @@ impl Client {
 }
 
 impl RunSpec {
-    /// Pictures as slot vectors `[shard][slot]`; slots without an element are 0, places without a picture hold one of those given.
+    /// Pictures as slot vectors `[shard][slot]`; slots without an element are 0, places without a picture hold one of
+    /// those given.
     ///
     /// # Errors
     /// [`ClientError::Layout`] for another shape, for none, or for more than a run takes.

@@ -22,9 +22,9 @@ const MAX_CLASSES: usize = 1 << 16;
 
 /// All that a client needs of a network: to make keys, encrypt pictures, and tell an answer from what is none.
 ///
-/// It has no weights, so a client cannot see whether a picture drives the network out of what it was fitted for, as whoever has the
-/// network can (`cipherlens::nn::simulate::check_picture`): it holds inputs against [`Self::interval`], and answers against
-/// [`Self::largest`] and the slots that must be empty.
+/// It has no weights, so a client cannot see whether a picture drives the network out of what it was fitted for, as
+/// whoever has the network can (`cipherlens::nn::simulate::check_picture`): it holds inputs against [`Self::interval`],
+/// and answers against [`Self::largest`] and the slots that must be empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientSpec {
     /// What the network is called.
@@ -226,12 +226,12 @@ impl ClientSpec {
         Ok(container::write_to(&mut output, &contents)?)
     }
 
-    /// Reads one and checks it, with the parameter set it names. Nothing in a file makes this panic or take more memory than the
-    /// tables of the largest parameter set.
+    /// Reads one and checks it, with the parameter set it names. Nothing in a file makes this panic or take more memory
+    /// than the tables of the largest parameter set.
     ///
     /// # Errors
-    /// [`ClientError::File`] for a file that cannot be read, [`ClientError::Params`] and [`ClientError::Spec`] for one that must not
-    /// be used.
+    /// [`ClientError::File`] for a file that cannot be read, [`ClientError::Params`] and [`ClientError::Spec`] for one
+    /// that must not be used.
     pub fn read(path: &Path) -> Result<(Self, Arc<Params>), ClientError> {
         Self::checked(Opened::path(path)?)
     }

@@ -110,7 +110,8 @@ pub(crate) mod num {
     }
 }
 
-/// Values in the order `[channel][row][column]`. Whoever holds one of a picture that is nobody else's wraps it in `Zeroizing`.
+/// Values in the order `[channel][row][column]`. Whoever holds one of a picture that is nobody else's wraps it in
+/// `Zeroizing`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T = f32> {
     shape: Shape,
