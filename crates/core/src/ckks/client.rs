@@ -35,7 +35,8 @@ impl Client {
         Self::with_randomness(params, backend, RandomSource::from_os)
     }
 
-    /// The same keys and ciphertexts for the same seed: for tests and benchmarks only. Whoever knows the seed can decrypt.
+    /// The same keys and ciphertexts for the same seed: for tests and benchmarks only. Whoever knows the seed can decrypt, and of vectors
+    /// encrypted by two clients of one seed anyone sees the difference.
     ///
     /// # Errors
     /// As [`KeyGenerator::new`].
