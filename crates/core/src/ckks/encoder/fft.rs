@@ -10,7 +10,7 @@
 //! reversal, and its inner loops are contiguous from the second stage on. Cost: about `4.25 n log2 n` flops.
 //!
 //! # Safety
-//! What is generic over [`Vector`]s may run only where their instructions exist. Nothing else is asked: slices that are too short panic.
+//! What is generic over vectors may run only where their instructions exist. Nothing else is asked: slices that are too short panic.
 
 use super::vector::Vector;
 use crate::ckks::simd_dispatch::simd_dispatch;
