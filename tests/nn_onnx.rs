@@ -381,6 +381,28 @@ fn a_relu_before_a_maximum_is_applied_to_what_that_leaves() {
     assert_eq!(pooled(true), [128, 64, 32]);
 }
 
+/// What is asked of a window or of the room between pixels is bounded before anything is made of it.
+#[test]
+fn windows_beyond_all_bounds_are_refused() {
+    let refused = |op: &str, more: &[(&str, &[i64])], inputs: &[&str]| {
+        let mut node = node(op, inputs, "y");
+        for (name, values) in more {
+            node = node.ints(name, values);
+        }
+        let file = File::new(&[1, 1, 8, 8], "y").constant("w", &[1, 1, 2, 2], Data::Real(vec![1.0; 4])).node(node);
+        Model::from_onnx(&file.bytes(), &plain(1)).expect_err("refused").to_string()
+    };
+    for (kernel, pads, stride) in [(65_536, 65_535, 1), (3, 65_536, 1), (9, 0, 1), (2, 9, 1)] {
+        let window: [(&str, &[i64]); 3] =
+            [("kernel_shape", &[kernel, kernel]), ("pads", &[pads; 4]), ("strides", &[stride, stride])];
+        let text = refused("MaxPool", &window, &["x"]);
+        assert!(text.contains("a window lies in the padding"), "{text}");
+    }
+    assert!(refused("ConvTranspose", &[("strides", &[65_536, 65_536])], &["x", "w"]).contains("pixels"));
+    assert!(refused("ConvTranspose", &[("pads", &[9; 4])], &["x", "w"]).contains("an axis of 0 elements"));
+    assert!(refused("ConvTranspose", &[("output_padding", &[7, 7])], &["x", "w"]).contains("output_padding"));
+}
+
 /// A gate is repeated to the shape of what it is multiplied with, whichever of the two comes first, and a product of two is one
 /// multiplication of ciphertexts.
 #[test]

@@ -112,6 +112,8 @@ pub(super) struct Importer<'f> {
     pub as_written: HashMap<&'f str, Rc<Constant>>,
     /// Values of the picture that are integers.
     pub whole: HashMap<&'f str, Whole>,
+    /// How often each value is read; the result once more.
+    read: HashMap<&'f str, usize>,
     /// Values that are the result, or passed on to it alone.
     ends: HashSet<&'f str>,
     /// What is said of an operator at the end that was left out.
@@ -164,6 +166,9 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         shape = Shape::new(shape.width, shape.channels, shape.height);
     }
     let order = order(graph, &input.name, &initializers, &output.name)?;
+    let mut read = HashMap::new();
+    let names = graph.node.iter().flat_map(|node| &node.input).chain(graph.output.iter().map(|output| &output.name));
+    names.for_each(|name| *read.entry(name.as_str()).or_default() += 1);
     let mut importer = Importer {
         file: graph,
         initializers,
@@ -177,6 +182,7 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         opset,
         as_written: HashMap::new(),
         whole: HashMap::new(),
+        read,
         ends: super::ending::values(graph, &order, &output.name),
         left_out: None,
         noted: None,
@@ -464,8 +470,7 @@ impl<'f> Importer<'f> {
 
     /// How often a value of the file is read; the result once more.
     pub(super) fn readers(&self, value: &str) -> usize {
-        let operands = self.file.node.iter().flat_map(|node| &node.input).filter(|name| *name == value).count();
-        operands + self.file.output.iter().filter(|output| output.name == value).count()
+        self.read.get(value).copied().unwrap_or(0)
     }
 
     /// The one node that reads a value, with its result; none if there are several.

@@ -28,6 +28,9 @@ struct Step {
     of_first: bool,
 }
 
+/// Longest windows whose taps may join one after the other: of longer ones, halves are never more work.
+const MOST_TAPS: usize = 8;
+
 /// A window that moves along an axis of `size` elements.
 #[derive(Debug, Clone, Copy)]
 struct Along {
@@ -42,8 +45,9 @@ struct Along {
 }
 
 impl Along {
-    /// None where a window has no tap within the axis.
+    /// None where a window has no tap within the axis, or the axis is too long with what is around it.
     fn new(size: usize, [kernel, stride, dilation]: [usize; 3], [before, after]: [usize; 2], ceil: bool) -> Option<Self> {
+        extent((size + before + after) as i64)?;
         let span = (size + before + after).checked_sub((kernel - 1) * dilation + 1)?;
         let mut out = span / stride + 1;
         // A window that reaches over the end, if it begins before it.
@@ -67,24 +71,31 @@ impl Along {
         (0..self.size as i64).contains(&p)
     }
 
+    /// The first tap within the axis of a window that begins at `p`, if it is one of the first `taps`.
+    fn first(&self, p: i64, taps: usize) -> Option<usize> {
+        let t = if p < 0 { p.unsigned_abs().div_ceil(self.dilation as u64) as usize } else { 0 };
+        (t < taps && self.holds(self.tap(p, t))).then(|| self.tap(p, t) as usize)
+    }
+
     /// Whether one of the first `taps` taps is within the axis.
     fn touches(&self, p: i64, taps: usize) -> bool {
-        (0..taps).any(|t| self.holds(self.tap(p, t)))
+        self.first(p, taps).is_some()
     }
 
     /// The steps that take the fewest elements, where steps count as well: each may have to be bootstrapped for.
     fn steps(&self) -> Vec<Step> {
-        let (one_by_one, halves) = (self.one_by_one(), self.by_halves());
+        let halves = self.by_halves();
+        if self.kernel > MOST_TAPS {
+            return halves;
+        }
+        let one_by_one = self.one_by_one();
         let cost = |steps: &[Step]| steps.iter().map(|s| 2 * s.left.len() + self.out).sum::<usize>();
         if cost(&halves) <= cost(&one_by_one) { halves } else { one_by_one }
     }
 
     /// One tap after the other joins, for the places of the result alone.
     fn one_by_one(&self) -> Vec<Step> {
-        let first: Vec<usize> = (0..self.out)
-            .filter_map(|o| (0..self.kernel).map(|t| self.tap(self.start(o), t)).find(|p| self.holds(*p)))
-            .map(|p| p as usize)
-            .collect();
+        let first: Vec<usize> = (0..self.out).filter_map(|o| self.first(self.start(o), self.kernel)).collect();
         let mut steps: Vec<Step> = Vec::new();
         for t in 0..self.kernel {
             // What is outside is none: in its place one that is in the window already.
@@ -155,7 +166,7 @@ impl Importer<'_> {
         let of = |size: usize, axis: usize, around: [usize; 2]| {
             let how = [window.kernel[axis], window.stride[axis], window.dilation[axis]];
             Along::new(size, how, around, ceil)
-                .ok_or("its kernel is larger than its padded input, or a window lies in the padding")
+                .ok_or("its kernel is larger than its padded input, a window lies in the padding, or there is too much of that")
         };
         let mut axes = [(2, of(height, 0, [top, bottom])?), (3, of(width, 1, [left, right])?)];
         // The axis that gets shorter comes first.
@@ -236,7 +247,9 @@ impl Importer<'_> {
                 3 => format!("{name}.columns"),
                 at => format!("{name}.axis{at}"),
             };
-            for Step { left, right, of_first } in along.steps() {
+            let steps = along.steps();
+            self.budget.take(steps.iter().map(|s| 2 * s.left.len()).sum())?;
+            for Step { left, right, of_first } in steps {
                 let some = |picks: Vec<usize>| picks.into_iter().map(Some).collect::<Vec<_>>();
                 let a = self.along(&x, *at, some(left), 0.0, name)?;
                 x = match right {
@@ -292,7 +305,7 @@ mod tests {
         let mut tried = 0;
         while tried < 2000 {
             let size = rng.random_range(1..20);
-            let (kernel, stride, dilation) = (rng.random_range(1..8), rng.random_range(1..5), rng.random_range(1..4));
+            let (kernel, stride, dilation) = (rng.random_range(1..12), rng.random_range(1..5), rng.random_range(1..4));
             let around = [rng.random_range(0..kernel), rng.random_range(0..kernel)];
             let Some(along) = Along::new(size, [kernel, stride, dilation], around, rng.random()) else { continue };
             tried += 1;
@@ -316,6 +329,16 @@ mod tests {
         assert_eq!(sizes(16, [4, 4, 1], [0, 0]), [8, 4], "pairs first");
         assert_eq!(sizes(7, [7, 1, 1], [0, 0]), [4, 2, 1], "all of an axis");
         assert_eq!(sizes(13, [5, 1, 1], [2, 2]).len(), 3, "overlapping windows share their parts");
+    }
+
+    /// What a file may ask for takes no longer than what it can be used for.
+    #[test]
+    fn long_windows_are_cut_into_few_steps() {
+        let along = Along::new(40_000, [20_000, 1, 2], [0, 0], false).unwrap();
+        assert!(along.steps().len() <= 15);
+        assert!(Along::new(60_000, [2, 1, 1], [60_000, 0], false).is_none(), "no tensor has such an axis");
+        let whole = Along::new(65_536, [65_536, 1, 1], [0, 0], false).unwrap();
+        assert_eq!(whole.steps().len(), 16);
     }
 
     #[test]

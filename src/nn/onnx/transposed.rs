@@ -48,6 +48,7 @@ impl Importer<'_> {
             let Cut { before, after } = cut(a, axis, size[axis], stride[axis], reach)?;
             // The pixels apart; what is cut off beyond the reach of the kernel is not made.
             let apart = ((size[axis] - 1) * stride[axis] + 1) as i64;
+            extent(apart).ok_or_else(|| format!("its {} pixels are {} apart, which makes {apart}", size[axis], stride[axis]))?;
             let [before, after] = [reach - before, reach - after];
             let kept = before.min(0).abs()..apart + after.min(0);
             let pick = |at: i64| Some(at as usize / stride[axis]).filter(|_| (at as usize).is_multiple_of(stride[axis]));
