@@ -12,7 +12,7 @@
 //! meant. Integers that depend on the picture (pixels, before they are cast) are exact or refused.
 //!
 //! Every operator that is not supported is named at once. Nothing in a file makes the reader panic, and it takes no more
-//! memory than a small multiple of the file.
+//! memory than a small multiple of the file, and some 130 MiB for what is moved element by element.
 
 mod arithmetic;
 mod attributes;
