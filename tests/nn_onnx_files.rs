@@ -260,6 +260,29 @@ fn what_is_behind_an_unsupported_operator_is_looked_at() {
     assert!(error.to_string().contains("/f/LpPool (LpPool): as /b/LpPool"), "{error}");
 }
 
+/// What an operator that is not supported leaves behind is a value of its own, and not one of those that are moved.
+#[test]
+fn what_is_behind_a_refused_operator_is_told_apart_from_views() {
+    let ints = |name: &str, values: &[i64], file: File| file.constant(name, &[values.len() as i64], Data::Whole(values.to_vec()));
+    let mut file = File::new(&[1, 2, 4, 3], "y");
+    for (name, values) in [("0", &[0][..]), ("1", &[1]), ("2", &[2]), ("4", &[4]), ("flat", &[1, -1])] {
+        file = ints(name, values, file);
+    }
+    let file = file
+        .constant("rows", &[4, 1], Data::Real(vec![0.5, 1.0, 1.5, 2.0]))
+        .constant("w", &[24, 2], Data::Real(vec![0.1; 48]))
+        .node(node("Slice", &["x", "1", "4", "2"], "a"))
+        .node(node("Slice", &["x", "0", "1", "2"], "b"))
+        .node(node("Concat", &["a", "b"], "c").int("axis", 2))
+        .node(node("Squeeze", &["c", "0"], "d"))
+        .node(node("Mul", &["d", "rows"], "e"))
+        .node(node("Reshape", &["e", "flat"], "f"))
+        .node(node("MatMul", &["f", "w"], "y"));
+    let error = Model::from_onnx(&file.bytes(), &plain(2)).expect_err("not supported");
+    let ModelError::UnsupportedOperators(list) = &error else { panic!("{error}") };
+    assert_eq!(list.iter().map(|o| o.node.as_str()).collect::<Vec<_>>(), ["/e/Mul"]);
+}
+
 /// The shape of the input as text that is read by people and the advice on it; with a size given, the shape of the picture.
 #[test]
 fn open_and_odd_inputs_are_told_apart() {
