@@ -430,3 +430,36 @@ fn resnet20_keeps_its_answers() {
     assert_eq!(s.exact_accuracy(), Some(0.91));
     assert!((accuracy - 0.91).abs() <= 0.005 + 1e-9 && s.agreement() >= 0.99);
 }
+
+/// The taps of a maximum are larger than their difference, in whose scale they are wanted: where calibration noted their size, all that is
+/// held is stored within what a bootstrap takes.
+#[test]
+fn what_a_maximum_holds_can_be_bootstrapped_where_its_size_is_known() {
+    use cipherlens::nn::{LowerOptions, calibration::magnitudes, lower};
+    use common::onnx::Attribute;
+    let file = File::new(&[1, 1, 12, 12], "y")
+        .node(node("MaxPool", &["x"], "a").ints("kernel_shape", &[3, 3]).ints("strides", &[2, 2]).ints("pads", &[1, 1, 1, 1]))
+        .node(node("GlobalAveragePool", &["a"], "y"));
+    let model = Model::from_onnx(&file.bytes(), &OnnxOptions::default()).expect("it is read");
+    // Smooth pictures: neighbours differ by less than they are large.
+    let picture = |i: usize| {
+        let value = |at: usize| (3.0 * (0.2 * (at % 12) as f64 + 0.15 * (at / 12) as f64 + i as f64).sin()) as f32;
+        Tensor::new(model.input().shape, (0..144).map(value).collect()).expect("the shape fits")
+    };
+    let pictures: Vec<Tensor<f32>> = (0..8).map(picture).collect();
+    let calibration = Calibration::measure(&model, &pictures).expect("it is measured");
+    let specs: Vec<FitSpec> =
+        calibration.layers.iter().map(|_| FitSpec { form: Form::Series(15), margin: 1.3, floor: 0.1 }).collect();
+    let fitted = fit(&model, &calibration, &specs).expect("it is fitted");
+    let noted = fitted.with_magnitudes(&magnitudes(&fitted, &pictures).expect("it is measured"));
+    // What several steps read is held meanwhile.
+    let within = |model: &Model| {
+        let steps = lower(model, 256, &LowerOptions::default()).expect("it is lowered").program.steps;
+        let readers = |value: usize| steps.iter().flat_map(|s| s.operation.operands()).filter(|v| v.0 == value).count();
+        let held = steps.iter().enumerate().filter(|(i, _)| readers(i + 1) >= 2);
+        held.map(|(_, s)| s.bound.is_some_and(|bound| bound <= 1.0 + 1e-6)).collect::<Vec<_>>()
+    };
+    let (before, after) = (within(&fitted), within(&noted));
+    assert!(before.len() >= 4 && !before.iter().all(|b| *b), "{before:?}");
+    assert!(after.iter().all(|b| *b), "{after:?}");
+}

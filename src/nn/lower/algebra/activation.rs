@@ -11,6 +11,8 @@ use std::rc::Rc;
 const MAX_COMPLETION: f64 = 256.0;
 /// What the magnitude of a result is brought to: it is not to pass 1 by rounding.
 const NEARLY_ONE: f64 = 1.0 - 1e-6;
+/// What the magnitude of a value held for several readers is brought to: a maximum is stored as its taps are, and may be larger.
+const HELD: f64 = 0.8;
 /// The interval of a polynomial whose operand is its own variable.
 const UNIT: [f64; 2] = [-1.0, 1.0];
 
@@ -60,12 +62,30 @@ impl Algebra<'_> {
                 }
             });
             wanted[value] = wanted[value].take().or_else(|| self.within_one(value, channels));
+            wanted[value] = wanted[value].take().map(|gauge| self.held_within_one(value, gauge));
             // A scale of zero could not be undone by the other readers.
             if wanted[value].as_ref().is_some_and(|g| g.alpha.iter().any(|a| *a == 0.0 || !(1.0 / a).is_finite())) {
                 wanted[value] = None;
             }
         }
         wanted
+    }
+
+    /// As wanted, or smaller where calibration noted how large a value is that is held for several readers and that no activation makes or
+    /// is fed: the taps of a maximum are larger than their difference, in whose scale they are wanted. They can be bootstrapped then; where
+    /// the scales of a sum differ, one side is rescaled.
+    fn held_within_one(&self, value: usize, gauge: Rc<Gauge>) -> Rc<Gauge> {
+        let nodes = self.model.nodes();
+        let polynomial = |o: &Operator| matches!(o, Operator::Polynomial(_) | Operator::Fitted(_) | Operator::Activation(_));
+        let Some(node) = value.checked_sub(1).map(|i| &nodes[i]) else { return gauge };
+        let fed = self.readers[value].iter().any(|r| polynomial(&nodes[*r].operator));
+        let seen = self.magnitudes.get(&node.name).copied().filter(|seen| *seen > 0.0 && seen.is_finite());
+        let (Some(seen), Some((alpha, _))) = (seen, gauge.uniform()) else { return gauge };
+        let most = HELD / (MAGNITUDE_MARGIN * seen);
+        if self.readers[value].len() < 2 || fed || polynomial(&node.operator) || alpha.abs() <= most {
+            return gauge;
+        }
+        Rc::new(gauge.times(most / alpha.abs()))
     }
 
     /// Where calibration noted how large a value is, that no activation makes and whose readers take any scale: the form in which it stays
@@ -238,6 +258,11 @@ impl Gauge {
     /// The own variable of a polynomial on `[a, b]`.
     fn of([a, b]: [f64; 2], channels: usize) -> Self {
         Self { alpha: vec![2.0 / (b - a); channels], beta: vec![-(a + b) / (b - a); channels] }
+    }
+
+    fn times(&self, factor: f64) -> Self {
+        let [alpha, beta] = [&self.alpha, &self.beta].map(|v| v.iter().map(|x| x * factor).collect());
+        Self { alpha, beta }
     }
 
     /// Scale and shift, if they are the same for all channels.
