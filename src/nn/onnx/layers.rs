@@ -155,21 +155,8 @@ impl Importer<'_> {
         a: &Attributes<'_>,
         name: &str,
     ) -> Result<Traced, Refusal> {
-        let given = constant(operands, 1)?;
-        let axes = match &given {
-            Some(axes) => axes.integers().ok_or("its axes are no integers")?,
-            None => a.ints("axes").unwrap_or(&[]),
-        };
+        let Some(axes) = reduced_axes(x.dims.len(), operands, a)? else { return Ok(x.clone()) };
         let rank = x.dims.len();
-        let mut axes = each_axis(axes, rank)?;
-        axes.sort_unstable();
-        axes.dedup();
-        if axes.is_empty() && a.int("noop_with_empty_axes", 0) != 0 {
-            return Ok(x.clone());
-        }
-        if axes.is_empty() {
-            axes = (0..rank).collect();
-        }
         let keep = a.int("keepdims", 1) != 0;
         if rank >= 3 && axes == (2..rank).collect::<Vec<_>>() && x.dims[0] == 1 {
             return self.global_average(x, keep, name);
@@ -288,6 +275,22 @@ impl Importer<'_> {
 
 fn bounded(value: usize) -> Result<usize, Refusal> {
     i64::try_from(value).ok().and_then(extent).ok_or_else(|| Refusal::Bad(format!("an extent of {value}")))
+}
+
+/// The axes of a tensor that an operator reduces, in order, all where it names none; none if it then does nothing.
+pub(super) fn reduced_axes(rank: usize, operands: &[Option<Known>], a: &Attributes<'_>) -> Result<Option<Vec<usize>>, Refusal> {
+    let given = constant(operands, 1)?;
+    let axes = match &given {
+        Some(axes) => axes.integers().ok_or("its axes are no integers")?,
+        None => a.ints("axes").unwrap_or(&[]),
+    };
+    let mut axes = each_axis(axes, rank)?;
+    axes.sort_unstable();
+    axes.dedup();
+    if axes.is_empty() && a.int("noop_with_empty_axes", 0) != 0 {
+        return Ok(None);
+    }
+    Ok(Some(if axes.is_empty() { (0..rank).collect() } else { axes }))
 }
 
 /// Two numbers, one for rows and one for columns; 1 where the file says nothing.

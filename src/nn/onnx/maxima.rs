@@ -6,11 +6,9 @@
 //! numbers is that of two overlapping windows of n / 2 ([`steps`]).
 
 use super::attributes::Attributes;
-use super::constant::each_axis;
 use super::expression::{Recognised, recognise};
 use super::graph::{Importer, Known, Refusal, Traced, extent};
-use super::layers::{padding, pair};
-use super::operators::constant;
+use super::layers::{padding, pair, reduced_axes};
 use super::schema::NodeProto;
 use crate::nn::model::formula::{Binary, Unary};
 use crate::nn::model::{ActivationFunction, Formula, Window};
@@ -202,21 +200,7 @@ impl Importer<'_> {
         a: &Attributes<'_>,
         (least, name): (bool, &str),
     ) -> Result<Traced, Refusal> {
-        let given = constant(operands, 1)?;
-        let axes = match &given {
-            Some(axes) => axes.integers().ok_or("its axes are no integers")?,
-            None => a.ints("axes").unwrap_or(&[]),
-        };
-        let rank = x.dims.len();
-        let mut axes = each_axis(axes, rank)?;
-        axes.sort_unstable();
-        axes.dedup();
-        if axes.is_empty() && a.int("noop_with_empty_axes", 0) != 0 {
-            return Ok(x.clone());
-        }
-        if axes.is_empty() {
-            axes = (0..rank).collect();
-        }
+        let Some(axes) = reduced_axes(x.dims.len(), operands, a)? else { return Ok(x.clone()) };
         let keep = a.int("keepdims", 1) != 0;
         if !least {
             return self.greatest_of_axes(x, node, &axes, keep, name);
