@@ -3,13 +3,15 @@
 
 use cipherlens_testkit as common;
 
-use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, channel_ranges};
-use cipherlens::nn::clear::Network;
+use cipherlens::nn::calibration::{BINS, Calibration, CalibrationError, Histogram, LayerInputs, channel_ranges};
+use cipherlens::nn::clear::{Network, Range};
 use cipherlens::nn::equalize::{equalize, equalize_with_ranges};
-use cipherlens::nn::fit::{ChooseError, ChooseOptions, FitError, FitSpec, Form, TriedFit, Watch, choose, fit, interval, levels};
-use cipherlens::nn::model::{ActivationForm, Operator};
+use cipherlens::nn::fit::{
+    ChooseError, ChooseOptions, FitError, FitSpec, Form, TriedFit, Watch, choose, fit, fit_layer, interval, levels,
+};
+use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Operator};
 use cipherlens::nn::simulate::{
-    Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, exact_logits, simulate, simulate_against,
+    ExactAnswers, Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, exact_logits, simulate, simulate_against,
 };
 use cipherlens::nn::tensor::{Shape, Tensor};
 use cipherlens::nn::{Model, onnx::OnnxOptions};
@@ -190,7 +192,7 @@ fn fits_lie_on_what_was_seen_and_simulation_measures_them() {
     let calibration = Calibration::measure(&model, &xs).expect("pictures");
     let test = unlabelled(pictures(&model, 100, 35));
     let mut errors = Vec::new();
-    for form in [Form::Series(7), Form::Series(15), Form::Series(31), Form::Series(63), Form::Sign(vec![15, 15, 27])] {
+    for form in [Form::Series(7), Form::Series(15), Form::Series(31), Form::Series(63), Form::Composite(vec![31, 63])] {
         let spec = FitSpec { form: form.clone(), margin: 1.4, floor: 1e-3 };
         let fitted = fit(&model, &calibration, std::slice::from_ref(&spec)).expect("a fit");
         for (layer, (_, node, _)) in calibration.layers.iter().zip(fitted.activations()) {
@@ -217,6 +219,55 @@ fn fits_lie_on_what_was_seen_and_simulation_measures_them() {
     }
     assert!(errors[..4].windows(2).all(|e| e[1] < 0.75 * e[0]), "{errors:?}");
     assert!(errors[4] < 0.05 * errors[3], "{errors:?}");
+}
+
+/// What a layer was fed: normally distributed about a middle, out to four deviations.
+fn fed(function: ActivationFunction, middle: f64, deviation: f64) -> LayerInputs {
+    let range = Range { min: middle - 4.0 * deviation, max: middle + 4.0 * deviation };
+    let place = |bin: usize| ((bin as f64 + 0.5) / BINS as f64 - 0.5) * 8.0;
+    let counts = (0..BINS).map(|bin| (1e6 * (-place(bin).powi(2) / 2.0).exp()) as u64).collect();
+    LayerInputs { node: 0, name: "f".into(), function, channels: vec![range], histogram: Histogram { range, counts } }
+}
+
+#[test]
+fn a_composite_is_nearer_for_every_function_that_has_one() {
+    use ActivationFunction::{Clip, Gelu, HardSigmoid, HardSwish, LeakyRelu, Relu, Sigmoid};
+    let error = |layer: &LayerInputs, fitted: &FittedActivation| {
+        let (mut square, mut weight) = (0.0, 0.0);
+        for i in 0..40_000 {
+            let x = layer.histogram.range.min
+                + (layer.histogram.range.max - layer.histogram.range.min) * (f64::from(i) + 0.5) / 40_000.0;
+            let density = layer.histogram.density(x);
+            square += density * (fitted.value(x) - layer.function.value(x)).powi(2);
+            weight += density;
+        }
+        (square / weight).sqrt()
+    };
+    let relu6 = Clip { min: 0.0, max: 6.0 };
+    let (product, chain) = (11, 10);
+    for (function, middle, deviation, levels, times) in [
+        (Relu, -0.3, 1.0, product, 2.0),
+        (LeakyRelu { alpha: 0.1 }, 0.2, 1.0, product, 2.0),
+        // Flat on both sides of a ramp that is a tenth of what is fed.
+        (relu6.clone(), 2.0, 15.0, chain, 3.0),
+        (HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 }, 0.0, 20.0, chain, 3.0),
+        (Sigmoid, 1.0, 30.0, chain, 10.0),
+        // Within the ramp it is a ReLU.
+        (relu6, 0.2, 0.7, product, 2.0),
+        (HardSwish, 0.0, 12.0, product, 2.0),
+        (Gelu, 0.0, 12.0, product, 2.0),
+        // One polynomial is as near as f64 goes.
+        (Sigmoid, 0.0, 0.3, 8, 0.99),
+    ] {
+        let layer = fed(function, middle, deviation);
+        let fit = |form| fit_layer(&layer, &FitSpec { form, margin: 1.5, floor: 1e-2 }).expect("a fit");
+        let (series, composite) = (fit(Form::Series(255)), fit(Form::Composite(vec![15, 63])));
+        assert_eq!(composite.depth(), levels, "{}", layer.function);
+        let [a, b] = composite.interval();
+        assert!(a <= interval(layer.range(), 1.5)[0] && interval(layer.range(), 1.5)[1] <= b);
+        let (one, two) = (error(&layer, &series), error(&layer, &composite));
+        assert!(times * two <= one, "{}: {two:e} against {one:e}", layer.function);
+    }
 }
 
 #[test]
@@ -278,10 +329,12 @@ fn a_simulation_wants_exact_logits_of_every_picture() {
     let seen: Vec<_> = xs.iter().map(|x| Labelled { x: x.clone(), label: None }).collect();
     let calibration = Calibration::measure(&model, &xs).expect("pictures");
     let fitted = fit(&model, &calibration, &[FitSpec::series(7)]).expect("fits");
-    let exact = exact_logits(&model, &seen).expect("logits");
-    let simulated = |exact: &[Vec<f32>]| simulate_against(exact, &fitted, &seen[..2], NoiseLevels::NONE, 1);
+    let exact = ExactAnswers::of(&model, &seen).expect("logits");
+    assert_eq!(exact.logits, exact_logits(&model, &seen).expect("logits"));
+    let simulated = |exact: &ExactAnswers| simulate_against(exact, &fitted, &seen[..2], NoiseLevels::NONE, 1);
     assert_eq!(simulated(&exact).map(|s| s.pictures), Ok(2));
-    assert_eq!(simulated(&exact[..1]), Err(SimulateError::ExactLogits { pictures: 2, found: 1 }));
+    let one = ExactAnswers { logits: exact.logits[..1].to_vec(), ..exact };
+    assert_eq!(simulated(&one), Err(SimulateError::ExactLogits { pictures: 2, found: 1 }));
 }
 
 #[test]
@@ -303,7 +356,7 @@ fn what_cannot_be_calibrated_or_fitted_is_refused_with_numbers() {
     let spec = |form, margin, floor| fit(&model, &calibration, &[FitSpec { form, margin, floor }]);
     assert!(matches!(spec(Form::Series(7), 0.9, 0.1), Err(FitError::Setting { what: "margin", .. })));
     assert!(matches!(spec(Form::Series(7), 1.1, 0.0), Err(FitError::Setting { what: "floor", .. })));
-    assert!(matches!(spec(Form::Sign(vec![4]), 1.1, 0.1), Err(FitError::Approximation { .. })));
+    assert!(matches!(spec(Form::Composite(vec![4]), 1.1, 0.1), Err(FitError::Approximation { .. })));
     let two = [FitSpec::series(7), FitSpec::series(7)];
     assert!(matches!(fit(&model, &calibration, &two), Err(FitError::Layers { expected: 3, found: 2 })));
     assert!(matches!(simulate(&model, &[], NoiseLevels::NONE, 0), Err(SimulateError::NoPictures)));
@@ -323,7 +376,7 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
         mean.iter_mut().zip(logits.values()).for_each(|(m, l)| *m -= l / xs.len() as f32);
     }
     let (model, all) = (residual_with(mean), unlabelled(xs));
-    let forms = [2, 3, 7, 15, 31].map(Form::Series).into_iter().chain([Form::Sign(vec![15, 15, 27])]).collect::<Vec<_>>();
+    let forms = [2, 3, 7, 15, 31].map(Form::Series).into_iter().chain([Form::Composite(vec![31, 63])]).collect::<Vec<_>>();
     let options = |target| ChooseOptions {
         target,
         forms: forms.clone(),
@@ -360,7 +413,7 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
         if long { Err("no series here".into()) } else { levels(m) }
     };
     let composite = choose(&model, &all, &options(0.9), &no_series, &()).expect("a choice");
-    assert!(composite.specs.iter().all(|s| matches!(s.form, Form::Sign(_))));
+    assert!(composite.specs.iter().all(|s| matches!(s.form, Form::Composite(_))));
     let nothing = choose(&model, &all, &options(0.9), &|_: &Model| Err("no plan".into()), &()).expect_err("nothing runs");
     assert!(matches!(&nothing, ChooseError::NoPlan { forms: 6, reason } if reason.to_string() == "no plan"), "{nothing}");
     let weak = ChooseOptions { forms: vec![Form::Series(2)], ..options(0.997) };

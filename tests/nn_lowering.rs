@@ -300,22 +300,27 @@ fn fitted_activations_take_the_levels_of_their_degree() {
     b.conv("c2", "a1", &conv, &mut rng).node("sum", &["a0", "c2"], serde_json::json!({"op": "add"}));
     b.node("a2", &["sum"], relu()).conv("c3", "a2", &conv, &mut rng);
     let model = b.build("c3");
-    for composite in [false, true] {
+    for form in ["one polynomial", "two polynomials", "two polynomials and a product"] {
         let stage = Chebyshev::new(vec![0.0, 1.125, 0.0, -0.125], [-1.0, 1.0]).expect("a polynomial");
         let fitted = model.activations().map(|(i, _, function)| {
-            let form = if composite {
-                ActivationForm::Sign { stages: vec![stage.clone(); 2], bound: 5.0 + i as f64 }
-            } else {
-                let interval = [-4.0 - i as f64, 7.0];
-                ActivationForm::Chebyshev(Chebyshev::interpolate(|x| function.value(x), 15, interval).expect("a polynomial"))
+            let interval = [-4.0 - i as f64, 7.0];
+            let form = match form {
+                "one polynomial" => {
+                    ActivationForm::Chebyshev(Chebyshev::interpolate(|x| function.value(x), 15, interval).expect("a polynomial"))
+                }
+                "two polynomials" => {
+                    let first = Chebyshev::new(stage.coefficients().to_vec(), interval).expect("a polynomial");
+                    ActivationForm::Composite(vec![first, stage.clone()])
+                }
+                _ => ActivationForm::Sign { stages: vec![stage.clone(); 2], bound: 5.0 + i as f64 },
             };
             (i, FittedActivation { function, form })
         });
         let model = model.with_activations(&fitted.collect()).expect("the nodes are activations");
         let x = picture(shape, &mut rng);
         let lowered = lower(&model, SLOTS, &LowerOptions::default()).expect("lowers");
-        let depth = if composite { 2 + 2 + 1 } else { 4 };
-        assert_eq!(levels(&lowered), 4 + 3 * depth, "composite: {composite}");
+        let depth = if form == "two polynomials and a product" { 2 + 2 + 1 } else { 4 };
+        assert_eq!(levels(&lowered), 4 + 3 * depth, "{form}");
         let packed = lowered.input.pack(&x).expect("packs");
         let values = slots::run_all(&lowered.program, packed);
         // What comes to an activation can be bootstrapped, in every slot; and what goes to convolutions only.
@@ -327,7 +332,7 @@ fn fitted_activations_take_the_levels_of_their_degree() {
             let last = lowered.program.steps.iter().rfind(|s| s.layer == layer).and_then(|s| s.bound);
             last.is_some_and(|b| b <= 1.0)
         };
-        assert!(["c0", "c1", "sum", "a1", "a2"].iter().all(|l| bounded(l)), "composite: {composite}");
+        assert!(["c0", "c1", "sum", "a1", "a2"].iter().all(|l| bounded(l)), "{form}");
         let got = lowered.output.unpack(&values[lowered.program.output.0]).expect("the output has its layout");
         let want = Network::<f64>::new(&model).evaluate(&x).expect("the shape fits");
         for (want, got) in want.values().iter().zip(got.values()) {

@@ -1,15 +1,17 @@
 //! Polynomial approximation of functions of one number: weighted least squares, minimax (Remez) on one or several
-//! intervals, and the composite sign function.
+//! intervals, the composite sign function, and composites fitted to samples.
 //!
 //! Everything is computed in f64 and in Chebyshev basis on the hull of the intervals, which is well conditioned for the
 //! degrees that fit in a few levels. Formulas and sources: `docs/fitting.md`.
 
+pub mod composite;
 mod dense;
 mod exchange;
 pub mod least_squares;
 pub mod minimax;
 pub mod sign;
 
+pub use composite::{Spread, WeightedComposite, best_spread};
 pub use least_squares::{Sample, least_squares};
 pub use minimax::{Minimax, Parity, minimax};
 pub use sign::{CompositeSign, composite_sign};

@@ -2,6 +2,7 @@
 //! scheme, on clear numbers, over many pictures.
 
 mod foresee;
+mod zoom;
 
 use super::clear::{Network, Range};
 use super::model::{FittedActivation, MAGNITUDE_MARGIN, Model, Operator, Value};
@@ -14,6 +15,9 @@ use rayon::prelude::*;
 
 /// The part of a logit by which `f32` may be off at the end of a deep network.
 const F32_RESOLUTION: f32 = 1.0 / 65536.0;
+
+/// Most pictures that are evaluated zoomed.
+const ZOOMED: usize = 256;
 
 /// Noise that a run adds, relative to the numbers as they are stored: each polynomial's input in `[-1, 1]`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -213,7 +217,53 @@ fn check_ranges(layers: &[LayerUse], pictures: usize) -> Result<(), SimulateErro
 /// # Errors
 /// [`SimulateError::NoPictures`], and those of [`exact_logits`].
 pub fn simulate(model: &Model, pictures: &[Labelled], noise: NoiseLevels, seed: u64) -> Result<Simulation, SimulateError> {
-    simulate_against(&exact_logits(model, pictures)?, model, pictures, noise, seed)
+    simulate_against(&ExactAnswers::of(model, pictures)?, model, pictures, noise, seed)
+}
+
+/// What the exact network says of some pictures: what a simulation is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExactAnswers {
+    /// `[picture][class]`, those of [`exact_logits`].
+    pub logits: Vec<Vec<f32>>,
+    /// How far the two largest logits of some of the pictures are apart where these are shown zoomed; it says how sure the network is of
+    /// pictures that it has not seen. None where pictures are too small to be zoomed, or their answers are a single number.
+    pub zoomed_margins: Vec<f64>,
+}
+
+impl ExactAnswers {
+    /// Evaluates all pictures, and some of them zoomed. All threads.
+    ///
+    /// # Errors
+    /// Those of [`exact_logits`].
+    pub fn of(model: &Model, pictures: &[Labelled]) -> Result<Self, SimulateError> {
+        let network = Network::<f32>::new(&model.exact());
+        let logits = logits_by(&network, pictures.iter().map(|p| &p.x).collect())?;
+        Ok(Self { logits, zoomed_margins: zoomed_margins(&network, pictures)? })
+    }
+
+    /// Of logits that are known.
+    ///
+    /// # Errors
+    /// [`SimulateError::WrongKind`] for a picture of another shape.
+    pub(in crate::nn) fn with_logits(model: &Model, pictures: &[Labelled], logits: Vec<Vec<f32>>) -> Result<Self, SimulateError> {
+        let network = Network::<f32>::new(&model.exact());
+        Ok(Self { logits, zoomed_margins: zoomed_margins(&network, pictures)? })
+    }
+}
+
+/// The margins of the exact network on some of the pictures, zoomed. What is no number there says nothing and is left out.
+fn zoomed_margins(network: &Network<f32>, pictures: &[Labelled]) -> Result<Vec<f64>, SimulateError> {
+    let one = |(i, p): (usize, &Labelled)| {
+        let Some(zoomed) = zoom::zoomed(&p.x, i) else { return Ok(None) };
+        let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
+        let logits = network.evaluate(&zoomed).map_err(wrong)?;
+        let first = largest(logits.values());
+        let second = second_largest(logits.values(), first);
+        let margin = second.map(|second| f64::from(logits.values()[first]) - f64::from(logits.values()[second]));
+        Ok(margin.filter(|m| m.is_finite()))
+    };
+    let margins: Vec<Option<f64>> = pictures.par_iter().take(ZOOMED).enumerate().map(one).collect::<Result<_, _>>()?;
+    Ok(margins.into_iter().flatten().collect())
 }
 
 /// The logits of the exact network, `[picture][class]`: what [`simulate_against`] compares with, however a model is fitted.
@@ -221,11 +271,13 @@ pub fn simulate(model: &Model, pictures: &[Labelled], noise: NoiseLevels, seed: 
 /// # Errors
 /// [`SimulateError::WrongKind`] for a picture of another shape, [`SimulateError::NotFinite`] for one whose logits are no numbers.
 pub fn exact_logits(model: &Model, pictures: &[Labelled]) -> Result<Vec<Vec<f32>>, SimulateError> {
-    let network = Network::<f32>::new(&model.exact());
-    let one = |(i, p): (usize, &Labelled)| {
+    logits_by(&Network::<f32>::new(&model.exact()), pictures.iter().map(|p| &p.x).collect())
+}
+
+fn logits_by(network: &Network<f32>, pictures: Vec<&Tensor<f32>>) -> Result<Vec<Vec<f32>>, SimulateError> {
+    let one = |(i, x): (usize, &&Tensor<f32>)| {
         let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
-        let logits = network.evaluate(&p.x).map_err(wrong)?.values().to_vec();
-        Ok(logits)
+        Ok(network.evaluate(x).map_err(wrong)?.values().to_vec())
     };
     check_finite(pictures.par_iter().enumerate().map(one).collect::<Result<_, _>>()?)
 }
@@ -261,13 +313,13 @@ pub(in crate::nn) fn check_finite(logits: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>
     }
 }
 
-/// As [`simulate`], with the logits of the exact network at hand: those of [`exact_logits`], `[picture][class]`, of all pictures or more.
+/// As [`simulate`], with the answers of the exact network at hand, of all pictures or more.
 ///
 /// # Errors
 /// [`SimulateError::NoPictures`], [`SimulateError::ExactLogits`] for those of fewer pictures, [`SimulateError::WrongKind`] for a picture of
 /// another shape.
 pub fn simulate_against(
-    exact: &[Vec<f32>],
+    exact: &ExactAnswers,
     model: &Model,
     pictures: &[Labelled],
     noise: NoiseLevels,
@@ -289,7 +341,7 @@ impl Outcomes {
     /// As [`simulate_against`]. Pictures are always the first ones of the same set, model, noise and seed the same.
     pub(super) fn simulate_against(
         &mut self,
-        exact: &[Vec<f32>],
+        exact: &ExactAnswers,
         model: &Model,
         pictures: &[Labelled],
         (noise, seed): (NoiseLevels, u64),
@@ -297,8 +349,8 @@ impl Outcomes {
         if pictures.is_empty() {
             return Err(SimulateError::NoPictures);
         }
-        if exact.len() < pictures.len() {
-            return Err(SimulateError::ExactLogits { pictures: pictures.len(), found: exact.len() });
+        if exact.logits.len() < pictures.len() {
+            return Err(SimulateError::ExactLogits { pictures: pictures.len(), found: exact.logits.len() });
         }
         let simulator = Simulator::new(model);
         let one = |(i, p): (usize, &Labelled)| {
@@ -467,7 +519,7 @@ impl Simulator {
         self.layers.iter().enumerate().map(layer).collect()
     }
 
-    fn summary(&self, pictures: &[Labelled], exact_logits: &[Vec<f32>], outcomes: &[Outcome]) -> Simulation {
+    fn summary(&self, pictures: &[Labelled], exact: &ExactAnswers, outcomes: &[Outcome]) -> Simulation {
         let mut s = Simulation {
             pictures: pictures.len(),
             labelled: 0,
@@ -487,7 +539,7 @@ impl Simulator {
         };
         let (mut logits, mut sound_pictures) = (0usize, 0usize);
         let (mut margins, mut shifts) = (Vec::with_capacity(outcomes.len()), Vec::with_capacity(outcomes.len()));
-        for ((picture, exact_logits), outcome) in pictures.iter().zip(exact_logits).zip(outcomes) {
+        for ((picture, exact_logits), outcome) in pictures.iter().zip(&exact.logits).zip(outcomes) {
             let finite = outcome.simulated.iter().all(|v| v.is_finite());
             let exact = largest(exact_logits);
             let simulated = finite.then(|| largest(&outcome.simulated));
@@ -516,7 +568,7 @@ impl Simulator {
                 }
             }
         }
-        match Margins::of(margins, &shifts) {
+        match Margins::of(margins, &shifts, &exact.zoomed_margins) {
             Some(found) => {
                 (s.median_margin, s.mean_shift) = (found.median, found.mean_shift);
                 s.expected_agreement = found.expected_agreement;

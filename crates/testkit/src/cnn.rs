@@ -298,7 +298,7 @@ pub fn fitted(model: &Model, pictures: &[Tensor<f64>], most: usize, rng: &mut im
         .map(|layer| {
             let relu = layer.function == cipherlens::nn::model::ActivationFunction::Relu;
             let form = match rng.random_range(0..10) {
-                0 if relu && most > 3 => Form::Sign(vec![3, 3]),
+                0 if relu && most > 3 => Form::Composite(vec![3, 3]),
                 1 => Form::Series(rng.random_range(2..=degree)),
                 _ => Form::Series(degree),
             };

@@ -175,12 +175,21 @@ pub fn fit(model: &Model, x: &Tensor<f64>, rng: &mut impl Rng) -> Model {
         });
         observed.expect("the shape fits");
         let slack = 0.1 + 0.1 * (range.max - range.min) + rng.random_range(0.0..0.1);
-        let form = if function == ActivationFunction::Relu && rng.random_range(0..2) == 0 {
-            let stage = Chebyshev::new(vec![0.0, 1.125, 0.0, -0.125], [-1.0, 1.0]).expect("a polynomial");
-            ActivationForm::Sign { stages: vec![stage; rng.random_range(1..=2)], bound: range.magnitude() + slack }
-        } else {
-            let (degree, interval) = (rng.random_range(1..=9), [range.min.min(0.0) - slack, range.max.max(0.0) + slack]);
-            ActivationForm::Chebyshev(Chebyshev::interpolate(|x| function.value(x), degree, interval).expect("a polynomial"))
+        let interval = [range.min.min(0.0) - slack, range.max.max(0.0) + slack];
+        let stage = Chebyshev::new(vec![0.0, 1.125, 0.0, -0.125], [-1.0, 1.0]).expect("a polynomial");
+        let form = match rng.random_range(0..4) {
+            0 | 1 if function == ActivationFunction::Relu => {
+                ActivationForm::Sign { stages: vec![stage; rng.random_range(1..=2)], bound: range.magnitude() + slack }
+            }
+            2 => {
+                let first = Chebyshev::new(stage.coefficients().to_vec(), interval).expect("a polynomial");
+                let last = Chebyshev::new((0..4).map(|_| rng.random_range(-1.0..1.0)).collect(), [-1.0, 1.0]);
+                ActivationForm::Composite(vec![first, stage, last.expect("a polynomial")][..rng.random_range(2..=3)].to_vec())
+            }
+            _ => {
+                let degree = rng.random_range(1..=9);
+                ActivationForm::Chebyshev(Chebyshev::interpolate(|x| function.value(x), degree, interval).expect("a polynomial"))
+            }
         };
         let fitted = BTreeMap::from([(node, FittedActivation { function, form })]);
         model = model.with_activations(&fitted).expect("the node is an activation");

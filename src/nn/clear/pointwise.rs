@@ -16,8 +16,8 @@ pub(super) enum Pointwise<T> {
     Affine { factor: Vec<T>, offset: Vec<T> },
     /// An activation as it is defined, evaluated in f64.
     Exact(ActivationFunction),
-    /// `p(x)`.
-    Series(Series<T>),
+    /// `p(x)`, or several one after the other.
+    Series(Vec<Series<T>>),
     /// `x (1 + s(x / bound)) / 2` with s the stages one after the other.
     Sign { stages: Vec<Series<T>>, bound: T },
 }
@@ -83,7 +83,8 @@ impl<T: Element> Pointwise<T> {
     /// The polynomials fitted to an activation.
     pub(super) fn fitted(fitted: &FittedActivation) -> Self {
         match &fitted.form {
-            ActivationForm::Chebyshev(p) => Self::Series(Series::new(p)),
+            ActivationForm::Chebyshev(p) => Self::Series(vec![Series::new(p)]),
+            ActivationForm::Composite(stages) => Self::Series(stages.iter().map(Series::new).collect()),
             ActivationForm::Sign { stages, bound } => {
                 Self::Sign { stages: stages.iter().map(Series::new).collect(), bound: T::from_f64(*bound) }
             }
@@ -111,7 +112,7 @@ impl<T: Element> Pointwise<T> {
             Self::Exact(function) => {
                 out.values_mut().iter_mut().for_each(|v| *v = T::from_f64(function.value(v.to_f64())));
             }
-            Self::Series(series) => series.apply(out.values_mut()),
+            Self::Series(stages) => stages.iter().for_each(|p| p.apply(out.values_mut())),
             Self::Sign { stages, bound } => {
                 let half = T::from_f64(0.5);
                 let mut sign: Vec<T> = x.values().iter().map(|v| *v / *bound).collect();
@@ -133,7 +134,9 @@ mod tests {
     fn fitted_forms_agree_with_their_definition() {
         let p = Chebyshev::interpolate(|x| x.max(0.0), 63, [-3.0, 5.0]).expect("a polynomial");
         let stage = Chebyshev::new(vec![0.0, 1.125, 0.0, -0.125], [-1.0, 1.0]).expect("a polynomial");
-        for form in [ActivationForm::Chebyshev(p), ActivationForm::Sign { stages: vec![stage; 5], bound: 5.0 }] {
+        let chain = vec![p.clone().scaled(0.2, 0.0).expect("a polynomial"), stage.clone(), stage.clone()];
+        let sign = ActivationForm::Sign { stages: vec![stage; 5], bound: 5.0 };
+        for form in [ActivationForm::Chebyshev(p), ActivationForm::Composite(chain), sign] {
             let fitted = FittedActivation { function: ActivationFunction::Relu, form };
             let x: Vec<f64> = (0..77).map(|i| -3.0 + 8.0 * f64::from(i) / 76.0).collect();
             let tensor = Tensor::new(Shape::new(7, 11, 1), x.clone()).expect("77 values");

@@ -12,7 +12,7 @@ use super::{FitError, FitSpec, Fits, Form};
 use crate::nn::calibration::{Calibration, CalibrationError, channel_ranges};
 use crate::nn::equalize::equalize_with_ranges;
 use crate::nn::model::Model;
-use crate::nn::simulate::{Labelled, NoiseLevels, SimulateError, Simulation, check_finite, exact_logits};
+use crate::nn::simulate::{ExactAnswers, Labelled, NoiseLevels, SimulateError, Simulation, check_finite, exact_logits};
 use crate::nn::tensor::Tensor;
 use search::Search;
 
@@ -57,10 +57,10 @@ pub struct ChooseOptions {
 impl Default for ChooseOptions {
     fn default() -> Self {
         let series = [15, 31, 63, 127, 255].map(Form::Series);
-        let signs = [vec![15, 15], vec![7, 15, 27], vec![15, 15, 27]].map(Form::Sign);
+        let composites = [vec![15, 63], vec![31, 63], vec![31, 127]].map(Form::Composite);
         Self {
             target: 0.99,
-            forms: series.into_iter().chain(signs).collect(),
+            forms: series.into_iter().chain(composites).collect(),
             margins: vec![2.0, 1.5, 1.3],
             floors: vec![1e-1, 1e-2, 1e-3],
             noise: NoiseLevels::bits(18.0),
@@ -353,7 +353,7 @@ pub fn choose(
     let held_out = found.div_ceil(HELD_OUT).min(judged.len());
     let mut exact = exact_logits(&equal, &judged[..held_out])?;
     exact.extend(logits.into_iter().take(judged.len() - held_out));
-    let exact = check_finite(exact)?;
+    let exact = ExactAnswers::with_logits(&equal, &judged, check_finite(exact)?)?;
     let fits = Fits::default();
     let mut search = Search {
         model: &equal,

@@ -238,8 +238,11 @@ pub struct FittedActivation {
 pub enum ActivationForm {
     /// One polynomial; its interval is where the input may lie.
     Chebyshev(Chebyshev),
-    /// `x (1 + s(x / bound)) / 2` for x in `[-bound, bound]`, with s, near the sign of its argument, a composite of
-    /// polynomials on `[-1, 1]`, the first of which is applied first (Lee et al., IEEE TDSC 2021). For ReLU.
+    /// Polynomials one after the other; the interval of the first is where the input may lie, the others are on `[-1, 1]`. For functions that
+    /// are flat outside a short ramp.
+    Composite(Vec<Chebyshev>),
+    /// `x (1 + s(x / bound)) / 2` for x in `[-bound, bound]`, with s a composite of polynomials on `[-1, 1]`, the first of which is applied
+    /// first: for ReLU near the sign of its argument (Lee et al., IEEE TDSC 2021), for others near `2 f(x) / x - 1`.
     Sign {
         /// The polynomials; each maps `[-1, 1]` to itself, or nearly.
         stages: Vec<Chebyshev>,
@@ -253,6 +256,7 @@ impl FittedActivation {
     pub fn interval(&self) -> [f64; 2] {
         match &self.form {
             ActivationForm::Chebyshev(p) => p.interval(),
+            ActivationForm::Composite(stages) => stages.first().map_or([-1.0, 1.0], Chebyshev::interval),
             ActivationForm::Sign { bound, .. } => [-bound, *bound],
         }
     }
@@ -261,6 +265,7 @@ impl FittedActivation {
     pub fn value(&self, x: f64) -> f64 {
         match &self.form {
             ActivationForm::Chebyshev(p) => p.value(x),
+            ActivationForm::Composite(stages) => stages.iter().fold(x, |t, p| p.value(t)),
             ActivationForm::Sign { stages, bound } => x * 0.5 * (1.0 + stages.iter().fold(x / bound, |t, p| p.value(t))),
         }
     }
@@ -269,7 +274,9 @@ impl FittedActivation {
     pub fn degrees(&self) -> Vec<usize> {
         match &self.form {
             ActivationForm::Chebyshev(p) => vec![p.degree()],
-            ActivationForm::Sign { stages, .. } => stages.iter().map(Chebyshev::degree).collect(),
+            ActivationForm::Composite(stages) | ActivationForm::Sign { stages, .. } => {
+                stages.iter().map(Chebyshev::degree).collect()
+            }
         }
     }
 
@@ -289,17 +296,15 @@ impl FittedActivation {
         if degree > super::MAX_POLYNOMIAL_DEGREE {
             return Some(format!("a polynomial of degree {degree}, the limit is {}", super::MAX_POLYNOMIAL_DEGREE));
         }
-        let ActivationForm::Sign { stages, bound } = &self.form else { return None };
-        if self.function != ActivationFunction::Relu {
-            return Some(format!("a composite sign stands for relu, not for {}", self.function));
-        }
-        if !(bound.is_finite() && *bound > 0.0) {
-            return Some(format!("the bound {bound} is not positive and finite"));
-        }
-        if stages.is_empty() || stages.len() > MAX_STAGES || stages.iter().any(|p| p.interval() != [-1.0, 1.0]) {
-            return Some(format!("a composite sign has 1 to {MAX_STAGES} stages, all on [-1, 1]"));
-        }
-        None
+        let (stages, on_unit) = match &self.form {
+            ActivationForm::Chebyshev(_) => return None,
+            ActivationForm::Composite(stages) => (stages, stages.get(1..).unwrap_or_default()),
+            ActivationForm::Sign { stages, bound } if bound.is_finite() && *bound > 0.0 => (stages, &stages[..]),
+            ActivationForm::Sign { bound, .. } => return Some(format!("the bound {bound} is not positive and finite")),
+        };
+        let placed = on_unit.iter().all(|p| p.interval() == [-1.0, 1.0]);
+        let sound = placed && (1..=MAX_STAGES).contains(&stages.len());
+        (!sound).then(|| format!("a composite has 1 to {MAX_STAGES} stages, all behind the first on [-1, 1]"))
     }
 }
 
@@ -353,7 +358,13 @@ mod tests {
         assert_eq!(relu.problem(), None);
         assert!(fitted(ActivationForm::Sign { stages: vec![stage.clone()], bound: f64::NAN }).problem().is_some());
         assert!(fitted(ActivationForm::Sign { stages: vec![], bound: 1.0 }).problem().is_some());
-        let gelu = FittedActivation { function: ActivationFunction::Gelu, ..relu };
-        assert!(gelu.problem().is_some_and(|p| p.contains("gelu")));
+        // One after the other: the first on its interval, the others on [-1, 1].
+        let first = Chebyshev::new(stage.coefficients().to_vec(), [-1.0, 7.0]).expect("a polynomial");
+        let chain = fitted(ActivationForm::Composite(vec![first.clone(), stage.clone()]));
+        assert_eq!((chain.interval(), chain.depth(), chain.degrees()), ([-1.0, 7.0], 4, vec![3; 2]));
+        assert_eq!(chain.value(5.0), stage.value(stage.value(0.5)));
+        assert_eq!(chain.problem(), None);
+        assert!(fitted(ActivationForm::Composite(vec![first.clone(), first])).problem().is_some());
+        assert!(fitted(ActivationForm::Composite(vec![])).problem().is_some());
     }
 }

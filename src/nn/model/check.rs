@@ -374,6 +374,10 @@ impl NodeCheck<'_, '_, '_> {
         };
         let form = match coefficients {
             [one] if !composite => ActivationForm::Chebyshev(series(one, interval)?),
+            [first, behind @ ..] if !composite && coefficients.len() <= MAX_NODES => {
+                let behind = behind.iter().map(|name| series(name, [-1.0, 1.0]));
+                ActivationForm::Composite(std::iter::once(series(first, interval)).chain(behind).collect::<Result<_, _>>()?)
+            }
             _ if composite && interval[0] == -interval[1] && coefficients.len() <= MAX_NODES => ActivationForm::Sign {
                 stages: coefficients.iter().map(|name| series(name, [-1.0, 1.0])).collect::<Result<_, _>>()?,
                 bound: interval[1],

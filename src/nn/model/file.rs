@@ -86,9 +86,10 @@ pub(in crate::nn) enum OperatorSpec {
     },
     Fitted {
         function: ActivationFunction,
-        /// The polynomial, or the stages of a composite sign: tensors of Chebyshev coefficients.
+        /// The polynomial, or several that are applied one after the other: tensors of Chebyshev coefficients.
         coefficients: Vec<String>,
         interval: [f64; 2],
+        /// Whether they are the s of `x (1 + s(x)) / 2`.
         #[serde(default)]
         composite: bool,
     },

@@ -91,6 +91,7 @@ impl Writer {
             Operator::Fitted(fitted) => {
                 let (series, composite): (Vec<_>, bool) = match &fitted.form {
                     ActivationForm::Chebyshev(p) => (vec![p], false),
+                    ActivationForm::Composite(stages) => (stages.iter().collect(), false),
                     ActivationForm::Sign { stages, .. } => (stages.iter().collect(), true),
                 };
                 let names: Vec<String> = series

@@ -7,6 +7,10 @@ const TAIL: usize = 10;
 const LEAST_TAIL: usize = 4;
 /// Logits that differ by less than this part of themselves are equal but for how `f64` rounds.
 const TIE: f64 = 1e-13;
+/// One zoomed picture of this many, those that the network is least sure of, says how dense small margins are.
+const UNSURE: usize = 16;
+/// Fewest zoomed pictures that say it.
+const LEAST_ZOOMED: usize = 64;
 
 /// How sure a network is of its answers, and how far an approximation moves them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,27 +39,65 @@ impl Margins {
             margins.push(margin);
             shifts.extend(errors.iter().filter(|e| e.len() == logits.len()).map(|e| (e[first] - e[second]).abs()));
         }
-        Self::of(margins, &shifts).unwrap_or(Self { median: 0.0, mean_shift: 0.0, expected_agreement: 1.0 })
+        Self::of(margins, &shifts, &[]).unwrap_or(Self { median: 0.0, mean_shift: 0.0, expected_agreement: 1.0 })
     }
 
-    /// Of margins and the sizes of their shifts; nothing if there are none.
+    /// Of margins and the sizes of their shifts, and of the margins of the same pictures zoomed; nothing if there are none.
     ///
     /// A network is surer of the pictures it was trained on than of others, so counting answers on those flatters a fit. The
-    /// size of its errors is about the same on both. On unseen pictures margins m are spread about evenly from 0 on, half of
-    /// them below the median M: `P(m < x) = x / 2M`. A shift by d to the wrong side, which half of all shifts are, then costs
-    /// an answer with probability `d / 2M`: in all, `mean |d| / 4M`. A network that is not so sure has more small margins
-    /// than that: then what counts is half the part of all pairs of a margin and a shift in which the shift is the larger.
-    pub(super) fn of(mut margins: Vec<f64>, shifts: &[f64]) -> Option<Self> {
+    /// size of its errors is about the same on both. What is not known is how dense the margins of unseen pictures lie near 0:
+    /// `f` for each unit costs `f mean |d| / 2` of the answers where they are shifted by d, since half of all shifts are to the wrong side. Two
+    /// numbers bound f. Margins m of unseen pictures are at worst spread about evenly from 0 on, half of them below the median M:
+    /// `P(m < x) = x / 2M`, `f = 1 / 2M`. And a network is less sure of what it was trained on, shown zoomed, than of what it has not seen: on
+    /// those pictures f is the part of the least sure sixteenth over the margin that these stay below. The smaller of the two counts.
+    ///
+    /// A network that is not so sure of the very pictures has more small margins: then what counts is half the part of all pairs of a
+    /// margin and a shift in which the shift is the larger.
+    pub(super) fn of(mut margins: Vec<f64>, shifts: &[f64], zoomed: &[f64]) -> Option<Self> {
         margins.sort_by(f64::total_cmp);
         let median = *margins.get(margins.len() / 2)?;
         let count = shifts.len() as f64;
         let mean_shift = shifts.iter().sum::<f64>() / count;
-        let below = |shift: &f64| margins.partition_point(|m| m < shift) as f64;
-        let seen = shifts.iter().map(below).sum::<f64>() / (2.0 * count * margins.len() as f64);
-        let lost = (mean_shift / (4.0 * median)).max(seen);
+        let even = mean_shift / (4.0 * median);
+        let least = Unsure::of(zoomed).map_or(even, |unsure| even.min(unsure.lost(shifts)));
+        let lost = least.max(half_below(&margins, shifts));
         // A picture that diverges makes the mean no number.
         let sound = mean_shift.is_finite() && lost.is_finite();
         Some(Self { median, mean_shift, expected_agreement: if sound { (1.0 - lost).max(0.0) } else { 0.0 } })
+    }
+}
+
+/// Half the part of all pairs of a margin and a shift in which the shift is the larger; margins in their order.
+fn half_below(margins: &[f64], shifts: &[f64]) -> f64 {
+    let below = |shift: &f64| margins.partition_point(|m| m < shift) as f64;
+    shifts.iter().map(below).sum::<f64>() / (2.0 * shifts.len() as f64 * margins.len() as f64)
+}
+
+/// The margins of zoomed pictures.
+struct Unsure {
+    /// In their order.
+    margins: Vec<f64>,
+    /// How many of them, in parts of all, lie below each unit near 0.
+    density: f64,
+}
+
+impl Unsure {
+    /// None of too few pictures, or where the least sure of them have no margin at all.
+    fn of(zoomed: &[f64]) -> Option<Self> {
+        if zoomed.len() < LEAST_ZOOMED {
+            return None;
+        }
+        let mut margins = zoomed.to_vec();
+        margins.sort_by(f64::total_cmp);
+        let least = margins.len().div_ceil(UNSURE);
+        let below = margins[least - 1];
+        (below > 0.0).then(|| Self { density: least as f64 / (margins.len() as f64 * below), margins })
+    }
+
+    /// The part of the answers that shifts cost: by the density near 0, or by the margins where those are denser behind.
+    fn lost(&self, shifts: &[f64]) -> f64 {
+        let near = self.density * shifts.iter().sum::<f64>() / (2.0 * shifts.len() as f64);
+        near.max(half_below(&self.margins, shifts))
     }
 }
 
@@ -90,20 +132,50 @@ mod tests {
         let lost: usize = shifts.iter().map(|s| margins.iter().filter(|m| **m + s < 0.0).count()).sum();
         let lost = lost as f64 / (10_000.0 * 997.0);
         let sizes: Vec<f64> = shifts.iter().map(|s| s.abs()).collect();
-        let found = Margins::of(margins.clone(), &sizes).unwrap();
+        let found = Margins::of(margins.clone(), &sizes, &[]).unwrap();
         assert!((1.0 - found.expected_agreement - lost).abs() < 0.02 * lost);
         // Surer of its answers, as on training pictures: small margins are rare, and the same is foreseen.
         let sure = margins.iter().map(|m| m.max(0.9)).collect();
-        let of_sure = Margins::of(sure, &sizes).unwrap();
+        let of_sure = Margins::of(sure, &sizes, &[]).unwrap();
         assert!((of_sure.expected_agreement - found.expected_agreement).abs() < 0.02 * lost);
         // Less sure: half of the margins below the largest shift, the median where it was.
         let unsure: Vec<f64> = margins.iter().map(|x| if *x < m { 0.08 * x } else { *x }).collect();
         let lost: usize = shifts.iter().map(|s| unsure.iter().filter(|m| **m + s < 0.0).count()).sum();
         let lost = lost as f64 / (10_000.0 * 997.0);
-        let found = Margins::of(unsure, &sizes).unwrap();
+        let found = Margins::of(unsure, &sizes, &[]).unwrap();
         assert!((1.0 - found.expected_agreement - lost).abs() < 0.02 * lost && lost > 0.1, "{found:?} {lost}");
-        assert_eq!(Margins::of(vec![1.0], &[f64::NAN]).unwrap().expected_agreement, 0.0);
-        assert_eq!(Margins::of(Vec::new(), &[]), None);
+        assert_eq!(Margins::of(vec![1.0], &[f64::NAN], &[]).unwrap().expected_agreement, 0.0);
+        assert_eq!(Margins::of(Vec::new(), &[], &[]), None);
+    }
+
+    #[test]
+    fn a_network_that_is_sure_of_zoomed_pictures_too_loses_less() {
+        let (m, d) = (10.0, 0.8);
+        let margins: Vec<f64> = (0..1000).map(|i| m * (0.5 + f64::from(i) / 1000.0)).collect();
+        let shifts = vec![d; 50];
+        let even = Margins::of(margins.clone(), &shifts, &[]).unwrap();
+        assert!((1.0 - even.expected_agreement - d / (4.0 * m)).abs() < 1e-4, "{even:?}");
+        // A tenth as dense near 0 as if they were even: 1 in 20 m for a unit, up to m, above that the others.
+        let zoomed = |density: f64| -> Vec<f64> {
+            (0..2000)
+                .map(|i| (f64::from(i) + 0.5) / 2000.0)
+                .map(|part| part / density * 2.0 * m)
+                .map(|x| x.min(2.0 * m))
+                .collect()
+        };
+        let sure = Margins::of(margins.clone(), &shifts, &zoomed(0.1)).unwrap();
+        assert!(((1.0 - sure.expected_agreement) / (0.1 * d / (4.0 * m)) - 1.0).abs() < 0.02, "{sure:?}");
+        // No network is expected to be less sure than even, nor are a few pictures a proof, nor those without a margin.
+        for no_help in [zoomed(3.0), zoomed(0.1)[..63].to_vec(), vec![0.0; 500]] {
+            assert_eq!(Margins::of(margins.clone(), &shifts, &no_help).unwrap(), even);
+        }
+        // What the very pictures show counts in any case, and so do zoomed ones that are denser where the shifts reach.
+        let unsure = vec![0.5; 100];
+        assert_eq!(Margins::of(unsure, &shifts, &zoomed(0.1)).unwrap().expected_agreement, 0.5);
+        let lump: Vec<f64> =
+            (0..1600).map(|i| if i < 100 { 0.7 + f64::from(i) * 1e-4 } else { 0.75 + f64::from(i) * 1e-4 }).collect();
+        let lump = Margins::of(margins, &shifts, &lump).unwrap();
+        assert!(lump.expected_agreement >= even.expected_agreement && lump.expected_agreement < 1.0, "{lump:?}");
     }
 
     #[test]

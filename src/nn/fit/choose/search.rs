@@ -4,17 +4,17 @@
 use super::{ChooseError, ChooseOptions, NotRun, TriedFit, Watch};
 use crate::nn::calibration::Calibration;
 use crate::nn::fit::{FitError, FitSpec, Fits, Form};
-use crate::nn::model::Model;
-use crate::nn::simulate::{Labelled, Outcomes, Simulation};
+use crate::nn::model::{Model, Operator};
+use crate::nn::simulate::{ExactAnswers, Labelled, Outcomes, Simulation};
 use rayon::prelude::*;
 use std::time::Instant;
 
-/// Pictures that settle which floor is best, and which forms need no closer look.
+/// Pictures that settle which forms need no closer look.
 const FEW: usize = 128;
 /// A form that should lose this many times as many answers as allowed, by those few, is not looked at closer, nor at a narrower
 /// margin: from twice to 1.3 times the range seen, the errors fall by less than half.
 const HOPELESS: f64 = 3.0;
-/// Pictures that show at once that a form is far too coarse.
+/// Pictures that settle which floor is best, and that show at once that a form is far too coarse.
 const GLANCE: usize = 32;
 /// A form that should lose so many times what is hopeless, by a glance at one floor, is not tried at the others. It is
 /// set wide, since it was not measured how much floors change.
@@ -33,8 +33,8 @@ pub(super) struct Search<'a> {
     pub calibration: &'a Calibration,
     /// Pictures to judge by, those that took no part in the fit first.
     pub pictures: &'a [Labelled],
-    /// Exact logits of those.
-    pub exact: &'a [Vec<f32>],
+    /// Exact answers to those.
+    pub exact: &'a ExactAnswers,
     pub options: &'a ChooseOptions,
     pub cost: &'a super::Cost<'a>,
     pub watch: &'a dyn Watch,
@@ -46,6 +46,11 @@ pub(super) struct Search<'a> {
     pub fits: &'a Fits,
     /// What became of the pictures with fits that were tried.
     pub outcomes: Vec<(Vec<FitSpec>, Outcomes)>,
+}
+
+/// Whether an activation is fitted by several polynomials.
+fn has_composites(model: &Model) -> bool {
+    model.nodes().iter().any(|n| matches!(&n.operator, Operator::Fitted(fitted) if fitted.degrees().len() > 1))
 }
 
 impl Search<'_> {
@@ -114,7 +119,7 @@ impl Search<'_> {
     fn pictures_of_margin(&self) -> usize {
         let all = self.pictures.len();
         let few = if all < 2 * FEW { all } else { FEW };
-        GLANCE + self.options.floors.len() * few + all
+        GLANCE.min(few) * self.options.floors.len() + all
     }
 
     /// Pictures that giving layers back takes at most.
@@ -137,8 +142,10 @@ impl Search<'_> {
                 e => Err(e),
             });
             match fitted {
+                // One polynomial is nearer for every layer: another form.
+                Ok(fitted) if matches!(form, Form::Composite(_)) && !has_composites(&fitted) => Ok(None),
                 Ok(fitted) => Ok(Some((self.cost)(&fitted).map(|cost| (form.clone(), cost)).map_err(NotRun::Cost))),
-                Err(e @ (FitError::NotRelu { .. } | FitError::Approximation { .. })) => Ok(Some(Err(NotRun::Fit(e)))),
+                Err(e @ FitError::Approximation { .. }) => Ok(Some(Err(NotRun::Fit(e)))),
                 Err(e) => Err(e),
             }
         };
@@ -216,25 +223,29 @@ impl Search<'_> {
     fn best_floor(&mut self, form: &Form, margin: f64, cost: f64) -> Result<usize, ChooseError> {
         let floors = match form {
             Form::Series(_) => self.options.floors.as_slice(),
-            // A composite sign is not weighted.
-            Form::Sign(_) => &[1.0],
+            // A composite is near everywhere: floors change little, and it takes long to fit.
+            Form::Composite(_) => {
+                self.options.floors.get(self.options.floors.len() / 2..).map_or(&[][..], |f| &f[..f.len().min(1)])
+            }
         };
         let all = self.pictures.len();
         let few = if all < 2 * FEW { all } else { FEW };
         let spec = |floor: &f64| FitSpec { form: form.clone(), margin, floor: *floor };
-        if let (Some(middle), true) = (floors.get(floors.len() / 2), few >= 2 * GLANCE) {
-            let glance = self.judged(vec![spec(middle)], cost, GLANCE)?;
-            if glance.lost() > FAR * HOPELESS * (1.0 - self.options.needed()) {
-                return Ok(self.note(glance));
+        let glance = if few >= 2 * GLANCE { GLANCE } else { few };
+        if let (Some(middle), true) = (floors.get(floors.len() / 2), glance < few) {
+            let found = self.judged(vec![spec(middle)], cost, glance)?;
+            if found.lost() > FAR * HOPELESS * (1.0 - self.options.needed()) {
+                return Ok(self.note(found));
             }
         }
         let mut found = Vec::with_capacity(floors.len());
         for floor in floors {
-            found.push(self.judged(vec![spec(floor)], cost, few)?);
+            found.push(self.judged(vec![spec(floor)], cost, glance)?);
         }
         let Some(best) = found.into_iter().min_by(|a, b| a.rms_error.total_cmp(&b.rms_error)) else {
             return Err(self.no_plan(NotRun::NothingToTry("floors")));
         };
+        let best = if glance < few { self.judged(best.specs, cost, few)? } else { best };
         let settled = if few == all || self.is_hopeless(&best) { best } else { self.judged(best.specs, cost, all)? };
         Ok(self.note(settled))
     }
@@ -257,9 +268,9 @@ impl Search<'_> {
         let known = self.outcomes.iter().position(|(of, _)| of == specs);
         let (specs, mut outcomes) =
             known.map_or_else(|| (specs.to_vec(), Outcomes::default()), |at| self.outcomes.swap_remove(at));
-        let (exact, pictures) = (&self.exact[..count], &self.pictures[..count]);
+        let pictures = &self.pictures[..count];
         let fresh = count.saturating_sub(outcomes.len());
-        let found = outcomes.simulate_against(exact, &fitted, pictures, (self.options.noise, self.options.seed))?;
+        let found = outcomes.simulate_against(self.exact, &fitted, pictures, (self.options.noise, self.options.seed))?;
         self.outcomes.push((specs, outcomes));
         self.simulated = (self.simulated.0 + fresh, self.simulated.1 + clock.elapsed().as_secs_f64());
         Ok((fitted, found))

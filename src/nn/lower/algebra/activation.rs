@@ -163,7 +163,7 @@ impl Algebra<'_> {
             return Ok(Stored { value, scale, shift, depth: u.depth + 1, ..u });
         }
         if let Some(series) = self.series(node, p)? {
-            return self.evaluate(i, x, series);
+            return self.evaluate(i, x, &[series]);
         }
         // Horner, slot by slot, in v = (x - shift) / scale: (a_d v + a_{d-1}) v + ..., with the constant left pending.
         let rows: Vec<Vec<f64>> =
@@ -184,21 +184,32 @@ impl Algebra<'_> {
 
     pub(super) fn fitted(&mut self, i: usize, x: Stored, fitted: &FittedActivation) -> Result<Stored, LowerError> {
         match &fitted.form {
-            ActivationForm::Chebyshev(p) => self.evaluate(i, x, p.clone()),
+            ActivationForm::Chebyshev(p) => self.evaluate(i, x, std::slice::from_ref(p)),
+            ActivationForm::Composite(stages) => self.evaluate(i, x, stages),
             ActivationForm::Sign { stages, bound } => self.composite(i, x, stages, *bound),
         }
     }
 
-    /// One polynomial, with what its readers want in its coefficients.
-    fn evaluate(&mut self, i: usize, x: Stored, p: Chebyshev) -> Result<Stored, LowerError> {
+    /// Polynomials one after the other, with what their readers want in the coefficients of the last.
+    fn evaluate(&mut self, i: usize, x: Stored, stages: &[Chebyshev]) -> Result<Stored, LowerError> {
         let node = &self.model.nodes()[i];
-        let (u, interval) = self.own_variable(&node.name, x, p.interval());
+        let (Some(first), Some(last)) = (stages.first(), stages.last()) else { return Ok(x) };
+        let (u, interval) = self.own_variable(&node.name, x, first.interval());
         // Where nobody minds, the result is brought to [-1, 1], so that it can be bootstrapped.
-        let free = || if self.scale_is_free(i) { (NEARLY_ONE / p.magnitude(), 0.0) } else { (1.0, 0.0) };
+        let free = || if self.scale_is_free(i) { (NEARLY_ONE / last.magnitude(), 0.0) } else { (1.0, 0.0) };
         let (alpha, beta) = self.gauge(i).and_then(|g| g.uniform()).unwrap_or_else(free);
-        let polynomial = p.on(interval).and_then(|p| p.scaled(alpha, beta)).map_err(unusable(&node.name))?;
-        let depth = u.depth + polynomial.depth();
-        let value = self.emit(&node.name, Logical::Polynomial { input: u.value, polynomial }, u.shape);
+        let (mut value, mut depth) = (u.value, u.depth);
+        for (k, stage) in stages.iter().enumerate() {
+            let mut polynomial = stage.clone();
+            if k == 0 {
+                polynomial = polynomial.on(interval).map_err(unusable(&node.name))?;
+            }
+            if k + 1 == stages.len() {
+                polynomial = polynomial.scaled(alpha, beta).map_err(unusable(&node.name))?;
+            }
+            depth += polynomial.depth();
+            value = self.emit(&node.name, Logical::Polynomial { input: value, polynomial }, u.shape);
+        }
         let n = u.scale.len();
         Ok(Stored { value, scale: vec![1.0 / alpha; n], shift: vec![-beta / alpha + 0.0; n], depth, ..u })
     }
