@@ -4,7 +4,7 @@
 use chacha20::ChaCha20Rng;
 use cipherlens::{
     backend::{
-        Backend, BackendError, Buffer, HoistedRotations, KeyRotation, PlainTerm, PolySelect, Rotation, Shape,
+        Backend, BackendError, Buffer, HoistedRotations, Kernels, KeyRotation, PlainTerm, PolySelect, Rotation, Shape,
         cpu::{CpuBackend, Isa},
         rotate_digits_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
     },

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cipherlens::backend::cpu::CpuBackend;
-use cipherlens::backend::{Backend, BackendError, PlainTerm, PolySelect, Shape};
+use cipherlens::backend::{Backend, BackendError, Kernels, PlainTerm, PolySelect, Shape};
 use cipherlens::math::{BaseConversion, Basis, BasisChange};
 use rand::RngExt;
 use support::*;

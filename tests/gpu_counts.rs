@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions, Limits};
-use cipherlens::backend::{Backend, Shape, Statistics};
+use cipherlens::backend::{Kernels, Shape, Statistics};
 use cipherlens::circuits::polynomial::Chebyshev;
 use cipherlens::circuits::{BootstrapOptions, Bootstrapper, EncryptedEngine, Gadgets, Order};
 use cipherlens::ckks::{Ciphertext, Evaluator, KeyId, KeyKind, KeyRequest, KeySet, KeySwitchKey, Level, Params, Tag, presets};

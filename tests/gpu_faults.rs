@@ -5,7 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions, Limits, adapters};
-use cipherlens::backend::{Backend, BackendError, Statistics};
+use cipherlens::backend::{Backend, BackendError, Kernels, Statistics};
 use cipherlens::circuits::EncryptedEngine;
 use cipherlens::ckks::*;
 use cipherlens::nn::tensor::Shape;

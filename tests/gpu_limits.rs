@@ -7,7 +7,9 @@
 use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions, Limits};
-use cipherlens::backend::{Backend, BackendError, Buffer, KeyRotation, KeySwitchTables, PolySelect, Rotation, Shape, Statistics};
+use cipherlens::backend::{
+    Backend, BackendError, Buffer, Kernels, KeyRotation, KeySwitchTables, PolySelect, Rotation, Shape, Statistics,
+};
 use cipherlens::math::RnsTables;
 use std::sync::Arc;
 use support::*;

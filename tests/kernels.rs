@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cipherlens::backend::cpu::{CpuBackend, Isa};
-use cipherlens::backend::{Backend, BackendError, Buffer, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Shape};
+use cipherlens::backend::{Backend, BackendError, Buffer, Kernels, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Shape};
 use cipherlens::math::{BaseConversion, Basis, BasisChange, LimbId, RnsTables, naive};
 use cipherlens_testkit::kernels::{FILLS, Fill, gadget, rng, tables, words};
 use num_bigint::BigInt;

@@ -3,7 +3,7 @@
 
 use cipherlens::backend::cpu::{CpuBackend, Isa};
 use cipherlens::backend::{
-    Backend, BackendError, Buffer, Calls, Coefficients, DeviceStorage, KeySwitchTables, Mirror, PlainSource, PlainTerm,
+    Backend, BackendError, Buffer, Calls, Coefficients, DeviceStorage, Kernels, KeySwitchTables, Mirror, PlainSource, PlainTerm,
     PolySelect, Result, Shape, Storage,
 };
 use cipherlens::ckks::*;
@@ -39,7 +39,7 @@ macro_rules! as_they_are {
     };
 }
 
-impl Backend for Suspect {
+impl Kernels for Suspect {
     fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
         let out = self.cpu.mul_plain(a, plain, basis)?;
         if !self.wrong {
@@ -49,19 +49,6 @@ impl Backend for Suspect {
         let at = (WRONG.0 * shape.limbs + WRONG.1) * shape.degree + WRONG.2;
         words[at] ^= 1;
         self.cpu.upload(shape, &words)
-    }
-    fn keep_integers(&self, plains: usize, source: &dyn PlainSource) -> Result<Option<Buffer>> {
-        let kept = |c: Coefficients<'_>| {
-            let values = Values(c.values.to_vec(), c.stored);
-            Buffer::from_device(Shape::new(plains, 2, c.stored), values)
-        };
-        Ok(source.coefficients().map(kept))
-    }
-    fn kept_inner_product(&self, ct: &Buffer, kept: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
-        let Storage::Device(storage) = kept.storage() else { panic!("not kept here") };
-        let Values(values, stored) = (storage.as_ref() as &dyn Any).downcast_ref().unwrap();
-        let integers = Integers { values: values.clone(), stored: *stored, tables: self.tables(), basis, sent: true };
-        self.encoded_inner_product(ct, kept.shape().polys, &integers, terms, basis)
     }
     as_they_are! {
         fn name(&self) -> &'static str;
@@ -88,6 +75,22 @@ impl Backend for Suspect {
         fn mod_up(&self, src: &Buffer, select: PolySelect, plan: &KeySwitchTables) -> Result<Buffer>;
         fn key_inner_product(&self, digits: &Buffer, key: &Buffer, plan: &KeySwitchTables) -> Result<Buffer>;
         fn change_basis(&self, src: &Buffer, change: &BasisChange) -> Result<Buffer>;
+    }
+}
+
+impl Backend for Suspect {
+    fn keep_integers(&self, plains: usize, source: &dyn PlainSource) -> Result<Option<Buffer>> {
+        let kept = |c: Coefficients<'_>| {
+            let values = Values(c.values.to_vec(), c.stored);
+            Buffer::from_device(Shape::new(plains, 2, c.stored), values)
+        };
+        Ok(source.coefficients().map(kept))
+    }
+    fn kept_inner_product(&self, ct: &Buffer, kept: &Buffer, terms: &[Vec<PlainTerm>], basis: &Basis) -> Result<Buffer> {
+        let Storage::Device(storage) = kept.storage() else { panic!("not kept here") };
+        let Values(values, stored) = (storage.as_ref() as &dyn Any).downcast_ref().unwrap();
+        let integers = Integers { values: values.clone(), stored: *stored, tables: self.tables(), basis, sent: true };
+        self.encoded_inner_product(ct, kept.shape().polys, &integers, terms, basis)
     }
 }
 
@@ -168,9 +171,10 @@ const NOT_COMPARED: [&str; 9] = [
 
 /// The methods of the contract, read from its text, so that a new one is among them.
 fn methods() -> BTreeSet<&'static str> {
-    let text = include_str!("../crates/core/src/backend.rs");
-    let contract = text.split_once("pub trait Backend").unwrap().1.split_once("\n}").unwrap().0;
-    let names = contract.lines().filter_map(|line| line.strip_prefix("    fn "));
+    let kernels = include_str!("../crates/core/src/backend/kernels.rs").split_once("pub trait Kernels").unwrap();
+    let composites = include_str!("../crates/core/src/backend/composites.rs").split_once("pub trait Backend").unwrap();
+    let contracts = [kernels, composites].map(|(_, rest)| rest.split_once("\n}").unwrap().0);
+    let names = contracts.into_iter().flat_map(str::lines).filter_map(|line| line.strip_prefix("    fn "));
     names.map(|line| line.split(['(', '<']).next().unwrap()).collect()
 }
 

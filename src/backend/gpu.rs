@@ -1,7 +1,7 @@
 //! The GPU backend: kernels in WGSL through wgpu, on Vulkan, Metal and DX12.
 //!
 //! Residues stay on the device from upload to download. A call records commands and returns; the device runs them in the
-//! order they were recorded, and only [`Backend::download`] waits. Every kernel takes all limbs, polynomials and shards in
+//! order they were recorded, and only [`Kernels::download`] waits. Every kernel takes all limbs, polynomials and shards in
 //! one dispatch; its numbers (degree, limb ids, constants) are one small buffer, found again by content, so that a call
 //! repeated on the same shapes sends nothing but the command itself. A buffer may be larger than what a kernel can bind:
 //! kernels then run on ranges of its polynomials. Neighbouring polynomials of a buffer are a view of it, copied when one of both is to
@@ -16,8 +16,8 @@
 use super::check::{self, Checks, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
-    Backend, BackendError, Buffer, Combination, HoistedRotations, KeyRotation, KeySwitchTables, Place, PlainSource, PlainTerm,
-    PolySelect, Result, Rotation, Shape, Statistics, Storage,
+    Backend, BackendError, Buffer, Combination, HoistedRotations, Kernels, KeyRotation, KeySwitchTables, Place, PlainSource,
+    PlainTerm, PolySelect, Result, Rotation, Shape, Statistics, Storage,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use commands::View;
@@ -31,12 +31,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 mod adapter;
 pub mod arguments;
-mod calls;
 mod commands;
+mod composites;
 mod convert;
 mod device;
 mod elementwise;
 mod heap;
+mod kernels;
 mod key_product;
 mod memory;
 mod polys;

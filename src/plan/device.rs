@@ -3,7 +3,7 @@
 use super::{Checkpoints, CostModel, DeviceDemand, Fallback, LayerDemand, Plan, PlanError, PlannedStep, Progress};
 use crate::backend::cpu::{CpuBackend, Isa};
 use crate::backend::gpu::{GpuBackend, GpuOptions, Limits, Rates};
-use crate::backend::{Backend, BackendError, Shape, Statistics};
+use crate::backend::{Backend, BackendError, Kernels, Shape, Statistics};
 use crate::circuits::EncryptedEngine;
 use crate::ckks::{Ciphertext, CkksError, Evaluator, KeyId, KeySet, KeySwitchKey, Params, Tag};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -6,7 +6,7 @@ pub use crate::kernels::{FILLS, Fill, gadget, rng, tables, words};
 use cipherlens::backend::cpu::CpuBackend;
 use cipherlens::backend::gpu::registry::Wide;
 use cipherlens::backend::gpu::{GpuBackend, GpuOptions};
-use cipherlens::backend::{Backend, Buffer};
+use cipherlens::backend::{Backend, Buffer, Kernels};
 use cipherlens::math::RnsTables;
 use rand::rngs::StdRng;
 use std::sync::{Arc, OnceLock};

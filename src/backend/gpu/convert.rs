@@ -207,7 +207,7 @@ impl GpuBackend {
         self.transform(false, Source::Output, &limbs, (out, size), count)
     }
 
-    /// [`crate::backend::Backend::mod_up`] on checked arguments.
+    /// [`crate::backend::Kernels::mod_up`] on checked arguments.
     pub(super) fn mod_up_words(
         &self,
         src: Polys<'_>,
@@ -281,7 +281,7 @@ impl GpuBackend {
         Ok(())
     }
 
-    /// [`crate::backend::Backend::change_basis`] on checked arguments.
+    /// [`crate::backend::Kernels::change_basis`] on checked arguments.
     pub(super) fn change_basis_words(
         &self,
         src: Polys<'_>,

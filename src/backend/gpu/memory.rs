@@ -307,7 +307,7 @@ impl State {
 mod tests {
     use crate::backend::cpu::{CpuBackend, Isa};
     use crate::backend::gpu::{GpuBackend, GpuOptions, Limits};
-    use crate::backend::{Backend, Shape};
+    use crate::backend::{Kernels, Shape};
     use crate::math::RnsTables;
     use crate::math::primes::closest_primes;
     use std::sync::Arc;

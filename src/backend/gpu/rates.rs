@@ -2,7 +2,7 @@
 
 use super::GpuBackend;
 use super::self_test::plan;
-use crate::backend::{Backend, PolySelect, Result, Shape, Statistics};
+use crate::backend::{Backend, Kernels, PolySelect, Result, Shape, Statistics};
 use crate::math::Basis;
 use std::time::Instant;
 

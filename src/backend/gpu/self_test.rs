@@ -4,7 +4,7 @@ use super::device::Device;
 use super::registry::Wide;
 use super::{GpuBackend, GpuOptions, adapter};
 use crate::backend::cpu::{CpuBackend, Isa};
-use crate::backend::{Backend, BackendError, Buffer, KeySwitchTables, PolySelect, Result, Shape};
+use crate::backend::{Backend, BackendError, Buffer, Kernels, KeySwitchTables, PolySelect, Result, Shape};
 use crate::math::primes::closest_primes;
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use std::sync::Arc;

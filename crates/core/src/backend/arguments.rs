@@ -1,8 +1,8 @@
 //! What the kernels are given beside buffers: how keys are cut and switched, rotations, and terms of products.
 
-#[cfg(doc)]
-use super::Backend;
 use super::Buffer;
+#[cfg(doc)]
+use super::{Backend, Kernels};
 use crate::math::{BaseConversion, Basis, BasisChange};
 
 /// How a value is cut into digits for key switching, at one level (docs/arithmetic.md).
@@ -52,7 +52,7 @@ pub struct KeyRotation<'a> {
 pub struct HoistedRotations<'a> {
     /// The ciphertexts, `[shard][2]` over the window.
     pub ct: &'a Buffer,
-    /// [`Backend::mod_up`] of their second halves.
+    /// [`Kernels::mod_up`] of their second halves.
     pub digits: &'a Buffer,
     /// What they are rotated by.
     pub rotations: &'a [Rotation<'a>],
@@ -60,7 +60,7 @@ pub struct HoistedRotations<'a> {
     pub lift: &'a BasisChange,
 }
 
-/// One term of [`Backend::plain_inner_product`].
+/// One term of [`Kernels::plain_inner_product`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlainTerm {
     /// Index of the plaintext polynomial.

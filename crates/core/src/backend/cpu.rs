@@ -6,8 +6,8 @@
 
 use super::check::Checks;
 use super::{
-    Backend, BackendError, Buffer, HoistedRotations, KeyRotation, KeySwitchTables, PlainSource, PlainTerm, PolySelect, Result,
-    Rotation, Shape, Storage, check, rotate_digits_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
+    Backend, BackendError, Buffer, HoistedRotations, Kernels, KeyRotation, KeySwitchTables, PlainSource, PlainTerm, PolySelect,
+    Result, Rotation, Shape, Storage, check, rotate_digits_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
 use base_convert::{Packed, padded};
@@ -22,12 +22,13 @@ use words::Pool;
 
 mod automorphism;
 mod base_convert;
-mod calls;
 mod change_basis;
+mod composites;
 mod elementwise;
 mod encoded_inner_product;
 mod inner_product;
 mod isa;
+mod kernels;
 mod key_switch;
 mod lanes;
 mod mod_up;

@@ -10,7 +10,7 @@ use super::origin::{Tag, check_fingerprint};
 use super::params::{Level, Params, Scale};
 use super::plaintext::{PlainForm, Plaintext};
 use super::sampler::{RandomSource, Seed, stream, uniform};
-use crate::backend::{Backend, Shape};
+use crate::backend::{Backend, Kernels, Shape};
 use rayon::prelude::*;
 use std::sync::Arc;
 use zeroize::Zeroizing;

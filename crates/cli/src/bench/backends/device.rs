@@ -174,7 +174,7 @@ fn copy_on_processor(bytes: usize) -> f64 {
 /// The same on a GPU: by its own copy command or by a kernel, whichever is faster.
 #[cfg(feature = "gpu")]
 fn copy_on_gpu(gpu: &GpuBackend, bytes: usize) -> Result<f64, BackendError> {
-    use cipherlens::backend::{Buffer, Shape};
+    use cipherlens::backend::{Buffer, Kernels, Shape};
     use cipherlens::math::Basis;
     const COPIES: usize = 8;
     let degree = gpu.tables().degree();
@@ -199,7 +199,7 @@ fn copy_on_gpu(gpu: &GpuBackend, bytes: usize) -> Result<f64, BackendError> {
 /// Calls beside their kernels; buffers of `bytes`.
 #[cfg(feature = "gpu")]
 fn overheads(gpu: &GpuBackend, bytes: usize) -> Result<Overheads, BackendError> {
-    use cipherlens::backend::{PolySelect, Shape};
+    use cipherlens::backend::{Kernels, PolySelect, Shape};
     use cipherlens::math::Basis;
     const CHAIN: usize = 2000;
     const BUFFERS: usize = 4;

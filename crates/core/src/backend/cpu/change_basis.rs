@@ -10,7 +10,7 @@ use crate::math::BasisChange;
 use std::ops::Range;
 
 impl CpuBackend {
-    /// [`crate::backend::Backend::change_basis`] of selected polynomials, on checked arguments; `positions` of the dropped limbs in the
+    /// [`crate::backend::Kernels::change_basis`] of selected polynomials, on checked arguments; `positions` of the dropped limbs in the
     /// source.
     pub(super) fn change_basis_words(
         &self,

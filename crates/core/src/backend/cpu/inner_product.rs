@@ -1,5 +1,5 @@
-//! Sums of products, reduced once: [`super::super::Backend::key_inner_product`] and
-//! [`super::super::Backend::plain_inner_product`].
+//! Sums of products, reduced once: [`super::super::Kernels::key_inner_product`] and
+//! [`super::super::Kernels::plain_inner_product`].
 //!
 //! Products of two residues are below `q 2^30`: sixteen fit an accumulator, then it is folded every eight. The words
 //! stream from memory, and limbs stand powers of two apart, so that more streams than a cache set has ways push each

@@ -86,7 +86,7 @@ impl CpuBackend {
         sources.iter().enumerate().filter_map(job).collect()
     }
 
-    /// [`crate::backend::Backend::mod_up`] on checked arguments.
+    /// [`crate::backend::Kernels::mod_up`] on checked arguments.
     pub(super) fn mod_up_words(
         &self,
         x: &[u32],

@@ -1,4 +1,4 @@
-//! Sums of products with plaintexts at hand: [`crate::backend::Backend::plain_inner_product`].
+//! Sums of products with plaintexts at hand: [`crate::backend::Kernels::plain_inner_product`].
 //!
 //! A task is a tile of one limb for all outputs: the ciphertexts' words of the tile are gathered once, the plaintexts stream by.
 //! Plaintexts of a lower degree are spread out to a tile in cache before they are multiplied: each is read from memory at its own

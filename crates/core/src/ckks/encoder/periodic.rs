@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 impl Encoder {
     /// `count` complex vectors of a period (a power of two from 2 to N/2), for inner products; `fill(i, re, im)` writes one period
-    /// of vector i (called in parallel). The plaintexts have degree `2 period`: see [`crate::backend::Backend::plain_inner_product`].
+    /// of vector i (called in parallel). The plaintexts have degree `2 period`: see [`crate::backend::Kernels::plain_inner_product`].
     ///
     /// Cost: a complex transform of `period` points a vector, then one reduction and one NTT of degree `2 period` a limb.
     ///

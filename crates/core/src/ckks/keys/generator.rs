@@ -3,7 +3,7 @@
 use super::set::KeySet;
 use super::sparse::SparseSecret;
 use super::{KeySwitchKey, PublicKey, SecretKey, public_basis, shape};
-use crate::backend::{Backend, Shape};
+use crate::backend::{Backend, Kernels, Shape};
 use crate::ckks::error::Result;
 use crate::ckks::host::{self, Host, SecretBuffer, build, build_key};
 use crate::ckks::origin::KeyId;
