@@ -1,6 +1,7 @@
 //! Wrong inputs give typed errors with the numbers in them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
+use cipherlens::backend::HornerStep;
 use cipherlens::ckks::*;
 use std::sync::Arc;
 use support::*;
@@ -117,7 +118,8 @@ fn values_of_other_parameters_under_a_key_of_the_same_name_are_refused() {
     refused("rotated_inner_product", e.rotated_inner_product((&others, &ct), &[1], &weights, &[]).map(drop));
     let mut x = e.lift(&ct, turn.gadget).unwrap();
     let y = other.lift(&foreign, turn.gadget).unwrap();
-    refused("rotate_sum_extended", e.rotate_sum_extended((&x, 0), (&y, 0), 1, 1).map(drop));
+    let step = HornerStep { x: &x, first: 0, plus: &y, first_plus: 0, shards: 1 };
+    refused("rotate_sum_extended", e.rotate_sum_extended(&step, 1).map(drop));
     refused("add_extended_assign", e.add_extended_assign(&mut x, &y));
     let mut keys = KeySet::new(b.secret.tag());
     refused("insert", keys.insert(generator.key(&secret, turn).unwrap()));

@@ -1,7 +1,7 @@
 //! Every operation of the evaluator against clear slot arithmetic.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may stop")]
 
-use cipherlens::backend::{BackendError, PlainTerm};
+use cipherlens::backend::{BackendError, HornerStep, PlainTerm};
 use cipherlens::ckks::*;
 use support::*;
 
@@ -184,15 +184,16 @@ fn rotations_by_nothing_need_no_key() {
     assert_eq!(b.words(&e.rotate_digits(&digits, &x, 0).unwrap()), b.words(&x));
     let (wide_x, wide_y) = (e.lift(&x, gadget).unwrap(), e.lift(&y, gadget).unwrap());
     let slots = b.params.slots() as i64;
+    let step = |first, first_plus, shards| HornerStep { x: &wide_x, first, plus: &wide_y, first_plus, shards };
     for k in [0, slots, -slots] {
-        let sum = e.rotate_sum_extended((&wide_x, 0), (&wide_y, 0), 3, k).unwrap();
+        let sum = e.rotate_sum_extended(&step(0, 0, 3), k).unwrap();
         assert_eq!(b.words(&e.mod_down(&sum).unwrap()), b.words(&e.add(&x, &y).unwrap()));
-        let some = e.rotate_sum_extended((&wide_x, 1), (&wide_y, 0), 2, k).unwrap();
+        let some = e.rotate_sum_extended(&step(1, 0, 2), k).unwrap();
         let [x, y] = [b.values(3, 1)[1..].to_vec(), b.values(3, 2)[..2].to_vec()];
         assert!(worst(&b.decrypt(&e.mod_down(&some).unwrap()), &map2(&x, &y, |x, y| x + y)) < CLOSE);
     }
     for (first, plus, shards) in [(2, 0, 2), (0, 1, 3), (usize::MAX, 0, 1), (0, 0, usize::MAX)] {
-        let refused = e.rotate_sum_extended((&wide_x, first), (&wide_y, plus), shards, 0);
+        let refused = e.rotate_sum_extended(&step(first, plus, shards), 0);
         assert!(matches!(refused, Err(CkksError::Backend(BackendError::Shape { .. }))), "{refused:?}");
     }
 }

@@ -4,7 +4,8 @@
 use chacha20::ChaCha20Rng;
 use cipherlens::{
     backend::{
-        Backend, BackendError, Buffer, HoistedRotations, Kernels, KeyRotation, PlainTerm, PolySelect, Rotation, Shape,
+        Backend, BackendError, Buffer, HoistedRotations, HornerStep, Kernels, KeyRotation, PlainTerm, PolySelect, Rotation,
+        Shape,
         cpu::{CpuBackend, Isa},
         rotate_digits_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
     },
@@ -281,13 +282,14 @@ fn switches_in_the_extended_basis_equal_their_steps() {
                 assert!(backend.relinearize_extended(&product, &product, &lift, &plan).is_err());
 
                 let rotation = KeyRotation { galois: 25, key: &key };
-                let fused = backend.rotate_sum((&x, 1), (&plus, 1), shards, rotation, &plan).unwrap();
-                let steps = rotate_sum_by_steps(&backend, (&x, 1), (&plus, 1), shards, rotation, &plan).unwrap();
+                let step = |first, first_plus| HornerStep { x: &x, first, plus: &plus, first_plus, shards };
+                let fused = backend.rotate_sum(&step(1, 1), rotation, &plan).unwrap();
+                let steps = rotate_sum_by_steps(&backend, &step(1, 1), rotation, &plan).unwrap();
                 equal(&fused, &steps);
-                assert!(backend.rotate_sum((&x, 3), (&plus, 1), shards, rotation, &plan).is_err());
-                assert!(backend.rotate_sum((&x, 1), (&plus, 2), shards, rotation, &plan).is_err());
+                assert!(backend.rotate_sum(&step(3, 1), rotation, &plan).is_err());
+                assert!(backend.rotate_sum(&step(1, 2), rotation, &plan).is_err());
                 let even = KeyRotation { galois: 4, key: &key };
-                assert!(matches!(backend.rotate_sum((&x, 1), (&plus, 1), shards, even, &plan), Err(BackendError::Galois { .. })));
+                assert!(matches!(backend.rotate_sum(&step(1, 1), even, &plan), Err(BackendError::Galois { .. })));
 
                 let ct = backend.select(&product, PolySelect { first: 0, stride: 1, count: 2 * shards }).unwrap();
                 let second = PolySelect::second_halves(ct.shape());

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use cipherlens::backend::cpu::{CpuBackend, Isa};
-use cipherlens::backend::{Backend, BackendError, Buffer, Kernels, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Shape};
+use cipherlens::backend::{
+    Backend, BackendError, Buffer, HornerStep, Kernels, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Shape,
+};
 use cipherlens::math::{BaseConversion, Basis, BasisChange, LimbId, RnsTables, naive};
 use cipherlens_testkit::kernels::{FILLS, Fill, gadget, rng, tables, words};
 use num_bigint::BigInt;
@@ -399,7 +401,8 @@ fn sizes_that_overflow_are_typed_errors() {
         let x = backend.alloc(Shape::new(2, 4, 16)).unwrap();
         let key = backend.alloc(Shape::new(6, 4, 16)).unwrap();
         let sum = |first, plus, shards| {
-            backend.rotate_sum((&x, first), (&x, plus), shards, KeyRotation { galois: 5, key: &key }, &plan)
+            let step = HornerStep { x: &x, first, plus: &x, first_plus: plus, shards };
+            backend.rotate_sum(&step, KeyRotation { galois: 5, key: &key }, &plan)
         };
         assert!(sum(0, 0, 1).is_ok());
         let half = 1 << (usize::BITS - 1);

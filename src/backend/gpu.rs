@@ -16,14 +16,14 @@
 use super::check::{self, Checks, DigitLayout};
 use super::cpu::{CpuBackend, Isa};
 use super::{
-    Backend, BackendError, Buffer, Combination, HoistedRotations, Kernels, KeyRotation, KeySwitchTables, Place, PlainSource,
-    PlainTerm, PolySelect, Result, Rotation, Shape, Statistics, Storage,
+    Backend, BackendError, Buffer, Combination, HoistedRotations, HornerStep, Kernels, KeyRotation, KeySwitchTables, Place,
+    PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape, Statistics, Storage,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
-use commands::View;
+use commands::{Start, View};
 use device::{Block, Device};
 use memory::Memory;
-use polys::Polys;
+use polys::{Polys, Strip};
 use registry::{Kernel, Wide};
 use std::any::Any;
 use std::sync::Arc;
@@ -259,7 +259,7 @@ impl GpuBackend {
         let shape = buffer.shape();
         let copy = self.take(shape, op)?;
         let from = self.read(buffer, op)?;
-        self.device.copy((from.block(), from.first()), (copy.block(), 0), shape.words());
+        self.device.copy(from.start(), Start { block: copy.block(), word: 0 }, shape.words());
         *buffer = self.made(shape, copy);
         Ok(())
     }

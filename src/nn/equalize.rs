@@ -146,34 +146,35 @@ impl Classes {
                 Operator::Conv2d(_) | Operator::Linear { .. } | Operator::BatchNorm { .. } => {}
                 Operator::Activation(ActivationFunction::Relu | ActivationFunction::LeakyRelu { .. })
                 | Operator::AvgPool2d { .. }
-                | Operator::GlobalAvgPool => (0..channels).for_each(|c| classes.join((input, c), (result, c))),
+                | Operator::GlobalAvgPool => classes.join(input, result, (0..channels).map(|c| (c, c))),
                 Operator::Add if node.inputs.iter().all(|v| model.shape(*v) == node.shape) => {
                     for v in &node.inputs {
-                        (0..channels).for_each(|c| classes.join((*v, c), (result, c)));
+                        classes.join(*v, result, (0..channels).map(|c| (c, c)));
                     }
                 }
                 // One factor keeps its scale, and the other one's is the product's.
                 Operator::Multiply if node.inputs[0] != node.inputs[1] => {
                     classes.pin(model, node.inputs[1]);
-                    (0..channels).for_each(|c| classes.join((node.inputs[0], c), (result, c)));
+                    classes.join(input, result, (0..channels).map(|c| (c, c)));
                 }
                 Operator::Rearrange(moved) => {
                     let from = moved.channels.iter().enumerate().filter_map(|(c, from)| Some(((*from)?, c)));
-                    from.for_each(|(from, c)| classes.join((input, from), (result, c)));
+                    classes.join(input, result, from);
                 }
                 Operator::Gather(map) => {
                     let (plane, own) = (model.shape(input).plane(), map.shape.plane());
-                    let mut last = None;
+                    let mut pairs = Vec::new();
                     map.for_each(|to, from| {
                         let pair = (from / plane, to / own);
-                        if last.replace(pair) != Some(pair) {
-                            classes.join((input, pair.0), (result, pair.1));
+                        if pairs.last() != Some(&pair) {
+                            pairs.push(pair);
                         }
                     });
+                    classes.join(input, result, pairs);
                 }
                 Operator::Flatten => {
                     let plane = model.shape(input).plane();
-                    (0..channels).for_each(|c| classes.join((input, c / plane), (result, c)));
+                    classes.join(input, result, (0..channels).map(|c| (c / plane, c)));
                 }
                 _ => {
                     node.inputs.iter().for_each(|v| classes.pin(model, *v));
@@ -233,10 +234,13 @@ impl Classes {
         (0..count).map(|v| near(size[root(&set, v)])).collect()
     }
 
-    fn join(&mut self, (a, c): (Value, usize), (b, d): (Value, usize)) {
-        let (a, b) = (self.class(a, c), self.class(b, d));
-        self.pinned[a] |= self.pinned[b];
-        self.parent[b] = a;
+    /// Pairs of a channel of `from` and one of `to` that share a scale.
+    fn join(&mut self, from: Value, to: Value, pairs: impl IntoIterator<Item = (usize, usize)>) {
+        for (a, b) in pairs {
+            let (a, b) = (self.class(from, a), self.class(to, b));
+            self.pinned[a] |= self.pinned[b];
+            self.parent[b] = a;
+        }
     }
 
     fn pin(&mut self, model: &Model, value: Value) {

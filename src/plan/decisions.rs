@@ -68,51 +68,63 @@ pub(super) fn bootstrap_options(program: &Program, params: &Params) -> Bootstrap
     BootstrapOptions { slots: program.slots.max(2), ..BootstrapOptions::new(params) }
 }
 
-/// A step of a program as it is planned: at a level, its matrix cut.
-pub(super) fn planned_step(
-    (index, step): (usize, &Step),
-    params: &Params,
-    operands: Vec<ValueId>,
-    level: usize,
-    cut: Option<Cut>,
-    (gadgets, rotation_bytes): (&Arc<Gadgets>, u64),
-) -> Result<PlannedStep, PlanError> {
-    let refused = |reason: &'static str| PlanError::Decisions { step: index, layer: step.layer.clone(), reason };
-    if level > params.max_level().0 {
-        return Err(refused("its level is above the parameter set's"));
+/// What steps are planned for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepTerms<'a> {
+    pub params: &'a Params,
+    pub gadgets: &'a Arc<Gadgets>,
+    /// Bytes that the rotations of a transform may take.
+    pub rotation_bytes: u64,
+}
+
+impl StepTerms<'_> {
+    /// A step of a program as it is planned: at a level, its matrix cut.
+    pub(super) fn planned(
+        &self,
+        index: usize,
+        step: &Step,
+        operands: Vec<ValueId>,
+        level: usize,
+        cut: Option<Cut>,
+    ) -> Result<PlannedStep, PlanError> {
+        let Self { params, gadgets, rotation_bytes } = *self;
+        let refused = |reason: &'static str| PlanError::Decisions { step: index, layer: step.layer.clone(), reason };
+        if level > params.max_level().0 {
+            return Err(refused("its level is above the parameter set's"));
+        }
+        let below = level.checked_sub(depth(step)).ok_or_else(|| refused("it has fewer levels than it consumes"))?;
+        let operation = match (&step.operation, cut) {
+            (super::Operation::Linear { matrix, rotate_sums, bias, .. }, Some(Cut { modulus, packing })) => {
+                if !modulus.is_power_of_two() || modulus > matrix.slots() {
+                    return Err(refused("its matrix is cut by something else than a power of two up to the slots"));
+                }
+                if !packing.suits(matrix.inputs(), matrix.outputs(), matrix.slots()) {
+                    return Err(refused("its shards cannot be packed as decided"));
+                }
+                let one = ciphertext_bytes(params, Level(level), 1);
+                let transform = LinearTransform::new(matrix.clone(), Split { modulus }, packing)
+                    .with_room_for((rotation_bytes / one.max(1)) as usize);
+                PlannedOperation::Linear { transform, rotate_sums: rotate_sums.clone(), bias: bias.clone() }
+            }
+            (super::Operation::Linear { .. }, None) => return Err(refused("nothing says how its matrix is cut")),
+            (_, Some(_)) => return Err(refused("it has no matrix to cut")),
+            (super::Operation::Polynomial { polynomial, .. }, None) => PlannedOperation::Polynomial(polynomial.clone()),
+            (super::Operation::Square { .. }, None) => PlannedOperation::Square,
+            (super::Operation::Affine { factor, offset, .. }, None) => {
+                PlannedOperation::Affine { factor: factor.clone(), offset: offset.clone() }
+            }
+            (super::Operation::Add { .. }, None) => PlannedOperation::Add,
+            (super::Operation::Multiply { .. }, None) => PlannedOperation::Multiply,
+        };
+        Ok(PlannedStep {
+            layer: step.layer.clone(),
+            operands,
+            operation,
+            level_in: Level(level),
+            level_out: Level(below),
+            gadgets: gadgets.clone(),
+        })
     }
-    let below = level.checked_sub(depth(step)).ok_or_else(|| refused("it has fewer levels than it consumes"))?;
-    let operation = match (&step.operation, cut) {
-        (super::Operation::Linear { matrix, rotate_sums, bias, .. }, Some(Cut { modulus, packing })) => {
-            if !modulus.is_power_of_two() || modulus > matrix.slots() {
-                return Err(refused("its matrix is cut by something else than a power of two up to the slots"));
-            }
-            if !packing.suits(matrix.inputs(), matrix.outputs(), matrix.slots()) {
-                return Err(refused("its shards cannot be packed as decided"));
-            }
-            let one = ciphertext_bytes(params, Level(level), 1);
-            let transform = LinearTransform::new(matrix.clone(), Split { modulus }, packing)
-                .with_room_for((rotation_bytes / one.max(1)) as usize);
-            PlannedOperation::Linear { transform, rotate_sums: rotate_sums.clone(), bias: bias.clone() }
-        }
-        (super::Operation::Linear { .. }, None) => return Err(refused("nothing says how its matrix is cut")),
-        (_, Some(_)) => return Err(refused("it has no matrix to cut")),
-        (super::Operation::Polynomial { polynomial, .. }, None) => PlannedOperation::Polynomial(polynomial.clone()),
-        (super::Operation::Square { .. }, None) => PlannedOperation::Square,
-        (super::Operation::Affine { factor, offset, .. }, None) => {
-            PlannedOperation::Affine { factor: factor.clone(), offset: offset.clone() }
-        }
-        (super::Operation::Add { .. }, None) => PlannedOperation::Add,
-        (super::Operation::Multiply { .. }, None) => PlannedOperation::Multiply,
-    };
-    Ok(PlannedStep {
-        layer: step.layer.clone(),
-        operands,
-        operation,
-        level_in: Level(level),
-        level_out: Level(below),
-        gadgets: gadgets.clone(),
-    })
 }
 
 /// A bootstrap of the value `operand` of the plan, which layer `layer` made.
@@ -146,9 +158,8 @@ impl Decisions {
     pub(super) fn carry_out(
         &self,
         program: &Program,
-        params: &Params,
         bootstrapper: Option<&Arc<Bootstrapper>>,
-        (gadgets, rotation_bytes): (&Arc<Gadgets>, u64),
+        terms: &StepTerms<'_>,
     ) -> Result<Carried, PlanError> {
         // Where each value of the program is among the values of the plan.
         let mut held = vec![ValueId(0)];
@@ -160,7 +171,7 @@ impl Decisions {
                 Decision::Bootstrap { value } => {
                     let made_by = value.checked_sub(1).and_then(|v| program.steps.get(v));
                     let layer = made_by.map_or("input", |step| &step.layer);
-                    let none = ParamsError::NoBootstrap { name: params.name().into() };
+                    let none = ParamsError::NoBootstrap { name: terms.params.name().into() };
                     let bootstrapper = bootstrapper.ok_or(PlanError::Params(none))?;
                     let operand = *held.get(value).ok_or_else(|| refused(layer, "it is bootstrapped before it is made"))?;
                     if !may_be_bootstrapped(program, ValueId(value)) {
@@ -180,7 +191,7 @@ impl Decisions {
                         })
                     };
                     let operands = step.operation.operands().into_iter().map(operand).collect::<Result<_, _>>()?;
-                    steps.push(planned_step((next, step), params, operands, level, cut, (gadgets, rotation_bytes))?);
+                    steps.push(terms.planned(next, step, operands, level, cut)?);
                     held.push(ValueId(steps.len()));
                     next += 1;
                 }

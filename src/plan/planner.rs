@@ -3,7 +3,7 @@
 use super::{
     CostModel, PlanError, PlannedStep, Program, ValueId,
     cost::SwitchShape,
-    decisions::{Carried, Decision, Decisions},
+    decisions::{Carried, Decision, Decisions, StepTerms},
     execute::run_steps,
     key_budget::{self, KeyBudget},
     memory::{LiveBytes, ciphertext_bytes, working_bytes},
@@ -167,7 +167,8 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let input_level = Level(decisions.input_level);
         params.check_level(input_level)?;
-        let Carried { steps, output } = decisions.carry_out(program, params, bootstrapper, (gadgets, options.rotation_bytes))?;
+        let terms = StepTerms { params, gadgets, rotation_bytes: options.rotation_bytes };
+        let Carried { steps, output } = decisions.carry_out(program, bootstrapper, &terms)?;
         let mut plan = Self {
             params: params.clone(),
             program: program.clone(),

@@ -3,7 +3,7 @@
 use super::{
     CostModel, Operation, PlanError, PlanOptions, Program, Step, ValueId,
     cost::SwitchShape,
-    decisions::{Cut, bootstrap_options, empty_matrix, planned_step},
+    decisions::{Cut, StepTerms, bootstrap_options, empty_matrix},
     execute::run_step,
     key_budget::KeyBudget,
     placement::{BootstrapLevels, Costs},
@@ -295,8 +295,8 @@ impl<'a> StepPricer<'a> {
                 (rotate_sums.len() * self.shards[i + 1]) as f64 * (rotation + 6.0 * self.cost.ciphertext_sweep(shape));
             return Ok(transform + rotations + rotate_sums.len() as f64 * self.cost.key_read(shape));
         }
-        let choice = (&self.gadgets, self.options.rotation_bytes);
-        let planned = planned_step((i, step), self.params, operands.clone(), level, None, choice)?;
+        let terms = StepTerms { params: self.params, gadgets: &self.gadgets, rotation_bytes: self.options.rotation_bytes };
+        let planned = terms.planned(i, step, operands.clone(), level, None)?;
         let engine = TraceEngine::default();
         let values: Vec<TraceValue> =
             operands.iter().map(|v| TraceValue { shards: self.shards[v.0], level: Level(level) }).collect();

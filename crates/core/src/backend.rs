@@ -31,7 +31,7 @@ mod mirror;
 mod statistics;
 
 pub use arguments::{
-    Coefficients, Combination, HoistedRotations, KeyRotation, KeySwitchTables, PlainSource, PlainTerm, Rotation,
+    Coefficients, Combination, HoistedRotations, HornerStep, KeyRotation, KeySwitchTables, PlainSource, PlainTerm, Rotation,
 };
 pub use buffer::{Buffer, DeviceStorage, PolySelect, Shape, Storage};
 pub use by_steps::{

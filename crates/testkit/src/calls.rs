@@ -3,8 +3,8 @@
 
 use crate::kernels::{Fill, words};
 use cipherlens::backend::{
-    Backend, Buffer, Coefficients, Combination, HoistedRotations, KeyRotation, KeySwitchTables, PlainSource, PlainTerm,
-    PolySelect, Rotation, Shape,
+    Backend, Buffer, Coefficients, Combination, HoistedRotations, HornerStep, KeyRotation, KeySwitchTables, PlainSource,
+    PlainTerm, PolySelect, Rotation, Shape,
 };
 use cipherlens::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use rand::{RngExt, rngs::StdRng};
@@ -357,7 +357,7 @@ pub fn every_call(case: &Case, rng: &mut StdRng, check: Check<'_>) {
             let (x, y) = (x(g), y(g));
             let parts: Vec<&Buffer> = (0..rotations.len()).map(|i| if i % 3 == 1 { &y } else { &x }).collect();
             let plus = (rotations.len() != 2).then_some(&y);
-            g.rotated_sum((&g.concat(&parts).unwrap(), plus), &rotations, &lift, plan).unwrap()
+            g.rotated_sum(&g.concat(&parts).unwrap(), plus, &rotations, &lift, plan).unwrap()
         });
     }
     check("sub_assign", &|g| {
@@ -368,7 +368,8 @@ pub fn every_call(case: &Case, rng: &mut StdRng, check: Check<'_>) {
     check("rotate_sum", &|g| {
         let lifted = g.change_basis(&x(g), &lift).unwrap();
         let rotation = KeyRotation { galois: galois[1], key: &key(g, 1) };
-        g.rotate_sum((&lifted, 0), (&lifted, 0), lifted.shape().polys / 2, rotation, plan).unwrap()
+        let (x, shards) = (&lifted, lifted.shape().polys / 2);
+        g.rotate_sum(&HornerStep { x, first: 0, plus: x, first_plus: 0, shards }, rotation, plan).unwrap()
     });
     check("rotate_extended", &|g| {
         let lifted = g.change_basis(&halves(g), &lift).unwrap();

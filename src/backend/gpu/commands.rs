@@ -34,6 +34,13 @@ impl<'a> View<'a> {
     }
 }
 
+/// A word of a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start<'a> {
+    pub block: &'a Block,
+    pub word: usize,
+}
+
 /// What identifies a bind group: kernel, then block, first word and words of each binding.
 type Bound = (Kernel, Vec<(u64, usize, usize)>);
 
@@ -208,11 +215,11 @@ impl Device {
     }
 
     /// Copies words between blocks.
-    pub(super) fn copy(&self, (from, from_word): (&Block, usize), (to, to_word): (&Block, usize), words: usize) {
-        let [from_at, to_at, size] = [from_word, to_word, words].map(|w| w as u64 * 4);
+    pub(super) fn copy(&self, from: Start<'_>, to: Start<'_>, words: usize) {
+        let [from_at, to_at, size] = [from.word, to.word, words].map(|w| w as u64 * 4);
         self.counters.copies.fetch_add(1, Relaxed);
         self.counters.copied.fetch_add(2 * words as u64, Relaxed);
-        if let (Some(from), Some(to), true) = (from.raw(), to.raw(), size > 0) {
+        if let (Some(from), Some(to), true) = (from.block.raw(), to.block.raw(), size > 0) {
             self.record(|encoder| encoder.copy_buffer_to_buffer(from, from_at, to, to_at, size));
         }
     }
@@ -251,12 +258,12 @@ impl Device {
         self.fault.check(op)
     }
 
-    /// Reads `words` words of a block from `first` on when all commands recorded so far are done. Zeros from a dry device.
-    pub(super) fn read(&self, (block, first): (&Block, usize), words: usize, op: &'static str) -> Result<Vec<u32>> {
+    /// Reads `words` words of a block from `start` on when all commands recorded so far are done. Zeros from a dry device.
+    pub(super) fn read(&self, start: Start<'_>, words: usize, op: &'static str) -> Result<Vec<u32>> {
         self.fault.check(op)?;
         let mut out = vec![0u32; words];
         self.counters.downloaded.fetch_add(words as u64 * 4, Relaxed);
-        let (Some(live), Some(from)) = (&self.live, block.raw()) else { return Ok(out) };
+        let (Some(live), Some(from)) = (&self.live, start.block.raw()) else { return Ok(out) };
         if words == 0 {
             return Ok(out);
         }
@@ -266,7 +273,7 @@ impl Device {
         let failed = |reason: String| BackendError::Device { op, reason };
         for (i, piece) in out.chunks_mut(PIECE / 4).enumerate() {
             let size = piece.len() as u64 * 4;
-            let at = 4 * first as u64 + (i * PIECE) as u64;
+            let at = 4 * start.word as u64 + (i * PIECE) as u64;
             self.record(|encoder| encoder.copy_buffer_to_buffer(from, at, to, 0, size));
             self.queued().submit(live);
             let (sender, receiver) = std::sync::mpsc::channel();

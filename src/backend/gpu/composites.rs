@@ -1,5 +1,6 @@
 //! The composed calls that are faster here than their steps: checks, then the code of the other files.
 
+use super::elementwise::Addend;
 use super::products::Whole;
 use super::*;
 use rayon::prelude::*;
@@ -44,7 +45,7 @@ impl Backend for GpuBackend {
         check::runs(select, constants.len(), op)?;
         check::select(a.shape(), select, op)?;
         self.own(a, None, op)?;
-        self.add_in_place(a, select, (&constants.concat(), None), basis, op)
+        self.add_in_place(a, select, Addend::Constants(&constants.concat()), basis, op)
     }
     fn tensor_sum(&self, pairs: &[(&Buffer, &Buffer)], basis: &Basis) -> Result<Buffer> {
         self.tensor_sums(&[pairs.to_vec()], basis)
@@ -157,24 +158,18 @@ impl Backend for GpuBackend {
     ) -> Result<Buffer> {
         self.rotated_products_of(hoisted, plan, plain, terms)
     }
-    fn rotate_sum(
-        &self,
-        x: (&Buffer, usize),
-        plus: (&Buffer, usize),
-        shards: usize,
-        rotation: KeyRotation<'_>,
-        plan: &KeySwitchTables,
-    ) -> Result<Buffer> {
-        self.rotate_sum_shards(x, plus, shards, rotation, plan)
+    fn rotate_sum(&self, step: &HornerStep<'_>, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
+        self.rotate_sum_shards(step, rotation, plan)
     }
     fn rotated_sum(
         &self,
-        (ct, plus): (&Buffer, Option<&Buffer>),
+        ct: &Buffer,
+        plus: Option<&Buffer>,
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
         plan: &KeySwitchTables,
     ) -> Result<Buffer> {
-        self.rotated_sum_shards((ct, plus), rotations, lift, plan)
+        self.rotated_sum_shards(ct, plus, rotations, lift, plan)
     }
     fn relinearize_extended(&self, product: &Buffer, key: &Buffer, lift: &BasisChange, plan: &KeySwitchTables) -> Result<Buffer> {
         self.relinearize_lifted(product, key, lift, plan)

@@ -2,7 +2,7 @@
 
 use super::arguments::{Convert, Permute, PermuteLimb, words};
 use super::commands::View;
-use super::polys::{Polys, Window, part};
+use super::polys::{Polys, Strip, Window, part};
 use super::registry::{self, Kernel, THREADS};
 use super::transform::{Limb, RotationTail, Source, Tail};
 use super::{GpuBackend, word};
@@ -77,19 +77,13 @@ fn rows(tables: &RnsTables, jobs: &[Job<'_>]) -> Vec<[u32; 4]> {
 }
 
 impl GpuBackend {
-    /// Converts scaled limbs of `count` polynomials: `(view, words of a polynomial)` to the same.
-    pub(super) fn convert(
-        &self,
-        jobs: &[Job<'_>],
-        (scaled, scaled_size): (View<'_>, usize),
-        (out, size): (View<'_>, usize),
-        count: usize,
-    ) -> Result<()> {
-        let [degree, source_stride, output_stride] = [self.tables.degree(), scaled_size, size].map(word);
+    /// Converts scaled limbs of `count` polynomials.
+    pub(super) fn convert(&self, jobs: &[Job<'_>], scaled: Strip<'_>, out: Strip<'_>, count: usize) -> Result<()> {
+        let [degree, source_stride, output_stride] = [self.tables.degree(), scaled.size, out.size].map(word);
         let args = words(&Convert { degree, source_stride, output_stride, next_stride: 0 }, &rows(&self.tables, jobs));
         let limbs: usize = jobs.iter().map(|job| job.conversion.from.len() + job.targets.len()).sum();
         let moved = count * limbs * self.tables.degree();
-        self.device.dispatch(Kernel::Convert, &args, &[scaled, out], self.conversion_grid(jobs, count), moved)
+        self.device.dispatch(Kernel::Convert, &args, &[scaled.view, out.view], self.conversion_grid(jobs, count), moved)
     }
 
     fn conversion_grid(&self, jobs: &[Job<'_>], count: usize) -> [usize; 3] {
@@ -101,19 +95,19 @@ impl GpuBackend {
     pub(super) fn permute(
         &self,
         from: Window<'_>,
-        (out, size): (View<'_>, usize),
+        out: Strip<'_>,
         galois: u32,
         limbs: &[[usize; 2]],
         count: usize,
     ) -> Result<()> {
         let n = self.tables.degree();
-        let [degree, source, source_stride, output_stride] = [n, from.first, from.stride, size].map(word);
+        let [degree, source, source_stride, output_stride] = [n, from.first, from.stride, out.size].map(word);
         let call = Permute { degree, log_degree: self.tables.log_n(), galois, source, source_stride, output_stride };
         let places: Vec<_> =
             limbs.iter().map(|limb| limb.map(word)).map(|[source, output]| PermuteLimb { source, output }).collect();
         let args = words(&call, &places);
         let grid = [n.div_ceil(THREADS as usize), limbs.len(), count];
-        self.device.dispatch(Kernel::Permute, &args, &[from.view, out], grid, 2 * limbs.len() * count * n)
+        self.device.dispatch(Kernel::Permute, &args, &[from.view, out.view], grid, 2 * limbs.len() * count * n)
     }
 
     /// The converted limbs of the digits of `count` polynomials, transformed, to `out`, `[polynomial][digit][extended limb]`; a
@@ -134,12 +128,12 @@ impl GpuBackend {
         let (jobs, limbs) = Self::digit_jobs(plan, layout, &places);
         let scaled_shape = Shape::new(count, limbs.len(), n);
         let scaled = self.take(scaled_shape, op)?;
-        let scaled = (scaled.view(), scaled_shape.poly_words());
+        let (scaled, out) = (Strip { view: scaled.view(), size: scaled_shape.poly_words() }, Strip { view: out, size });
         self.transform(true, Source::Other(from), &limbs, scaled, count)?;
-        self.convert(&jobs, scaled, (out, size), count)?;
+        self.convert(&jobs, scaled, out, count)?;
         let converted = plan.mod_up.iter().zip(&places).flat_map(|(c, places)| c.to.limbs().iter().zip(places));
         let limbs: Vec<_> = converted.map(|(&id, &place)| Limb { from: place, to: place, id, factor: 1 }).collect();
-        self.transform(false, Source::Output, &limbs, (out, size), count)
+        self.transform(false, Source::Output, &limbs, out, count)
     }
 
     /// The conversions of all digits to these places, and the limbs of the window that they read, digit by digit, scaled.
@@ -190,21 +184,24 @@ impl GpuBackend {
             targets[at] = place;
             differences[at] = Difference { kept: dropped + next, tail: change.tail[at], factor: limb.factor, next };
         }
-        let kept = (limbs.len() * n, scaled.len() * n);
-        let [parts, next] = [self.memory.take(count * kept.0, op)?, self.memory.take(count * kept.1, op)?];
-        self.transform(true, Source::Other(from), &limbs, (parts.view(), kept.0), count)?;
+        let (part_size, next_size) = (limbs.len() * n, scaled.len() * n);
+        let [parts, next] = [self.memory.take(count * part_size, op)?, self.memory.take(count * next_size, op)?];
+        let parts = Strip { view: parts.view(), size: part_size };
+        let next = Strip { view: next.view(), size: next_size };
+        let out = Strip { view: out, size };
+        self.transform(true, Source::Other(from), &limbs, parts, count)?;
         let division = [Job { conversion: &change.conversion, first: 0, targets: &targets, differences: &differences }];
-        let [degree, source_stride, output_stride, next_stride] = [n, kept.0, size, kept.1].map(word);
+        let [degree, source_stride, output_stride, next_stride] = [n, parts.size, out.size, next.size].map(word);
         let call = Convert { degree, source_stride, output_stride, next_stride };
         let args = words(&call, &rows(&self.tables, &division));
-        let views = [parts.view(), out, next.view()];
+        let views = [parts.view, out.view, next.view];
         let moved = count * n * (dropped + 3 * targets.len());
         self.device.dispatch(Kernel::ConvertDivide, &args, &views, self.conversion_grid(&division, count), moved)?;
-        self.convert(&jobs, (next.view(), kept.1), (out, size), count)?;
+        self.convert(&jobs, next, out, count)?;
         let all = (0..plan.digits.len())
             .flat_map(|k| plan.extended.limbs().iter().enumerate().map(move |(l, &id)| (k * extended + l, id)));
         let limbs: Vec<_> = all.map(|(place, id)| Limb { from: place, to: place, id, factor: 1 }).collect();
-        self.transform(false, Source::Output, &limbs, (out, size), count)
+        self.transform(false, Source::Output, &limbs, out, count)
     }
 
     /// [`crate::backend::Kernels::mod_up`] on checked arguments.
@@ -231,23 +228,21 @@ impl GpuBackend {
             let from = src.select(part(select, &range));
             let view = to.window(range.start, range.len()).view;
             self.mod_up_into(from, plan, layout, view, range.len())?;
-            self.permute(from, (view, size), 1, &own, range.len())?;
+            self.permute(from, Strip { view, size }, 1, &own, range.len())?;
         }
         Ok(self.made(shape, out))
     }
 
-    /// Divides selected polynomials into those of `out` from `first` on; `positions` of the dropped limbs in the source. First halves add
-    /// constants, none or those of each run of as many polynomials.
+    /// Divides selected polynomials into the first ones of `out`.
     pub(super) fn change_basis_into(
         &self,
-        (src, select): (Polys<'_>, PolySelect),
-        change: &BasisChange,
-        positions: &[usize],
-        rotation: Option<&Rotations<'_>>,
-        constants: &[Vec<u32>],
-        (out, first): (Polys<'_>, usize),
+        src: Polys<'_>,
+        select: PolySelect,
+        division: &Division<'_>,
+        out: Polys<'_>,
     ) -> Result<()> {
         let op = "change_basis";
+        let &Division { change, positions, rotations, constants } = division;
         let n = self.tables.degree();
         let [dropped, target] = [change.dropped.len() * n, change.target.len() * n];
         let limbs: Vec<_> = positions
@@ -262,21 +257,23 @@ impl GpuBackend {
             let from = src.select(part(select, &range));
             let scaled = self.memory.take(count * dropped, op)?;
             let u = self.memory.take(count * target, op)?;
-            self.transform(true, Source::Other(from), &limbs, (scaled.view(), dropped), count)?;
+            let scaled = Strip { view: scaled.view(), size: dropped };
+            let u = Strip { view: u.view(), size: target };
+            self.transform(true, Source::Other(from), &limbs, scaled, count)?;
             let start = if self.converts_few(change.dropped.len()) {
-                Source::Converted(Window { view: scaled.view(), first: 0, stride: dropped }, &change.conversion)
+                Source::Converted(Window { view: scaled.view, first: 0, stride: scaled.size }, &change.conversion)
             } else {
-                self.convert(&[job], (scaled.view(), dropped), (u.view(), target), count)?;
+                self.convert(&[job], scaled, u, count)?;
                 Source::Output
             };
-            let rotation = rotation.map(|r| RotationTail {
+            let rotation = rotations.map(|r| RotationTail {
                 inverses: r.inverses,
                 polys: 2 * r.shards,
                 added: r.ct.select(PolySelect { first: 2 * r.first, stride: 2, count: r.shards }),
             });
             let constants = select.count.checked_div(constants.len()).map(|polys| (constants, polys));
             let tail = Tail { change, kept: from, rotation, constants, first: range.start };
-            self.transform_divide(start, (u.view(), target), &tail, out.window(first + range.start, count), count)?;
+            self.transform_divide(start, u, &tail, out.window(range.start, count), count)?;
         }
         Ok(())
     }
@@ -292,14 +289,26 @@ impl GpuBackend {
     ) -> Result<Buffer> {
         let shape = Shape::new(src.count, change.target.len(), self.tables.degree());
         let out = self.take(shape, "change_basis")?;
-        let to = (Polys::new(&out, shape), 0);
+        let to = Polys::new(&out, shape);
         if change.dropped.is_empty() {
-            self.multiply_kept((src, 0..src.count), limbs, change, to)?;
+            self.multiply_kept(src, limbs, change, to)?;
         } else {
-            self.change_basis_into((src, src.all()), change, positions, None, constants, to)?;
+            self.change_basis_into(src, src.all(), &Division { change, positions, rotations: None, constants }, to)?;
         }
         Ok(self.made(shape, out))
     }
+}
+
+/// A division of products or of other ciphertexts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Division<'a> {
+    pub change: &'a BasisChange,
+    /// Of the dropped limbs in the source.
+    pub positions: &'a [usize],
+    /// What follows it, where products of rotations are divided.
+    pub rotations: Option<&'a Rotations<'a>>,
+    /// What first halves add: nothing, or `[run][limb]` for each run of as many polynomials.
+    pub constants: &'a [Vec<u32>],
 }
 
 /// Rotations whose products are divided: `[rotation][shard][2]`.

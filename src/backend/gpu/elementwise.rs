@@ -6,7 +6,15 @@ use super::registry::{Kernel, THREADS};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, PolySelect, Result};
 use crate::math::{Basis, BasisChange, LimbId};
-use std::ops::Range;
+
+/// What is added to selected polynomials.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Addend<'a> {
+    /// `[run of polynomials][limb]`.
+    Constants(&'a [u32]),
+    /// Polynomials, in turn.
+    Plain(&'a Buffer),
+}
 
 impl GpuBackend {
     pub(super) fn grid(&self, limbs: usize, z: usize) -> [usize; 3] {
@@ -43,18 +51,20 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
-    /// Changes the selected polynomials of a buffer in place: adds constants, `[run of polynomials][limb]`, or the polynomials of `plain`
-    /// in turn.
+    /// Adds to the selected polynomials of a buffer in place.
     pub(super) fn add_in_place(
         &self,
         a: &Buffer,
         select: PolySelect,
-        (constants, plain): (&[u32], Option<&Buffer>),
+        addend: Addend<'_>,
         basis: &Basis,
         op: &'static str,
     ) -> Result<()> {
         let to = self.polys(a, op)?;
-        let plain = plain.map(|p| self.polys(p, op)).transpose()?;
+        let (constants, plain) = match addend {
+            Addend::Constants(constants) => (constants, None),
+            Addend::Plain(plain) => (&[][..], Some(self.polys(plain, op)?)),
+        };
         // Few plaintexts serve all polynomials in turn and are bound whole; else each has its own.
         let turns = plain.is_some_and(|p| p.count < select.count);
         for range in self.batches(select.count, &[to.size * select.stride.max(1), to.size], 1, op)? {
@@ -107,21 +117,15 @@ impl GpuBackend {
         Ok(self.made(shape, out))
     }
 
-    /// A division where nothing is dropped, of some polynomials of `src` into those of `to` from `at` on.
-    pub(super) fn multiply_kept(
-        &self,
-        (src, which): (Polys<'_>, Range<usize>),
-        limbs: usize,
-        change: &BasisChange,
-        (to, at): (Polys<'_>, usize),
-    ) -> Result<()> {
+    /// A division where nothing is dropped, of all polynomials of `src` into the first ones of `to`.
+    pub(super) fn multiply_kept(&self, src: Polys<'_>, limbs: usize, change: &BasisChange, to: Polys<'_>) -> Result<()> {
         let op = Kernel::MultiplyKept.row().name;
         let (call, mut rows) = self.of_limbs(&change.target, &change.keep);
         for (row, position) in rows.iter_mut().zip(&change.source_position) {
             row.a_limb = word(position.map_or(0, |p| p + 1));
         }
-        for range in self.batches(which.len(), &[src.size, to.size], 1, op)? {
-            let (from, to) = (src.window(which.start + range.start, range.len()), to.window(at + range.start, range.len()));
+        for range in self.batches(src.count, &[src.size, to.size], 1, op)? {
+            let [from, to] = [src, to].map(|polys| polys.window(range.start, range.len()));
             let call = Elementwise { output: word(to.first), a: word(from.first), a_limbs: word(limbs), ..call };
             let args = words(&call, &rows);
             let views = [self.moduli(), from.view, to.view];

@@ -1,5 +1,6 @@
 //! The kernels of the contract, call by call: checks, then the code of the other files.
 
+use super::elementwise::Addend;
 use super::*;
 
 impl Kernels for GpuBackend {
@@ -50,7 +51,7 @@ impl Kernels for GpuBackend {
             return self.host.download(buffer);
         }
         let words = self.read(buffer, "download")?;
-        self.device.read((words.block(), words.first()), buffer.shape().words(), "download")
+        self.device.read(words.start(), buffer.shape().words(), "download")
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -77,14 +78,20 @@ impl Kernels for GpuBackend {
         }
         let out = self.take(shape, op)?;
         if neighbours {
-            self.device.copy((from.block, from.first + select.first * from.size), (out.block(), 0), shape.words());
+            self.device.copy(from.start(select.first), Start { block: out.block(), word: 0 }, shape.words());
             return Ok(self.made(shape, out));
         }
         let to = Polys::new(&out, shape);
         let limbs: Vec<_> = (0..shape.limbs).map(|l| [l, l]).collect();
         for range in self.batches(select.count, &[from.size * select.stride.max(1), to.size], 1, op)? {
             let window = to.window(range.start, range.len());
-            self.permute(from.select(polys::part(select, &range)), (window.view, to.size), 1, &limbs, range.len())?;
+            self.permute(
+                from.select(polys::part(select, &range)),
+                Strip { view: window.view, size: to.size },
+                1,
+                &limbs,
+                range.len(),
+            )?;
         }
         Ok(self.made(shape, out))
     }
@@ -102,7 +109,7 @@ impl Kernels for GpuBackend {
         for part in parts {
             let words = part.shape().words();
             let from = self.read(part, "concat")?;
-            self.device.copy((from.block(), from.first()), (out.block(), at), words);
+            self.device.copy(from.start(), Start { block: out.block(), word: at }, words);
             at += words;
         }
         Ok(self.made(shape, out))
@@ -133,7 +140,7 @@ impl Kernels for GpuBackend {
             *a = self.map(Kernel::Add, &[a, b], &[], basis)?;
             return Ok(());
         }
-        self.add_in_place(a, PolySelect::all(a.shape()), (&[], Some(b)), basis, op)
+        self.add_in_place(a, PolySelect::all(a.shape()), Addend::Plain(b), basis, op)
     }
     fn sub(&self, a: &Buffer, b: &Buffer, basis: &Basis) -> Result<Buffer> {
         self.checks().basis(a.shape(), basis, "sub")?;
@@ -155,7 +162,7 @@ impl Kernels for GpuBackend {
         self.checks().constants(constants, basis, op)?;
         check::select(a.shape(), select, op)?;
         self.own(a, None, op)?;
-        self.add_in_place(a, select, (constants, None), basis, op)
+        self.add_in_place(a, select, Addend::Constants(constants), basis, op)
     }
     fn add_plain_assign(&self, a: &mut Buffer, select: PolySelect, plain: &Buffer, basis: &Basis) -> Result<()> {
         let op = "add_plain_assign";
@@ -163,7 +170,7 @@ impl Kernels for GpuBackend {
         self.checks().plain(plain.shape(), basis, select.count, op)?;
         check::select(a.shape(), select, op)?;
         self.own(a, Some(plain), op)?;
-        self.add_in_place(a, select, (&[], Some(plain)), basis, op)
+        self.add_in_place(a, select, Addend::Plain(plain), basis, op)
     }
     fn mul_plain(&self, a: &Buffer, plain: &Buffer, basis: &Basis) -> Result<Buffer> {
         let op = "mul_plain";
@@ -204,7 +211,13 @@ impl Kernels for GpuBackend {
         let to = Polys::new(&out, shape);
         for range in self.batches(shape.polys, &[to.size], 1, op)? {
             let window = to.window(range.start, range.len());
-            self.permute(from.window(range.start, range.len()), (window.view, to.size), galois, &limbs, range.len())?;
+            self.permute(
+                from.window(range.start, range.len()),
+                Strip { view: window.view, size: to.size },
+                galois,
+                &limbs,
+                range.len(),
+            )?;
         }
         Ok(self.made(shape, out))
     }
@@ -222,7 +235,7 @@ impl Kernels for GpuBackend {
         let targets: Vec<_> = (0..conversion.to.len()).collect();
         let job = convert::Job { conversion, first: 0, targets: &targets, differences: &[] };
         for range in self.batches(shape.polys, &[scaled.size, to.size], 1, op)? {
-            let [from, to] = [scaled, to].map(|p| (p.window(range.start, range.len()).view, p.size));
+            let [from, to] = [scaled, to].map(|p| Strip { view: p.window(range.start, range.len()).view, size: p.size });
             self.convert(&[job], from, to, range.len())?;
         }
         Ok(self.made(out_shape, out))

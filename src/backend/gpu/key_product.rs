@@ -48,6 +48,18 @@ pub(super) struct Strides {
     pub output: usize,
 }
 
+/// Sums of products of plaintexts with rotations.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlainSums<'a> {
+    /// The plaintexts.
+    pub plain: View<'a>,
+    /// log2 of how many words each of theirs stands for.
+    pub log_repeat: usize,
+    /// For each rotation and sum, the plaintext plus one, or 0.
+    pub table: &'a [Vec<usize>],
+    pub sums: usize,
+}
+
 impl GpuBackend {
     /// The product of every rotation's digits with its key, added to, permuted: one dispatch for as many rotations as can be taken at
     /// once, else one for each, or for each part of a key that cannot be bound whole.
@@ -147,16 +159,15 @@ impl GpuBackend {
         sums <= PRODUCTS as usize && keyed.len() + 1 >= rotations.len() && self.keys_at_once(&keyed) > 1
     }
 
-    /// Sums of products of plaintexts with rotations of the same digits, which are not written. `table` has, for each rotation and sum,
-    /// the plaintext plus one, or 0.
+    /// Sums of products of plaintexts with rotations of the same digits, which are not written.
     pub(super) fn rotated_products(
         &self,
         product: &KeyProduct<'_>,
         rotations: &[Rotation<'_>],
-        (plain, log_repeat): (View<'_>, usize),
-        (table, sums): (&[Vec<usize>], usize),
+        of: &PlainSums<'_>,
         out: Window<'_>,
     ) -> Result<()> {
+        let &PlainSums { plain, log_repeat, table, sums } = of;
         let kernel = Kernel::RotatedInnerProduct;
         let keyed: Vec<(usize, KeyRotation<'_>)> = (rotations.iter().enumerate())
             .filter_map(|(r, rotation)| Some((r, KeyRotation { galois: rotation.galois, key: rotation.key? })))

@@ -3,7 +3,7 @@
 //! What is free stays, so that a run which has been made once makes no buffer again; it is given back to the driver where
 //! the budget or the driver has no room for another.
 
-use super::commands::{ALIGN, View};
+use super::commands::{ALIGN, Start, View};
 use super::device::{Block, Device};
 use crate::backend::{BackendError, Buffer, DeviceStorage, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -41,6 +41,10 @@ impl DeviceWords {
     /// Their first word in the block.
     pub(super) fn first(&self) -> usize {
         self.first
+    }
+    /// The first of them.
+    pub(super) fn start(&self) -> Start<'_> {
+        Start { block: self.block(), word: self.first }
     }
     /// The words, as a kernel sees them.
     pub(super) fn view(&self) -> View<'_> {

@@ -1,7 +1,7 @@
 //! Polynomials in device memory, and how many of them a kernel takes at once.
 
 use super::GpuBackend;
-use super::commands::{ALIGN, View};
+use super::commands::{ALIGN, Start, View};
 use super::device::Block;
 use super::memory::DeviceWords;
 use crate::backend::{BackendError, PolySelect, Result, Shape};
@@ -28,6 +28,14 @@ pub(super) struct Window<'a> {
     pub stride: usize,
 }
 
+/// Neighbouring polynomials as a kernel reads or writes them, from the view's first word on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strip<'a> {
+    pub view: View<'a>,
+    /// Words of each.
+    pub size: usize,
+}
+
 impl<'a> Polys<'a> {
     /// So many of this size.
     pub(super) fn of(words: &'a DeviceWords, size: usize, count: usize) -> Self {
@@ -37,6 +45,16 @@ impl<'a> Polys<'a> {
     /// The polynomials of a shape.
     pub(super) fn new(words: &'a DeviceWords, shape: Shape) -> Self {
         Self::of(words, shape.poly_words(), shape.polys)
+    }
+
+    /// The first word of the i-th.
+    pub(super) fn start(&self, i: usize) -> Start<'a> {
+        Start { block: self.block, word: self.first + i * self.size }
+    }
+
+    /// Those from the i-th on.
+    pub(super) fn after(&self, i: usize) -> Self {
+        Self { first: self.first + i * self.size, count: self.count.saturating_sub(i), ..*self }
     }
 
     /// All of them.

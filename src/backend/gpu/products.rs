@@ -3,7 +3,7 @@
 use super::arguments::{PlainProduct, PlainProductRow, Reduce, ReduceLimb, row, words};
 use super::commands::View;
 use super::memory::DeviceWords;
-use super::polys::Polys;
+use super::polys::{Polys, Strip};
 use super::registry::{Kernel, THREADS};
 use super::transform::{Limb, Source};
 use super::{GpuBackend, word};
@@ -59,7 +59,7 @@ impl GpuBackend {
         let op = Kernel::PlainInnerProduct.row().name;
         let pairs = |p: Polys<'_>| 2 * p.size;
         // Plaintexts of a lower degree: log2 of how many words each word stands for.
-        let repeat = ct.size.checked_div(plain.size).map_or(0, usize::ilog2);
+        let log_repeat = ct.size.checked_div(plain.size).map_or(0, usize::ilog2);
         let outputs = Polys::of(out, ct.size, 2 * terms.len());
         let shards = self.batches(ct.count / 2, &[pairs(ct)], 1, op)?;
         let plains = self.batches(plain.count, &[plain.size], 1, op)?;
@@ -86,14 +86,14 @@ impl GpuBackend {
                         plain.window(factors.start, factors.len()).view,
                         outputs.window(2 * to.start, 2 * to.len()).view,
                     ];
-                    self.plain_dispatch(&lists, (add, repeat), basis, &views)?;
+                    self.plain_dispatch(&lists, add, log_repeat, basis, &views)?;
                     add = true;
                 }
             }
             if !add {
                 // No term at all: zeros.
                 let views = [self.moduli(), self.moduli(), self.moduli(), outputs.window(2 * to.start, 2 * to.len()).view];
-                self.plain_dispatch(&vec![Vec::new(); to.len()], (false, 0), basis, &views)?;
+                self.plain_dispatch(&vec![Vec::new(); to.len()], false, 0, basis, &views)?;
             }
         }
         Ok(())
@@ -102,12 +102,13 @@ impl GpuBackend {
     fn plain_dispatch(
         &self,
         terms: &[Vec<PlainTerm>],
-        (add, repeat): (bool, u32),
+        add: bool,
+        log_repeat: u32,
         basis: &Basis,
         views: &[View<'_>],
     ) -> Result<()> {
         let [degree, limb_count] = [self.tables.degree(), basis.len()].map(word);
-        let call = PlainProduct { degree, limb_count, adds: u32::from(add), log_repeat: repeat };
+        let call = PlainProduct { degree, limb_count, adds: u32::from(add), log_repeat };
         let mut rows: Vec<PlainProductRow> = Vec::new();
         basis.limbs().iter().enumerate().for_each(|(l, id)| row(&mut rows, l).prime = u32::from(id.0));
         let mut first = 0;
@@ -123,7 +124,8 @@ impl GpuBackend {
         let args = words(&call, &rows);
         let distinct = |of: &dyn Fn(&PlainTerm) -> usize| terms.iter().flatten().map(of).collect::<HashSet<_>>().len();
         let sources = 2 * (distinct(&|t| t.source) + terms.len() * (1 + usize::from(add)));
-        let moved = basis.len() * (sources * self.tables.degree() + distinct(&|t| t.plain) * (self.tables.degree() >> repeat));
+        let moved =
+            basis.len() * (sources * self.tables.degree() + distinct(&|t| t.plain) * (self.tables.degree() >> log_repeat));
         self.device.dispatch(Kernel::PlainInnerProduct, &args, views, [terms.len(), self.tiles(), basis.len()], moved)
     }
 
@@ -170,7 +172,7 @@ impl GpuBackend {
                 Whole::Sent(coefficients) => reduce(self.read(&self.send_coefficients(coefficients, op)?, op)?.view())?,
                 Whole::Kept(polys) => reduce(polys.window(0, count).view)?,
             }
-            self.transform(false, Source::Output, &limbs, (to, out.size), count)?;
+            self.transform(false, Source::Output, &limbs, Strip { view: to, size: out.size }, count)?;
         }
         Ok(())
     }

@@ -1,16 +1,28 @@
 //! Key switches and rotations: digits, products, divisions, and nothing written in between that need not be.
 
 use super::GpuBackend;
-use super::convert::Rotations;
-use super::key_product::{Added, KeyProduct, Strides};
+use super::convert::{Division, Rotations};
+use super::key_product::{Added, KeyProduct, PlainSums, Strides};
 use super::polys::{Polys, Window, part};
 use crate::backend::check::{self, DigitLayout};
 use crate::backend::{
-    BackendError, Buffer, HoistedRotations, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Result, Rotation, Shape,
-    rotated_inner_product_by_steps, rotated_sum_by_steps,
+    BackendError, Buffer, HoistedRotations, HornerStep, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Result, Rotation,
+    Shape, rotated_inner_product_by_steps, rotated_sum_by_steps,
 };
 use crate::math::{BasisChange, galois};
 use std::ops::Range;
+
+/// What rotations of the same ciphertexts share.
+#[derive(Debug, Clone, Copy)]
+struct SharedDigits<'a> {
+    /// `[shard][2]`.
+    ct: Polys<'a>,
+    /// `[shard]`, all digits of a shard being one polynomial.
+    digits: Polys<'a>,
+    plan: &'a KeySwitchTables,
+    /// Of the special limbs in the extended basis.
+    positions: &'a [usize],
+}
 
 impl GpuBackend {
     /// Switches the selected polynomials of `src`, or rotates a ciphertext whose second halves they are. Nine dispatches, eleven
@@ -51,14 +63,8 @@ impl GpuBackend {
             }
             let rotations = Rotations { inverses: &inverses, ct: from, first: range.start, shards };
             let rotations = galois.map(|_| &rotations);
-            self.change_basis_into(
-                (products, products.all()),
-                &plan.mod_down,
-                &positions,
-                rotations,
-                &[],
-                (to, 2 * range.start),
-            )?;
+            let division = Division { change: &plan.mod_down, positions: &positions, rotations, constants: &[] };
+            self.change_basis_into(products, products.all(), &division, to.after(2 * range.start))?;
         }
         Ok(self.made(shape, out))
     }
@@ -117,18 +123,14 @@ impl GpuBackend {
         while next < rotations.len() {
             let keyed = rotations[next..].iter().take(together).take_while(|r| r.key.is_some()).count();
             if keyed == 0 {
-                self.device.copy(
-                    (from.block, from.first),
-                    (to.block, to.first + next * 2 * shards * to.size),
-                    2 * shards * to.size,
-                );
+                self.device.copy(from.start(0), to.start(next * 2 * shards), 2 * shards * to.size);
                 next += 1;
                 continue;
             }
             let run = &rotations[next..next + keyed];
-            let inverses: Vec<u32> = run.iter().map(|r| galois::inverse(r.galois, n)).collect();
+            let shared = SharedDigits { ct: from, digits, plan, positions: &positions };
             for range in &batches {
-                self.rotate_run((from, digits), run, (&inverses, range), (plan, &positions), (to, next * shards))?;
+                self.rotate_run(&shared, run, range, to.after(2 * (next * shards + range.start)))?;
             }
             next += keyed;
         }
@@ -141,16 +143,11 @@ impl GpuBackend {
         (self.bound_words().min(room) / words.max(1)).max(1)
     }
 
-    /// Some rotations of some shards, to the output from shard `first` on.
-    fn rotate_run(
-        &self,
-        (ct, digits): (Polys<'_>, Polys<'_>),
-        run: &[Rotation<'_>],
-        (inverses, range): (&[u32], &Range<usize>),
-        (plan, positions): (&KeySwitchTables, &[usize]),
-        (out, first): (Polys<'_>, usize),
-    ) -> Result<()> {
+    /// Some rotations of some shards, to the first polynomials of `out`.
+    fn rotate_run(&self, shared: &SharedDigits<'_>, run: &[Rotation<'_>], range: &Range<usize>, out: Polys<'_>) -> Result<()> {
         let op = "rotate_digits";
+        let &SharedDigits { ct, digits, plan, positions } = shared;
+        let inverses: Vec<u32> = run.iter().map(|r| galois::inverse(r.galois, self.tables.degree())).collect();
         let (shards, extended) = (range.len(), plan.extended.len() * self.tables.degree());
         let words = self.memory.take(run.len() * shards * 2 * extended, op)?;
         let products = Polys::of(&words, extended, run.len() * shards * 2);
@@ -160,9 +157,9 @@ impl GpuBackend {
         let product = KeyProduct { plan, digits, own: None, added: None, plus: None, shards };
         let strides = Strides { output: 2 * shards * extended, ..Strides::default() };
         self.key_products(&product, &keys, strides, products.window(0, products.count))?;
-        let rotations = Rotations { inverses, ct, first: range.start, shards };
-        let to = (out, 2 * (first + range.start));
-        self.change_basis_into((products, products.all()), &plan.mod_down, positions, Some(&rotations), &[], to)
+        let rotations = Rotations { inverses: &inverses, ct, first: range.start, shards };
+        let division = Division { change: &plan.mod_down, positions, rotations: Some(&rotations), constants: &[] };
+        self.change_basis_into(products, products.all(), &division, out)
     }
 
     /// [`crate::backend::Backend::relinearize_extended`]: digits of the last third, P times the product, one product with the key.
@@ -239,7 +236,7 @@ impl GpuBackend {
             let run = rotations[next..].iter().take(together);
             let run: Vec<_> = run.map_while(|r| Some(KeyRotation { galois: r.galois, key: r.key? })).collect();
             if run.is_empty() {
-                self.multiply_kept((ct, 0..ct.count), limbs, lift, (to, 2 * shards * next))?;
+                self.multiply_kept(ct, limbs, lift, to.after(2 * shards * next))?;
                 next += 1;
                 continue;
             }
@@ -293,7 +290,7 @@ impl GpuBackend {
         if !whole || !self.takes_rotations(rotations, sums) {
             return by_steps();
         }
-        let repeat = (shape.degree / plain.shape().degree.max(1)).max(1).ilog2() as usize;
+        let log_repeat = (shape.degree / plain.shape().degree.max(1)).max(1).ilog2() as usize;
         let (from, cut, plain) = (self.polys(ct, op)?, self.polys(digits, op)?, self.polys(plain, op)?);
         let first = Window { stride: 2 * from.size, ..from.window(0, from.count) };
         let added = Some(Added { first, second: from.size, lift: Some(lift) });
@@ -301,8 +298,8 @@ impl GpuBackend {
         let product = KeyProduct { plan, digits, own: None, added, plus: None, shards };
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape).window(0, shape.polys);
-        let plains = (plain.window(0, plain.count).view, repeat);
-        self.rotated_products(&product, rotations, plains, (&table, sums), to)?;
+        let sums = PlainSums { plain: plain.window(0, plain.count).view, log_repeat, table: &table, sums };
+        self.rotated_products(&product, rotations, &sums, to)?;
         Ok(self.made(shape, out))
     }
 
@@ -328,13 +325,12 @@ impl GpuBackend {
     /// the rest. Five dispatches, seven where transforms take two.
     pub(super) fn rotate_sum_shards(
         &self,
-        (x, first): (&Buffer, usize),
-        (plus, first_plus): (&Buffer, usize),
-        shards: usize,
+        step: &HornerStep<'_>,
         rotation: KeyRotation<'_>,
         plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         let op = "rotate_sum";
+        let &HornerStep { x, first, plus, first_plus, shards } = step;
         self.checks().basis(x.shape(), &plan.extended, op)?;
         self.checks().basis(plus.shape(), &plan.extended, op)?;
         let from = check::shards(x.shape(), first, shards, op)?;
@@ -368,7 +364,8 @@ impl GpuBackend {
     /// [`crate::backend::Backend::rotated_sum`]: one mod_up of all second halves, and one product, which adds to what is there.
     pub(super) fn rotated_sum_shards(
         &self,
-        (ct, plus): (&Buffer, Option<&Buffer>),
+        ct: &Buffer,
+        plus: Option<&Buffer>,
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
         plan: &KeySwitchTables,
@@ -389,13 +386,13 @@ impl GpuBackend {
         let together = self.rotations_at_once(shards * size);
         if self.batches(shards, &[size, 2 * shape.poly_words()], 2, op)?.len() > 1 {
             // Not even one rotation's digits can be bound.
-            return rotated_sum_by_steps(self, (ct, plus), rotations, lift, plan);
+            return rotated_sum_by_steps(self, ct, plus, rotations, lift, plan);
         }
         let out = self.take(shape, op)?;
         let to = Polys::new(&out, shape);
         if let Some(plus) = plus {
             check::same(Shape { polys: 2 * shards, ..ct.shape() }, plus.shape(), op)?;
-            self.multiply_kept((self.polys(plus, op)?, 0..2 * shards), plan.window.len(), lift, (to, 0))?;
+            self.multiply_kept(self.polys(plus, op)?, plan.window.len(), lift, to)?;
         }
         let from = self.polys(ct, op)?;
         let mut next = 0;

@@ -3,7 +3,7 @@
 use super::arguments::{Transform, TransformRow, row, words};
 use super::commands::View;
 use super::device::Constants;
-use super::polys::Window;
+use super::polys::{Strip, Window};
 use super::registry::{Kernel, LOG_TILE};
 use super::{GpuBackend, word};
 use crate::backend::{Buffer, Result};
@@ -58,18 +58,30 @@ impl Pass {
         }
         rounds
     }
+}
 
-    /// What a pipeline of the pass is made for (shaders/ntt.wgsl).
-    fn constants(&self, inverse: bool, ends: bool, (in_place, converts): (bool, usize)) -> Constants {
-        let mut rounds = self.rounds();
+/// A pass of a transform in one direction.
+#[derive(Debug, Clone, Copy)]
+struct Step<'a> {
+    pass: &'a Pass,
+    inverse: bool,
+    /// Whether it is the last of the transform.
+    ends: bool,
+}
+
+impl Step<'_> {
+    /// What a pipeline of it is made for (shaders/ntt.wgsl); `converts` limbs as it reads them.
+    fn constants(&self, in_place: bool, converts: usize) -> Constants {
+        let Self { pass, inverse, ends } = *self;
+        let mut rounds = pass.rounds();
         if inverse {
             rounds.reverse();
         }
         let mut all = vec![
-            ("LOG_N", self.log_n),
-            ("LOG_TILE", self.log_tile),
-            ("LOG_ROW", self.log_row),
-            ("LOG_BETWEEN", self.log_between),
+            ("LOG_N", pass.log_n),
+            ("LOG_TILE", pass.log_tile),
+            ("LOG_ROW", pass.log_row),
+            ("LOG_BETWEEN", pass.log_between),
             ("ENDS", u32::from(ends)),
             ("IN_PLACE", u32::from(in_place)),
             ("CONVERTS", word(converts)),
@@ -91,19 +103,21 @@ pub(super) fn variants(log_n: u32) -> Vec<(Kernel, Constants)> {
     let last = passes.len() - 1;
     let mut all = Vec::new();
     for (i, pass) in passes.iter().enumerate() {
+        let forward = Step { pass, inverse: false, ends: i == last };
+        let inverse = Step { pass, inverse: true, ends: i == 0 };
         // Only the first dispatch of a transform reads elsewhere.
         for in_place in [true, false] {
             if in_place || i == 0 {
-                all.push((Kernel::Forward, pass.constants(false, i == last, (in_place, 0))));
+                all.push((Kernel::Forward, forward.constants(in_place, 0)));
             }
             if in_place || i == last {
-                all.push((Kernel::Inverse, pass.constants(true, i == 0, (in_place, 0))));
+                all.push((Kernel::Inverse, inverse.constants(in_place, 0)));
             }
         }
         if i == last {
-            all.push((Kernel::ForwardDivide, pass.constants(false, true, (false, 0))));
+            all.push((Kernel::ForwardDivide, forward.constants(false, 0)));
         } else {
-            all.extend((1..=FEW).map(|few| (Kernel::Forward, pass.constants(false, false, (false, few)))));
+            all.extend((1..=FEW).map(|few| (Kernel::Forward, forward.constants(false, few))));
         }
     }
     all
@@ -179,13 +193,13 @@ impl GpuBackend {
         Transform { source, source_stride, output_stride, ..Default::default() }
     }
 
-    /// Transforms limbs of `count` polynomials to `out`, `size` words a polynomial.
+    /// Transforms limbs of `count` polynomials to `out`.
     pub(super) fn transform(
         &self,
         inverse: bool,
         source: Source<'_>,
         limbs: &[Limb],
-        (out, size): (View<'_>, usize),
+        out: Strip<'_>,
         count: usize,
     ) -> Result<()> {
         let mut passes = Pass::of(self.tables.log_n());
@@ -195,20 +209,13 @@ impl GpuBackend {
         let last = passes.len() - 1;
         for (i, pass) in passes.iter().enumerate() {
             let source = if i == 0 { source } else { Source::Output };
-            self.pass(pass, (inverse, i == last), source, limbs, (out, size), count)?;
+            self.pass(Step { pass, inverse, ends: i == last }, source, limbs, out, count)?;
         }
         Ok(())
     }
 
-    fn pass(
-        &self,
-        pass: &Pass,
-        (inverse, ends): (bool, bool),
-        source: Source<'_>,
-        limbs: &[Limb],
-        (out, size): (View<'_>, usize),
-        count: usize,
-    ) -> Result<()> {
+    fn pass(&self, step: Step<'_>, source: Source<'_>, limbs: &[Limb], out: Strip<'_>, count: usize) -> Result<()> {
+        let Step { pass, inverse, .. } = step;
         let row = |limb: &Limb| {
             let [x, x_shoup, y, y_shoup] = if inverse { self.factors(limb) } else { [0; 4] };
             TransformRow { x, x_shoup, y, y_shoup, ..limb.row() }
@@ -225,11 +232,11 @@ impl GpuBackend {
                 window.view
             }
         };
-        let args = words(&Self::of_pass(source, size), &rows);
+        let args = words(&Self::of_pass(source, out.size), &rows);
         let kernel = if inverse { Kernel::Inverse } else { Kernel::Forward };
-        let views = [self.moduli(), View::all(&self.twiddles[usize::from(inverse)]), from, out];
+        let views = [self.moduli(), View::all(&self.twiddles[usize::from(inverse)]), from, out.view];
         let grid = [self.tables.degree() >> pass.log_tile, limbs.len(), count];
-        let constants = pass.constants(inverse, ends, (matches!(source, Source::Output), converts));
+        let constants = step.constants(matches!(source, Source::Output), converts);
         let read = if converts > 0 { converts } else { limbs.len() };
         let moved = count * (read + limbs.len()) * self.tables.degree() + self.twiddle_words(pass, limbs);
         self.device.dispatch_specialised((kernel, constants), &args, &views, grid, moved)
@@ -276,7 +283,7 @@ impl GpuBackend {
     pub(super) fn transform_divide(
         &self,
         start: Source<'_>,
-        (u, size): (View<'_>, usize),
+        u: Strip<'_>,
         tail: &Tail<'_>,
         out: Window<'_>,
         count: usize,
@@ -288,9 +295,9 @@ impl GpuBackend {
             change.target.limbs().iter().enumerate().map(|(j, &id)| Limb { from: j, to: j, id, factor: 1 }).collect();
         for (i, pass) in before.iter().enumerate() {
             let source = if i == 0 { start } else { Source::Output };
-            self.pass(pass, (false, false), source, &limbs, (u, size), count)?;
+            self.pass(Step { pass, inverse: false, ends: false }, source, &limbs, u, count)?;
         }
-        let source = Source::Other(Window { view: u, first: 0, stride: size });
+        let source = Source::Other(Window { view: u.view, first: 0, stride: u.size });
         let mut call = Self::of_pass(source, out.stride);
         [call.kept_first, call.kept_stride, call.output] = [tail.kept.first, tail.kept.stride, out.first].map(word);
         let row_of = |limb: &Limb| {
@@ -313,14 +320,14 @@ impl GpuBackend {
             added = rotation.added.view;
         }
         let args = words(&call, &rows);
-        let views = [self.moduli(), View::all(&self.twiddles[0]), u, out.view, tail.kept.view, added];
+        let views = [self.moduli(), View::all(&self.twiddles[0]), u.view, out.view, tail.kept.view, added];
         let grid = [self.tables.degree() >> last.log_tile, limbs.len(), count];
         let kept = change.source_position.iter().flatten().count();
         // What rotations add, to every other polynomial, is of each shard once.
         let shared = tail.rotation.as_ref().map_or(0, |r| (count / 2).min(r.polys / 2) * limbs.len());
         let words_of_limbs = (count * (2 * limbs.len() + kept) + shared) * self.tables.degree();
         let moved = words_of_limbs + self.twiddle_words(last, &limbs);
-        let pipeline = (Kernel::ForwardDivide, last.constants(false, true, (false, 0)));
+        let pipeline = (Kernel::ForwardDivide, Step { pass: last, inverse: false, ends: true }.constants(false, 0));
         self.device.dispatch_specialised(pipeline, &args, &views, grid, moved)
     }
 
@@ -331,7 +338,7 @@ impl GpuBackend {
         let polys = self.polys(data, op)?;
         for range in self.batches(polys.count, &[polys.size], 1, op)? {
             let view = polys.window(range.start, range.len()).view;
-            self.transform(inverse, Source::Output, &limbs, (view, polys.size), range.len())?;
+            self.transform(inverse, Source::Output, &limbs, Strip { view, size: polys.size }, range.len())?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::prepared::Key;
 use super::{EncryptedEngine, ProductSum, Result};
 use crate::{
-    backend::PlainTerm,
+    backend::{HornerStep, PlainTerm},
     circuits::{DiagonalTransform, Gadgets, diagonal_transform::DiagonalTerm},
     ckks::{Ciphertext, CkksError, ExtendedCiphertext, Gadget, Level, PlainForm, Plaintext, Scale},
     math::Basis,
@@ -41,11 +41,9 @@ impl EncryptedEngine {
         let mut sum: Option<ExtendedCiphertext> = None;
         let mut first = (transform.sums().len() - 1) * shards;
         while first > 0 {
-            let plus = (&inner, first - shards);
-            sum = Some(match &sum {
-                None => ev.rotate_sum_extended((&inner, first), plus, shards, transform.giant() as i64)?,
-                Some(sum) => ev.rotate_sum_extended((sum, 0), plus, shards, transform.giant() as i64)?,
-            });
+            let (x, at) = sum.as_ref().map_or((&inner, first), |sum| (sum, 0));
+            let step = HornerStep { x, first: at, plus: &inner, first_plus: first - shards, shards };
+            sum = Some(ev.rotate_sum_extended(&step, transform.giant() as i64)?);
             first -= shards;
         }
         Ok(ProductSum::Extended(sum.unwrap_or(inner)))

@@ -95,10 +95,10 @@ impl Distances {
         Self(sets)
     }
 
-    /// From every place of a group of `co` outputs to every one of the same group of `ci` inputs.
-    fn between((to, co): (&[Place], usize), (from, ci): (&[Place], usize), slots: usize) -> Self {
+    /// From every place of a group of outputs to every one of the same group of inputs.
+    fn between(outputs: Grouped<'_>, inputs: Grouped<'_>, slots: usize) -> Self {
         let mut sets = BTreeMap::new();
-        for (to, from) in to.chunks_exact(co.max(1)).zip(from.chunks_exact(ci.max(1))) {
+        for (to, from) in outputs.groups().zip(inputs.groups()) {
             // Shard by shard: a dense layer has a million pairs and few shards.
             let (to, from) = (by_shard(to), by_shard(from));
             for (out, outs) in &to {
@@ -114,13 +114,33 @@ impl Distances {
     }
 
     /// Along rows or columns.
-    fn window(slots: usize, out: (&Axis, usize), input: (&Axis, usize), along: Along) -> Self {
-        let pairs = (0..out.1).flat_map(|o| {
-            let taps = (0..along.kernel).filter_map(move |k| along.source(o, k, input.1));
-            taps.map(move |i| (out.0.place(o), input.0.place(i)))
+    fn window(output: Line<'_>, input: Line<'_>, along: Along, slots: usize) -> Self {
+        let pairs = (0..output.length).flat_map(|o| {
+            let taps = (0..along.kernel).filter_map(move |k| along.source(o, k, input.length));
+            taps.map(move |i| (output.axis.place(o), input.axis.place(i)))
         });
         Self::collect(slots, pairs)
     }
+}
+
+/// Places of channels, group by group.
+struct Grouped<'a> {
+    places: &'a [Place],
+    /// Channels of a group.
+    size: usize,
+}
+
+impl<'a> Grouped<'a> {
+    fn groups(&self) -> impl Iterator<Item = &'a [Place]> {
+        self.places.chunks_exact(self.size.max(1))
+    }
+}
+
+/// Coordinates along rows or columns.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    axis: &'a Axis,
+    length: usize,
 }
 
 /// The slots of places in each shard.
@@ -169,11 +189,11 @@ impl ConvRotations {
         let (ci, co) = (input.shape().channels / groups, output.shape().channels / groups);
         let places = |axis: &Axis, n: usize| (0..n).map(|c| axis.place(c)).collect::<Vec<_>>();
         let (from, to) = (places(input.channels(), ci * groups), places(output.channels(), co * groups));
-        let channels = Distances::between((&to, co), (&from, ci), slots);
-        let (hi, ho) = (input.shape().height, output.shape().height);
-        let (wi, wo) = (input.shape().width, output.shape().width);
-        let rows = Distances::window(slots, (output.rows(), ho), (input.rows(), hi), Along::rows(window));
-        let columns = Distances::window(slots, (output.columns(), wo), (input.columns(), wi), Along::columns(window));
+        let channels = Distances::between(Grouped { places: &to, size: co }, Grouped { places: &from, size: ci }, slots);
+        let [output_rows, input_rows] = [output, input].map(|l| Line { axis: l.rows(), length: l.shape().height });
+        let [output_columns, input_columns] = [output, input].map(|l| Line { axis: l.columns(), length: l.shape().width });
+        let rows = Distances::window(output_rows, input_rows, Along::rows(window), slots);
+        let columns = Distances::window(output_columns, input_columns, Along::columns(window), slots);
 
         let mut sets = BTreeMap::new();
         for ((or, ir), r) in &rows.0 {

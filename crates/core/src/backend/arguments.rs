@@ -60,6 +60,21 @@ pub struct HoistedRotations<'a> {
     pub lift: &'a BasisChange,
 }
 
+/// One step of Horner's rule over sums of rotations: [`Backend::rotate_sum`], and its like on whole values.
+#[derive(Debug, Clone, Copy)]
+pub struct HornerStep<'a, T = Buffer> {
+    /// What is rotated, shard by shard.
+    pub x: &'a T,
+    /// The first of its shards that are.
+    pub first: usize,
+    /// What is added.
+    pub plus: &'a T,
+    /// The first of its shards that are.
+    pub first_plus: usize,
+    /// Shards of both.
+    pub shards: usize,
+}
+
 /// One term of [`Kernels::plain_inner_product`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlainTerm {

@@ -1,7 +1,9 @@
 //! The composed calls by their definitions, kernel after kernel: what a backend without kernels of its own for them runs, and what
 //! others are tested against.
 
-use super::{Backend, Buffer, HoistedRotations, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Result, Rotation, check};
+use super::{
+    Backend, Buffer, HoistedRotations, HornerStep, KeyRotation, KeySwitchTables, PlainTerm, PolySelect, Result, Rotation, check,
+};
 use crate::math::BasisChange;
 
 /// [`Backend::rotate_sum`] by its definition, kernel after kernel.
@@ -10,13 +12,12 @@ use crate::math::BasisChange;
 /// As [`Backend::rotate_sum`].
 pub fn rotate_sum_by_steps<B: Backend + ?Sized>(
     backend: &B,
-    (x, first): (&Buffer, usize),
-    (plus, first_plus): (&Buffer, usize),
-    shards: usize,
+    step: &HornerStep<'_>,
     rotation: KeyRotation<'_>,
     plan: &KeySwitchTables,
 ) -> Result<Buffer> {
     let op = "rotate_sum";
+    let &HornerStep { x, first, plus, first_plus, shards } = step;
     let from = check::shards(x.shape(), first, shards, op)?;
     let halves = |half: usize| PolySelect { first: from.first + half, stride: 2, count: shards };
     let second = backend.change_basis(&backend.select(x, halves(1))?, &plan.mod_down)?;
@@ -119,7 +120,8 @@ pub fn change_basis_adding_by_steps<B: Backend + ?Sized>(
 /// As [`Backend::rotated_sum`].
 pub fn rotated_sum_by_steps<B: Backend + ?Sized>(
     backend: &B,
-    (ct, plus): (&Buffer, Option<&Buffer>),
+    ct: &Buffer,
+    plus: Option<&Buffer>,
     rotations: &[KeyRotation<'_>],
     lift: &BasisChange,
     plan: &KeySwitchTables,

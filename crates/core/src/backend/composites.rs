@@ -3,8 +3,8 @@
 #[cfg(doc)]
 use super::Mirror;
 use super::{
-    BackendError, Buffer, Combination, HoistedRotations, Kernels, KeyRotation, KeySwitchTables, PlainSource, PlainTerm,
-    PolySelect, Result, Rotation, Shape, change_basis_adding_by_steps, check, rotate_digits_by_steps,
+    BackendError, Buffer, Combination, HoistedRotations, HornerStep, Kernels, KeyRotation, KeySwitchTables, PlainSource,
+    PlainTerm, PolySelect, Result, Rotation, Shape, change_basis_adding_by_steps, check, rotate_digits_by_steps,
     rotate_digits_extended_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps, rotated_sum_by_steps,
 };
 use crate::math::{Basis, BasisChange};
@@ -195,23 +195,16 @@ pub trait Backend: Kernels {
         self.add_plain_assign(&mut sum, halves, lifted, &plan.extended)?;
         self.automorphism(&sum, rotation.galois, &plan.extended)
     }
-    /// One step of Horner's rule in the extended basis: `sigma(x0 + k0, k1) + plus` for `shards` shards of `x` and of
-    /// `plus`, each from a first one on, `[shard][2]` over `plan.extended`; `(k0, k1)` are the digits of `x1 / P` times
+    /// One step of Horner's rule in the extended basis: `sigma(x0 + k0, k1) + plus` for so many shards of `x` and of
+    /// `plus`, `[shard][2]` over `plan.extended`; `(k0, k1)` are the digits of `x1 / P` times
     /// the key.
     ///
     /// # Errors
     /// [`BackendError::Galois`] as for [`Kernels::automorphism`]; [`BackendError::Shape`] where `x` or `plus` is not over
     /// the extended basis or has not the shards asked for, the plan contradicts itself, or the key does not fit it;
     /// else as [`Backend`] says.
-    fn rotate_sum(
-        &self,
-        x: (&Buffer, usize),
-        plus: (&Buffer, usize),
-        shards: usize,
-        rotation: KeyRotation<'_>,
-        plan: &KeySwitchTables,
-    ) -> Result<Buffer> {
-        rotate_sum_by_steps(self, x, plus, shards, rotation, plan)
+    fn rotate_sum(&self, step: &HornerStep<'_>, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
+        rotate_sum_by_steps(self, step, rotation, plan)
     }
     /// A sum of rotations in the extended basis, each of ciphertexts of its own: the sum of `sigma(P c0 + k0, k1)` over
     /// `rotations`, with `(k0, k1)` the digits of c1 times the rotation's key. `ct` is `[rotation][shard][2]` over the
@@ -224,12 +217,13 @@ pub trait Backend: Kernels {
     /// the plan contradicts itself, or a key does not fit it; else as [`Backend`] says.
     fn rotated_sum(
         &self,
-        (ct, plus): (&Buffer, Option<&Buffer>),
+        ct: &Buffer,
+        plus: Option<&Buffer>,
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
         plan: &KeySwitchTables,
     ) -> Result<Buffer> {
-        rotated_sum_by_steps(self, (ct, plus), rotations, lift, plan)
+        rotated_sum_by_steps(self, ct, plus, rotations, lift, plan)
     }
     /// One rotation of a ciphertext: `sigma(c0 + k0, k1)` for all shards, with `(k0, k1)` the key switch of c1.
     ///

@@ -6,18 +6,19 @@
 
 use super::check::Checks;
 use super::{
-    Backend, BackendError, Buffer, HoistedRotations, Kernels, KeyRotation, KeySwitchTables, PlainSource, PlainTerm, PolySelect,
-    Result, Rotation, Shape, Storage, check, rotate_digits_by_steps, rotate_sum_by_steps, rotated_inner_product_by_steps,
+    Backend, BackendError, Buffer, HoistedRotations, HornerStep, Kernels, KeyRotation, KeySwitchTables, PlainSource, PlainTerm,
+    PolySelect, Result, Rotation, Shape, Storage, check, rotate_digits_by_steps, rotate_sum_by_steps,
+    rotated_inner_product_by_steps,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, Modulus, RnsTables};
 use base_convert::{Packed, padded};
 use inner_product::Term;
-use key_switch::Key;
+use key_switch::{Key, Switch};
 use parallel::Shared;
 use rotate_digits::Hoisted;
-use stages::{Job, Source};
+use stages::{Job, Selected, Source};
 use std::sync::Arc;
-use switch_extended::RotateSum;
+use switch_extended::{RotateSum, Shards};
 use words::Pool;
 
 mod automorphism;

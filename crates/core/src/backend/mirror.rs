@@ -8,8 +8,8 @@ mod kernels;
 pub use calls::Calls;
 
 use super::{
-    Backend, BackendError, Buffer, Combination, HoistedRotations, Kernels, KeyRotation, KeySwitchTables, Place, PlainSource,
-    PlainTerm, PolySelect, Result, Rotation, Shape, Statistics,
+    Backend, BackendError, Buffer, Combination, HoistedRotations, HornerStep, Kernels, KeyRotation, KeySwitchTables, Place,
+    PlainSource, PlainTerm, PolySelect, Result, Rotation, Shape, Statistics,
 };
 use crate::math::{BaseConversion, Basis, BasisChange, RnsTables};
 use kept::{Kept, Reduced};

@@ -6,7 +6,7 @@ use super::evaluator::{Evaluator, check_levels, check_scales, check_shards};
 use super::gadget::Gadget;
 use super::plaintext::{PlainForm, Plaintext};
 use super::request::KeyKind;
-use crate::backend::{HoistedRotations, KeyRotation, PlainTerm, Rotation, check};
+use crate::backend::{HoistedRotations, HornerStep, KeyRotation, PlainTerm, Rotation, check};
 
 impl Evaluator {
     /// For each output the sum of products with plaintexts of rotations of shards, all in the extended basis: nothing is divided by P.
@@ -76,26 +76,20 @@ impl Evaluator {
             Ok(KeyRotation { galois, key })
         };
         let rotations = ks.iter().map(rotation).collect::<Result<Vec<_>>>()?;
-        let buffer = self.backend.rotated_sum((&ct.buffer, plus.map(|p| &p.buffer)), &rotations, &lift, &plan)?;
+        let buffer = self.backend.rotated_sum(&ct.buffer, plus.map(|p| &p.buffer), &rotations, &lift, &plan)?;
         Ok(ExtendedCiphertext { buffer, gadget, level: ct.level, scale: ct.scale, tag: ct.tag })
     }
 
-    /// One step of Horner's rule in the extended basis: `shards` shards of x, from a first one on, rotated by k, plus as many shards of
-    /// `plus`. Only second halves are divided by P and switched.
+    /// One step of Horner's rule in the extended basis: some shards of x rotated by k, plus as many shards of `plus`. Only second halves are divided by P and switched.
     ///
     /// Cost: half a mod_down, a mod_up and a product with a key of the values' gadget.
     ///
     /// # Errors
     /// Those of extended operands, of sums and of key switches ([`Evaluator`]). Shards that are not there are the backend's to refuse. The
     /// rotation by 0 needs no key: a sum.
-    pub fn rotate_sum_extended(
-        &self,
-        (x, first): (&ExtendedCiphertext, usize),
-        (plus, first_plus): (&ExtendedCiphertext, usize),
-        shards: usize,
-        k: i64,
-    ) -> Result<ExtendedCiphertext> {
+    pub fn rotate_sum_extended(&self, step: &HornerStep<'_, ExtendedCiphertext>, k: i64) -> Result<ExtendedCiphertext> {
         let op = "rotate_sum_extended";
+        let &HornerStep { x, first, plus, first_plus, shards } = step;
         x.tag.check_params(&self.params, op)?;
         self.keys.tag().check_same(&x.tag, op)?;
         x.tag.check_same(&plus.tag, op)?;
@@ -114,7 +108,8 @@ impl Evaluator {
         }
         let key = self.keys.exact(KeyKind::Galois(galois), &x.gadget, x.level)?;
         let rotation = KeyRotation { galois, key: key.buffer() };
-        let buffer = self.backend.rotate_sum((&x.buffer, first), (&plus.buffer, first_plus), shards, rotation, &plan)?;
+        let step = HornerStep { x: &x.buffer, first, plus: &plus.buffer, first_plus, shards };
+        let buffer = self.backend.rotate_sum(&step, rotation, &plan)?;
         Ok(x.with(buffer))
     }
 }

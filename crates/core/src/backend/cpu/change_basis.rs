@@ -1,48 +1,43 @@
 //! Division with rounding from one basis to another (mod_down, rescale, both merged), group of limbs by group of limbs.
 
 use super::base_convert::{Packed, padded};
+use super::elementwise::{self, Division, Shoup};
 use super::parallel::{self, Shared};
-use super::stages::{GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
+use super::stages::{GROUP_BYTES, Groups, Job, SOURCE_BYTES, Selected, Source};
 use super::words::AlignedWords;
-use super::{CpuBackend, elementwise, ntt};
-use crate::backend::{PolySelect, Shape};
+use super::{CpuBackend, ntt};
+use crate::backend::Shape;
 use crate::math::BasisChange;
 use std::ops::Range;
 
 impl CpuBackend {
     /// [`crate::backend::Kernels::change_basis`] of selected polynomials, on checked arguments; `positions` of the dropped limbs in the
     /// source.
-    pub(super) fn change_basis_words(
-        &self,
-        x: &[u32],
-        select: PolySelect,
-        change: &BasisChange,
-        positions: &[usize],
-    ) -> (Shape, AlignedWords) {
+    pub(super) fn change_basis_words(&self, x: Selected<'_>, change: &BasisChange, positions: &[usize]) -> (Shape, AlignedWords) {
         let n = self.tables.degree();
         let (source, dropped, target) = (change.source.len(), change.dropped.len(), change.target.len());
-        let out_shape = Shape::new(select.count, target, n);
+        let count = x.select.count;
+        let out_shape = Shape::new(count, target, n);
         let mut words = self.pool.take(out_shape.words());
         let out = Shared::new(words.as_mut_slice());
         if dropped == 0 {
-            self.multiply_kept(x, select, change, out);
+            self.multiply_kept(x, change, out);
             return (out_shape, words);
         }
-        let (bytes, work) = (dropped * padded(n) * 4, select.count * source * n * 8);
-        parallel::items(select.count, bytes, work, |range| self.change_basis_range((x, select), change, positions, range, out));
+        let (bytes, work) = (dropped * padded(n) * 4, count * source * n * 8);
+        parallel::items(count, bytes, work, |range| self.change_basis_range(x, change, positions, range, out));
         (out_shape, words)
     }
 
     fn change_basis_range(
         &self,
-        (x, select): (&[u32], PolySelect),
+        x: Selected<'_>,
         change: &BasisChange,
         positions: &[usize],
         range: Range<usize>,
         out: Shared<'_>,
     ) {
         let n = self.tables.degree();
-        let poly = |i: usize| select.first + i * select.stride;
         let (source, dropped, target) = (change.source.len(), change.dropped.len(), change.target.len());
         let stride = padded(n);
         let batch = (SOURCE_BYTES / (dropped * stride * 4).max(1)).clamp(1, range.len().max(1));
@@ -55,7 +50,7 @@ impl CpuBackend {
             parallel::each(count * dropped, count * dropped * n * 8, |i| {
                 // All polynomials of a limb together: its twiddles are then read once.
                 let (c, d) = (i % count, i / count);
-                let from = &x[(poly(first + c) * source + positions[d]) * n..][..n];
+                let from = &x.words[(x.poly(first + c) * source + positions[d]) * n..][..n];
                 let table = self.tables.ntt(change.dropped.limbs()[d]);
                 // SAFETY: one limb, this task's own.
                 unsafe {
@@ -89,8 +84,11 @@ impl CpuBackend {
                 parallel::each(tasks, tasks * n * 8, |i| {
                     let (j, c) = (start + i / count, i % count);
                     let table = self.tables.ntt(change.target.limbs()[j]);
-                    let kept = change.source_position[j].map(|p| &x[(poly(first + c) * source + p) * n..][..n]);
-                    let (keep, tail) = ((change.keep[j], change.keep_shoup[j]), (change.tail[j], change.tail_shoup[j]));
+                    let kept = change.source_position[j].map(|p| &x.words[(x.poly(first + c) * source + p) * n..][..n]);
+                    let factors = Division {
+                        keep: Shoup { constant: change.keep[j], companion: change.keep_shoup[j] },
+                        tail: Shoup { constant: change.tail[j], companion: change.tail_shoup[j] },
+                    };
                     let to = out.piece(place(c, j), n);
                     let log_blocks = ntt::log_blocks(self.ntt_isa, table.log_n());
                     let len = n >> log_blocks;
@@ -101,7 +99,7 @@ impl CpuBackend {
                             ntt::forward_block(self.ntt_isa, to, to, table, block, &[]);
                             let at = block * len;
                             let kept = kept.map(|k| k[at..][..len].as_ptr());
-                            elementwise::divide_tail(self.isa, to.add(at), kept, keep, tail, len, table.modulus());
+                            elementwise::divide_tail(self.isa, to.add(at), kept, factors, len, table.modulus());
                         }
                     }
                 });
@@ -110,16 +108,16 @@ impl CpuBackend {
     }
 
     /// Nothing is dropped: `x prod(incoming)`, which is 0 modulo the incoming primes. No transform.
-    fn multiply_kept(&self, x: &[u32], select: PolySelect, change: &BasisChange, out: Shared<'_>) {
+    fn multiply_kept(&self, x: Selected<'_>, change: &BasisChange, out: Shared<'_>) {
         let n = self.tables.degree();
-        let (source, target, polys) = (change.source.len(), change.target.len(), select.count);
+        let (source, target, polys) = (change.source.len(), change.target.len(), x.select.count);
         parallel::each(polys * target, polys * target * n, |i| {
             let (p, j) = (i / target, i % target);
             let to = out.piece(i * n, n);
             let m = self.tables.modulus(change.target.limbs()[j]);
             match change.source_position[j] {
                 Some(from) => {
-                    let from = x[((select.first + p * select.stride) * source + from) * n..][..n].as_ptr();
+                    let from = x.words[(x.poly(p) * source + from) * n..][..n].as_ptr();
                     // SAFETY: one limb, this task's own.
                     unsafe { elementwise::mul_constant(self.isa, to, from, change.keep[j], n, m) }
                 }

@@ -209,39 +209,35 @@ impl Backend for CpuBackend {
         let digits = Shape::new(shards * plan.digits.len(), plan.extended.len(), self.tables.degree());
         self.checks().key(digits, key.shape(), plan, op)?;
         let key = Key { words: self.read(key, op)?, limbs: key.shape().limbs };
+        let x = Selected { words: x, select: PolySelect { first: 2, stride: 3, count: shards } };
+        let switch = Switch { x, key, plan, layout: &layout };
         let work = digits.words() * 16;
-        let words = parallel::region(work, || self.relinearize_extended_words(x, shards, key, lift, (plan, &layout)));
+        let words = parallel::region(work, || self.relinearize_extended_words(switch, lift));
         Ok(Buffer::from_host(Shape { polys: 2 * shards, ..digits }, words))
     }
 
-    fn rotate_sum(
-        &self,
-        x: (&Buffer, usize),
-        plus: (&Buffer, usize),
-        shards: usize,
-        rotation: KeyRotation<'_>,
-        plan: &KeySwitchTables,
-    ) -> Result<Buffer> {
+    fn rotate_sum(&self, step: &HornerStep<'_>, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
         let op = "rotate_sum";
         let layout = self.checks().plan(plan, op)?;
         let positions = self.checks().change(&plan.mod_down, op)?;
         if plan.mod_down.source != plan.extended || plan.mod_down.target != plan.window {
-            return rotate_sum_by_steps(self, x, plus, shards, rotation, plan);
+            return rotate_sum_by_steps(self, step, rotation, plan);
         }
         self.checks().galois(rotation.galois)?;
-        let mut words = [&[][..]; 2];
-        for (words, (buffer, first)) in words.iter_mut().zip([x, plus]) {
-            self.checks().basis(buffer.shape(), &plan.extended, op)?;
+        let &HornerStep { x, first, plus, first_plus, shards } = step;
+        let from = |buffer, first| {
+            self.checks().basis(Buffer::shape(buffer), &plan.extended, op)?;
             check::shards(buffer.shape(), first, shards, op)?;
-            *words = self.read(buffer, op)?;
-        }
+            Ok(Shards { words: self.read(buffer, op)?, first })
+        };
+        let (x, plus) = (from(x, first)?, from(plus, first_plus)?);
         let digits = Shape::new(shards * plan.digits.len(), plan.extended.len(), self.tables.degree());
         self.checks().key(digits, rotation.key.shape(), plan, op)?;
         let key = Key { words: self.read(rotation.key, op)?, limbs: rotation.key.shape().limbs };
         let permutation = automorphism::Permutation::new(rotation.galois, self.tables.log_n(), self.isa.log_width());
-        let sum = RotateSum { x: (words[0], x.1), plus: (words[1], plus.1), shards, key, permutation };
+        let sum = RotateSum { x, plus, shards, key, permutation };
         let work = digits.words() * 16;
-        let words = parallel::region(work, || self.rotate_sum_words(&sum, &positions, (plan, &layout)));
+        let words = parallel::region(work, || self.rotate_sum_words(&sum, &positions, plan, &layout));
         Ok(Buffer::from_host(Shape { polys: 2 * shards, ..digits }, words))
     }
 
@@ -261,7 +257,8 @@ impl Backend for CpuBackend {
         self.checks().key(digits, key.shape(), plan, op)?;
         let key = Key { words: self.read(key, op)?, limbs: key.shape().limbs };
         let work = select.count * plan.extended.len() * self.tables.degree() * 16;
-        let (shape, words) = parallel::region(work, || self.key_switch_words(x, select, key, plan, &layout));
+        let switch = Switch { x: Selected { words: x, select }, key, plan, layout: &layout };
+        let (shape, words) = parallel::region(work, || self.key_switch_words(switch));
         Ok(Buffer::from_host(shape, words))
     }
 }

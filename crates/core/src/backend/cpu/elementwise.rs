@@ -7,6 +7,20 @@
 use super::lanes::{LaneModulus, Lanes, kernel};
 use crate::math::Modulus;
 
+/// A constant in `[0, q)` with its Shoup companion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shoup {
+    pub constant: u32,
+    pub companion: u32,
+}
+
+/// The factors of the tail of a division in one limb: of what is kept, and of what is taken away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Division {
+    pub keep: Shoup,
+    pub tail: Shoup,
+}
+
 /// `out[i] = e` over vectors of the inputs.
 macro_rules! map {
     ($l:ident, $len:ident, $out:ident <- ($($in:ident),*) $e:expr) => {{
@@ -63,9 +77,9 @@ unsafe fn reduce_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, len: usize, 
 
 /// `out = out + a c`.
 #[inline(always)]
-unsafe fn add_product_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, c: (u32, u32), len: usize, modulus: &Modulus) {
+unsafe fn add_product_body<L: Lanes>(l: L, out: *mut u32, a: *const u32, c: Shoup, len: usize, modulus: &Modulus) {
     let m = LaneModulus::new(l, modulus);
-    let (w, ws) = (l.splat(c.0), l.splat(c.1));
+    let (w, ws) = (l.splat(c.constant), l.splat(c.companion));
     let read = out.cast_const();
     map!(l, len, out <- (read, a) m.add(read, m.reduce_once(m.mul_shoup_lazy(a, w, ws))))
 }
@@ -113,15 +127,14 @@ unsafe fn divide_tail_body<L: Lanes>(
     l: L,
     out: *mut u32,
     kept: Option<*const u32>,
-    keep: (u32, u32),
-    tail: (u32, u32),
+    factors: Division,
     len: usize,
     modulus: &Modulus,
 ) {
     let m = LaneModulus::new(l, modulus);
-    let keep_is_tail = keep == tail;
-    let (tail, tail_shoup) = (l.splat(tail.0), l.splat(tail.1));
-    let (keep, keep_shoup) = (l.splat(keep.0), l.splat(keep.1));
+    let keep_is_tail = factors.keep == factors.tail;
+    let (tail, tail_shoup) = (l.splat(factors.tail.constant), l.splat(factors.tail.companion));
+    let (keep, keep_shoup) = (l.splat(factors.keep.constant), l.splat(factors.keep.companion));
     let read = out.cast_const();
     match kept {
         // Nothing comes in: one product of the difference.
@@ -175,10 +188,10 @@ kernel! {
     pub(super) fn mul_constant(out: *mut u32, a: *const u32, c: u32, len: usize, modulus: &Modulus) = mul_constant_body
 }
 kernel! {
-    /// `out = out + a c`; the constant with its Shoup companion.
+    /// `out = out + a c`.
     /// # Safety
     /// As the module says; the output is read too.
-    pub(super) fn add_product(out: *mut u32, a: *const u32, c: (u32, u32), len: usize, modulus: &Modulus) = add_product_body
+    pub(super) fn add_product(out: *mut u32, a: *const u32, c: Shoup, len: usize, modulus: &Modulus) = add_product_body
 }
 kernel! {
     /// `out = a b 2^-32`: b in Montgomery form.
@@ -193,10 +206,10 @@ kernel! {
     pub(super) fn tensor(out: [*mut u32; 3], pairs: &[Pair], len: usize, modulus: &Modulus) = tensor_body
 }
 kernel! {
-    /// `out = kept keep - out tail`: the tail of a division with rounding; constants with Shoup companions.
+    /// `out = kept keep - out tail`: the tail of a division with rounding.
     /// # Safety
     /// As the module says; the output is read too.
     pub(super) fn divide_tail(
-        out: *mut u32, kept: Option<*const u32>, keep: (u32, u32), tail: (u32, u32), len: usize, modulus: &Modulus,
+        out: *mut u32, kept: Option<*const u32>, factors: Division, len: usize, modulus: &Modulus,
     ) = divide_tail_body
 }

@@ -9,6 +9,7 @@
 //! # Safety
 //! As [`lanes`](super::lanes) says. Every pointer, of outputs and of terms, is valid for `len` words; the outputs are apart from the rest.
 
+use super::elementwise::Shoup;
 use super::lanes::{LaneModulus, Lanes, kernel};
 use crate::math::Modulus;
 use std::mem::MaybeUninit;
@@ -101,12 +102,12 @@ unsafe fn key_inner_product_divide_body<L: Lanes>(
     l: L,
     out: [*mut u32; 2],
     terms: &[Term],
-    (w, w_shoup): (u32, u32),
+    w: Shoup,
     len: usize,
     modulus: &Modulus,
 ) {
     let m = LaneModulus::new(l, modulus);
-    let w = (l.splat(w), l.splat(w_shoup));
+    let w = (l.splat(w.constant), l.splat(w.companion));
     for tile in (0..len).step_by(TILE) {
         let end = len.min(tile + TILE);
         for (half, out) in out.into_iter().enumerate() {
@@ -202,7 +203,7 @@ kernel! {
     /// # Safety
     /// As the module says; the outputs are read too.
     pub(super) fn key_inner_product_divide(
-        out: [*mut u32; 2], terms: &[Term], w: (u32, u32), len: usize, modulus: &Modulus,
+        out: [*mut u32; 2], terms: &[Term], w: Shoup, len: usize, modulus: &Modulus,
     ) = key_inner_product_divide_body
 }
 kernel! {

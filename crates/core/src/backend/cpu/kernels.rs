@@ -241,7 +241,7 @@ impl Kernels for CpuBackend {
         check::select(src.shape(), select, op)?;
         let layout = self.checks().plan(plan, op)?;
         let work = select.count * plan.window.len() * self.tables.degree() * 16;
-        let (shape, words) = parallel::region(work, || self.mod_up_words(x, select, plan, &layout));
+        let (shape, words) = parallel::region(work, || self.mod_up_words(Selected { words: x, select }, plan, &layout));
         Ok(Buffer::from_host(shape, words))
     }
 
@@ -280,7 +280,7 @@ impl Kernels for CpuBackend {
         self.checks().basis(src.shape(), &change.source, op)?;
         let positions = self.checks().change(change, op)?;
         let (shape, words) = parallel::region(src.shape().words() * 8, || {
-            self.change_basis_words(x, PolySelect::all(src.shape()), change, &positions)
+            self.change_basis_words(Selected { words: x, select: PolySelect::all(src.shape()) }, change, &positions)
         });
         Ok(Buffer::from_host(shape, words))
     }

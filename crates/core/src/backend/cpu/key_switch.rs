@@ -8,12 +8,13 @@
 
 use super::base_convert::{Packed, padded};
 use super::check::DigitLayout;
+use super::elementwise::Shoup;
 use super::inner_product::{self, Term};
 use super::parallel::{self, Shared};
-use super::stages::{GROUP_BYTES, Groups, Job, Source};
+use super::stages::{GROUP_BYTES, Groups, Job, Selected, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
-use crate::backend::{KeySwitchTables, PolySelect, Shape};
+use crate::backend::{KeySwitchTables, Shape};
 use std::ops::Range;
 
 /// A key's words, `[key digit][2][limbs][N]`.
@@ -23,6 +24,19 @@ pub(super) struct Key<'a> {
     pub words: &'a [u32],
     /// Limbs of each polynomial.
     pub limbs: usize,
+}
+
+/// A key switch, on checked arguments.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Switch<'a> {
+    /// What is switched, over the window.
+    pub x: Selected<'a>,
+    /// The key.
+    pub key: Key<'a>,
+    /// How digits are cut.
+    pub plan: &'a KeySwitchTables,
+    /// Where they lie.
+    pub layout: &'a DigitLayout,
 }
 
 /// What is to be done in one limb of the extended basis.
@@ -72,14 +86,8 @@ pub(super) fn fusible(plan: &KeySwitchTables) -> bool {
 
 impl CpuBackend {
     /// [`crate::backend::Backend::key_switch`] on checked arguments, for a [`fusible`] plan.
-    pub(super) fn key_switch_words(
-        &self,
-        x: &[u32],
-        select: PolySelect,
-        key: Key<'_>,
-        plan: &KeySwitchTables,
-        layout: &DigitLayout,
-    ) -> (Shape, AlignedWords) {
+    pub(super) fn key_switch_words(&self, switch: Switch<'_>) -> (Shape, AlignedWords) {
+        let Switch { x: Selected { select, .. }, plan, .. } = switch;
         let n = self.tables.degree();
         let (window, special) = (plan.window.len(), plan.special.len());
         let shape = Shape::new(select.count * 2, window, n);
@@ -87,21 +95,12 @@ impl CpuBackend {
         let out = Shared::new(words.as_mut_slice());
         let bytes = (window + 2 * special) * padded(n) * 4;
         let work = select.count * plan.extended.len() * n * 16;
-        parallel::items(select.count, bytes, work, |range| self.key_switch_range(x, select, key, plan, layout, range, out));
+        parallel::items(select.count, bytes, work, |range| self.key_switch_range(switch, range, out));
         (shape, words)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands flat")]
-    fn key_switch_range(
-        &self,
-        x: &[u32],
-        select: PolySelect,
-        key: Key<'_>,
-        plan: &KeySwitchTables,
-        layout: &DigitLayout,
-        range: Range<usize>,
-        out: Shared<'_>,
-    ) {
+    fn key_switch_range(&self, switch: Switch<'_>, range: Range<usize>, out: Shared<'_>) {
+        let Switch { x, plan, layout, .. } = switch;
         let n = self.tables.degree();
         let (window, special, extended) = (plan.window.len(), plan.special.len(), plan.extended.len());
         let (digits, stride) = (plan.digits.len(), padded(n));
@@ -118,7 +117,7 @@ impl CpuBackend {
 
         for first in range.clone().step_by(batch) {
             let count = batch.min(range.end - first);
-            let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
+            let sources = self.digits(&mut scratch, x, first..first + count, plan, layout);
             // The special part of the product, [shard][2]: sums, then their scaled coefficients.
             let dropped: Vec<_> = (0..2 * count)
                 .map(|p| Source { conversion: down, y: (y, p * special * stride), stride, u: (u, p * n) })
@@ -153,8 +152,7 @@ impl CpuBackend {
                                     None => out.piece(out_at(2 * c + h, limb), n),
                                 })
                             };
-                            let mut task =
-                                self.limb_task((x, select), (first, count), key, (plan, layout), (limb, &places), &halves);
+                            let mut task = self.limb_task(switch, first..first + count, limb, &places, &halves);
                             if divide {
                                 task.transforms.extend((0..count).flat_map(|c| task.shards[c].0.map(|half| (c, half))));
                             }
@@ -176,25 +174,24 @@ impl CpuBackend {
         }
     }
 
-    /// The task of one limb of the extended basis: the digits of `count` polynomials from the `first` selected, and their products with
-    /// the key, into `halves(shard)`.
+    /// The task of one limb of the extended basis: the digits of some of the selected polynomials, and their products with the key, into
+    /// `halves(shard)`, shards being counted from the first of them.
     pub(super) fn limb_task(
         &self,
-        (x, select): (&[u32], PolySelect),
-        (first, count): (usize, usize),
-        key: Key<'_>,
-        (plan, layout): (&KeySwitchTables, &DigitLayout),
-        (limb, places): (usize, &DigitPlaces<'_>),
+        switch: Switch<'_>,
+        polys: Range<usize>,
+        limb: usize,
+        places: &DigitPlaces<'_>,
         halves: &dyn Fn(usize) -> [*mut u32; 2],
     ) -> LimbTask {
+        let Switch { x, key, plan, layout } = switch;
         let (n, window) = (self.tables.degree(), plan.window.len());
         let mut task = LimbTask { limb, transforms: Vec::new(), shards: Vec::new(), divide: false };
-        for c in 0..count {
-            let poly = select.first + (first + c) * select.stride;
+        for (c, poly) in polys.map(|i| x.poly(i)).enumerate() {
             let mut terms = Vec::with_capacity(places.digits);
             for k in 0..places.digits {
                 let x = match layout.own_at(k, limb) {
-                    Some(from) => x[(poly * window + from) * n..][..n].as_ptr(),
+                    Some(from) => x.words[(poly * window + from) * n..][..n].as_ptr(),
                     None => {
                         let at = places.words.piece(places.at(c, k, limb), n);
                         task.transforms.push((c, at));
@@ -285,7 +282,7 @@ impl CpuBackend {
                     ntt::forward_block(self.ntt_isa, limb, limb, table, block, &ahead);
                 }
                 if task.divide {
-                    let w = (plan.mod_down.tail[task.limb], plan.mod_down.tail_shoup[task.limb]);
+                    let w = Shoup { constant: plan.mod_down.tail[task.limb], companion: plan.mod_down.tail_shoup[task.limb] };
                     inner_product::key_inner_product_divide(self.isa, halves, &terms, w, len, table.modulus());
                 } else {
                     inner_product::key_inner_product(self.isa, halves, &terms, len, table.modulus());

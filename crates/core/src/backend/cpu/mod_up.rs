@@ -3,10 +3,10 @@
 use super::base_convert::{Packed, padded};
 use super::check::DigitLayout;
 use super::parallel::{self, Shared};
-use super::stages::{At, GROUP_BYTES, Groups, Job, SOURCE_BYTES, Source};
+use super::stages::{At, GROUP_BYTES, Groups, Job, SOURCE_BYTES, Selected, Source};
 use super::words::AlignedWords;
 use super::{CpuBackend, ntt};
-use crate::backend::{KeySwitchTables, PolySelect, Shape};
+use crate::backend::{KeySwitchTables, Shape};
 use std::ops::Range;
 
 /// The digits of some shards before conversion: scaled coefficients of all window limbs, and quotients.
@@ -29,28 +29,32 @@ impl CpuBackend {
         Digits { y: self.pool.take(batch * plan.window.len() * padded(n)), u: self.pool.take(batch * plan.digits.len() * n) }
     }
 
-    /// Inverse transforms and quotients of polynomials `first..first + count` of the selection.
+    /// Inverse transforms and quotients of some polynomials of the selection.
     pub(super) fn digits<'a>(
         &self,
         scratch: &'a mut Digits,
-        (x, select): (&[u32], PolySelect),
-        (first, count): (usize, usize),
+        x: Selected<'_>,
+        polys: Range<usize>,
         plan: &'a KeySwitchTables,
         layout: &DigitLayout,
     ) -> Vec<Source<'a>> {
-        let n = self.tables.degree();
+        let (n, count) = (self.tables.degree(), polys.len());
         let (limbs, stride) = (plan.window.len(), padded(n));
         let y = Shared::new(scratch.y.as_mut_slice());
         let u = Shared::new(scratch.u.as_mut_slice());
         let mut sources = Vec::new();
         let mut tasks = Vec::new();
-        for c in 0..count {
-            let poly = select.first + (first + c) * select.stride;
+        for (c, poly) in polys.map(|i| x.poly(i)).enumerate() {
             let mut at = c * limbs * stride;
             for (k, conversion) in plan.mod_up.iter().enumerate() {
                 sources.push(Source { conversion, y: (y, at), stride, u: (u, (c * plan.digits.len() + k) * n) });
                 for (i, &(from, _)) in layout.own[k].iter().enumerate() {
-                    tasks.push((&x[(poly * limbs + from) * n..][..n], at, conversion.from.limbs()[i], conversion.inv_hat[i]));
+                    tasks.push((
+                        &x.words[(poly * limbs + from) * n..][..n],
+                        at,
+                        conversion.from.limbs()[i],
+                        conversion.inv_hat[i],
+                    ));
                     at += stride;
                 }
             }
@@ -87,39 +91,25 @@ impl CpuBackend {
     }
 
     /// [`crate::backend::Kernels::mod_up`] on checked arguments.
-    pub(super) fn mod_up_words(
-        &self,
-        x: &[u32],
-        select: PolySelect,
-        plan: &KeySwitchTables,
-        layout: &DigitLayout,
-    ) -> (Shape, AlignedWords) {
+    pub(super) fn mod_up_words(&self, x: Selected<'_>, plan: &KeySwitchTables, layout: &DigitLayout) -> (Shape, AlignedWords) {
         let n = self.tables.degree();
         let (limbs, extended, digits) = (plan.window.len(), plan.extended.len(), plan.digits.len());
-        let shape = Shape::new(select.count * digits, extended, n);
+        let shape = Shape::new(x.select.count * digits, extended, n);
         let mut words = self.pool.take(shape.words());
         let out = Shared::new(words.as_mut_slice());
-        let (bytes, work) = (limbs * padded(n) * 4, select.count * extended * n * 16);
-        parallel::items(select.count, bytes, work, |range| self.mod_up_range(x, select, plan, layout, range, out));
+        let (bytes, work) = (limbs * padded(n) * 4, x.select.count * extended * n * 16);
+        parallel::items(x.select.count, bytes, work, |range| self.mod_up_range(x, plan, layout, range, out));
         (shape, words)
     }
 
-    fn mod_up_range(
-        &self,
-        x: &[u32],
-        select: PolySelect,
-        plan: &KeySwitchTables,
-        layout: &DigitLayout,
-        range: Range<usize>,
-        out: Shared<'_>,
-    ) {
+    fn mod_up_range(&self, x: Selected<'_>, plan: &KeySwitchTables, layout: &DigitLayout, range: Range<usize>, out: Shared<'_>) {
         let n = self.tables.degree();
         let (limbs, extended, digits) = (plan.window.len(), plan.extended.len(), plan.digits.len());
         let batch = self.digit_batch(plan, 0, range.len());
         let mut scratch = self.digits_scratch(plan, batch);
         for first in range.clone().step_by(batch) {
             let count = batch.min(range.end - first);
-            let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
+            let sources = self.digits(&mut scratch, x, first..first + count, plan, layout);
             let groups: Vec<_> = Groups::new(extended, count * digits * n * 4, GROUP_BYTES).of(0..extended).collect();
             parallel::each(groups.len(), count * digits * extended * n * 16, |g| {
                 let (start, end) = (groups[g].start, groups[g].end);
@@ -133,8 +123,8 @@ impl CpuBackend {
                     // SAFETY: one limb, this task's own.
                     unsafe {
                         if let Some(from) = layout.own_at(k, limb) {
-                            let poly = select.first + (first + c) * select.stride;
-                            std::ptr::copy_nonoverlapping(x[(poly * limbs + from) * n..][..n].as_ptr(), to, n);
+                            let poly = x.poly(first + c);
+                            std::ptr::copy_nonoverlapping(x.words[(poly * limbs + from) * n..][..n].as_ptr(), to, n);
                         } else {
                             ntt::forward(self.ntt_isa, to, to, self.tables.ntt(plan.extended.limbs()[limb]));
                         }

@@ -7,6 +7,7 @@
 //! shards, so that a limb of the key is read once for all shards of a batch.
 
 use super::base_convert::{Packed, padded};
+use super::elementwise::Shoup;
 use super::inner_product::{self, Term};
 use super::key_switch::Key;
 use super::parallel::{self, Shared};
@@ -90,7 +91,7 @@ impl CpuBackend {
                     let (limb, c) = (start + i / count, i % count);
                     let table = self.tables.ntt(plan.window.limbs()[limb]);
                     let mut terms = terms(first + c, limb);
-                    let w = (plan.mod_down.tail[limb], plan.mod_down.tail_shoup[limb]);
+                    let w = Shoup { constant: plan.mod_down.tail[limb], companion: plan.mod_down.tail_shoup[limb] };
                     let halves = [0, 1].map(|h| t.piece(place(2 * c + h, limb), n));
                     let word = |half: usize| ((2 * (first + c) + half) * window + limb) * n;
                     let c0 = x.ct[word(0)..][..n].as_ptr();

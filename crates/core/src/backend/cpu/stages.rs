@@ -4,6 +4,7 @@
 use super::CpuBackend;
 use super::base_convert::{self, Packed, Span};
 use super::parallel::{self, Shared};
+use crate::backend::PolySelect;
 use crate::math::BaseConversion;
 use std::ops::Range;
 
@@ -17,6 +18,22 @@ const SPAN: usize = 1024;
 
 /// Where limbs are: a buffer and a first word.
 pub(super) type At<'a> = (Shared<'a>, usize);
+
+/// Selected polynomials of `[poly][limb][N]` words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Selected<'a> {
+    /// The words.
+    pub words: &'a [u32],
+    /// Which polynomials.
+    pub select: PolySelect,
+}
+
+impl Selected<'_> {
+    /// The place of the i-th selected polynomial among all.
+    pub(super) fn poly(&self, i: usize) -> usize {
+        self.select.first + i * self.select.stride
+    }
+}
 
 /// Source limbs of one polynomial, scaled, with their quotients.
 #[derive(Debug)]

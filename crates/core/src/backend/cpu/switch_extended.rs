@@ -8,21 +8,30 @@ use super::CpuBackend;
 use super::automorphism::{self, Permutation};
 use super::base_convert::padded;
 use super::check::DigitLayout;
-use super::elementwise;
-use super::key_switch::{DigitPlaces, Key, LimbTask};
+use super::elementwise::{self, Shoup};
+use super::key_switch::{DigitPlaces, Key, LimbTask, Switch};
 use super::parallel::{self, Shared};
-use super::stages::{GROUP_BYTES, Groups};
+use super::stages::{GROUP_BYTES, Groups, Selected};
 use super::words::AlignedWords;
 use crate::backend::{KeySwitchTables, PolySelect};
 use crate::math::BasisChange;
 
-/// Checked arguments of [`crate::backend::Backend::rotate_sum`]: words `[shard][2][extended][N]` with the first shard to take.
+/// Shards from a first one on, of words `[shard][2][extended][N]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shards<'a> {
+    /// The words.
+    pub words: &'a [u32],
+    /// The first shard to take.
+    pub first: usize,
+}
+
+/// Checked arguments of [`crate::backend::Backend::rotate_sum`].
 #[derive(Debug)]
 pub(super) struct RotateSum<'a> {
     /// What is rotated.
-    pub x: (&'a [u32], usize),
+    pub x: Shards<'a>,
     /// What is added.
-    pub plus: (&'a [u32], usize),
+    pub plus: Shards<'a>,
     /// Shards.
     pub shards: usize,
     /// The key.
@@ -47,23 +56,22 @@ impl CpuBackend {
     /// scratch, from where `finish` takes them.
     fn switch_extended(
         &self,
-        (x, select): (&[u32], PolySelect),
-        key: Key<'_>,
-        (plan, layout): (&KeySwitchTables, &DigitLayout),
+        switch: Switch<'_>,
         halves: Option<&(dyn Fn(usize, usize) -> [*mut u32; 2] + Sync)>,
         finish: &Finish<'_>,
     ) {
-        let n = self.tables.degree();
+        let Switch { x, plan, layout, .. } = switch;
+        let (n, polys) = (self.tables.degree(), x.select.count);
         let (extended, digits, stride) = (plan.extended.len(), plan.digits.len(), padded(n));
-        let batch = self.digit_batch(plan, 0, select.count);
+        let batch = self.digit_batch(plan, 0, polys);
         let mut scratch = self.digits_scratch(plan, batch);
         let limb_bytes = batch * (digits + if halves.is_some() { 0 } else { 2 }) * stride * 4;
         let groups = Groups::new(extended, limb_bytes, GROUP_BYTES);
         let size = groups.largest;
         let groups: Vec<_> = groups.of(0..extended).collect();
-        for first in (0..select.count).step_by(batch) {
-            let count = batch.min(select.count - first);
-            let sources = self.digits(&mut scratch, (x, select), (first, count), plan, layout);
+        for first in (0..polys).step_by(batch) {
+            let count = batch.min(polys - first);
+            let sources = self.digits(&mut scratch, x, first..first + count, plan, layout);
             parallel::each(groups.len(), count * digits * extended * n * 16, |g| {
                 let (group, start) = (groups[g].clone(), groups[g].start);
                 let mut t = self.pool.take(count * digits * size * stride);
@@ -76,7 +84,7 @@ impl CpuBackend {
                         Some(halves) => halves(first + c, limb),
                         None => [0, 1].map(|h| sums.piece(((2 * c + h) * size + limb - start) * stride, n)),
                     };
-                    self.limb_task((x, select), (first, count), key, (plan, layout), (limb, &places), &halves)
+                    self.limb_task(switch, first..first + count, limb, &places, &halves)
                 };
                 let tasks: Vec<_> = group.map(task).collect();
                 let after_block = |task: &LimbTask, at: usize, len: usize| (finish.block)(first, task, at, len);
@@ -91,33 +99,28 @@ impl CpuBackend {
         }
     }
 
-    /// [`crate::backend::Backend::relinearize_extended`] on checked arguments, `x` being `[shard][3][window][N]`.
-    pub(super) fn relinearize_extended_words(
-        &self,
-        x: &[u32],
-        shards: usize,
-        key: Key<'_>,
-        lift: &BasisChange,
-        (plan, layout): (&KeySwitchTables, &DigitLayout),
-    ) -> AlignedWords {
+    /// [`crate::backend::Backend::relinearize_extended`] on checked arguments: `switch` is that of the last thirds of
+    /// `[shard][3][window][N]`.
+    pub(super) fn relinearize_extended_words(&self, switch: Switch<'_>, lift: &BasisChange) -> AlignedWords {
+        let Switch { x: Selected { words: x, select }, plan, .. } = switch;
+        let shards = select.count;
         let (n, window, extended) = (self.tables.degree(), plan.window.len(), plan.extended.len());
         let mut words = self.pool.take(shards * 2 * extended * n);
         let out = Shared::new(words.as_mut_slice());
         let halves = |s: usize, limb: usize| [0, 1].map(|half| out.piece(((2 * s + half) * extended + limb) * n, n));
         let block = |first: usize, task: &LimbTask, at: usize, len: usize| {
             let Some(from) = lift.source_position[task.limb] else { return };
-            let (modulus, constant) =
-                (self.modulus(&plan.extended, task.limb), (lift.keep[task.limb], lift.keep_shoup[task.limb]));
+            let modulus = self.modulus(&plan.extended, task.limb);
+            let factor = Shoup { constant: lift.keep[task.limb], companion: lift.keep_shoup[task.limb] };
             for (c, (halves, _)) in task.shards.iter().enumerate() {
                 for (half, sum) in halves.iter().enumerate() {
                     let product = x[((3 * (first + c) + half) * window + from) * n + at..][..len].as_ptr();
                     // SAFETY: a block of whole limbs, the sum this task's own.
-                    unsafe { elementwise::add_product(self.isa, sum.add(at), product, constant, len, modulus) };
+                    unsafe { elementwise::add_product(self.isa, sum.add(at), product, factor, len, modulus) };
                 }
             }
         };
-        let select = PolySelect { first: 2, stride: 3, count: shards };
-        self.switch_extended((x, select), key, (plan, layout), Some(&halves), &Finish { block: &block, limb: None });
+        self.switch_extended(switch, Some(&halves), &Finish { block: &block, limb: None });
         words
     }
 
@@ -126,19 +129,21 @@ impl CpuBackend {
         &self,
         sum: &RotateSum<'_>,
         positions: &[usize],
-        (plan, layout): (&KeySwitchTables, &DigitLayout),
+        plan: &KeySwitchTables,
+        layout: &DigitLayout,
     ) -> AlignedWords {
         let (n, extended, shards) = (self.tables.degree(), plan.extended.len(), sum.shards);
-        let halves = |half: usize| PolySelect { first: 2 * sum.x.1 + half, stride: 2, count: shards };
-        let (second_shape, second) = self.change_basis_words(sum.x.0, halves(1), &plan.mod_down, positions);
+        let seconds = PolySelect { first: 2 * sum.x.first + 1, stride: 2, count: shards };
+        let seconds = Selected { words: sum.x.words, select: seconds };
+        let (second_shape, second) = self.change_basis_words(seconds, &plan.mod_down, positions);
         let mut words = self.pool.take(shards * 2 * extended * n);
         let out = Shared::new(words.as_mut_slice());
         let limb_of =
-            |x: (&[u32], usize), shard: usize, half: usize, limb: usize| ((2 * (x.1 + shard) + half) * extended + limb) * n;
+            |x: Shards<'_>, shard: usize, half: usize, limb: usize| ((2 * (x.first + shard) + half) * extended + limb) * n;
         let block = |first: usize, task: &LimbTask, at: usize, len: usize| {
             let modulus = self.modulus(&plan.extended, task.limb);
             for (c, (halves, _)) in task.shards.iter().enumerate() {
-                let x0 = sum.x.0[limb_of(sum.x, first + c, 0, task.limb) + at..][..len].as_ptr();
+                let x0 = sum.x.words[limb_of(sum.x, first + c, 0, task.limb) + at..][..len].as_ptr();
                 // SAFETY: a block of whole limbs, the sum this task's own.
                 unsafe {
                     let to = halves[0].add(at);
@@ -149,7 +154,7 @@ impl CpuBackend {
         let limb = |first: usize, task: &LimbTask, i: usize| {
             let (c, half) = (i / 2, i % 2);
             let to = out.piece(((2 * (first + c) + half) * extended + task.limb) * n, n);
-            let plus = sum.plus.0[limb_of(sum.plus, first + c, half, task.limb)..][..n].as_ptr();
+            let plus = sum.plus.words[limb_of(sum.plus, first + c, half, task.limb)..][..n].as_ptr();
             // SAFETY: whole limbs, the output this task's own; the permutation is for this width.
             unsafe {
                 automorphism::permute(self.isa, to, task.shards[c].0[half], &sum.permutation);
@@ -157,8 +162,8 @@ impl CpuBackend {
             }
         };
         let finish = Finish { block: &block, limb: Some(&limb) };
-        let second = (second.as_slice(), PolySelect::all(second_shape));
-        self.switch_extended(second, sum.key, (plan, layout), None, &finish);
+        let second = Selected { words: second.as_slice(), select: PolySelect::all(second_shape) };
+        self.switch_extended(Switch { x: second, key: sum.key, plan, layout }, None, &finish);
         words
     }
 }

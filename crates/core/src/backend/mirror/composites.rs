@@ -187,38 +187,33 @@ impl Backend for Mirror {
             },
         )
     }
-    fn rotate_sum(
-        &self,
-        (x, first): (&Buffer, usize),
-        (plus, first_plus): (&Buffer, usize),
-        shards: usize,
-        rotation: KeyRotation<'_>,
-        plan: &KeySwitchTables,
-    ) -> Result<Buffer> {
+    fn rotate_sum(&self, step: &HornerStep<'_>, rotation: KeyRotation<'_>, plan: &KeySwitchTables) -> Result<Buffer> {
         self.made(
             "rotate_sum",
-            |b| b.rotate_sum((x, first), (plus, first_plus), shards, rotation, plan),
+            |b| b.rotate_sum(step, rotation, plan),
             |b, c| {
                 let rotation = KeyRotation { key: &c.of(rotation.key)?, ..rotation };
-                b.rotate_sum((&c.of(x)?, first), (&c.of(plus)?, first_plus), shards, rotation, plan)
+                let (x, plus) = (&c.of(step.x)?, &c.of(step.plus)?);
+                b.rotate_sum(&HornerStep { x, plus, ..*step }, rotation, plan)
             },
         )
     }
     fn rotated_sum(
         &self,
-        (ct, plus): (&Buffer, Option<&Buffer>),
+        ct: &Buffer,
+        plus: Option<&Buffer>,
         rotations: &[KeyRotation<'_>],
         lift: &BasisChange,
         plan: &KeySwitchTables,
     ) -> Result<Buffer> {
         self.made(
             "rotated_sum",
-            |b| b.rotated_sum((ct, plus), rotations, lift, plan),
+            |b| b.rotated_sum(ct, plus, rotations, lift, plan),
             |b, c| {
                 let keys = c.all(rotations.iter().map(|r| r.key))?;
                 let copies = rotations.iter().zip(&keys).map(|(r, key)| KeyRotation { galois: r.galois, key });
                 let plus = plus.map(|plus| c.of(plus)).transpose()?;
-                b.rotated_sum((&c.of(ct)?, plus.as_ref()), &copies.collect::<Vec<_>>(), lift, plan)
+                b.rotated_sum(&c.of(ct)?, plus.as_ref(), &copies.collect::<Vec<_>>(), lift, plan)
             },
         )
     }
