@@ -30,6 +30,7 @@ mod layers;
 mod maxima;
 mod normal;
 mod normalisation;
+mod op;
 mod operators;
 mod order;
 mod piecewise;

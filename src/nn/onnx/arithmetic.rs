@@ -3,6 +3,7 @@
 
 use super::attributes::Attributes;
 use super::constant::{Budget, Constant, Data, Reason, common, narrowed, positions, product, repeating};
+use super::op::Op;
 use crate::nn::model::ActivationFunction;
 
 /// The flat indices of a tensor of shape `from` that is repeated to the shape `to`.
@@ -17,7 +18,7 @@ fn single(operands: &[&Constant]) -> bool {
 
 /// A function of two operands; none if it is not one of those known.
 pub(super) fn binary(
-    op: &str,
+    op: Op,
     a: &Constant,
     b: &Constant,
     attributes: &Attributes<'_>,
@@ -41,69 +42,67 @@ pub(super) fn binary(
         Ok(Some(Constant { dims: dims.clone(), data: Data::Whole(data) }))
     };
     match op {
-        "Equal" => return truth(|x, y| x == y),
-        "Less" => return truth(|x, y| x < y),
-        "LessOrEqual" => return truth(|x, y| x <= y),
-        "Greater" => return truth(|x, y| x > y),
-        "GreaterOrEqual" => return truth(|x, y| x >= y),
-        "And" => return bit(|x, y| x & y),
-        "Or" => return bit(|x, y| x | y),
-        "Xor" => return bit(|x, y| x ^ y),
+        Op::Equal => return truth(|x, y| x == y),
+        Op::Less => return truth(|x, y| x < y),
+        Op::LessOrEqual => return truth(|x, y| x <= y),
+        Op::Greater => return truth(|x, y| x > y),
+        Op::GreaterOrEqual => return truth(|x, y| x >= y),
+        Op::And => return bit(|x, y| x & y),
+        Op::Or => return bit(|x, y| x | y),
+        Op::Xor => return bit(|x, y| x ^ y),
         _ => {}
     }
     // The remainder has the sign of the divisor, or of the dividend with this attribute.
     let truncated = attributes.int("fmod", 0) != 0;
     if let (Data::Whole(x), Data::Whole(y)) = (&a.data, &b.data) {
-        let f = |x: i64, y: i64| match op {
-            "Add" => Some(x.wrapping_add(y)),
-            "Sub" => Some(x.wrapping_sub(y)),
-            "Mul" => Some(x.wrapping_mul(y)),
-            "Div" | "Mod" if y == 0 => None,
-            "Div" => Some(x.wrapping_div(y)),
-            "Mod" if truncated => Some(x.wrapping_rem(y)),
-            "Mod" => Some(x.wrapping_rem(y)).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r }),
-            "Min" => Some(x.min(y)),
-            "Max" => Some(x.max(y)),
-            _ => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
+        // None where the result is no integer.
+        let f: fn(i64, i64) -> Option<i64> = match op {
+            Op::Add => |x, y| Some(x.wrapping_add(y)),
+            Op::Sub => |x, y| Some(x.wrapping_sub(y)),
+            Op::Mul => |x, y| Some(x.wrapping_mul(y)),
+            Op::Div => |x, y| (y != 0).then(|| x.wrapping_div(y)),
+            Op::Mod if truncated => |x, y| (y != 0).then(|| x.wrapping_rem(y)),
+            Op::Mod => |x, y| (y != 0).then(|| x.wrapping_rem(y)).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r }),
+            Op::Min => |x, y| Some(x.min(y)),
+            Op::Max => |x, y| Some(x.max(y)),
+            Op::Pow => |x, y| u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
+            _ => return Ok(None),
         };
-        if !["Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Pow"].contains(&op) {
-            return Ok(None);
-        }
         let value = |(i, j): (usize, usize)| f(x[i], y[j]).ok_or_else(|| format!("{op} of {} and {} is no integer", x[i], y[j]));
         let data = Data::Whole(pairs.map(value).collect::<Result<_, _>>()?);
         return Ok(Some(Constant { dims, data }));
     }
     let f: fn(f64, f64) -> f64 = match op {
-        "Add" => |x, y| x + y,
-        "Sub" => |x, y| x - y,
-        "Mul" => |x, y| x * y,
-        "Div" => |x, y| x / y,
-        "Mod" => |x, y| x % y,
-        "Min" => f64::min,
-        "Max" => f64::max,
-        "Pow" => f64::powf,
-        "PRelu" => |x, y| if x < 0.0 { x * y } else { x },
+        Op::Add => |x, y| x + y,
+        Op::Sub => |x, y| x - y,
+        Op::Mul => |x, y| x * y,
+        Op::Div => |x, y| x / y,
+        Op::Mod => |x, y| x % y,
+        Op::Min => f64::min,
+        Op::Max => f64::max,
+        Op::Pow => f64::powf,
+        Op::PRelu => |x, y| if x < 0.0 { x * y } else { x },
         _ => return Ok(None),
     };
     let values = pairs.map(|(i, j)| f(a.at(i), b.at(j)));
     // A power has the type of its base.
     Ok(Some(match &a.data {
-        Data::Whole(_) if op == "Pow" => Constant { data: Data::Whole(values.map(|v| v as i64).collect()), dims },
+        Data::Whole(_) if op == Op::Pow => Constant { data: Data::Whole(values.map(|v| v as i64).collect()), dims },
         _ => Constant::floating(dims.clone(), values, single(&[a, b])),
     }))
 }
 
 /// A function of one operand; none if it is not one of those known.
-pub(super) fn unary(op: &str, x: &Constant, a: &Attributes<'_>, budget: &mut Budget) -> Result<Option<Constant>, Reason> {
+pub(super) fn unary(op: Op, x: &Constant, a: &Attributes<'_>, budget: &mut Budget) -> Result<Option<Constant>, Reason> {
     use ActivationFunction::*;
     budget.take(x.len())?;
     if let Data::Whole(v) = &x.data {
         let f: fn(i64) -> i64 = match op {
-            "Neg" => i64::wrapping_neg,
-            "Abs" => i64::wrapping_abs,
-            "Sign" => i64::signum,
-            "Relu" => |v| v.max(0),
-            "Not" => |v| i64::from(v == 0),
+            Op::Neg => i64::wrapping_neg,
+            Op::Abs => i64::wrapping_abs,
+            Op::Sign => i64::signum,
+            Op::Relu => |v| v.max(0),
+            Op::Not => |v| i64::from(v == 0),
             _ => return Ok(None),
         };
         let data = Data::Whole(v.iter().map(|v| f(*v)).collect());
@@ -112,32 +111,32 @@ pub(super) fn unary(op: &str, x: &Constant, a: &Attributes<'_>, budget: &mut Bud
     let of =
         |f: &dyn Fn(f64) -> f64| Ok(Some(Constant::floating(x.dims.clone(), (0..x.len()).map(|i| f(x.at(i))), x.is_single())));
     let function = match op {
-        "Neg" => return of(&|v| -v),
-        "Abs" => return of(&f64::abs),
-        "Sign" => return of(&|v| if v == 0.0 { 0.0 } else { v.signum() }),
-        "Sqrt" => return of(&f64::sqrt),
-        "Exp" => return of(&f64::exp),
-        "Log" => return of(&f64::ln),
-        "Sin" => return of(&f64::sin),
-        "Cos" => return of(&f64::cos),
-        "Floor" => return of(&f64::floor),
-        "Ceil" => return of(&f64::ceil),
-        "Round" => return of(&f64::round_ties_even),
-        "Reciprocal" => return of(&|v| 1.0 / v),
-        "IsNaN" => {
+        Op::Neg => return of(&|v| -v),
+        Op::Abs => return of(&f64::abs),
+        Op::Sign => return of(&|v| if v == 0.0 { 0.0 } else { v.signum() }),
+        Op::Sqrt => return of(&f64::sqrt),
+        Op::Exp => return of(&f64::exp),
+        Op::Log => return of(&f64::ln),
+        Op::Sin => return of(&f64::sin),
+        Op::Cos => return of(&f64::cos),
+        Op::Floor => return of(&f64::floor),
+        Op::Ceil => return of(&f64::ceil),
+        Op::Round => return of(&f64::round_ties_even),
+        Op::Reciprocal => return of(&|v| 1.0 / v),
+        Op::IsNaN => {
             let data = Data::Whole((0..x.len()).map(|i| x.at(i).is_nan().into()).collect());
             return Ok(Some(Constant { dims: x.dims.clone(), data }));
         }
-        "Relu" => Relu,
-        "LeakyRelu" => LeakyRelu { alpha: a.float("alpha", 0.01) },
-        "Elu" => Elu { alpha: a.float("alpha", 1.0) },
-        "Sigmoid" => Sigmoid,
-        "HardSigmoid" => HardSigmoid { alpha: a.float("alpha", 0.2), beta: a.float("beta", 0.5) },
-        "HardSwish" => HardSwish,
-        "Tanh" => Tanh,
-        "Softplus" => Softplus,
-        "Softsign" => Softsign,
-        "Erf" => Erf,
+        Op::Relu => Relu,
+        Op::LeakyRelu => LeakyRelu { alpha: a.float("alpha", 0.01) },
+        Op::Elu => Elu { alpha: a.float("alpha", 1.0) },
+        Op::Sigmoid => Sigmoid,
+        Op::HardSigmoid => HardSigmoid { alpha: a.float("alpha", 0.2), beta: a.float("beta", 0.5) },
+        Op::HardSwish => HardSwish,
+        Op::Tanh => Tanh,
+        Op::Softplus => Softplus,
+        Op::Softsign => Softsign,
+        Op::Erf => Erf,
         _ => return Ok(None),
     };
     of(&|v| function.value(v))

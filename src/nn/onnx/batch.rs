@@ -5,6 +5,7 @@
 use super::attributes::Attributes;
 use super::constant::{Constant, Data, axis, slice};
 use super::graph::{Importer, Known, Refusal};
+use super::op::Op;
 use super::schema::NodeProto;
 use std::rc::Rc;
 
@@ -18,11 +19,11 @@ impl<'f> Importer<'f> {
     pub(super) fn of_one(&self, node: &'f NodeProto, operands: &mut Vec<Option<Known>>) -> Result<(), Refusal> {
         let traced = operands.iter().flatten().find_map(|o| if let Known::Traced(x) = o { Some(x.dims.clone()) } else { None });
         let Some(dims) = traced.filter(|_| self.batch > 1) else { return Ok(()) };
-        let (a, rank, op) = (Attributes(node), dims.len(), node.op_type.as_str());
+        let (a, rank, op) = (Attributes(node), dims.len(), node.op());
         // Shapes say how many pictures there are, and are made those of one.
         let shape = match op {
-            "Reshape" | "Expand" => Some(1),
-            "Resize" => Some(3),
+            Op::Reshape | Op::Expand => Some(1),
+            Op::Resize => Some(3),
             _ => None,
         };
         for (i, name) in node.input.iter().enumerate() {
@@ -43,13 +44,13 @@ impl<'f> Importer<'f> {
         let list = |name: &str, i: usize| integers(i).or_else(|| a.ints(name).map(<[i64]>::to_vec));
         let is_first = |at: &i64| axis(*at, rank) == Ok(0);
         let mixes = match op {
-            "Transpose" => a.ints("perm").map_or(rank > 1, |perm| !perm.first().is_some_and(is_first)),
-            "Flatten" => rank > 0 && is_first(&a.int("axis", 1)),
-            "Gather" => is_first(&a.int("axis", 0)),
-            "GatherND" => a.int("batch_dims", 0) == 0,
-            "Split" => is_first(&a.int("axis", 0)),
-            "Concat" => is_first(&a.int("axis", 1)),
-            "Squeeze" => match list("axes", 1) {
+            Op::Transpose => a.ints("perm").map_or(rank > 1, |perm| !perm.first().is_some_and(is_first)),
+            Op::Flatten => rank > 0 && is_first(&a.int("axis", 1)),
+            Op::Gather => is_first(&a.int("axis", 0)),
+            Op::GatherND => a.int("batch_dims", 0) == 0,
+            Op::Split => is_first(&a.int("axis", 0)),
+            Op::Concat => is_first(&a.int("axis", 1)),
+            Op::Squeeze => match list("axes", 1) {
                 Some(axes) => axes.iter().any(is_first),
                 None => {
                     // The first axis is of several pictures, and stays.
@@ -59,8 +60,8 @@ impl<'f> Importer<'f> {
                     false
                 }
             },
-            "Unsqueeze" => list("axes", 1).is_some_and(|axes| axes.iter().any(|at| axis(*at, rank + axes.len()) == Ok(0))),
-            "Slice" => {
+            Op::Unsqueeze => list("axes", 1).is_some_and(|axes| axes.iter().any(|at| axis(*at, rank + axes.len()) == Ok(0))),
+            Op::Slice => {
                 let (starts, ends) = (integers(1).unwrap_or_default(), integers(2).unwrap_or_default());
                 let all = self.batch.saturating_mul(dims.first().copied().unwrap_or(1));
                 starts.iter().zip(&ends).enumerate().any(|(k, (start, end))| {
@@ -69,14 +70,14 @@ impl<'f> Importer<'f> {
                     is_first(&at) && slice(all, *start, *end, step).is_ok_and(|picks| !picks.into_iter().eq((0..all).map(Some)))
                 })
             }
-            "Pad" => {
+            Op::Pad => {
                 let pads = list("pads", 1).unwrap_or_default();
                 let axes = integers(3).unwrap_or_else(|| (0..rank as i64).collect());
                 let of = |i: usize| pads.get(i).copied().unwrap_or(0);
                 axes.iter().enumerate().any(|(k, at)| is_first(at) && (of(k) != 0 || of(k + axes.len()) != 0))
             }
-            "Tile" => integers(1).is_some_and(|times| times.first().is_some_and(|t| *t != 1)),
-            "Resize" | "Upsample" => match operands.get(if op == "Resize" { 2 } else { 1 }) {
+            Op::Tile => integers(1).is_some_and(|times| times.first().is_some_and(|t| *t != 1)),
+            Op::Resize | Op::Upsample => match operands.get(if op == Op::Resize { 2 } else { 1 }) {
                 Some(Some(Known::Constant(scales))) => {
                     scales.len() > 0
                         && a.ints("axes").is_none_or(|axes| axes.first().is_some_and(is_first))
@@ -84,7 +85,7 @@ impl<'f> Importer<'f> {
                 }
                 _ => false,
             },
-            op if op.starts_with("Reduce") => {
+            op if op.is_reduction() => {
                 let axes = list("axes", 1).unwrap_or_default();
                 let none = axes.is_empty() && a.int("noop_with_empty_axes", 0) == 0;
                 none || axes.iter().any(is_first)
@@ -95,23 +96,23 @@ impl<'f> Importer<'f> {
     }
 
     /// The shape that an operator is to make, of one picture.
-    fn shape_of_one(&self, op: &str, target: &Rc<Constant>, dims: &[usize], a: &Attributes<'_>) -> Result<Rc<Constant>, Refusal> {
+    fn shape_of_one(&self, op: Op, target: &Rc<Constant>, dims: &[usize], a: &Attributes<'_>) -> Result<Rc<Constant>, Refusal> {
         let Some([first, rest @ ..]) = target.integers() else { return Ok(target.clone()) };
         // Fewer extents than axes leave the first axis alone.
         let of_first = match op {
-            "Reshape" => true,
-            "Expand" => rest.len() + 1 >= dims.len(),
+            Op::Reshape => true,
+            Op::Expand => rest.len() + 1 >= dims.len(),
             _ => a.ints("axes").is_none_or(|axes| axes.first().is_some_and(|at| axis(*at, dims.len()) == Ok(0))),
         };
-        let same_rank = op != "Expand" || rest.len() + 1 == dims.len();
-        if !of_first || matches!((op, first), ("Reshape", -1 | 0)) || (op == "Expand" && *first == 1 && same_rank) {
+        let same_rank = op != Op::Expand || rest.len() + 1 == dims.len();
+        if !of_first || matches!((op, first), (Op::Reshape, -1 | 0)) || (op == Op::Expand && *first == 1 && same_rank) {
             return Ok(target.clone());
         }
         let batch = self.batch as i64;
         if first % batch == 0 && *first > 0 && same_rank {
             return Ok(Rc::new(Constant::whole([&[first / batch], rest].concat())));
         }
-        Err(self.mixed(&format!("a {} to {:?} may mix them", op.to_lowercase(), target.integers().unwrap_or(&[]))))
+        Err(self.mixed(&format!("a {} to {:?} may mix them", op.to_string().to_lowercase(), target.integers().unwrap_or(&[]))))
     }
 
     /// Notes what a shape or size is in the file, where that is not what it is for one picture. `dims`: those of one.

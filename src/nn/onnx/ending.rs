@@ -3,12 +3,13 @@
 use super::attributes::Attributes;
 use super::constant::{Constant, axis, product};
 use super::graph::{Importer, Refusal, Traced};
+use super::op::Op;
 use super::schema::{GraphProto, NodeProto};
 use crate::nn::model::printable;
 use std::collections::{HashMap, HashSet};
 
 /// Operators that pass every element on, in whatever shape and order.
-const VIEWS: [&str; 7] = ["Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+const VIEWS: [Op; 7] = [Op::Dropout, Op::Flatten, Op::Identity, Op::Reshape, Op::Squeeze, Op::Transpose, Op::Unsqueeze];
 /// Since which opset a softmax is of one axis; before, of an axis and all behind it.
 const OF_ONE_AXIS: i64 = 13;
 
@@ -23,8 +24,8 @@ pub(super) fn values<'f>(graph: &'f GraphProto, order: &[usize], output: &'f str
     let mut next = Some(output);
     while let Some(name) = next.filter(|name| ends.insert(*name)) {
         let of = makers.get(name).copied().filter(|node| {
-            let cast = || node.op_type == "Cast" && matches!(Attributes(node).int("to", 1), 1 | 10 | 11 | 16);
-            VIEWS.contains(&node.op_type.as_str()) || cast()
+            let cast = || node.op() == Op::Cast && matches!(Attributes(node).int("to", 1), 1 | 10 | 11 | 16);
+            VIEWS.contains(&node.op()) || cast()
         });
         next = of.and_then(|node| node.input.first()).map(String::as_str).filter(|name| readers.get(name) == Some(&1));
     }

@@ -6,34 +6,29 @@ use super::constant::{
     Budget, Constant, Data, MAX_RANK, Reason, axes_or_all, axis, common, order, product, reshape, slice, squeeze, unsqueeze,
 };
 use super::external::Folder;
+use super::op::Op;
 use super::{arithmetic, products, quantised, reduce};
 
 /// The first result of an operator all of whose operands are known; none if it is not one of those folded. `quantised_to`: the
 /// number type that QuantizeLinear is to make, as ONNX counts them.
 pub(super) fn fold(
-    op: &str,
     attributes: &Attributes<'_>,
     operands: &[Option<&Constant>],
     quantised_to: Option<i32>,
     budget: &mut Budget,
 ) -> Result<Option<Constant>, Reason> {
-    let given = |i: usize| operands.get(i).copied().flatten();
-    let operand = |i: usize| given(i).ok_or_else(|| format!("operand {i} is missing"));
-    let integers = |i: usize| operand(i)?.integers().ok_or_else(|| format!("operand {i} is not made of integers"));
-    // Since opset 13 (18 for most reductions) the axes are an operand.
-    let axes = || match given(1) {
-        Some(axes) => axes.integers().map(<[i64]>::to_vec),
-        None => attributes.ints("axes").map(<[i64]>::to_vec),
-    };
+    let op = attributes.0.op();
+    let node = Node { op, attributes, operands };
+    let (given, operand, integers) = (|i| node.given(i), |i| node.operand(i), |i| node.integers(i));
     Ok(Some(match op {
-        "Dropout"
+        Op::Dropout
             if given(2).is_some_and(|on| on.uniform() != Some(0.0)) && given(1).and_then(Constant::uniform) != Some(0.0) =>
         {
             return Err("it is in training mode: call model.eval() before the export".into());
         }
-        "Identity" | "Dropout" => operand(0)?.clone(),
-        "Cast" => return arithmetic::cast(operand(0)?, attributes.int("to", 1), budget),
-        "CastLike" => {
+        Op::Identity | Op::Dropout => operand(0)?.clone(),
+        Op::Cast => return arithmetic::cast(operand(0)?, attributes.int("to", 1), budget),
+        Op::CastLike => {
             let to = match operand(1)?.data {
                 Data::Single(_) => 1,
                 Data::Real(_) => 11,
@@ -41,155 +36,212 @@ pub(super) fn fold(
             };
             return arithmetic::cast(operand(0)?, to, budget);
         }
-        // Of as many operands as there are.
-        "Sum" | "Mean" | "Min" | "Max" => {
-            let step = if matches!(op, "Sum" | "Mean") { "Add" } else { op };
-            let mut result = operand(0)?.clone();
-            for i in 1..operands.len() {
-                let Some(next) = arithmetic::binary(step, &result, operand(i)?, attributes, budget)? else { return Ok(None) };
-                result = next;
-            }
-            if op == "Mean" {
-                let count = Constant::floating(Vec::new(), std::iter::once(operands.len() as f64), result.is_single());
-                return arithmetic::binary("Div", &result, &count, attributes, budget);
-            }
-            result
-        }
-        "Clip" => arithmetic::clip(operand(0)?, given(1), given(2), budget)?,
-        "Where" => arithmetic::choose(operand(0)?, operand(1)?, operand(2)?, budget)?,
-        "DequantizeLinear" => quantised::dequantise(operands, attributes, budget)?,
-        "QuantizeLinear" => return quantised::quantise(operands, quantised_to, attributes, budget),
-        "MatMul" => products::matmul(operand(0)?, operand(1)?, budget)?,
-        "Gemm" => products::gemm(operand(0)?, operand(1)?, given(2), attributes, budget)?,
-        "Einsum" => {
+        Op::Sum | Op::Mean | Op::Min | Op::Max => return node.of_any_number(budget),
+        Op::Clip => arithmetic::clip(operand(0)?, given(1), given(2), budget)?,
+        Op::Where => arithmetic::choose(operand(0)?, operand(1)?, operand(2)?, budget)?,
+        Op::DequantizeLinear => quantised::dequantise(operands, attributes, budget)?,
+        Op::QuantizeLinear => return quantised::quantise(operands, quantised_to, attributes, budget),
+        Op::MatMul => products::matmul(operand(0)?, operand(1)?, budget)?,
+        Op::Gemm => products::gemm(operand(0)?, operand(1)?, given(2), attributes, budget)?,
+        Op::Einsum => {
             let all = (0..operands.len()).map(operand).collect::<Result<Vec<_>, _>>()?;
             return products::einsum(attributes.text("equation"), &all, budget);
         }
-        "Shape" => {
-            let dims: Vec<i64> = operand(0)?.dims.iter().map(|d| *d as i64).collect();
-            let n = dims.len() as i64;
-            let bound = |at: i64| (if at < 0 { at.saturating_add(n) } else { at }).clamp(0, n) as usize;
-            let (start, end) = (bound(attributes.int("start", 0)), bound(attributes.int("end", n)));
-            Constant::whole(dims.get(start..end).unwrap_or(&[]).to_vec())
-        }
-        "Size" => Constant { dims: Vec::new(), data: Data::Whole(vec![operand(0)?.len() as i64]) },
-        "Concat" => {
+        Op::Shape => node.shape()?,
+        Op::Size => Constant { dims: Vec::new(), data: Data::Whole(vec![operand(0)?.len() as i64]) },
+        Op::Concat => {
             let first = operand(0)?;
             let axis = axis(attributes.int("axis", 0), first.dims.len())?;
             let parts: Vec<&Constant> = (0..operands.len()).map(operand).collect::<Result<_, _>>()?;
             budget.take(parts.iter().map(|p| p.len()).sum())?;
             concatenate(&parts, axis)?
         }
-        "Gather" => {
-            let (x, indices) = (operand(0)?, integers(1)?);
-            let axis = axis(attributes.int("axis", 0), x.dims.len())?;
-            let extent = x.dims[axis];
-            let picks = indices.iter().map(|i| {
-                let at = if *i < 0 { i.checked_add(extent as i64) } else { Some(*i) };
-                let at = at.and_then(|i| usize::try_from(i).ok()).filter(|i| *i < extent);
-                at.map(Some).ok_or_else(|| format!("there is no index {i} of {extent}"))
-            });
-            let picked = x.along(axis, &picks.collect::<Result<Vec<_>, _>>()?, budget)?;
-            let dims = [&x.dims[..axis], &operand(1)?.dims, &x.dims[axis + 1..]].concat();
-            picked.reshaped(dims)?
-        }
-        "Slice" => {
-            let mut x = operand(0)?.clone();
-            let (starts, ends) = (integers(1)?, integers(2)?);
-            let given = |i: usize| given(i).and_then(Constant::integers);
-            for (k, (start, end)) in starts.iter().zip(ends).enumerate() {
-                let at = given(3).map_or(Some(k as i64), |axes| axes.get(k).copied()).ok_or("an axis is missing")?;
-                let step = given(4).map_or(Some(1), |steps| steps.get(k).copied()).ok_or("a step is missing")?;
-                let at = axis(at, x.dims.len())?;
-                x = x.along(at, &slice(x.dims[at], *start, *end, step)?, budget)?;
-            }
-            x
-        }
-        "Reshape" => {
+        Op::Gather => node.gather(budget)?,
+        Op::Slice => node.slice(budget)?,
+        Op::Reshape => {
             let x = operand(0)?;
             x.reshaped(reshape(&x.dims, integers(1)?, attributes.int("allowzero", 0) != 0)?)?
         }
-        "Squeeze" => operand(0)?.reshaped(squeeze(&operand(0)?.dims, axes().as_deref())?)?,
-        "Unsqueeze" => operand(0)?.reshaped(unsqueeze(&operand(0)?.dims, &axes().ok_or("it has no axes")?)?)?,
-        "Flatten" => {
-            let x = operand(0)?;
-            let at = attributes.int("axis", 1);
-            let at = if at == x.dims.len() as i64 { x.dims.len() } else { axis(at, x.dims.len())? };
-            let whole = |dims: &[usize]| product(dims).ok_or("its shape overflows");
-            x.reshaped(vec![whole(&x.dims[..at])?, whole(&x.dims[at..])?])?
-        }
-        "Tile" => {
-            let mut x = operand(0)?.clone();
-            let times = integers(1)?;
-            if times.len() != x.dims.len() {
-                return Err(format!("{} repeats for {} axes", times.len(), x.dims.len()));
-            }
-            for (at, times) in times.iter().enumerate().filter(|(_, times)| **times != 1) {
-                let n = x.dims[at];
-                let times = usize::try_from(*times).map_err(|_| format!("{times} repeats"))?;
-                let long = n.checked_mul(times).ok_or("a shape overflows")?;
-                budget.take(long)?;
-                x = x.along(at, &(0..long).map(|i| Some(i % n)).collect::<Vec<_>>(), budget)?;
-            }
-            x
-        }
-        "Pad" => match pad(operand(0)?, given(1), given(2), given(3), attributes, budget)? {
+        Op::Squeeze => operand(0)?.reshaped(squeeze(&operand(0)?.dims, node.axes().as_deref())?)?,
+        Op::Unsqueeze => operand(0)?.reshaped(unsqueeze(&operand(0)?.dims, &node.axes().ok_or("it has no axes")?)?)?,
+        Op::Flatten => node.flatten()?,
+        Op::Tile => node.tile(budget)?,
+        Op::Pad => match pad(operand(0)?, given(1), given(2), given(3), attributes, budget)? {
             Some(padded) => padded,
             None => return Ok(None),
         },
-        "Transpose" => {
+        Op::Transpose => {
             let x = operand(0)?;
             x.transposed(&order(attributes.ints("perm"), x.dims.len())?, budget)?
         }
-        "Expand" => {
+        Op::Expand => {
             let wanted: Option<Vec<usize>> = integers(1)?.iter().map(|d| usize::try_from(*d).ok()).collect();
             let x = operand(0)?;
             x.broadcast(&common(&x.dims, &wanted.ok_or("a negative extent")?)?, budget)?
         }
-        "ConstantOfShape" => {
-            let dims: Option<Vec<usize>> = integers(0)?.iter().map(|d| usize::try_from(*d).ok()).collect();
-            let dims = dims.filter(|d| d.len() <= MAX_RANK).ok_or("it asks for an impossible shape")?;
-            let size = product(&dims).ok_or("it asks for an impossible shape")?;
-            budget.take(size)?;
-            let decode = |t| Constant::decode(t, "value", &Folder::new(None)).map_err(|e| e.to_string());
-            let data = match attributes.tensor("value").map(decode).transpose()?.map(|v| v.data) {
-                Some(Data::Whole(v)) => Data::Whole(vec![v.first().copied().unwrap_or(0); size]),
-                Some(Data::Real(v)) => Data::Real(vec![v.first().copied().unwrap_or(0.0); size]),
-                Some(Data::Single(v)) => Data::Single(vec![v.first().copied().unwrap_or(0.0); size]),
-                None => Data::Single(vec![0.0; size]),
-            };
-            Constant { dims, data }
+        Op::ConstantOfShape => node.constant_of_shape(budget)?,
+        Op::Range => node.range(budget)?,
+        Op::BatchNormalization | Op::InstanceNormalization | Op::LayerNormalization | Op::LpNormalization | Op::Softmax => {
+            return reduce::normalise(op, operands, attributes, budget);
         }
-        "Range" if operand(0)?.integers().is_none() => {
-            let [start, end, step] = [operand(0)?, operand(1)?, operand(2)?].map(|c| c.at(0));
+        op if op.is_reduction() => {
+            return reduce::reduce(op, operand(0)?, node.axes().as_deref(), attributes, budget);
+        }
+        op if operands.len() == 1 => return arithmetic::unary(op, operand(0)?, attributes, budget),
+        op if operands.len() == 2 => return arithmetic::binary(op, operand(0)?, operand(1)?, attributes, budget),
+        _ => return Ok(None),
+    }))
+}
+
+/// A node and its operands.
+struct Node<'n> {
+    op: Op,
+    attributes: &'n Attributes<'n>,
+    operands: &'n [Option<&'n Constant>],
+}
+
+impl<'n> Node<'n> {
+    fn given(&self, i: usize) -> Option<&'n Constant> {
+        self.operands.get(i).copied().flatten()
+    }
+
+    fn operand(&self, i: usize) -> Result<&'n Constant, Reason> {
+        self.given(i).ok_or_else(|| format!("operand {i} is missing"))
+    }
+
+    fn integers(&self, i: usize) -> Result<&'n [i64], Reason> {
+        self.operand(i)?.integers().ok_or_else(|| format!("operand {i} is not made of integers"))
+    }
+
+    /// The axes: since opset 13 (18 for most reductions) they are an operand.
+    fn axes(&self) -> Option<Vec<i64>> {
+        match self.given(1) {
+            Some(axes) => axes.integers().map(<[i64]>::to_vec),
+            None => self.attributes.ints("axes").map(<[i64]>::to_vec),
+        }
+    }
+
+    /// The extents of a tensor, or some of them.
+    fn shape(&self) -> Result<Constant, Reason> {
+        let dims: Vec<i64> = self.operand(0)?.dims.iter().map(|d| *d as i64).collect();
+        let n = dims.len() as i64;
+        let bound = |at: i64| (if at < 0 { at.saturating_add(n) } else { at }).clamp(0, n) as usize;
+        let (start, end) = (bound(self.attributes.int("start", 0)), bound(self.attributes.int("end", n)));
+        Ok(Constant::whole(dims.get(start..end).unwrap_or(&[]).to_vec()))
+    }
+
+    /// Slices along an axis, in any order.
+    fn gather(&self, budget: &mut Budget) -> Result<Constant, Reason> {
+        let (x, indices) = (self.operand(0)?, self.integers(1)?);
+        let axis = axis(self.attributes.int("axis", 0), x.dims.len())?;
+        let extent = x.dims[axis];
+        let picks = indices.iter().map(|i| {
+            let at = if *i < 0 { i.checked_add(extent as i64) } else { Some(*i) };
+            let at = at.and_then(|i| usize::try_from(i).ok()).filter(|i| *i < extent);
+            at.map(Some).ok_or_else(|| format!("there is no index {i} of {extent}"))
+        });
+        let picked = x.along(axis, &picks.collect::<Result<Vec<_>, _>>()?, budget)?;
+        let dims = [&x.dims[..axis], &self.operand(1)?.dims, &x.dims[axis + 1..]].concat();
+        picked.reshaped(dims)
+    }
+
+    /// Parts along axes, in steps.
+    fn slice(&self, budget: &mut Budget) -> Result<Constant, Reason> {
+        let mut x = self.operand(0)?.clone();
+        let (starts, ends) = (self.integers(1)?, self.integers(2)?);
+        let whole = |i: usize| self.given(i).and_then(Constant::integers);
+        for (k, (start, end)) in starts.iter().zip(ends).enumerate() {
+            let at = whole(3).map_or(Some(k as i64), |axes| axes.get(k).copied()).ok_or("an axis is missing")?;
+            let step = whole(4).map_or(Some(1), |steps| steps.get(k).copied()).ok_or("a step is missing")?;
+            let at = axis(at, x.dims.len())?;
+            x = x.along(at, &slice(x.dims[at], *start, *end, step)?, budget)?;
+        }
+        Ok(x)
+    }
+
+    /// As a matrix.
+    fn flatten(&self) -> Result<Constant, Reason> {
+        let x = self.operand(0)?;
+        let at = self.attributes.int("axis", 1);
+        let at = if at == x.dims.len() as i64 { x.dims.len() } else { axis(at, x.dims.len())? };
+        let whole = |dims: &[usize]| product(dims).ok_or("its shape overflows");
+        x.reshaped(vec![whole(&x.dims[..at])?, whole(&x.dims[at..])?])
+    }
+
+    /// Repeats along axes.
+    fn tile(&self, budget: &mut Budget) -> Result<Constant, Reason> {
+        let mut x = self.operand(0)?.clone();
+        let times = self.integers(1)?;
+        if times.len() != x.dims.len() {
+            return Err(format!("{} repeats for {} axes", times.len(), x.dims.len()));
+        }
+        for (at, times) in times.iter().enumerate().filter(|(_, times)| **times != 1) {
+            let n = x.dims[at];
+            let times = usize::try_from(*times).map_err(|_| format!("{times} repeats"))?;
+            let long = n.checked_mul(times).ok_or("a shape overflows")?;
+            budget.take(long)?;
+            x = x.along(at, &(0..long).map(|i| Some(i % n)).collect::<Vec<_>>(), budget)?;
+        }
+        Ok(x)
+    }
+
+    /// One value in a shape that is computed.
+    fn constant_of_shape(&self, budget: &mut Budget) -> Result<Constant, Reason> {
+        let dims: Option<Vec<usize>> = self.integers(0)?.iter().map(|d| usize::try_from(*d).ok()).collect();
+        let dims = dims.filter(|d| d.len() <= MAX_RANK).ok_or("it asks for an impossible shape")?;
+        let size = product(&dims).ok_or("it asks for an impossible shape")?;
+        budget.take(size)?;
+        let decode = |t| Constant::decode(t, "value", &Folder::new(None)).map_err(|e| e.to_string());
+        let data = match self.attributes.tensor("value").map(decode).transpose()?.map(|v| v.data) {
+            Some(Data::Whole(v)) => Data::Whole(vec![v.first().copied().unwrap_or(0); size]),
+            Some(Data::Real(v)) => Data::Real(vec![v.first().copied().unwrap_or(0.0); size]),
+            Some(Data::Single(v)) => Data::Single(vec![v.first().copied().unwrap_or(0.0); size]),
+            None => Data::Single(vec![0.0; size]),
+        };
+        Ok(Constant { dims, data })
+    }
+
+    /// Numbers in equal steps.
+    fn range(&self, budget: &mut Budget) -> Result<Constant, Reason> {
+        if self.operand(0)?.integers().is_none() {
+            let [start, end, step] = [self.operand(0)?, self.operand(1)?, self.operand(2)?].map(|c| c.at(0));
             let count = ((end - start) / step).ceil();
             if !count.is_finite() {
                 return Err(format!("from {start} to {end} in steps of {step} is no range"));
             }
             let count = count.max(0.0) as usize;
             budget.take(count)?;
-            Constant::floating(vec![count], (0..count).map(|i| start + i as f64 * step), operand(0)?.is_single())
+            return Ok(Constant::floating(
+                vec![count],
+                (0..count).map(|i| start + i as f64 * step),
+                self.operand(0)?.is_single(),
+            ));
         }
-        "Range" => {
-            let one = |i: usize| integers(i)?.first().copied().ok_or_else(|| format!("operand {i} is empty"));
-            let (start, end, step) = (one(0)?, one(1)?, one(2)?);
-            let count = if step == 0 { 0 } else { (i128::from(end) - i128::from(start)).div_euclid(i128::from(step)).max(0) + 1 };
-            budget.take(usize::try_from(count).unwrap_or(usize::MAX))?;
-            let before = |v: &i64| if step > 0 { *v < end } else { *v > end };
-            Constant::whole(
-                std::iter::successors(Some(start), |v| v.checked_add(step)).take(count as usize).take_while(before).collect(),
-            )
+        let one = |i: usize| self.integers(i)?.first().copied().ok_or_else(|| format!("operand {i} is empty"));
+        let (start, end, step) = (one(0)?, one(1)?, one(2)?);
+        let count = if step == 0 { 0 } else { (i128::from(end) - i128::from(start)).div_euclid(i128::from(step)).max(0) + 1 };
+        budget.take(usize::try_from(count).unwrap_or(usize::MAX))?;
+        let before = |v: &i64| if step > 0 { *v < end } else { *v > end };
+        let values = std::iter::successors(Some(start), |v| v.checked_add(step)).take(count as usize).take_while(before);
+        Ok(Constant::whole(values.collect()))
+    }
+
+    /// A function of as many operands as there are.
+    fn of_any_number(&self, budget: &mut Budget) -> Result<Option<Constant>, Reason> {
+        let step = if matches!(self.op, Op::Sum | Op::Mean) { Op::Add } else { self.op };
+        let mut result = self.operand(0)?.clone();
+        for i in 1..self.operands.len() {
+            let Some(next) = arithmetic::binary(step, &result, self.operand(i)?, self.attributes, budget)? else {
+                return Ok(None);
+            };
+            result = next;
         }
-        "BatchNormalization" | "InstanceNormalization" | "LayerNormalization" | "LpNormalization" | "Softmax" => {
-            return reduce::normalise(op, operands, attributes, budget);
+        if self.op == Op::Mean {
+            let count = Constant::floating(Vec::new(), std::iter::once(self.operands.len() as f64), result.is_single());
+            return arithmetic::binary(Op::Div, &result, &count, self.attributes, budget);
         }
-        op if op.starts_with("Reduce") => {
-            return reduce::reduce(op, operand(0)?, axes().as_deref(), attributes, budget);
-        }
-        op if operands.len() == 1 => return arithmetic::unary(op, operand(0)?, attributes, budget),
-        op if operands.len() == 2 => return arithmetic::binary(op, operand(0)?, operand(1)?, attributes, budget),
-        _ => return Ok(None),
-    }))
+        Ok(Some(result))
+    }
 }
 
 /// The parts that Split makes.

@@ -6,6 +6,7 @@ use super::external::Folder;
 use super::folding::{fold, split};
 use super::infer::{self, Operand};
 use super::input;
+use super::op::Op;
 use super::order::{called, channels_last, initializers, order};
 use super::schema::{DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use super::values::Named;
@@ -91,6 +92,26 @@ impl From<OnnxError> for Refusal {
     }
 }
 
+/// A node of the model under construction; values are counted, the picture being 0.
+struct Made {
+    name: String,
+    inputs: Vec<usize>,
+    output: usize,
+    operator: OperatorSpec,
+}
+
+impl Made {
+    fn finish(self) -> NodeSpec {
+        let inputs = self.inputs.into_iter().map(value_name).collect();
+        NodeSpec { name: self.name, inputs, output: value_name(self.output), operator: self.operator }
+    }
+}
+
+/// What the model calls a value.
+fn value_name(value: usize) -> String {
+    format!("v{value}")
+}
+
 /// The model under construction.
 pub(super) struct Importer<'f> {
     file: &'f GraphProto,
@@ -99,7 +120,7 @@ pub(super) struct Importer<'f> {
     pub budget: Budget,
     /// Where the files beside the model are.
     folder: &'f Folder<'f>,
-    nodes: Vec<NodeSpec>,
+    nodes: Vec<Made>,
     /// Weights by name: the file's where it has one.
     tensors: HashMap<String, Rc<Constant>>,
     /// What the file calls a constant; all of them are held by `known`, so that addresses stay theirs.
@@ -298,7 +319,7 @@ impl<'f> Importer<'f> {
             }
             return Ok(());
         }
-        if operands.iter().flatten().any(|o| matches!(o, Known::Lost)) && super::operators::is_known(&node.op_type) {
+        if operands.iter().flatten().any(|o| matches!(o, Known::Lost)) && super::operators::is_known(node.op()) {
             return Err(Refusal::Lost);
         }
         let whole = self.integers_of(node, &operands)?;
@@ -313,11 +334,11 @@ impl<'f> Importer<'f> {
     fn computed(&mut self, node: &NodeProto, operands: &[Option<&Constant>]) -> Result<Option<Vec<Constant>>, Refusal> {
         let attributes = Attributes(node);
         let kind = self.number_type(node);
-        let made = match node.op_type.as_str() {
-            "Constant" => Some(vec![constant(&attributes, self.folder)?]),
-            "Split" => Some(split(operands, node.output.len(), &attributes, &mut self.budget)?),
-            "Softmax" if self.old_softmax(&attributes, operands)? => None,
-            op => fold(op, &attributes, operands, kind, &mut self.budget)?.map(|made| vec![made]),
+        let made = match node.op() {
+            Op::Constant => Some(vec![constant(&attributes, self.folder)?]),
+            Op::Split => Some(split(operands, node.output.len(), &attributes, &mut self.budget)?),
+            Op::Softmax if self.old_softmax(&attributes, operands)? => None,
+            _ => fold(&attributes, operands, kind, &mut self.budget)?.map(|made| vec![made]),
         };
         let typed = |constant: Constant| match kind {
             Some(kind) => constant.typed(kind),
@@ -350,18 +371,27 @@ impl<'f> Importer<'f> {
     fn number_type(&self, node: &NodeProto) -> Option<i32> {
         let attributes = Attributes(node);
         let of = |i: usize| self.number_types.get(node.input.get(i)?.as_str()).copied();
-        match node.op_type.as_str() {
-            "Constant" => Some(attributes.tensor("value")?.data_type),
-            "ConstantOfShape" => Some(attributes.tensor("value").map_or(FLOAT, |value| value.data_type)),
-            "Shape" | "Size" => Some(INT64),
-            "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" | "Not" | "IsNaN"
-            | "IsInf" => Some(BOOL),
-            "Cast" => i32::try_from(attributes.int("to", 1)).ok(),
-            "QuantizeLinear" => match attributes.int("output_dtype", 0) {
+        match node.op() {
+            Op::Constant => Some(attributes.tensor("value")?.data_type),
+            Op::ConstantOfShape => Some(attributes.tensor("value").map_or(FLOAT, |value| value.data_type)),
+            Op::Shape | Op::Size => Some(INT64),
+            Op::Equal
+            | Op::Less
+            | Op::LessOrEqual
+            | Op::Greater
+            | Op::GreaterOrEqual
+            | Op::And
+            | Op::Or
+            | Op::Xor
+            | Op::Not
+            | Op::IsNaN
+            | Op::IsInf => Some(BOOL),
+            Op::Cast => i32::try_from(attributes.int("to", 1)).ok(),
+            Op::QuantizeLinear => match attributes.int("output_dtype", 0) {
                 0 => of(2),
                 kind => i32::try_from(kind).ok(),
             },
-            "CastLike" | "DequantizeLinear" | "Where" => of(1),
+            Op::CastLike | Op::DequantizeLinear | Op::Where => of(1),
             _ => of(0),
         }
     }
@@ -429,7 +459,7 @@ impl<'f> Importer<'f> {
         let value = self.shapes.len() - 1;
         self.makers.insert(value, self.nodes.len());
         let operator = OperatorSpec::Flatten;
-        self.nodes.push(NodeSpec { name: String::new(), inputs: Vec::new(), output: format!("v{value}"), operator });
+        self.nodes.push(Made { name: String::new(), inputs: Vec::new(), output: value, operator });
         Traced::of(value, dims)
     }
 
@@ -465,7 +495,7 @@ impl<'f> Importer<'f> {
     /// The operator that made a value, with its operand.
     pub(super) fn maker(&self, value: usize) -> Option<(&OperatorSpec, usize)> {
         let node = self.nodes.get(*self.makers.get(&value)?)?;
-        Some((&node.operator, node.inputs.first()?.strip_prefix('v')?.parse().ok()?))
+        Some((&node.operator, *node.inputs.first()?))
     }
 
     /// How often a value of the file is read; the result once more.
@@ -475,10 +505,9 @@ impl<'f> Importer<'f> {
 
     /// The one node that reads a value, with its result; none if there are several.
     pub(super) fn only_reader(&self, value: usize) -> Option<(usize, &OperatorSpec)> {
-        let name = format!("v{value}");
-        let mut readers = self.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&name));
-        let (i, node) = readers.next().filter(|_| readers.next().is_none())?;
-        Some((node.output.strip_prefix('v')?.parse().ok().filter(|_| i < self.nodes.len())?, &node.operator))
+        let mut readers = self.nodes.iter().filter(|node| node.inputs.contains(&value));
+        let node = readers.next().filter(|_| readers.next().is_none())?;
+        Some((node.output, &node.operator))
     }
 
     /// The values of a tensor that was kept.
@@ -506,9 +535,8 @@ impl<'f> Importer<'f> {
         while !self.names.insert(unique.clone()) {
             unique = format!("{name}_{}", self.nodes.len());
         }
-        let inputs = inputs.iter().map(|v| format!("v{v}")).collect();
         self.makers.insert(value, self.nodes.len());
-        self.nodes.push(NodeSpec { name: unique, inputs, output: format!("v{value}"), operator });
+        self.nodes.push(Made { name: unique, inputs: inputs.to_vec(), output: value, operator });
         Ok(())
     }
 
@@ -578,7 +606,7 @@ impl<'f> Importer<'f> {
         let spec = GraphSpec {
             name: if options.name.is_empty() { printable(&self.file.name).into_owned() } else { options.name.clone() },
             input: InputSpec {
-                name: "v0".into(),
+                name: value_name(0),
                 channels: shape.channels,
                 height: shape.height,
                 width: shape.width,
@@ -588,8 +616,8 @@ impl<'f> Importer<'f> {
                 fit: Fit::default(),
             },
             classes: options.classes.clone(),
-            nodes: self.nodes,
-            output: format!("v{result}"),
+            nodes: self.nodes.into_iter().map(Made::finish).collect(),
+            output: value_name(result),
             output_divisor: None,
             training: match notes.is_empty() {
                 true => serde_json::Value::Null,
@@ -638,7 +666,7 @@ pub(super) fn readable(node: &NodeProto) -> String {
         parts.push(part);
     }
     // The module that has weights says it all; one that has none is often called only by what it does.
-    let weighted = ["Conv", "Gemm", "MatMul", "BatchNormalization"].contains(&node.op_type.as_str());
+    let weighted = [Op::Conv, Op::Gemm, Op::MatMul, Op::BatchNormalization].contains(&node.op());
     if weighted && parts.len() > 1 && parts.last() == Some(&node.op_type.as_str()) {
         parts.pop();
     }

@@ -2,6 +2,7 @@
 
 use super::attributes::Attributes;
 use super::constant::{Constant, MAX_RANK, axes_or_all, common, product, reshape, slice, squeeze, unsqueeze};
+use super::op::Op;
 use super::reduce::reduced;
 use std::rc::Rc;
 
@@ -15,12 +16,12 @@ pub(super) struct Operand {
 /// The shape of each result of an operator; none where it is not known.
 pub(super) fn shapes(a: &Attributes<'_>, operands: &[Option<Operand>]) -> Vec<Option<Vec<usize>>> {
     let outputs = a.0.output.len();
-    if a.0.op_type == "Split" {
+    if a.0.op() == Op::Split {
         return split(a, operands).unwrap_or_else(|| vec![None; outputs]);
     }
-    let first = shape(a, operands);
+    let first = Node { a, operands }.shape();
     // Values and indices have one shape; other further results are not read by networks for pictures.
-    let further = if a.0.op_type == "TopK" { first.clone() } else { None };
+    let further = if a.0.op() == Op::TopK { first.clone() } else { None };
     std::iter::once(first).chain(std::iter::repeat_n(further, outputs.saturating_sub(1))).collect()
 }
 
@@ -29,202 +30,183 @@ fn axis(at: i64, rank: usize) -> Option<usize> {
     super::constant::axis(at, rank).ok()
 }
 
-fn shape(a: &Attributes<'_>, operands: &[Option<Operand>]) -> Option<Vec<usize>> {
-    let dims = |i: usize| operands.get(i)?.as_ref().map(|o| &o.dims);
-    let integers = |i: usize| operands.get(i)?.as_ref()?.constant.as_ref()?.integers().map(<[i64]>::to_vec);
-    let list = |name: &str, i: usize| integers(i).or_else(|| a.ints(name).map(<[i64]>::to_vec));
-    let x = dims(0);
-    let broadcast = || {
-        let all: Option<Vec<&Vec<usize>>> = (0..operands.len()).map(dims).collect();
+/// A node and what is known of its operands.
+struct Node<'n> {
+    a: &'n Attributes<'n>,
+    operands: &'n [Option<Operand>],
+}
+
+impl<'n> Node<'n> {
+    fn dims(&self, i: usize) -> Option<&'n Vec<usize>> {
+        self.operands.get(i)?.as_ref().map(|o| &o.dims)
+    }
+
+    fn integers(&self, i: usize) -> Option<Vec<i64>> {
+        self.operands.get(i)?.as_ref()?.constant.as_ref()?.integers().map(<[i64]>::to_vec)
+    }
+
+    /// Integers that are an operand since some opset, and were an attribute before.
+    fn list(&self, name: &str, i: usize) -> Option<Vec<i64>> {
+        self.integers(i).or_else(|| self.a.ints(name).map(<[i64]>::to_vec))
+    }
+
+    /// The axis that an attribute names.
+    fn axis(&self, otherwise: i64, rank: usize) -> Option<usize> {
+        axis(self.a.int("axis", otherwise), rank)
+    }
+
+    fn shape(&self) -> Option<Vec<usize>> {
+        let (a, op) = (self.a, self.a.0.op());
+        let x = || self.dims(0);
+        let dims = match op {
+            Op::Conv | Op::ConvInteger => self.conv(1)?,
+            Op::QLinearConv => self.conv(3)?,
+            Op::ConvTranspose => self.conv_transpose()?,
+            Op::MaxPool | Op::AveragePool | Op::LpPool => self.pool()?,
+            Op::GlobalAveragePool | Op::GlobalMaxPool | Op::GlobalLpPool => {
+                x()?.iter().enumerate().map(|(i, d)| if i < 2 { *d } else { 1 }).collect()
+            }
+            Op::ArgMax | Op::ArgMin => {
+                let at = self.axis(0, x()?.len())?;
+                remove(x()?, |i| i == at, a.int("keepdims", 1) != 0)
+            }
+            Op::Reshape => reshape(x()?, &self.integers(1)?, a.int("allowzero", 0) != 0).ok()?,
+            Op::Flatten => self.flatten()?,
+            Op::Squeeze => squeeze(x()?, self.list("axes", 1).as_deref()).ok()?,
+            Op::Unsqueeze => unsqueeze(x()?, &self.list("axes", 1)?).ok()?,
+            Op::Transpose => match a.ints("perm") {
+                Some(perm) => perm.iter().map(|p| Some(x()?[axis(*p, x()?.len())?])).collect::<Option<Vec<_>>>()?,
+                None => x()?.iter().rev().copied().collect(),
+            },
+            Op::Slice => self.slice()?,
+            Op::Gather => {
+                let at = self.axis(0, x()?.len())?;
+                [&x()?[..at], self.dims(1)?, &x()?[at + 1..]].concat()
+            }
+            Op::GatherElements => self.dims(1)?.clone(),
+            Op::Pad => self.pad()?,
+            Op::Resize | Op::Upsample => resized(a, self.operands)?,
+            Op::Concat => self.concat()?,
+            Op::Tile => {
+                let times = self.integers(1)?;
+                x()?.iter().zip(times).map(|(d, t)| d.checked_mul(usize::try_from(t).ok()?)).collect::<Option<Vec<_>>>()?
+            }
+            Op::Expand => {
+                let to = self.integers(1)?.into_iter().map(|d| usize::try_from(d).ok()).collect::<Option<Vec<_>>>()?;
+                common(x()?, &to).ok()?
+            }
+            Op::DepthToSpace | Op::SpaceToDepth => self.blocks(op == Op::DepthToSpace)?,
+            Op::GridSample => {
+                let ([n, c, ..], [_, size @ .., _]) = (&x()?[..], &self.dims(1)?[..]) else { return None };
+                [&[*n, *c], size].concat()
+            }
+            Op::MatMul | Op::MatMulInteger => {
+                let ([la @ .., rows, _], [lb @ .., _, columns]) = (&x()?[..], &self.dims(1)?[..]) else { return None };
+                [common(la, lb).ok()?, vec![*rows, *columns]].concat()
+            }
+            Op::Gemm => {
+                let turned = |name: &str| usize::from(a.int(name, 0) != 0);
+                vec![*x()?.get(turned("transA"))?, *self.dims(1)?.get(1 - turned("transB"))?]
+            }
+            Op::Einsum => einsum(a.text("equation"), self.operands)?,
+            Op::TopK => {
+                let mut shape = x()?.clone();
+                let at = self.axis(-1, shape.len())?;
+                shape[at] = usize::try_from(*self.integers(1)?.first()?).ok()?;
+                shape
+            }
+            op if op.is_reduction() => self.reduced()?,
+            op if op.repeats_operands() => self.broadcast()?,
+            op if op.keeps_shape() => x()?.clone(),
+            _ => return None,
+        };
+        Some(dims).filter(|dims| dims.len() <= MAX_RANK)
+    }
+
+    /// Of all operands, repeated to each other's shape.
+    fn broadcast(&self) -> Option<Vec<usize>> {
+        let all: Option<Vec<&Vec<usize>>> = (0..self.operands.len()).map(|i| self.dims(i)).collect();
         all?.into_iter().try_fold(Vec::new(), |shape, dims| common(&shape, dims).ok())
-    };
-    Some(match a.0.op_type.as_str() {
-        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Min" | "Max" | "Sum" | "Mean" | "And" | "Or" | "Xor" | "Equal"
-        | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Where" | "PRelu" => broadcast()?,
-        "Conv" | "ConvInteger" => {
-            let weight = dims(1)?;
-            let [outputs, _, kernel @ ..] = &weight[..] else { return None };
-            [vec![*x?.first()?, *outputs], window(a, x?.get(2..)?, kernel)?].concat()
+    }
+
+    /// A convolution whose weight is that operand.
+    fn conv(&self, weight: usize) -> Option<Vec<usize>> {
+        let [outputs, _, kernel @ ..] = &self.dims(weight)?[..] else { return None };
+        let x = self.dims(0)?;
+        Some([vec![*x.first()?, *outputs], window(self.a, x.get(2..)?, kernel)?].concat())
+    }
+
+    fn conv_transpose(&self) -> Option<Vec<usize>> {
+        let [_, outputs, kernel @ ..] = &self.dims(1)?[..] else { return None };
+        let (x, groups) = (self.dims(0)?, usize::try_from(self.a.int("group", 1)).ok()?);
+        Some([vec![*x.first()?, outputs.checked_mul(groups)?], transposed_window(self.a, x.get(2..)?, kernel)?].concat())
+    }
+
+    fn pool(&self) -> Option<Vec<usize>> {
+        let kernel = self.a.ints("kernel_shape")?.iter().map(|k| usize::try_from(*k).ok()).collect::<Option<Vec<_>>>()?;
+        let x = self.dims(0)?;
+        Some([x.get(..2)?.to_vec(), window(self.a, x.get(2..)?, &kernel)?].concat())
+    }
+
+    fn reduced(&self) -> Option<Vec<usize>> {
+        let x = self.dims(0);
+        let axes = self.list("axes", 1).unwrap_or_default();
+        if axes.is_empty() && self.a.int("noop_with_empty_axes", 0) != 0 {
+            return x.cloned();
         }
-        "QLinearConv" => {
-            let weight = dims(3)?;
-            let [outputs, _, kernel @ ..] = &weight[..] else { return None };
-            [vec![*x?.first()?, *outputs], window(a, x?.get(2..)?, kernel)?].concat()
+        let gone = reduced(&axes, x?.len()).ok()?;
+        Some(remove(x?, |i| gone[i], self.a.int("keepdims", 1) != 0))
+    }
+
+    fn flatten(&self) -> Option<Vec<usize>> {
+        let (x, at) = (self.dims(0)?, self.a.int("axis", 1));
+        let at = if at == x.len() as i64 { x.len() } else { axis(at, x.len())? };
+        Some(vec![product(&x[..at])?, product(&x[at..])?])
+    }
+
+    fn slice(&self) -> Option<Vec<usize>> {
+        let mut dims = self.dims(0)?.clone();
+        let (starts, ends) = (self.integers(1)?, self.integers(2)?);
+        for (k, (start, end)) in starts.iter().zip(&ends).enumerate() {
+            let at = axis(self.integers(3).map_or(Some(k as i64), |axes| axes.get(k).copied())?, dims.len())?;
+            let step = self.integers(4).map_or(Some(1), |steps| steps.get(k).copied())?;
+            dims[at] = slice(dims[at], *start, *end, step).ok()?.len();
         }
-        "ConvTranspose" => {
-            let weight = dims(1)?;
-            let [_, outputs, kernel @ ..] = &weight[..] else { return None };
-            let groups = usize::try_from(a.int("group", 1)).ok()?;
-            [vec![*x?.first()?, outputs.checked_mul(groups)?], transposed_window(a, x?.get(2..)?, kernel)?].concat()
+        Some(dims)
+    }
+
+    fn pad(&self) -> Option<Vec<usize>> {
+        let pads = self.list("pads", 1)?;
+        let mut dims = self.dims(0)?.clone();
+        let axes = self.integers(3).unwrap_or_else(|| (0..dims.len() as i64).collect());
+        for (k, at) in axes.iter().enumerate() {
+            let at = axis(*at, dims.len())?;
+            let more = pads.get(k)?.checked_add(*pads.get(k + axes.len())?)?;
+            dims[at] = usize::try_from((dims[at] as i64).checked_add(more)?).ok()?;
         }
-        "MaxPool" | "AveragePool" | "LpPool" => {
-            let kernel = a.ints("kernel_shape")?.iter().map(|k| usize::try_from(*k).ok()).collect::<Option<Vec<_>>>()?;
-            [x?.get(..2)?.to_vec(), window(a, x?.get(2..)?, &kernel)?].concat()
+        Some(dims)
+    }
+
+    fn concat(&self) -> Option<Vec<usize>> {
+        let mut shape = self.dims(0)?.clone();
+        let at = self.axis(1, shape.len())?;
+        shape[at] = 0;
+        for i in 0..self.operands.len() {
+            shape[at] += self.dims(i)?.get(at)?;
         }
-        "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => {
-            x?.iter().enumerate().map(|(i, d)| if i < 2 { *d } else { 1 }).collect()
-        }
-        "ArgMax" | "ArgMin" => {
-            let at = axis(a.int("axis", 0), x?.len())?;
-            remove(x?, |i| i == at, a.int("keepdims", 1) != 0)
-        }
-        op if op.starts_with("Reduce") => {
-            let axes = list("axes", 1).unwrap_or_default();
-            if axes.is_empty() && a.int("noop_with_empty_axes", 0) != 0 {
-                return x.cloned();
-            }
-            let gone = reduced(&axes, x?.len()).ok()?;
-            remove(x?, |i| gone[i], a.int("keepdims", 1) != 0)
-        }
-        "Reshape" => reshape(x?, &integers(1)?, a.int("allowzero", 0) != 0).ok()?,
-        "Flatten" => {
-            let at = a.int("axis", 1);
-            let at = if at == x?.len() as i64 { x?.len() } else { axis(at, x?.len())? };
-            vec![product(&x?[..at])?, product(&x?[at..])?]
-        }
-        "Squeeze" => squeeze(x?, list("axes", 1).as_deref()).ok()?,
-        "Unsqueeze" => unsqueeze(x?, &list("axes", 1)?).ok()?,
-        "Transpose" => match a.ints("perm") {
-            Some(perm) => perm.iter().map(|p| Some(x?[axis(*p, x?.len())?])).collect::<Option<Vec<_>>>()?,
-            None => x?.iter().rev().copied().collect(),
-        },
-        "Slice" => {
-            let mut dims = x?.clone();
-            let (starts, ends) = (integers(1)?, integers(2)?);
-            for (k, (start, end)) in starts.iter().zip(&ends).enumerate() {
-                let at = axis(integers(3).map_or(Some(k as i64), |axes| axes.get(k).copied())?, dims.len())?;
-                let step = integers(4).map_or(Some(1), |steps| steps.get(k).copied())?;
-                dims[at] = slice(dims[at], *start, *end, step).ok()?.len();
-            }
-            dims
-        }
-        "Gather" => {
-            let at = axis(a.int("axis", 0), x?.len())?;
-            [&x?[..at], dims(1)?, &x?[at + 1..]].concat()
-        }
-        "GatherElements" => dims(1)?.clone(),
-        "Pad" => {
-            let pads = list("pads", 1)?;
-            let axes = integers(3).unwrap_or_else(|| (0..x.map_or(0, Vec::len) as i64).collect());
-            let mut dims = x?.clone();
-            for (k, at) in axes.iter().enumerate() {
-                let at = axis(*at, dims.len())?;
-                let more = pads.get(k)?.checked_add(*pads.get(k + axes.len())?)?;
-                dims[at] = usize::try_from((dims[at] as i64).checked_add(more)?).ok()?;
-            }
-            dims
-        }
-        "Resize" | "Upsample" => resized(a, operands)?,
-        "Concat" => {
-            let at = axis(a.int("axis", 1), x?.len())?;
-            let mut shape = x?.clone();
-            shape[at] = 0;
-            for i in 0..operands.len() {
-                shape[at] += dims(i)?.get(at)?;
-            }
-            shape
-        }
-        "Tile" => {
-            let times = integers(1)?;
-            x?.iter().zip(times).map(|(d, t)| d.checked_mul(usize::try_from(t).ok()?)).collect::<Option<Vec<_>>>()?
-        }
-        "Expand" => {
-            let to = integers(1)?.into_iter().map(|d| usize::try_from(d).ok()).collect::<Option<Vec<_>>>()?;
-            common(x?, &to).ok()?
-        }
-        "DepthToSpace" | "SpaceToDepth" => {
-            let block = usize::try_from(a.int("blocksize", 0)).ok().filter(|b| *b > 0)?;
-            let [n, c, h, w] = x?[..] else { return None };
-            match a.0.op_type.as_str() {
-                "DepthToSpace" => vec![n, c / block.checked_mul(block)?, h.checked_mul(block)?, w.checked_mul(block)?],
-                _ => vec![n, c.checked_mul(block)?.checked_mul(block)?, h / block, w / block],
-            }
-        }
-        "GridSample" => {
-            let ([n, c, ..], [_, size @ .., _]) = (&x?[..], &dims(1)?[..]) else { return None };
-            [&[*n, *c], size].concat()
-        }
-        "MatMul" | "MatMulInteger" => {
-            let y = dims(1)?;
-            let ([la @ .., rows, _], [lb @ .., _, columns]) = (&x?[..], &y[..]) else { return None };
-            [common(la, lb).ok()?, vec![*rows, *columns]].concat()
-        }
-        "Gemm" => {
-            let (x, y) = (x?, dims(1)?);
-            let turned = |name: &str| usize::from(a.int(name, 0) != 0);
-            vec![*x.get(turned("transA"))?, *y.get(1 - turned("transB"))?]
-        }
-        "Einsum" => einsum(a.text("equation"), operands)?,
-        "TopK" => {
-            let mut shape = x?.clone();
-            let at = axis(a.int("axis", -1), shape.len())?;
-            shape[at] = usize::try_from(*integers(1)?.first()?).ok()?;
-            shape
-        }
-        // Of each element, or of all elements on each.
-        "Abs"
-        | "Acos"
-        | "Asin"
-        | "Atan"
-        | "BatchNormalization"
-        | "Cast"
-        | "CastLike"
-        | "Ceil"
-        | "Celu"
-        | "Clip"
-        | "Cos"
-        | "Cosh"
-        | "CumSum"
-        | "DequantizeLinear"
-        | "Dropout"
-        | "Elu"
-        | "Erf"
-        | "Exp"
-        | "Floor"
-        | "Gelu"
-        | "GroupNormalization"
-        | "HardSigmoid"
-        | "HardSwish"
-        | "Hardmax"
-        | "Identity"
-        | "InstanceNormalization"
-        | "IsInf"
-        | "IsNaN"
-        | "LRN"
-        | "LayerNormalization"
-        | "LeakyRelu"
-        | "Log"
-        | "LogSoftmax"
-        | "LpNormalization"
-        | "MeanVarianceNormalization"
-        | "Mish"
-        | "Neg"
-        | "Not"
-        | "QuantizeLinear"
-        | "RMSNormalization"
-        | "Reciprocal"
-        | "Relu"
-        | "Round"
-        | "ScatterElements"
-        | "ScatterND"
-        | "Selu"
-        | "Shrink"
-        | "Sigmoid"
-        | "Sign"
-        | "Sin"
-        | "Sinh"
-        | "Softmax"
-        | "Softplus"
-        | "Softsign"
-        | "Sqrt"
-        | "Swish"
-        | "Tan"
-        | "Tanh"
-        | "ThresholdedRelu"
-        | "Trilu" => x?.clone(),
-        _ => return None,
-    })
-    .filter(|dims: &Vec<usize>| dims.len() <= MAX_RANK)
+        Some(shape)
+    }
+
+    /// Channels made blocks of pixels, or the other way round.
+    fn blocks(&self, to_space: bool) -> Option<Vec<usize>> {
+        let block = usize::try_from(self.a.int("blocksize", 0)).ok().filter(|b| *b > 0)?;
+        let [n, c, h, w] = self.dims(0)?[..] else { return None };
+        Some(if to_space {
+            vec![n, c / block.checked_mul(block)?, h.checked_mul(block)?, w.checked_mul(block)?]
+        } else {
+            vec![n, c.checked_mul(block)?.checked_mul(block)?, h / block, w / block]
+        })
+    }
 }
 
 /// The extents without some axes, or with 1 in their places.
@@ -295,7 +277,7 @@ fn resized(a: &Attributes<'_>, operands: &[Option<Operand>]) -> Option<Vec<usize
     let mut dims = operands.first()?.as_ref()?.dims.clone();
     let constant = |i: usize| operands.get(i)?.as_ref()?.constant.clone().filter(|c| c.len() > 0);
     let axes = axes_or_all(a.ints("axes"), dims.len()).ok()?;
-    let scales = constant(if a.0.op_type == "Upsample" { 1 } else { 2 });
+    let scales = constant(if a.0.op() == Op::Upsample { 1 } else { 2 });
     let sizes = constant(3);
     for (k, at) in axes.into_iter().enumerate() {
         dims[at] = match (&scales, &sizes) {

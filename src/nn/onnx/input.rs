@@ -2,6 +2,7 @@
 
 use super::OnnxError;
 use super::graph::extent;
+use super::op::Op;
 use super::schema::{DimensionProto, GraphProto, ValueInfoProto};
 use crate::nn::model::{MAX_ELEMENTS, MAX_EXTENT, printable};
 use crate::nn::tensor::Shape;
@@ -135,8 +136,8 @@ fn other_rank(dims: &[DimensionProto]) -> String {
 
 /// The channels that the first convolution on the input reads.
 fn read_by(graph: &GraphProto, input: &str, initializers: &HashMap<&str, usize>) -> Option<usize> {
-    let reads = |op: &str, value: &str| op == "Conv" && value == input;
-    let node = graph.node.iter().find(|n| n.input.first().is_some_and(|v| reads(&n.op_type, v)))?;
+    let reads = |op: Op, value: &str| op == Op::Conv && value == input;
+    let node = graph.node.iter().find(|n| n.input.first().is_some_and(|v| reads(n.op(), v)))?;
     let weight = &graph.initializer[*initializers.get(node.input.get(1)?.as_str())?];
     let groups = node.attribute.iter().find(|a| a.name == "group").map_or(1, |a| a.i);
     extent(weight.dims.get(1)?.checked_mul(groups)?)

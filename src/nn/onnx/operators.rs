@@ -3,6 +3,7 @@
 use super::attributes::Attributes;
 use super::constant::{Constant, Data};
 use super::graph::{INT64, Importer, Known, Refusal, Traced, readable};
+use super::op::Op;
 use super::schema::NodeProto;
 use crate::nn::model::formula::{Binary, Unary};
 use crate::nn::model::{ActivationFunction, OperatorSpec};
@@ -10,112 +11,116 @@ use crate::nn::tensor::Shape;
 use std::rc::Rc;
 
 /// Operators that are read where an operand depends on the picture.
-const KNOWN: [&str; 87] = [
-    "Abs",
-    "Add",
-    "And",
-    "Asinh",
-    "Atan",
-    "AveragePool",
-    "BatchNormalization",
-    "Cast",
-    "Celu",
-    "Clip",
-    "Concat",
-    "Conv",
-    "ConvTranspose",
-    "Cos",
-    "Cosh",
-    "DepthToSpace",
-    "Div",
-    "Dropout",
-    "Elu",
-    "Equal",
-    "Erf",
-    "Exp",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherND",
-    "Gelu",
-    "Gemm",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "Greater",
-    "GreaterOrEqual",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "LogSoftmax",
-    "MatMul",
-    "Max",
-    "MaxPool",
-    "Mean",
-    "Min",
-    "Mish",
-    "Mul",
-    "Neg",
-    "Not",
-    "Or",
-    "PRelu",
-    "Pad",
-    "Pow",
-    "Reciprocal",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "Relu",
-    "Reshape",
-    "Resize",
-    "Selu",
-    "Shape",
-    "Shrink",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Sinh",
-    "Size",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "SpaceToDepth",
-    "Split",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Sum",
-    "Swish",
-    "Tan",
-    "Tanh",
-    "ThresholdedRelu",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-    "Upsample",
-    "Where",
+const KNOWN: [Op; 87] = [
+    Op::Abs,
+    Op::Add,
+    Op::And,
+    Op::Asinh,
+    Op::Atan,
+    Op::AveragePool,
+    Op::BatchNormalization,
+    Op::Cast,
+    Op::Celu,
+    Op::Clip,
+    Op::Concat,
+    Op::Conv,
+    Op::ConvTranspose,
+    Op::Cos,
+    Op::Cosh,
+    Op::DepthToSpace,
+    Op::Div,
+    Op::Dropout,
+    Op::Elu,
+    Op::Equal,
+    Op::Erf,
+    Op::Exp,
+    Op::Expand,
+    Op::Flatten,
+    Op::Gather,
+    Op::GatherND,
+    Op::Gelu,
+    Op::Gemm,
+    Op::GlobalAveragePool,
+    Op::GlobalMaxPool,
+    Op::Greater,
+    Op::GreaterOrEqual,
+    Op::HardSigmoid,
+    Op::HardSwish,
+    Op::Identity,
+    Op::LeakyRelu,
+    Op::Less,
+    Op::LessOrEqual,
+    Op::Log,
+    Op::LogSoftmax,
+    Op::MatMul,
+    Op::Max,
+    Op::MaxPool,
+    Op::Mean,
+    Op::Min,
+    Op::Mish,
+    Op::Mul,
+    Op::Neg,
+    Op::Not,
+    Op::Or,
+    Op::PRelu,
+    Op::Pad,
+    Op::Pow,
+    Op::Reciprocal,
+    Op::ReduceMax,
+    Op::ReduceMean,
+    Op::ReduceMin,
+    Op::Relu,
+    Op::Reshape,
+    Op::Resize,
+    Op::Selu,
+    Op::Shape,
+    Op::Shrink,
+    Op::Sigmoid,
+    Op::Sign,
+    Op::Sin,
+    Op::Sinh,
+    Op::Size,
+    Op::Slice,
+    Op::Softmax,
+    Op::Softplus,
+    Op::Softsign,
+    Op::SpaceToDepth,
+    Op::Split,
+    Op::Sqrt,
+    Op::Squeeze,
+    Op::Sub,
+    Op::Sum,
+    Op::Swish,
+    Op::Tan,
+    Op::Tanh,
+    Op::ThresholdedRelu,
+    Op::Tile,
+    Op::Transpose,
+    Op::Unsqueeze,
+    Op::Upsample,
+    Op::Where,
 ];
 
 /// Whether an operator could have been read, had its operands been.
-pub(super) fn is_known(op: &str) -> bool {
+pub(super) fn is_known(op: Op) -> bool {
     KNOWN.contains(&op)
 }
 
 /// What to use in place of an operator.
-fn advice(op: &str) -> &'static str {
+fn advice(op: Op) -> &'static str {
     match op {
-        "Softmax" | "LogSoftmax" => "inside a network it divides by sums: leave it out (at the end of one it is dropped)",
-        "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" | "LRN" | "LpNormalization" => {
+        Op::Softmax | Op::LogSoftmax => "inside a network it divides by sums: leave it out (at the end of one it is dropped)",
+        Op::LayerNormalization | Op::InstanceNormalization | Op::GroupNormalization | Op::LRN | Op::LpNormalization => {
             "it divides by a value of the picture: train with BatchNorm, which folds into convolutions"
         }
-        "ArgMax" | "TopK" | "NonMaxSuppression" => "it selects by comparing: leave it out, the client does it after decryption",
-        "If" | "Loop" | "Scan" => "control flow cannot depend on encrypted values: export by tracing",
-        "LSTM" | "GRU" | "RNN" | "Attention" | "MultiHeadAttention" => "networks for pictures made of convolutions are run",
-        "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" | "ConvInteger" => "export the network before quantisation",
+        Op::ArgMax | Op::TopK | Op::NonMaxSuppression => {
+            "it selects by comparing: leave it out, the client does it after decryption"
+        }
+        Op::If | Op::Loop | Op::Scan => "control flow cannot depend on encrypted values: export by tracing",
+        Op::LSTM | Op::GRU | Op::RNN | Op::Attention | Op::MultiHeadAttention => {
+            "networks for pictures made of convolutions are run"
+        }
+        Op::QuantizeLinear | Op::DequantizeLinear | Op::QLinearConv | Op::ConvInteger => "export the network before quantisation",
         _ => {
             "supported: Conv, ConvTranspose, BatchNormalization, functions of single elements, Add, Sub, Mul, Max and Min, Div by constants, MaxPool, AveragePool, GlobalAveragePool, \
              GlobalMaxPool, ReduceMean, ReduceMax, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
@@ -129,7 +134,7 @@ impl<'f> Importer<'f> {
     pub(super) fn operator(&mut self, node: &'f NodeProto, operands: &[Option<Known>]) -> Result<(), Refusal> {
         let attributes = Attributes(node);
         let name = &readable(node);
-        let unsupported = || Refusal::Unsupported(advice(&node.op_type).into());
+        let unsupported = || Refusal::Unsupported(advice(node.op()).into());
         // Parameters may depend on the picture in a file; the operand that is traced comes first where there is one.
         let x = || match operands.first() {
             Some(Some(Known::Traced(x))) => Ok(x.clone()),
@@ -137,72 +142,72 @@ impl<'f> Importer<'f> {
             Some(Some(Known::Lost)) => Err(Refusal::Lost),
             _ => Err(Refusal::Bad("its first operand is missing".into())),
         };
-        let made = match node.op_type.as_str() {
-            "Conv" => self.conv(&x()?, operands, &attributes, name)?,
-            "ConvTranspose" => self.conv_transpose(&x()?, operands, &attributes, name)?,
-            "BatchNormalization" => self.batch_norm(&x()?, operands, &attributes, name)?,
-            "AveragePool" => self.average_pool(&x()?, &attributes, name)?,
-            "MaxPool" => self.max_pool(&x()?, node, &attributes, name)?,
-            "GlobalMaxPool" => {
+        let made = match node.op() {
+            Op::Conv => self.conv(&x()?, operands, &attributes, name)?,
+            Op::ConvTranspose => self.conv_transpose(&x()?, operands, &attributes, name)?,
+            Op::BatchNormalization => self.batch_norm(&x()?, operands, &attributes, name)?,
+            Op::AveragePool => self.average_pool(&x()?, &attributes, name)?,
+            Op::MaxPool => self.max_pool(&x()?, node, &attributes, name)?,
+            Op::GlobalMaxPool => {
                 let x = x()?;
                 let axes: Vec<usize> = (2..x.dims.len()).collect();
                 self.greatest_of_axes(&x, node, &axes, true, name)?
             }
-            "ReduceMax" | "ReduceMin" => {
-                self.reduce_max(&x()?, node, operands, &attributes, (node.op_type == "ReduceMin", name))?
+            Op::ReduceMax | Op::ReduceMin => {
+                self.reduce_max(&x()?, node, operands, &attributes, (node.op() == Op::ReduceMin, name))?
             }
-            "GlobalAveragePool" => self.global_average(&x()?, true, name)?,
-            "ReduceMean" => self.reduce_mean(&x()?, operands, &attributes, name)?,
-            "Gemm" => self.gemm(&x()?, operands, &attributes, name)?,
-            "MatMul" => self.matmul(&x()?, operands, name)?,
-            "Identity" => x()?,
-            "Dropout" => {
+            Op::GlobalAveragePool => self.global_average(&x()?, true, name)?,
+            Op::ReduceMean => self.reduce_mean(&x()?, operands, &attributes, name)?,
+            Op::Gemm => self.gemm(&x()?, operands, &attributes, name)?,
+            Op::MatMul => self.matmul(&x()?, operands, name)?,
+            Op::Identity => x()?,
+            Op::Dropout => {
                 if !is_off(constant(operands, 1)?.as_deref(), operands.get(2)) {
                     return Err(Refusal::Unsupported("it is in training mode: call model.eval() before the export".into()));
                 }
                 x()?
             }
-            "Cast" if matches!(attributes.int("to", 1), 1 | 10 | 11 | 16) => x()?,
+            Op::Cast if matches!(attributes.int("to", 1), 1 | 10 | 11 | 16) => x()?,
             // Between integers that fit.
-            "Cast"
+            Op::Cast
                 if attributes.int("to", 1) != BOOL && node.input.first().is_some_and(|n| self.whole.contains_key(n.as_str())) =>
             {
                 x()?
             }
-            "Softmax" | "LogSoftmax" if self.is_at_the_end(node.output.first()) => self.last_softmax(x()?, node)?,
-            "Shape" | "Size" => {
+            Op::Softmax | Op::LogSoftmax if self.is_at_the_end(node.output.first()) => self.last_softmax(x()?, node)?,
+            Op::Shape | Op::Size => {
                 let x = x()?;
                 let bound = |at: i64| {
                     (if at < 0 { at.saturating_add(x.dims.len() as i64) } else { at }).clamp(0, x.dims.len() as i64) as usize
                 };
                 let (start, end) = (bound(attributes.int("start", 0)), bound(attributes.int("end", i64::MAX)));
                 let dims: Vec<i64> = x.dims.iter().map(|d| *d as i64).collect();
-                let known = if node.op_type == "Shape" {
+                let known = if node.op() == Op::Shape {
                     Constant::whole(dims.get(start..end).unwrap_or(&[]).to_vec())
                 } else {
                     Constant { dims: Vec::new(), data: Data::Whole(vec![dims.iter().product()]) }
                 };
-                let size = node.op_type == "Size";
+                let size = node.op() == Op::Size;
                 self.note_written(node, &known, !x.dims.is_empty() && (size || start == 0), size);
                 self.number_types.extend(node.output.first().map(|name| (name.as_str(), INT64)));
                 self.make(node, 0, Known::Constant(Rc::new(known)));
                 return Ok(());
             }
-            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => {
+            Op::Flatten | Op::Reshape | Op::Squeeze | Op::Unsqueeze | Op::Transpose => {
                 self.reshape(&x()?, node, operands, &attributes, name)?
             }
-            "Slice" => self.slice(&x()?, operands, name)?,
-            "Gather" => self.gather(&x()?, operands, &attributes, name)?,
-            "GatherND" => self.gather_nd(&x()?, operands, &attributes, name)?,
-            "Expand" => self.expand(&x()?, operands, name)?,
-            "Tile" => self.tile(&x()?, operands, name)?,
-            "DepthToSpace" => self.depth_to_space(&x()?, false, &attributes, name)?,
-            "SpaceToDepth" => self.depth_to_space(&x()?, true, &attributes, name)?,
-            "Pad" => self.pad(&x()?, operands, &attributes, name)?,
-            "Resize" | "Upsample" => self.resize(&x()?, operands, &attributes, name)?,
-            "Concat" => self.concat(operands, &attributes, name)?,
-            "Split" => return self.split(&x()?, node, operands, &attributes, name),
-            "Sum" | "Mean" => {
+            Op::Slice => self.slice(&x()?, operands, name)?,
+            Op::Gather => self.gather(&x()?, operands, &attributes, name)?,
+            Op::GatherND => self.gather_nd(&x()?, operands, &attributes, name)?,
+            Op::Expand => self.expand(&x()?, operands, name)?,
+            Op::Tile => self.tile(&x()?, operands, name)?,
+            Op::DepthToSpace => self.depth_to_space(&x()?, false, &attributes, name)?,
+            Op::SpaceToDepth => self.depth_to_space(&x()?, true, &attributes, name)?,
+            Op::Pad => self.pad(&x()?, operands, &attributes, name)?,
+            Op::Resize | Op::Upsample => self.resize(&x()?, operands, &attributes, name)?,
+            Op::Concat => self.concat(operands, &attributes, name)?,
+            Op::Split => return self.split(&x()?, node, operands, &attributes, name),
+            Op::Sum | Op::Mean => {
                 let mut sum: Option<Known> = None;
                 for operand in operands.iter().flatten() {
                     sum = Some(match sum {
@@ -212,7 +217,7 @@ impl<'f> Importer<'f> {
                     });
                 }
                 match sum {
-                    Some(Known::Traced(sum)) if node.op_type == "Mean" => {
+                    Some(Known::Traced(sum)) if node.op() == Op::Mean => {
                         let count = Constant { dims: Vec::new(), data: Data::Real(vec![operands.len() as f64]) };
                         self.binary(Binary::Divide, &Known::Traced(sum), &Known::Constant(Rc::new(count)), name)?
                     }
@@ -283,38 +288,38 @@ pub(super) fn constant(operands: &[Option<Known>], i: usize) -> Result<Option<Rc
     }
 }
 
-fn unary(op: &str) -> Option<Unary> {
+fn unary(op: Op) -> Option<Unary> {
     Some(match op {
-        "Neg" => Unary::Negative,
-        "Abs" => Unary::Absolute,
-        "Sqrt" => Unary::Sqrt,
-        "Exp" => Unary::Exp,
-        "Log" => Unary::Log,
-        "Sin" => Unary::Sin,
-        "Cos" => Unary::Cos,
-        "Atan" => Unary::Atan,
-        "Sinh" => Unary::Sinh,
-        "Cosh" => Unary::Cosh,
-        "Asinh" => Unary::Asinh,
+        Op::Neg => Unary::Negative,
+        Op::Abs => Unary::Absolute,
+        Op::Sqrt => Unary::Sqrt,
+        Op::Exp => Unary::Exp,
+        Op::Log => Unary::Log,
+        Op::Sin => Unary::Sin,
+        Op::Cos => Unary::Cos,
+        Op::Atan => Unary::Atan,
+        Op::Sinh => Unary::Sinh,
+        Op::Cosh => Unary::Cosh,
+        Op::Asinh => Unary::Asinh,
         _ => return None,
     })
 }
 
 /// A function of two operands, and whether they change places.
-fn binary(op: &str) -> Option<(Binary, bool)> {
+fn binary(op: Op) -> Option<(Binary, bool)> {
     Some(match op {
-        "Add" => (Binary::Add, false),
-        "Sub" => (Binary::Subtract, false),
-        "Mul" => (Binary::Multiply, false),
-        "Div" => (Binary::Divide, false),
-        "Pow" => (Binary::Power, false),
-        "Min" | "And" => (Binary::Least, false),
-        "Max" | "Or" => (Binary::Greatest, false),
-        "Greater" => (Binary::Above, false),
-        "GreaterOrEqual" => (Binary::AtLeast, false),
-        "Less" => (Binary::Above, true),
-        "LessOrEqual" => (Binary::AtLeast, true),
-        "Equal" => (Binary::Equal, false),
+        Op::Add => (Binary::Add, false),
+        Op::Sub => (Binary::Subtract, false),
+        Op::Mul => (Binary::Multiply, false),
+        Op::Div => (Binary::Divide, false),
+        Op::Pow => (Binary::Power, false),
+        Op::Min | Op::And => (Binary::Least, false),
+        Op::Max | Op::Or => (Binary::Greatest, false),
+        Op::Greater => (Binary::Above, false),
+        Op::GreaterOrEqual => (Binary::AtLeast, false),
+        Op::Less => (Binary::Above, true),
+        Op::LessOrEqual => (Binary::AtLeast, true),
+        Op::Equal => (Binary::Equal, false),
         _ => return None,
     })
 }
@@ -328,7 +333,7 @@ impl<'f> Importer<'f> {
     /// An operator that makes every element of its result from one element of each operand; none if it is another.
     fn pointwise(
         &mut self,
-        op: &str,
+        op: Op,
         operands: &[Option<Known>],
         a: &Attributes<'_>,
         name: &str,
@@ -368,30 +373,30 @@ impl<'f> Importer<'f> {
             Ok((bound.abs() < UNBOUNDED).then_some(bound))
         };
         let made = match op {
-            "Where" => self.select([operand(0)?, operand(1)?, operand(2)?], name)?,
-            "Not" => self.binary(Binary::Subtract, &number(1.0), operand(0)?, name)?,
-            "Reciprocal" => self.binary(Binary::Divide, &number(1.0), operand(0)?, name)?,
-            "Sign" => {
+            Op::Where => self.select([operand(0)?, operand(1)?, operand(2)?], name)?,
+            Op::Not => self.binary(Binary::Subtract, &number(1.0), operand(0)?, name)?,
+            Op::Reciprocal => self.binary(Binary::Divide, &number(1.0), operand(0)?, name)?,
+            Op::Sign => {
                 let x = operand(0)?;
                 let above = self.binary(Binary::Above, x, &number(0.0), name)?;
                 let below = self.binary(Binary::Above, &number(0.0), x, name)?;
                 self.binary(Binary::Subtract, &Known::Traced(above), &Known::Traced(below), name)?
             }
-            "Tan" => {
+            Op::Tan => {
                 let x = traced(0)?;
                 let (sine, cosine) = (self.unary(&x, Unary::Sin, name)?, self.unary(&x, Unary::Cos, name)?);
                 self.binary(Binary::Divide, &Known::Traced(sine), &Known::Traced(cosine), name)?
             }
             // Any number that is not 0 is true.
-            "Cast" if a.int("to", 1) == BOOL => {
+            Op::Cast if a.int("to", 1) == BOOL => {
                 let zero = self.binary(Binary::Equal, operand(0)?, &number(0.0), name)?;
                 self.binary(Binary::Subtract, &number(1.0), &Known::Traced(zero), name)?
             }
-            "PRelu" => {
+            Op::PRelu => {
                 let slope = constant(operands, 1)?.ok_or("it has no slope")?;
                 self.prelu(&traced(0)?, &slope, name)?
             }
-            "Clip" => {
+            Op::Clip => {
                 let x = traced(0)?;
                 match (bound(1)?, bound(2)?) {
                     (None, None) => x,
@@ -409,18 +414,18 @@ impl<'f> Importer<'f> {
                     }
                 }
             }
-            "Swish" if a.float("alpha", 1.0) != 1.0 => {
+            Op::Swish if a.float("alpha", 1.0) != 1.0 => {
                 let x = traced(0)?;
                 let scaled = self.binary(Binary::Multiply, operand(0)?, &number(a.float("alpha", 1.0)), name)?;
                 let sigmoid = self.apply(&scaled, &ActivationFunction::Sigmoid, name)?;
                 self.binary(Binary::Multiply, &Known::Traced(x), &Known::Traced(sigmoid), name)?
             }
-            "ThresholdedRelu" => {
+            Op::ThresholdedRelu => {
                 let above = self.binary(Binary::Above, operand(0)?, &number(a.float("alpha", 1.0)), name)?;
                 self.select([&Known::Traced(above), operand(0)?, &number(0.0)], name)?
             }
             // x + bias below -lambd, x - bias above lambd, 0 between.
-            "Shrink" => {
+            Op::Shrink => {
                 let (x, lambda, bias) = (operand(0)?, a.float("lambd", 0.5), a.float("bias", 0.0));
                 let moved = |importer: &mut Self, by: f64| match (x, by == 0.0) {
                     (Known::Traced(x), true) => Ok(x.clone()),
@@ -446,23 +451,23 @@ const BOOL: i64 = 9;
 /// An activation with a name.
 fn activation(a: &Attributes<'_>) -> Option<ActivationFunction> {
     use ActivationFunction::*;
-    Some(match a.0.op_type.as_str() {
-        "Relu" => Relu,
-        "LeakyRelu" => LeakyRelu { alpha: a.float("alpha", 0.01) },
-        "Elu" => Elu { alpha: a.float("alpha", 1.0) },
-        "Selu" => Selu { alpha: a.float("alpha", 1.67326), gamma: a.float("gamma", 1.0507) },
-        "Celu" => Celu { alpha: a.float("alpha", 1.0) },
-        "Gelu" if a.text("approximate") == "tanh" => GeluTanh,
-        "Gelu" => Gelu,
-        "Sigmoid" => Sigmoid,
-        "HardSigmoid" => HardSigmoid { alpha: a.float("alpha", 0.2), beta: a.float("beta", 0.5) },
-        "HardSwish" => HardSwish,
-        "Swish" => Silu,
-        "Tanh" => Tanh,
-        "Softplus" => Softplus,
-        "Softsign" => Softsign,
-        "Mish" => Mish,
-        "Erf" => Erf,
+    Some(match a.0.op() {
+        Op::Relu => Relu,
+        Op::LeakyRelu => LeakyRelu { alpha: a.float("alpha", 0.01) },
+        Op::Elu => Elu { alpha: a.float("alpha", 1.0) },
+        Op::Selu => Selu { alpha: a.float("alpha", 1.67326), gamma: a.float("gamma", 1.0507) },
+        Op::Celu => Celu { alpha: a.float("alpha", 1.0) },
+        Op::Gelu if a.text("approximate") == "tanh" => GeluTanh,
+        Op::Gelu => Gelu,
+        Op::Sigmoid => Sigmoid,
+        Op::HardSigmoid => HardSigmoid { alpha: a.float("alpha", 0.2), beta: a.float("beta", 0.5) },
+        Op::HardSwish => HardSwish,
+        Op::Swish => Silu,
+        Op::Tanh => Tanh,
+        Op::Softplus => Softplus,
+        Op::Softsign => Softsign,
+        Op::Mish => Mish,
+        Op::Erf => Erf,
         _ => return None,
     })
 }

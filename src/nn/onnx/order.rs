@@ -4,6 +4,7 @@ use super::OnnxError;
 use super::attributes::Attributes;
 use super::constant::Constant;
 use super::external::Folder;
+use super::op::Op;
 use super::schema::{GraphProto, NodeProto};
 use crate::nn::model::{ModelError, Operand, operands_first, printable};
 use crate::nn::tensor::Shape;
@@ -38,7 +39,7 @@ pub(super) fn channels_last(graph: &GraphProto, input: &str, shape: Shape, initi
         let tensor = match initializers.get(name) {
             Some(at) => Some(&graph.initializer[*at]),
             None => {
-                let maker = graph.node.iter().find(|n| n.op_type == "Constant" && n.output.first().is_some_and(|o| o == name));
+                let maker = graph.node.iter().find(|n| n.op() == Op::Constant && n.output.first().is_some_and(|o| o == name));
                 maker.and_then(|n| Attributes(n).tensor("value"))
             }
         };
@@ -51,14 +52,16 @@ pub(super) fn channels_last(graph: &GraphProto, input: &str, shape: Shape, initi
     };
     let mut names = HashSet::from([input]);
     let mut found = false;
-    for node in graph.node.iter().filter(|node| node.op_type != "Shape") {
+    for node in graph.node.iter().filter(|node| node.op() != Op::Shape) {
         if !node.input.iter().any(|name| names.contains(name.as_str())) {
             continue;
         }
-        match node.op_type.as_str() {
-            "Identity" | "Cast" | "Add" | "Sub" | "Mul" | "Div" => names.extend(node.output.iter().map(String::as_str)),
-            "Transpose" if Attributes(node).ints("perm") == Some(&[0, 3, 1, 2]) => found = true,
-            "Reshape" if to_front(node) => found = true,
+        match node.op() {
+            Op::Identity | Op::Cast | Op::Add | Op::Sub | Op::Mul | Op::Div => {
+                names.extend(node.output.iter().map(String::as_str))
+            }
+            Op::Transpose if Attributes(node).ints("perm") == Some(&[0, 3, 1, 2]) => found = true,
+            Op::Reshape if to_front(node) => found = true,
             _ => return false,
         }
     }

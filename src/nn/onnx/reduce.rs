@@ -2,6 +2,7 @@
 
 use super::attributes::Attributes;
 use super::constant::{Budget, Constant, Data, Reason, axis, positions, product, strides};
+use super::op::Op;
 
 /// Which axes an operator reduces; all if it names none.
 pub(super) fn reduced(axes: &[i64], rank: usize) -> Result<Vec<bool>, Reason> {
@@ -21,7 +22,7 @@ fn groups(dims: &[usize], gone: &[bool]) -> (impl Iterator<Item = usize> + use<>
 
 /// The operators Reduce...; none if it is not one of those known.
 pub(super) fn reduce(
-    op: &str,
+    op: Op,
     x: &Constant,
     axes: Option<&[i64]>,
     a: &Attributes<'_>,
@@ -48,27 +49,27 @@ pub(super) fn reduce(
         for (v, group) in v.iter().zip(of) {
             result[group] = f(result[group], *v).ok_or_else(|| format!("{op} of integers overflows"))?;
         }
-        if op == "ReduceMean" {
+        if op == Op::ReduceMean {
             result.iter_mut().for_each(|v| *v /= each as i64);
         }
         return Ok(Some(Constant { dims, data: Data::Whole(result) }));
     }
     let (start, f): (f64, fn(f64, f64) -> f64) = match op {
-        "ReduceSum" | "ReduceMean" | "ReduceLogSum" => (0.0, |sum, v| sum + v),
-        "ReduceL1" => (0.0, |sum, v| sum + v.abs()),
-        "ReduceL2" | "ReduceSumSquare" => (0.0, |sum, v| sum + v * v),
-        "ReduceLogSumExp" => (0.0, |sum, v| sum + v.exp()),
-        "ReduceProd" => (1.0, |product, v| product * v),
-        "ReduceMax" => (f64::NEG_INFINITY, f64::max),
-        "ReduceMin" => (f64::INFINITY, f64::min),
+        Op::ReduceSum | Op::ReduceMean | Op::ReduceLogSum => (0.0, |sum, v| sum + v),
+        Op::ReduceL1 => (0.0, |sum, v| sum + v.abs()),
+        Op::ReduceL2 | Op::ReduceSumSquare => (0.0, |sum, v| sum + v * v),
+        Op::ReduceLogSumExp => (0.0, |sum, v| sum + v.exp()),
+        Op::ReduceProd => (1.0, |product, v| product * v),
+        Op::ReduceMax => (f64::NEG_INFINITY, f64::max),
+        Op::ReduceMin => (f64::INFINITY, f64::min),
         _ => return Ok(None),
     };
     let mut result = vec![start; count];
     (0..x.len()).zip(of).for_each(|(i, group)| result[group] = f(result[group], x.at(i)));
     let end = |v: f64| match op {
-        "ReduceMean" => v / each as f64,
-        "ReduceL2" => v.sqrt(),
-        "ReduceLogSum" | "ReduceLogSumExp" => v.ln(),
+        Op::ReduceMean => v / each as f64,
+        Op::ReduceL2 => v.sqrt(),
+        Op::ReduceLogSum | Op::ReduceLogSumExp => v.ln(),
         _ => v,
     };
     Ok(Some(Constant::floating(dims, result.into_iter().map(end), x.is_single())))
@@ -76,14 +77,14 @@ pub(super) fn reduce(
 
 /// The reductions of integers that are integers: where to begin, and a step.
 #[expect(clippy::type_complexity, reason = "it is named once")]
-fn whole(op: &str) -> Option<(i64, fn(i64, i64) -> Option<i64>)> {
+fn whole(op: Op) -> Option<(i64, fn(i64, i64) -> Option<i64>)> {
     Some(match op {
-        "ReduceSum" | "ReduceMean" => (0, |sum, v| Some(sum.wrapping_add(v))),
-        "ReduceL1" => (0, |sum, v| sum.checked_add(v.checked_abs()?)),
-        "ReduceSumSquare" => (0, |sum, v| sum.checked_add(v.checked_mul(v)?)),
-        "ReduceProd" => (1, |product, v| Some(product.wrapping_mul(v))),
-        "ReduceMax" => (i64::MIN, |a, b| Some(a.max(b))),
-        "ReduceMin" => (i64::MAX, |a, b| Some(a.min(b))),
+        Op::ReduceSum | Op::ReduceMean => (0, |sum, v| Some(sum.wrapping_add(v))),
+        Op::ReduceL1 => (0, |sum, v| sum.checked_add(v.checked_abs()?)),
+        Op::ReduceSumSquare => (0, |sum, v| sum.checked_add(v.checked_mul(v)?)),
+        Op::ReduceProd => (1, |product, v| Some(product.wrapping_mul(v))),
+        Op::ReduceMax => (i64::MIN, |a, b| Some(a.max(b))),
+        Op::ReduceMin => (i64::MAX, |a, b| Some(a.min(b))),
         _ => return None,
     })
 }
@@ -108,7 +109,7 @@ fn moments(x: &Constant, gone: &[bool], budget: &mut Budget) -> Result<Moments, 
 
 /// The normalisations; none if it is not one of those known. Weights are standardised by one in training mode.
 pub(super) fn normalise(
-    op: &str,
+    op: Op,
     operands: &[Option<&Constant>],
     a: &Attributes<'_>,
     budget: &mut Budget,
@@ -131,11 +132,11 @@ pub(super) fn normalise(
         Ok(Some(data))
     };
     match op {
-        "BatchNormalization" | "InstanceNormalization" => {
+        Op::BatchNormalization | Op::InstanceNormalization => {
             let (scale, bias) = (per_channel(1, 1.0)?, per_channel(2, 0.0)?);
-            let of_itself = op == "InstanceNormalization" || a.trains();
+            let of_itself = op == Op::InstanceNormalization || a.trains();
             let m = if of_itself {
-                let gone: Vec<bool> = (0..rank).map(|at| at > 1 || at == 0 && op == "BatchNormalization").collect();
+                let gone: Vec<bool> = (0..rank).map(|at| at > 1 || at == 0 && op == Op::BatchNormalization).collect();
                 moments(x, &gone, budget)?
             } else {
                 budget.take(2 * x.len())?;
@@ -147,7 +148,7 @@ pub(super) fn normalise(
                 (x.at(i) - m.mean[g]) / (m.variance[g] + epsilon).sqrt() * scale[c] + bias[c]
             })
         }
-        "LayerNormalization" => {
+        Op::LayerNormalization => {
             let first = axis(a.int("axis", -1), rank)?;
             let m = moments(x, &(0..rank).map(|at| at >= first).collect::<Vec<_>>(), budget)?;
             let size = product(&x.dims[first..]).ok_or("a shape overflows")?;
@@ -160,7 +161,7 @@ pub(super) fn normalise(
                 (x.at(i) - m.mean[g]) / (m.variance[g] + epsilon).sqrt() * at(1, i, 1.0) + at(2, i, 0.0)
             })
         }
-        "LpNormalization" => {
+        Op::LpNormalization => {
             let mut gone = vec![false; rank];
             gone[axis(a.int("axis", -1), rank)?] = true;
             let (of, count) = groups(&x.dims, &gone);
@@ -175,7 +176,7 @@ pub(super) fn normalise(
             make(&|i| if norm[group[i]] == 0.0 { 0.0 } else { x.at(i) / norm[group[i]] })
         }
         // Weights of a mean that were learned; not those of an old opset, which is seen to before.
-        "Softmax" if rank > 0 && axis(a.int("axis", -1), rank)? == rank - 1 => {
+        Op::Softmax if rank > 0 && axis(a.int("axis", -1), rank)? == rank - 1 => {
             let gone: Vec<bool> = (0..rank).map(|at| at == rank - 1).collect();
             let (of, count) = groups(&x.dims, &gone);
             budget.take(2 * x.len())?;

@@ -6,6 +6,7 @@
 use super::attributes::Attributes;
 use super::constant::axes_or_all;
 use super::graph::{Importer, Known, Refusal, Traced, extent};
+use super::op::Op;
 use super::operators::constant;
 
 /// How a coordinate of the result becomes one of the operand.
@@ -138,7 +139,7 @@ impl Importer<'_> {
         }
         // Upsample, and Resize of opset 10, have their scales second; Resize has the part to take second, scales third and
         // sizes fourth.
-        let old = a.0.op_type == "Upsample" || operands.len() == 2;
+        let old = a.0.op() == Op::Upsample || operands.len() == 2;
         let some = |i: usize| Ok::<_, Refusal>(constant(operands, i)?.filter(|c| c.len() > 0));
         let (scales, sizes) = if old { (some(1)?, None) } else { (some(2)?, some(3)?) };
         let (placement, rounding) = match old {

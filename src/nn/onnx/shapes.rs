@@ -3,6 +3,7 @@
 use super::attributes::Attributes;
 use super::constant::{MAX_RANK, axes_or_all, axis, common, order, product, reshape, slice, squeeze, unsqueeze};
 use super::graph::{Importer, Known, Refusal, Traced, extent};
+use super::op::Op;
 use super::operators::constant;
 use super::schema::NodeProto;
 use super::view::{View, bounded, natural};
@@ -21,16 +22,16 @@ impl<'f> Importer<'f> {
     ) -> Result<Traced, Refusal> {
         let given = constant(operands, 1)?;
         let integers = given.as_ref().and_then(|c| c.integers());
-        let dims = match node.op_type.as_str() {
-            "Reshape" => reshape(&x.dims, integers.ok_or("its shape is not made of integers")?, a.int("allowzero", 0) != 0)?,
-            "Flatten" => {
+        let dims = match node.op() {
+            Op::Reshape => reshape(&x.dims, integers.ok_or("its shape is not made of integers")?, a.int("allowzero", 0) != 0)?,
+            Op::Flatten => {
                 let at = a.int("axis", 1);
                 let at = if at == x.dims.len() as i64 { x.dims.len() } else { axis(at, x.dims.len())? };
                 let whole = |dims: &[usize]| product(dims).ok_or_else(|| "its shape overflows".to_owned());
                 vec![whole(&x.dims[..at])?, whole(&x.dims[at..])?]
             }
-            "Squeeze" => squeeze(&x.dims, integers.or(a.ints("axes")))?,
-            "Unsqueeze" => unsqueeze(&x.dims, integers.or(a.ints("axes")).ok_or("it has no axes")?)?,
+            Op::Squeeze => squeeze(&x.dims, integers.or(a.ints("axes")))?,
+            Op::Unsqueeze => unsqueeze(&x.dims, integers.or(a.ints("axes")).ok_or("it has no axes")?)?,
             _ => {
                 return self.transposed(x, &order(a.ints("perm"), x.dims.len())?, name);
             }

@@ -3,6 +3,7 @@
 
 use super::attributes::Attributes;
 use super::graph::{Importer, Known, Refusal};
+use super::op::Op;
 use super::schema::NodeProto;
 
 /// The largest value of a pixel.
@@ -63,38 +64,60 @@ impl<'f> Importer<'f> {
         };
         let a = Attributes(node);
         let mut kind = x.kind;
-        let (least, most) = match node.op_type.as_str() {
-            "Shape" | "Size" | "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" => {
+        let (least, most) = match node.op() {
+            Op::Shape
+            | Op::Size
+            | Op::Equal
+            | Op::Less
+            | Op::LessOrEqual
+            | Op::Greater
+            | Op::GreaterOrEqual
+            | Op::And
+            | Op::Or
+            | Op::Not => {
                 return Ok(None);
             }
-            "Cast" => match i32::try_from(a.int("to", 1)) {
+            Op::Cast => match i32::try_from(a.int("to", 1)) {
                 Ok(to) if limits(to).is_some() => {
                     kind = to;
                     (x.least.into(), x.most.into())
                 }
                 _ => return Ok(None),
             },
-            "DepthToSpace" | "Dropout" | "Expand" | "Flatten" | "Gather" | "GatherND" | "Identity" | "Reshape" | "Resize"
-            | "Slice" | "SpaceToDepth" | "Split" | "Squeeze" | "Tile" | "Transpose" | "Unsqueeze" | "Upsample" => {
-                (x.least.into(), x.most.into())
-            }
-            "Pad" => match range(2) {
+            Op::DepthToSpace
+            | Op::Dropout
+            | Op::Expand
+            | Op::Flatten
+            | Op::Gather
+            | Op::GatherND
+            | Op::Identity
+            | Op::Reshape
+            | Op::Resize
+            | Op::Slice
+            | Op::SpaceToDepth
+            | Op::Split
+            | Op::Squeeze
+            | Op::Tile
+            | Op::Transpose
+            | Op::Unsqueeze
+            | Op::Upsample => (x.least.into(), x.most.into()),
+            Op::Pad => match range(2) {
                 Some(value) => hull(&[x.least.into(), x.most.into(), value.0, value.1]),
                 None => hull(&[x.least.into(), x.most.into(), 0]),
             },
-            "Concat" => joined(&mut (0..node.input.len()))?,
-            "Add" => both().map(|(a, b)| (a.0 + b.0, a.1 + b.1))?,
-            "Sub" => both().map(|(a, b)| (a.0 - b.1, a.1 - b.0))?,
-            "Mul" => both().map(|(a, b)| hull(&[a.0 * b.0, a.0 * b.1, a.1 * b.0, a.1 * b.1]))?,
-            "Neg" => (-i128::from(x.most), -i128::from(x.least)),
-            "Abs" => {
+            Op::Concat => joined(&mut (0..node.input.len()))?,
+            Op::Add => both().map(|(a, b)| (a.0 + b.0, a.1 + b.1))?,
+            Op::Sub => both().map(|(a, b)| (a.0 - b.1, a.1 - b.0))?,
+            Op::Mul => both().map(|(a, b)| hull(&[a.0 * b.0, a.0 * b.1, a.1 * b.0, a.1 * b.1]))?,
+            Op::Neg => (-i128::from(x.most), -i128::from(x.least)),
+            Op::Abs => {
                 let (a, b) = (i128::from(x.least), i128::from(x.most));
                 (if a <= 0 && b >= 0 { 0 } else { a.abs().min(b.abs()) }, a.abs().max(b.abs()))
             }
-            "Relu" => (x.least.max(0).into(), x.most.max(0).into()),
-            "Min" | "Max" | "Clip" => joined(&mut (0..node.input.len()).filter(|i| !node.input[*i].is_empty()))?,
-            "Div" if of(1).is_none() && range(1) == Some((1, 1)) => (x.least.into(), x.most.into()),
-            "Div" => return Err(refuse("whose quotients lose their fractions: cast them to float before it".into())),
+            Op::Relu => (x.least.max(0).into(), x.most.max(0).into()),
+            Op::Min | Op::Max | Op::Clip => joined(&mut (0..node.input.len()).filter(|i| !node.input[*i].is_empty()))?,
+            Op::Div if of(1).is_none() && range(1) == Some((1, 1)) => (x.least.into(), x.most.into()),
+            Op::Div => return Err(refuse("whose quotients lose their fractions: cast them to float before it".into())),
             _ => return Err(other()),
         };
         let (name, low, high) = limits(kind).ok_or_else(other)?;
