@@ -4,7 +4,7 @@
 //!
 //! On a GPU a rotation is one sequence of dispatches, as long for sixteen shards as for one.
 
-use cipherlens::ckks::{Client, Evaluator, KeyRequest, presets};
+use cipherlens::ckks::{Evaluator, KeyRequest, Owner, presets};
 use std::error::Error;
 use std::time::Instant;
 
@@ -18,10 +18,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let params = presets::by_name("n13")?;
     let backend = backend::from_arguments(&params)?.backend;
     let top = params.max_level();
-    let client = Client::new(&params, backend.clone())?;
+    let owner = Owner::new(&params, backend.clone())?;
     let requests = KeyRequest::rotations(&params, top, &STEPS)?;
     let gadget = requests[0].gadget;
-    let keys = client.evaluation_keys(&requests)?;
+    let keys = owner.evaluation_keys(&requests)?;
     println!("{} rotation keys, {} bytes, read once whatever the number of shards", keys.len(), keys.bytes());
     let server = Evaluator::new(params.clone(), backend.clone(), keys)?;
 
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for shards in [1, 4, 16] {
         // One ciphertext value holds all shards of a tensor.
         let vectors: Vec<Vec<f64>> = (0..shards).map(|s| (0..params.slots()).map(|i| value(s, i)).collect()).collect();
-        let tensor = client.encrypt(top, &vectors)?;
+        let tensor = owner.encrypt(top, &vectors)?;
         // Hoisting: the digits of a ciphertext serve all its rotations. The first round compiles kernels and fills pools.
         let rotate = || -> Result<_, Box<dyn Error>> {
             let digits = server.mod_up(&tensor, gadget)?;
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!();
 
         // All shards of the first rotation come first, then those of the second.
-        let slots = client.decrypt(&rotated)?;
+        let slots = owner.decrypt(&rotated)?;
         let mut worst: f64 = 0.0;
         for (i, shard) in slots.iter().enumerate() {
             let (step, of) = (STEPS[i / shards], i % shards);

@@ -7,7 +7,7 @@
 //! so that both have the same keys: never do that with data that matter.
 
 use cipherlens::backend::{Backend, choice::Choice, choice::Devices};
-use cipherlens::ckks::{Client, Evaluator, KeyRequest, presets};
+use cipherlens::ckks::{Evaluator, KeyRequest, Owner, presets};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,12 +22,12 @@ fn compute(backend: Arc<dyn Backend>) -> Result<(Vec<u32>, f64), Box<dyn Error>>
     let params = presets::by_name("n13")?;
     let top = params.max_level();
     let below = top.below(1).ok_or("a level to spend")?;
-    let client = Client::insecure_seeded(&params, backend.clone(), 1)?;
+    let owner = Owner::insecure_seeded(&params, backend.clone(), 1)?;
     let mut requests = KeyRequest::rotations(&params, below, &[3])?;
     requests.push(KeyRequest::relinearization(&params, top)?);
-    let server = Evaluator::new(params.clone(), backend.clone(), client.evaluation_keys(&requests)?)?;
+    let server = Evaluator::new(params.clone(), backend.clone(), owner.evaluation_keys(&requests)?)?;
     let vector = |seed: usize| (0..params.slots()).map(|i| ((seed + i) as f64 / 100.0).sin()).collect::<Vec<_>>();
-    let encrypt = |first: usize| client.encrypt(top, &(first..first + SHARDS).map(vector).collect::<Vec<_>>());
+    let encrypt = |first: usize| owner.encrypt(top, &(first..first + SHARDS).map(vector).collect::<Vec<_>>());
     let (a, b) = (encrypt(0)?, encrypt(50)?);
 
     // The first run compiles kernels and fills pools. Calls return before a GPU has done their work, so wait for it.

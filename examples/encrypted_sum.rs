@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example encrypted_sum [-- --backend auto|cpu|gpu]
 
-use cipherlens::ckks::{Client, Evaluator, KeySet, presets};
+use cipherlens::ckks::{Evaluator, KeySet, Owner, presets};
 use std::error::Error;
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let backend = backend::from_arguments(&params)?.backend;
 
     // The client has the secret key. A fresh ciphertext is at the top level: levels are what products use up.
-    let client = Client::new(&params, backend.clone())?;
+    let owner = Owner::new(&params, backend.clone())?;
     let top = params.max_level();
     let a: Vec<f64> = (0..params.slots()).map(|i| (i as f64 / 100.0).sin()).collect();
     let b: Vec<f64> = (0..params.slots()).map(|i| i as f64 / params.slots() as f64).collect();
-    let (ct_a, ct_b) = (client.encrypt(top, &[&a])?, client.encrypt(top, &[&b])?);
+    let (ct_a, ct_b) = (owner.encrypt(top, &[&a])?, owner.encrypt(top, &[&b])?);
 
     // The server has the two ciphertexts. A sum needs no evaluation key and no level, and acts on all slots at once.
     let server = Evaluator::new(params.clone(), backend, Arc::new(KeySet::new(ct_a.tag())))?;
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the sum is at {}, the top level", sum.level());
 
     // The client decrypts. CKKS computes on approximate numbers: the noise is a part of the answer.
-    let slots = client.decrypt(&sum)?.remove(0);
+    let slots = owner.decrypt(&sum)?.remove(0);
     let worst = slots.iter().zip(a.iter().zip(&b)).map(|(s, (a, b))| (s - (a + b)).abs()).fold(0.0, f64::max);
     println!("slot 1: {:.9}, expected {:.9}; worst error of {} slots 2^{:.1}", slots[1], a[1] + b[1], slots.len(), worst.log2());
     if worst > 1e-4 {

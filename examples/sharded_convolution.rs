@@ -4,7 +4,7 @@
 //!     cargo run --release --example sharded_convolution [-- --backend auto|cpu|gpu]
 
 use cipherlens::circuits::EncryptedEngine;
-use cipherlens::ckks::{Client, Evaluator, presets};
+use cipherlens::ckks::{Evaluator, Owner, presets};
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::TensorData;
 use cipherlens::nn::{LowerOptions, Model, Tensor, lower};
@@ -51,11 +51,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The client lays an image out, encrypts it, and makes the keys that the plan lists.
     let backend = backend::from_arguments(&params)?.backend;
-    let client = Client::new(&params, backend.clone())?;
+    let owner = Owner::new(&params, backend.clone())?;
     let shape = model.input().shape;
     let image = Tensor::new(shape, (0..shape.len()).map(|i| ((i * i) as f64 / 5000.0).sin()).collect())?;
-    let encrypted = client.encrypt(plan.input_level(), &lowered.input.pack(&image)?)?;
-    let keys = client.evaluation_keys(plan.keys())?;
+    let encrypted = owner.encrypt(plan.input_level(), &lowered.input.pack(&image)?)?;
+    let keys = owner.evaluation_keys(plan.keys())?;
 
     // The server convolves.
     let engine = EncryptedEngine::new(Evaluator::new(params.clone(), backend.clone(), keys)?);
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("convolved in {:.0} ms: {} shards at {}", 1e3 * clock.elapsed().as_secs_f64(), answer.shards(), answer.level());
 
     // The client decrypts and collects the pixels from their slots.
-    let edges = lowered.output.unpack(&client.decrypt(&answer)?)?;
+    let edges = lowered.output.unpack(&owner.decrypt(&answer)?)?;
     let clear = Network::<f64>::new(&model).evaluate(&image)?;
     let worst = edges.values().iter().zip(clear.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     println!("{} pixels; largest difference from the clear convolution 2^{:.1}", edges.values().len(), worst.log2());

@@ -129,19 +129,19 @@ fn values_of_other_parameters_under_a_key_of_the_same_name_are_refused() {
 fn levels_that_there_are_not_are_refused() {
     let b = Bench::new("insecure-toy");
     let above = Level(b.params.max_level().0 + 1);
-    let client = Client::insecure_seeded(&b.params, b.backend.clone(), SEED).unwrap();
+    let owner = Owner::insecure_seeded(&b.params, b.backend.clone(), SEED).unwrap();
     let e = b.evaluator(&[b.relin()]);
     let x = [vec![0.5; b.params.slots()]];
     for level in [above, Level(usize::MAX)] {
         let refused = |what: &str, r: Result<()>| {
             assert!(matches!(r, Err(CkksError::Params(ParamsError::NoSuchLevel { .. }))), "{what}: {r:?}");
         };
-        refused("encrypt", client.encrypt(level, &x).map(drop));
-        refused("encrypt_seeded", client.encrypt_seeded(level, &x).map(drop));
+        refused("encrypt", owner.encrypt(level, &x).map(drop));
+        refused("encrypt_seeded", owner.encrypt_seeded(level, &x).map(drop));
         refused("encode_integers", e.encode_integers(&Integers::default(), level).map(drop));
         refused("covering", e.keys().covering(&b.params, KeyKind::Relin, level).map(drop));
     }
-    assert!(client.encrypt(b.params.max_level(), &x).is_ok());
+    assert!(owner.encrypt(b.params.max_level(), &x).is_ok());
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn resealing_reaches_what_lies_behind_the_hashes() {
 #[test]
 #[ignore = "writes fuzz/corpus"]
 fn write_corpus() {
-    let (params, backend, client) = (&BED.params, BED.backend.as_ref(), &BED.client);
+    let (params, backend, owner) = (&BED.params, BED.backend.as_ref(), &BED.owner);
     let top = params.max_level();
     let place = |target: &str, name: &str| {
         std::fs::create_dir_all(corpus(target)).expect("a folder that can be written");
@@ -151,18 +151,18 @@ fn write_corpus() {
     objects::write_params(&place("params", "tiny"), params).expect("written");
     let boot = cipherlens::ckks::presets::by_name("insecure-boot-lean").expect("a preset");
     objects::write_params(&place("params", "bootstrapping"), &boot).expect("written");
-    objects::write_secret_key(&place("secret_key", "tiny"), params, client.secret()).expect("written");
+    objects::write_secret_key(&place("secret_key", "tiny"), params, owner.secret()).expect("written");
     let generator = KeyGenerator::new(params, BED.backend.clone(), RandomSource::insecure_seeded(8)).expect("a generator");
-    let public = generator.public_key(client.secret()).expect("a key");
+    let public = generator.public_key(owner.secret()).expect("a key");
     objects::write_public_key(&place("public_key", "tiny"), params, &public).expect("written");
     let mut requests = KeyRequest::rotations(params, top, &[1, 2]).expect("requests");
     requests.push(KeyRequest::relinearization(params, top).expect("a request"));
-    let keys = client.evaluation_keys(&requests).expect("keys");
+    let keys = owner.evaluation_keys(&requests).expect("keys");
     objects::write_evaluation_keys(&place("evaluation_keys", "tiny"), params, backend, &keys, None).expect("written");
     let values = vec![vec![0.5; params.slots()]; 2];
-    let seeded_ct = client.encrypt_seeded(top, &values).expect("a ciphertext");
+    let seeded_ct = owner.encrypt_seeded(top, &values).expect("a ciphertext");
     objects::write_seeded_ciphertext(&place("seeded_ciphertext", "tiny"), params, &seeded_ct, None).expect("written");
-    let low = client.encrypt(cipherlens::ckks::Level(1), &values).expect("a ciphertext");
+    let low = owner.encrypt(cipherlens::ckks::Level(1), &values).expect("a ciphertext");
     objects::write_ciphertext(&place("ciphertext", "tiny"), params, backend, &low, None).expect("written");
 
     let mut rng = seeded(72);

@@ -32,7 +32,7 @@ const OBJECTS: [Object; 6] = [Object::Params, Object::Secret, Object::Public, Ob
 struct Scheme {
     params: Arc<Params>,
     backend: Arc<dyn Backend>,
-    client: Client,
+    owner: Owner,
     requests: Vec<KeyRequest>,
     level: Level,
     decryptor: Decryptor,
@@ -54,27 +54,27 @@ impl Scheme {
         println!("seed {SEED}");
         let params = presets::by_name("insecure-tiny").unwrap();
         let backend: Arc<dyn Backend> = Arc::new(CpuBackend::new(params.tables().clone()).unwrap());
-        let client = Client::insecure_seeded(&params, backend.clone(), SEED).unwrap();
+        let owner = Owner::insecure_seeded(&params, backend.clone(), SEED).unwrap();
         let level = Level(2);
         let mut requests = KeyRequest::rotations(&params, level, &[1, 2]).unwrap();
         requests.push(KeyRequest::relinearization(&params, level).unwrap());
-        let ciphertext = client.encrypt(level, &[[0.25f64; 16]; 2]).unwrap();
+        let ciphertext = owner.encrypt(level, &[[0.25f64; 16]; 2]).unwrap();
         let decryptor = Decryptor::new(&params, backend.clone()).unwrap();
-        Self { params, backend, client, requests, level, decryptor, ciphertext }
+        Self { params, backend, owner, requests, level, decryptor, ciphertext }
     }
 
     fn bytes(&self, object: Object) -> Vec<u8> {
         let (params, backend, mut out) = (&self.params, self.backend.as_ref(), Vec::new());
-        let fresh = || self.client.encrypt_seeded(self.level, &[[0.5f64; 16]; 2]).unwrap();
+        let fresh = || self.owner.encrypt_seeded(self.level, &[[0.5f64; 16]; 2]).unwrap();
         match object {
             Object::Params => write_params_to(&mut out, params).unwrap(),
-            Object::Secret => write_secret_key_to(&mut out, params, self.client.secret()).unwrap(),
+            Object::Secret => write_secret_key_to(&mut out, params, self.owner.secret()).unwrap(),
             Object::Public => {
                 let generator = KeyGenerator::new(params, self.backend.clone(), RandomSource::insecure_seeded(SEED)).unwrap();
-                write_public_key_to(&mut out, params, &generator.public_key(self.client.secret()).unwrap()).unwrap();
+                write_public_key_to(&mut out, params, &generator.public_key(self.owner.secret()).unwrap()).unwrap();
             }
             Object::Keys => {
-                let keys = self.client.evaluation_keys(&self.requests).unwrap();
+                let keys = self.owner.evaluation_keys(&self.requests).unwrap();
                 write_evaluation_keys_to(&mut out, params, backend, &keys, Some(NETWORK)).unwrap();
             }
             Object::Fresh => write_seeded_ciphertext_to(&mut out, params, &fresh(), Some(NETWORK)).unwrap(),
@@ -90,7 +90,7 @@ impl Scheme {
     fn meaning(&self, object: Object, bytes: &[u8]) -> Result<Vec<u8>, WireError> {
         let (params, backend) = (&self.params, self.backend.as_ref());
         let raw = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
-        let key_id = Some(self.client.tag().key_id);
+        let key_id = Some(self.owner.tag().key_id);
         Ok(match object {
             Object::Params => read_params_from(bytes)?.fingerprint().to_vec(),
             Object::Secret => {
@@ -116,8 +116,8 @@ impl Scheme {
             Object::Fresh | Object::Whole => {
                 let expect = Expect { key_id, ..Expect::ciphertext(NETWORK, self.level, 2).bounded(params) };
                 let ciphertext = read_ciphertext_from(bytes, params, backend, &expect)?;
-                let _ = self.client.decrypt(&ciphertext);
-                let keys = Arc::new(KeySet::new(self.client.tag()));
+                let _ = self.owner.decrypt(&ciphertext);
+                let keys = Arc::new(KeySet::new(self.owner.tag()));
                 let _ = Evaluator::new(params.clone(), self.backend.clone(), keys).unwrap().drop_to(&ciphertext, Level(0));
                 raw(&backend.download(ciphertext.buffer()).unwrap())
             }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 struct Scheme {
     params: Arc<Params>,
     backend: Arc<dyn Backend>,
-    client: Client,
+    owner: Owner,
 }
 
 impl Scheme {
@@ -22,12 +22,12 @@ impl Scheme {
         println!("seed {seed}");
         let params = presets::by_name("insecure-tiny").expect("a preset");
         let backend: Arc<dyn Backend> = Arc::new(CpuBackend::new(params.tables().clone()).expect("a backend"));
-        let client = Client::insecure_seeded(&params, backend.clone(), seed).expect("a client");
-        Self { params, backend, client }
+        let owner = Owner::insecure_seeded(&params, backend.clone(), seed).expect("a key");
+        Self { params, backend, owner }
     }
     fn keys(&self) -> Arc<KeySet> {
         let requests = KeyRequest::rotations(&self.params, Level(2), &[1, 2]).expect("requests");
-        self.client.evaluation_keys(&requests).expect("keys")
+        self.owner.evaluation_keys(&requests).expect("keys")
     }
 }
 
@@ -53,11 +53,11 @@ fn output_that_fails_at_any_byte_is_a_typed_error() {
     let scheme = Scheme::new(21);
     let (params, backend) = (&scheme.params, scheme.backend.as_ref());
     let keys = scheme.keys();
-    let fresh = scheme.client.encrypt_seeded(Level(2), &[[0.5f64; 16]]).expect("a ciphertext");
+    let fresh = scheme.owner.encrypt_seeded(Level(2), &[[0.5f64; 16]]).expect("a ciphertext");
     let whole = fresh.expand(params, backend).expect("a ciphertext");
     let write = |kind: usize, output: &mut dyn Write| match kind {
         0 => write_params_to(output, params),
-        1 => write_secret_key_to(output, params, scheme.client.secret()),
+        1 => write_secret_key_to(output, params, scheme.owner.secret()),
         2 => write_evaluation_keys_to(output, params, backend, &keys, None),
         3 => write_seeded_ciphertext_to(output, params, &fresh, None),
         _ => write_ciphertext_to(output, params, backend, &whole, None),
@@ -90,7 +90,7 @@ fn of_keys_written_at_once_under_one_name_one_is_kept() {
         let path = dir.path().join(format!("secret{round}.key"));
         let outcomes: Vec<Result<(), WireError>> = std::thread::scope(|scope| {
             let writers: Vec<_> =
-                schemes.iter().map(|s| scope.spawn(|| write_secret_key(&path, &s.params, s.client.secret()))).collect();
+                schemes.iter().map(|s| scope.spawn(|| write_secret_key(&path, &s.params, s.owner.secret()))).collect();
             writers.into_iter().map(|w| w.join().expect("no panic")).collect()
         });
         let mut written = outcomes.iter().zip(&schemes).filter(|(outcome, _)| outcome.is_ok());
@@ -98,7 +98,7 @@ fn of_keys_written_at_once_under_one_name_one_is_kept() {
         assert!(written.next().is_none(), "round {round}: {outcomes:?}");
         assert!(outcomes.iter().flat_map(|o| o.as_ref().err()).all(|e| matches!(e, WireError::Exists { .. })), "{outcomes:?}");
         let read = read_secret_key(&path, &winner.params).expect("whole");
-        assert_eq!(read.expose_coefficients(), winner.client.secret().expose_coefficients());
+        assert_eq!(read.expose_coefficients(), winner.owner.secret().expose_coefficients());
     }
     assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 25, "no temporary file is left");
 }
@@ -107,7 +107,7 @@ fn of_keys_written_at_once_under_one_name_one_is_kept() {
 fn a_folder_that_cannot_be_written_is_a_typed_error() {
     let scheme = Scheme::new(40);
     let dir = tempfile::tempdir().expect("a directory");
-    let write = |path: &Path| write_secret_key(path, &scheme.params, scheme.client.secret());
+    let write = |path: &Path| write_secret_key(path, &scheme.params, scheme.owner.secret());
     assert!(matches!(write(&dir.path().join("none").join("secret.key")), Err(WireError::Io { action: "write", .. })));
     let folder = dir.path().join("folder");
     std::fs::create_dir(&folder).expect("made");
@@ -202,9 +202,9 @@ fn a_whole_file_is_verified_without_being_kept() {
     let (params, backend) = (&scheme.params, scheme.backend.as_ref());
     let dir = tempfile::tempdir().expect("a directory");
     let path = |name: &str| dir.path().join(name);
-    let fresh = scheme.client.encrypt_seeded(Level(2), &[[0.5f64; 16]]).expect("a ciphertext");
+    let fresh = scheme.owner.encrypt_seeded(Level(2), &[[0.5f64; 16]]).expect("a ciphertext");
     write_params(&path("params"), params).expect("written");
-    write_secret_key(&path("secret"), params, scheme.client.secret()).expect("written");
+    write_secret_key(&path("secret"), params, scheme.owner.secret()).expect("written");
     write_evaluation_keys(&path("keys"), params, backend, &scheme.keys(), None).expect("written");
     write_seeded_ciphertext(&path("fresh"), params, &fresh, None).expect("written");
     write_ciphertext(&path("whole"), params, backend, &fresh.expand(params, backend).expect("whole"), None).expect("written");
@@ -218,7 +218,7 @@ fn a_whole_file_is_verified_without_being_kept() {
         let verified = verify(&path(name), Some(params)).expect("whole");
         let size = std::fs::metadata(path(name)).expect("a file").len();
         assert_eq!((verified.kind, verified.bytes), (kind, size), "{name}");
-        assert_eq!(verified.origin.map(|o| o.key_id), (kind != Kind::Params).then_some(scheme.client.tag().key_id));
+        assert_eq!(verified.origin.map(|o| o.key_id), (kind != Kind::Params).then_some(scheme.owner.tag().key_id));
         let mut bytes = std::fs::read(path(name)).expect("a file");
         *bytes.last_mut().expect("a byte") ^= 1;
         std::fs::write(path(name), &bytes).expect("written");

@@ -3,7 +3,7 @@
 //! Shared by the fuzz targets and by `tests/untrusted.rs`, which runs them on a stable compiler. Each answers whether the bytes were accepted.
 
 use cipherlens::backend::{Backend, cpu::CpuBackend};
-use cipherlens::ckks::{Ciphertext, Client, Evaluator, KeySet, Level, Params, presets};
+use cipherlens::ckks::{Ciphertext, Evaluator, KeySet, Level, Owner, Params, presets};
 use cipherlens::client::ClientSpec;
 use cipherlens::nn::compiled::Compiled;
 use cipherlens::nn::model::Model;
@@ -22,15 +22,15 @@ pub struct Bed {
     /// Kernels.
     pub backend: Arc<dyn Backend>,
     /// The key of the files.
-    pub client: Client,
+    pub owner: Owner,
 }
 
 /// One for all calls.
 pub static BED: LazyLock<Bed> = LazyLock::new(|| {
     let params = presets::by_name(PRESET).expect("a preset");
     let backend: Arc<dyn Backend> = Arc::new(CpuBackend::new(params.tables().clone()).expect("kernels"));
-    let client = Client::insecure_seeded(&params, backend.clone(), 7).expect("a key");
-    Bed { params, backend, client }
+    let owner = Owner::insecure_seeded(&params, backend.clone(), 7).expect("a key");
+    Bed { params, backend, owner }
 });
 
 /// A file's bytes with its hashes made right again, so that what lies behind them is reached: that of the header, and those of the chunks if the
@@ -121,10 +121,10 @@ pub fn evaluation_keys(bytes: &[u8]) -> bool {
 
 /// A ciphertext, then what its owner and a server would do with it.
 pub fn ciphertext(bytes: &[u8]) -> bool {
-    let Bed { params, backend, client } = &*BED;
+    let Bed { params, backend, owner } = &*BED;
     as_file(bytes, |path| {
         let Ok(ct) = objects::read_ciphertext(path, params, backend.as_ref()) else { return false };
-        let _ = client.decrypt(&ct);
+        let _ = owner.decrypt(&ct);
         if let Ok(evaluator) = Evaluator::new(params.clone(), backend.clone(), Arc::new(KeySet::new(ct.tag()))) {
             let _ = evaluator.drop_to(&ct, Level(0));
             let _ = evaluator.add(&ct, &ct);
@@ -171,6 +171,6 @@ pub fn onnx(bytes: &[u8]) -> bool {
 
 /// A ciphertext of this scheme, at the top.
 fn fresh() -> Option<Ciphertext> {
-    let Bed { params, client, .. } = &*BED;
-    client.encrypt(params.max_level(), &[vec![0.5; params.slots()]]).ok()
+    let Bed { params, owner, .. } = &*BED;
+    owner.encrypt(params.max_level(), &[vec![0.5; params.slots()]]).ok()
 }

@@ -1,7 +1,6 @@
 //! The scheme: RNS-CKKS on a ladder of prime windows (docs/arithmetic.md).
 
 pub mod ciphertext;
-pub mod client;
 mod compose;
 mod double_hoisting;
 pub mod encapsulation;
@@ -17,6 +16,7 @@ pub mod ladder;
 pub mod noise;
 pub mod origin;
 pub mod overflow;
+pub mod owner;
 pub mod params;
 pub mod plaintext;
 pub mod precision;
@@ -26,7 +26,6 @@ pub mod sampler;
 mod simd_dispatch;
 
 pub use ciphertext::{Ciphertext, Digits, ExtendedCiphertext};
-pub use client::Client;
 pub use encoder::{Encoder, Integers};
 pub use encrypt::{Decryptor, Encryptor, SeededCiphertext};
 pub use error::{CkksError, Result};
@@ -36,6 +35,7 @@ pub use key_switch::Lifted;
 pub use keys::{KeyGenerator, KeySet, KeySwitchKey, PublicKey, SecretKey};
 pub use noise::{NoiseModel, Noisy};
 pub use origin::{KeyId, Tag};
+pub use owner::Owner;
 pub use params::{Bootstrap, Level, Params, ParamsError, ParamsLiteral, Scale};
 pub use plaintext::{PlainForm, Plaintext};
 pub use precision::PrecisionStats;

@@ -3,7 +3,7 @@
 
 use cipherlens::backend::Backend;
 use cipherlens::circuits::EncryptedEngine;
-use cipherlens::ckks::{Ciphertext, Client, Evaluator, Level, Params};
+use cipherlens::ckks::{Ciphertext, Evaluator, Level, Owner, Params};
 use cipherlens::nn::model::TensorData;
 use cipherlens::nn::{LowerOptions, Model, Tensor, lower};
 use cipherlens::plan::{self, Plan, PlanOptions, PlannedStep};
@@ -76,9 +76,9 @@ impl Workload {
     /// # Errors
     /// The [`CkksError`](cipherlens::ckks::CkksError) of keys or an input that the backend has no room for.
     pub fn load(&self, backend: Arc<dyn Backend>) -> Fallible<Loaded<'_>> {
-        let client = Client::insecure_seeded(&self.params, backend.clone(), 1)?;
-        let keys = client.evaluation_keys(self.plan.keys())?;
-        let input = Arc::new(client.encrypt(self.plan.input_level(), &self.input)?);
+        let owner = Owner::insecure_seeded(&self.params, backend.clone(), 1)?;
+        let keys = owner.evaluation_keys(self.plan.keys())?;
+        let input = Arc::new(owner.encrypt(self.plan.input_level(), &self.input)?);
         let engine = EncryptedEngine::new(Evaluator::new(self.params.clone(), backend.clone(), keys)?);
         // It runs several times: what is measured is a run that finds the weights where it needs them.
         let engine = match backend.device_bytes() {

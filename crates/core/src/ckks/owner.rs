@@ -1,4 +1,5 @@
-//! The client's side in one value: the secret key with all that uses it.
+//! The owner of a secret key, with all that uses it in one value. What a client of a network is stands above it:
+//! [`crate::client::Client`].
 
 use super::ciphertext::Ciphertext;
 use super::encoder::Encoder;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 ///
 /// Everything secret stays on the processor; ciphertexts and evaluation keys are made for `backend`.
 #[derive(Debug)]
-pub struct Client {
+pub struct Owner {
     params: Arc<Params>,
     secret: SecretKey,
     generator: KeyGenerator,
@@ -26,8 +27,8 @@ pub struct Client {
     decryptor: Decryptor,
 }
 
-impl Client {
-    /// A client with a fresh secret key.
+impl Owner {
+    /// An owner with a fresh secret key.
     ///
     /// # Errors
     /// As [`RandomSource::from_os`], [`KeyGenerator::new`] and [`KeyGenerator::secret_key`].
@@ -36,7 +37,7 @@ impl Client {
     }
 
     /// The same keys and ciphertexts for the same seed: for tests and benchmarks only. Whoever knows the seed can decrypt, and of vectors
-    /// encrypted by two clients of one seed anyone sees the difference.
+    /// encrypted by two owners of one seed anyone sees the difference.
     ///
     /// # Errors
     /// As [`KeyGenerator::new`].
