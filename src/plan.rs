@@ -7,7 +7,7 @@ pub mod cost;
 pub mod decisions;
 pub mod demand;
 #[cfg(feature = "gpu")]
-pub mod device;
+pub mod dry_run;
 pub mod execute;
 pub mod fallback;
 pub mod interleave;

@@ -8,7 +8,7 @@ pub mod networks;
 mod ops;
 mod rotations;
 
-use super::device::Compute;
+use super::compute::Compute;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::{Global, params};
 use cipherlens::backend::Backend;

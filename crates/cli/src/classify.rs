@@ -4,7 +4,7 @@
 //! [`Client`] holds the secret key; [`Server`] is given the evaluation keys and a ciphertext and nothing else. They run in
 //! one process here, and share nothing but what is handed over.
 
-use super::device::{Compute, size};
+use super::compute::{Compute, size};
 use super::failure::{Outcome, about, explain};
 use super::output::{bytes, say, seconds};
 use super::picture::fits;

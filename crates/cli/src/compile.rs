@@ -1,13 +1,13 @@
 //! `cipherlens compile`: a trained network becomes one that can run encrypted. Its activations are fitted to what calibration
 //! pictures feed them, the cheapest fits that keep its answers are chosen, and the result is planned and written to a file.
 
+use super::compute::size;
 use super::dataset::{Found, Purpose};
-use super::device::size;
 use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::fits;
 use super::progress::Mode;
-use super::{Global, dataset, device, model, plan};
+use super::{Global, compute, dataset, model, plan};
 use cipherlens::ckks::presets;
 use cipherlens::engine::{self, Compilation, CompileOptions, Costs, EngineError};
 use cipherlens::nn::Model;
@@ -141,7 +141,7 @@ impl Compile {
             say!("{}", network.input().normalisation_note());
         }
         let watch = Watching { talk: global.progress_mode() != Mode::None, stop: super::interrupt::asked() };
-        let (target, planned_for) = device::target(&self.device)?;
+        let (target, planned_for) = compute::target(&self.device)?;
         if let (Some(words), true) = (planned_for, talk) {
             say!("{words}");
         }

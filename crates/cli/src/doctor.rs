@@ -2,7 +2,7 @@
 
 mod adapters;
 
-use super::device::Compute;
+use super::compute::Compute;
 use super::failure::Outcome;
 use super::output::{bytes, say, seconds};
 use super::{Global, model, plan, system};

@@ -2,7 +2,7 @@
 
 mod encrypted;
 
-use super::device::{Compute, size};
+use super::compute::{Compute, size};
 use super::failure::{Class, Failure, Outcome};
 use super::output::{Align, Table, say, seconds};
 use super::picture::fits;

@@ -1,6 +1,6 @@
 //! `cipherlens plan`: what a network will cost encrypted, before any key exists.
 
-use super::device::{Compute, size};
+use super::compute::{Compute, size};
 use super::failure::{Class, Failure, Outcome, about};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::fits;

@@ -3,7 +3,7 @@
 //! A client needs what [`ClientSpec`] tells, which `compile` writes beside the network; where it has the network itself, that is worked
 //! out. Keys, ciphertexts and answers carry the digest of the plan they were made for, and a mismatch is named.
 
-use super::device::Compute;
+use super::compute::Compute;
 use super::failure::{Class, Failure, Outcome, about, explain};
 use super::output::{bytes, say, seconds, tell};
 use super::picture::fits;

@@ -1,12 +1,12 @@
 //! `cipherlens bench backends`: every kernel and composite on the processor and on a GPU in one run, with the results
 //! compared bit for bit, beside the floor of each and a copy measured on the same device.
 
-mod device;
 mod report;
+mod subject;
 
 use super::cases::{Case, Material, SIZES, Size};
 use super::networks::{Loaded, Workload};
-use crate::device::Compute;
+use crate::compute::Compute;
 use crate::failure::{Outcome, explain};
 use crate::progress::Mode;
 use crate::{Global, model, params, system};
@@ -15,11 +15,11 @@ use cipherlens::backend::{Backend, BackendError};
 use cipherlens::ckks::Level;
 use cipherlens::wire::container;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use device::Subject;
 use report::{LayerTime, Line, Measured, Report, Skipped};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use subject::Subject;
 
 /// Preset of the convolution layer and of the demo.
 const PRESET: &str = crate::params::DEFAULT_PRESET;

@@ -2,7 +2,7 @@
 
 use super::Compute;
 use crate::Global;
-use crate::device::size;
+use crate::compute::size;
 use crate::failure::{Outcome, explain};
 use crate::output::{Align, Table, bytes, say};
 use crate::progress::{CountBar, Mode};

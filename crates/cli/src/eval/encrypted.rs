@@ -1,7 +1,7 @@
 //! `cipherlens eval --encrypted`: whole encrypted runs on many pictures, against the clear evaluation.
 
+use crate::compute::Compute;
 use crate::dataset::Item;
-use crate::device::Compute;
 use crate::failure::{Outcome, about, explain};
 use crate::model::likeliest;
 use crate::output::{say, seconds};

@@ -3,7 +3,7 @@
 use super::super::cases::{Case, Material};
 use super::super::floor::{Floor, Floors};
 use super::super::networks::Workload;
-use super::device::Kernels;
+use super::subject::Kernels;
 use crate::failure::{Class, Failure, Outcome, explain};
 use crate::output::say;
 use crate::system;
