@@ -8,6 +8,7 @@ use super::output::{Align, Table, say, seconds};
 use super::picture::fits;
 use super::progress::Progress;
 use super::{Global, dataset, model};
+use cipherlens::client::class_name;
 use cipherlens::engine::Costs;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::Fit;
@@ -130,7 +131,7 @@ impl Eval {
             let per_class: Vec<_> = (0..classes)
                 .map(|c| {
                     let (labelled, correct) = of_class(c);
-                    let name = model::class_name(network.classes(), c);
+                    let name = class_name(network.classes(), c);
                     serde_json::json!({ "class": name, "labelled": labelled, "correct": correct, "predicted": predicted(c) })
                 })
                 .collect();
@@ -150,12 +151,7 @@ impl Eval {
         ]);
         for c in 0..classes {
             let (labelled, correct) = of_class(c);
-            table.row([
-                model::class_name(network.classes(), c),
-                labelled.to_string(),
-                correct.to_string(),
-                predicted(c).to_string(),
-            ]);
+            table.row([class_name(network.classes(), c), labelled.to_string(), correct.to_string(), predicted(c).to_string()]);
         }
         table.print("");
         say!();

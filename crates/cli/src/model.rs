@@ -2,6 +2,7 @@
 
 use super::failure::{Class, Failure, Outcome};
 use super::sample::Sample;
+use cipherlens::client::class_name;
 use cipherlens::engine::Terms;
 use cipherlens::nn::compiled::{Compiled, CompiledError};
 use cipherlens::nn::model::{Fit, Model, ModelError};
@@ -108,11 +109,6 @@ fn refuse(name: &str, error: &ModelError) -> Failure {
         }
     };
     Failure::from_error(Class::BadInput, format!("cannot use the model {name}"), error, advice)
-}
-
-/// What to call a class: its name, or its index where they have no names.
-pub(crate) fn class_name(classes: &[String], class: usize) -> String {
-    classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
 /// One of the likeliest classes.

@@ -1,9 +1,10 @@
 //! What a run found.
 
 use crate::failure::{Class, Failure, Outcome};
-use crate::model::{Likely, class_name, likeliest};
+use crate::model::{Likely, likeliest};
 use crate::output::{Align, Table, bytes, grouped, say, seconds};
 use crate::plan::device_work;
+use cipherlens::client::class_name;
 use cipherlens::engine::{DeviceRun, Prepared};
 use cipherlens::nn::Model;
 use cipherlens::plan::LayerReport;

@@ -19,5 +19,5 @@ pub use error::ClientError;
 pub use input::{Fit, Input, Normalisation, NormaliseError};
 pub use layout::Layout;
 pub use session::Client;
-pub use spec::{ClientSpec, Rest, RunSpec};
+pub use spec::{ClientSpec, Rest, RunSpec, class_name};
 pub use tensor::{Shape, Tensor};

@@ -123,6 +123,11 @@ impl Rest {
     }
 }
 
+/// What to call a class: its name, or its index where they have no names.
+pub fn class_name(classes: &[String], class: usize) -> String {
+    classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+}
+
 impl ClientSpec {
     /// The run that takes so many pictures with the fewest slots.
     ///
@@ -156,9 +161,9 @@ impl ClientSpec {
         self.runs.first().map_or(Shape::new(1, 1, 1), |run| run.output.shape())
     }
 
-    /// What to call a class: its name, or its index where the network has no names.
+    /// What to call a class: [`class_name`].
     pub fn class_name(&self, class: usize) -> String {
-        self.classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+        class_name(&self.classes, class)
     }
 
     /// Decimal places of a result that the noise of encryption leaves.
