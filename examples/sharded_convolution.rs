@@ -6,10 +6,9 @@
 use cipherlens::circuits::EncryptedEngine;
 use cipherlens::ckks::{Evaluator, Owner, presets};
 use cipherlens::nn::clear::Network;
-use cipherlens::nn::model::TensorData;
+use cipherlens::nn::model::{NumberType, TensorData};
 use cipherlens::nn::{LowerOptions, Model, Tensor, lower};
 use cipherlens::plan::{self, Plan, PlanOptions};
-use safetensors::Dtype;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (weight, bias) = (numbers(4 * 3 * 3 * 3), numbers(4));
     let model = Model::from_graph(GRAPH, |name| {
         let (shape, bytes) = if name == "weight" { (vec![4, 3, 3, 3], &weight) } else { (vec![4], &bias) };
-        Some(TensorData { shape, dtype: Dtype::F32, bytes })
+        Some(TensorData { shape, dtype: NumberType::F32, bytes })
     })?;
 
     // Layout and plan, before any key exists: which pixel lies in which slot of which shard, and what has to be rotated.

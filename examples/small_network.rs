@@ -4,10 +4,9 @@
 
 use cipherlens::engine::{self, Client, PrepareOptions, Purpose, Server, Terms};
 use cipherlens::nn::clear::Network;
-use cipherlens::nn::model::TensorData;
+use cipherlens::nn::model::{NumberType, TensorData};
 use cipherlens::nn::{Model, Tensor};
 use cipherlens::plan::{self, PlannedStep};
-use safetensors::Dtype;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
@@ -56,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     .into();
     let model = Model::from_graph(GRAPH, |name| {
         let (shape, bytes) = tensors.get(name)?;
-        Some(TensorData { shape: shape.clone(), dtype: Dtype::F32, bytes })
+        Some(TensorData { shape: shape.clone(), dtype: NumberType::F32, bytes })
     })?;
 
     // The plan, before any key exists. This preset is small and gives NO security; `n14` would.

@@ -53,7 +53,7 @@ fn compiled(dir: &tempfile::TempDir) -> (Compiled, PathBuf) {
     b.node("a", &["c"], serde_json::json!({"op": "activation", "function": {"name": "relu"}}));
     let model = b.build("a");
     let model = fit(&model, &picture(Shape::new(2, 6, 6), &mut rng), &mut rng);
-    let report = serde_json::json!({"agreement": 0.99, "layers": ["a"]});
+    let report = r#"{"agreement": 0.99, "layers": ["a"]}"#.parse().expect("notes");
     let run = Decision::Run { level: 3, cut: Some(Cut { modulus: 64, packing: Packing::Halves }) };
     let decisions =
         Decisions { input_level: 3, steps: vec![run, Decision::Bootstrap { value: 1 }], bootstrap_babies: vec![4, 8] };

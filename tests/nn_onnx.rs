@@ -315,7 +315,7 @@ fn channels_may_come_last() {
     let model = evaluates(&file, &x, &want);
     let kinds: Vec<_> = model.nodes().iter().map(|n| n.operator.name()).collect();
     assert_eq!(kinds, ["activation", "flatten", "linear"], "the weights are moved, not the pixels");
-    assert!(model.training()["input"].as_str().is_some_and(|note| note.contains("[1, height, width, channels]")));
+    assert!(model.training().text("input").is_some_and(|note| note.contains("[1, height, width, channels]")));
 }
 
 /// A network of everything that moves elements, lowered to slot matrices.

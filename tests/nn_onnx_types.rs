@@ -91,7 +91,7 @@ fn a_softmax_is_left_out_where_it_keeps_the_order() {
         File::new(&[1, 4, 1, 1], "y").node(node("Relu", &["x"], "r")).node(node("Softmax", &["r"], "s").int("axis", 1));
     vector = vector.node(node("Flatten", &["s"], "f")).node(node("Identity", &["f"], "y"));
     let model = read(&vector).expect("it is read");
-    assert!(model.training()["output"].as_str().is_some_and(|note| note.contains("/s/Softmax") && note.contains("left out")));
+    assert!(model.training().text("output").is_some_and(|note| note.contains("/s/Softmax") && note.contains("left out")));
     assert_eq!(result(&vector, vec![1.0, 4.0, 2.0, 3.0]), [1.0, 4.0, 2.0, 3.0]);
     // Something else reads it too.
     let mut twice = vector.clone();

@@ -207,7 +207,7 @@ fn write_corpus() {
         bootstrap_babies: vec![4],
     };
     let plans = vec![KeptPlan { together: 1, decisions }];
-    let report = serde_json::json!({"agreement": 0.99});
+    let report = r#"{"agreement": 0.99}"#.parse().expect("notes");
     let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), plans, client: None, report };
     compiled.write(&place("compiled", "convolution")).expect("written");
 

@@ -11,7 +11,7 @@ use crate::nn::compiled::KeptPlan;
 use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
 use crate::nn::model::MAX_OUTPUT_DIVISOR;
 use crate::nn::simulate::{Labelled, Margins, resolved_logits};
-use crate::nn::{Compiled, Model};
+use crate::nn::{Compiled, Model, Notes};
 use crate::plan::Target;
 use cipherlens_core::client::ClientSpec;
 use serde_json::json;
@@ -138,7 +138,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
         max_key_bytes: options.max_key_bytes,
         plans: std::iter::once(&prepared).chain(&more).map(decided).collect(),
         client: None,
-        report,
+        report: Notes::from_object(report),
         model: fitted,
     };
     let digest = compiled.digest();

@@ -2,6 +2,7 @@
 //! it was planned for, and what compiling found. A [`container`] of one kind: versioned, bounded, hashed.
 
 use super::model::{MAX_FILE_BYTES, Model, ModelError};
+use super::notes::{Notes, NotesError};
 use crate::plan::Decisions;
 use crate::wire::network::NetworkDigest;
 use crate::wire::{Kind, WireError, container};
@@ -23,7 +24,7 @@ pub struct Compiled {
     /// What clients are told of it.
     pub client: Option<ClientSpec>,
     /// What compiling found (calibration, accuracy, plan), for people and tools.
-    pub report: serde_json::Value,
+    pub report: Notes,
 }
 
 /// A plan of a compiled network.
@@ -115,7 +116,7 @@ impl Compiled {
             bytes.extend(reader.chunk(i, words)?.into_iter().flat_map(u32::to_le_bytes));
         }
         bytes.truncate(said as usize);
-        let report = serde_json::from_str(&reader.metadata.report).map_err(|e| CompiledError::Report(e.to_string()))?;
+        let report = reader.metadata.report.parse().map_err(|e: NotesError| CompiledError::Report(e.to_string()))?;
         let Metadata { preset, max_key_bytes, plans, client, .. } = reader.metadata;
         let compiled = Self { model: Model::from_bytes(&bytes)?, preset, max_key_bytes, plans, client, report };
         compiled.check_client()?;

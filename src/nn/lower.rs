@@ -204,10 +204,8 @@ pub fn least_depth(model: &Model, options: &LowerOptions) -> Result<usize, Lower
 
 fn ranges(model: &Model, options: &LowerOptions) -> HashMap<String, f64> {
     let mut ranges = options.ranges.clone();
-    if let Some(noted) = model.training().get("max_abs_activation_input").and_then(|v| v.as_object()) {
-        for (node, range) in noted.iter().filter_map(|(node, v)| Some((node, v.as_f64()?))) {
-            ranges.entry(node.clone()).or_insert(range * 1.25);
-        }
+    for (node, range) in model.training().numbers("max_abs_activation_input") {
+        ranges.entry(node).or_insert(range * 1.25);
     }
     ranges
 }

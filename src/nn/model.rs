@@ -30,6 +30,7 @@ pub use rearrange::Rearrange;
 pub use activation::{ActivationForm, ActivationFunction, FittedActivation};
 pub use formula::Formula;
 
+use super::notes::Notes;
 use super::tensor::Shape;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -71,7 +72,7 @@ pub struct Model {
     pub(crate) nodes: Vec<Node>,
     pub(crate) output: Value,
     pub(crate) output_divisor: f64,
-    pub(crate) training: serde_json::Value,
+    pub(crate) training: Notes,
 }
 
 /// One node.
@@ -309,23 +310,20 @@ impl Model {
     }
 
     /// What the training script noted (accuracy, ranges, date); free form.
-    pub fn training(&self) -> &serde_json::Value {
+    pub fn training(&self) -> &Notes {
         &self.training
     }
 
     /// The largest magnitude of each node's result that calibration saw, by name, where values are to be bootstrapped that no activation
     /// bounds; noted with the training.
     pub fn magnitudes(&self) -> BTreeMap<String, f64> {
-        let noted = self.training.get(MAGNITUDES).and_then(|v| v.as_object());
-        noted.into_iter().flatten().filter_map(|(node, v)| Some((node.clone(), v.as_f64()?))).collect()
+        self.training.numbers(MAGNITUDES)
     }
 
     /// The same model with [`Self::magnitudes`] noted.
     pub fn with_magnitudes(&self, magnitudes: &BTreeMap<String, f64>) -> Self {
         let mut model = self.clone();
-        let mut notes = model.training.as_object().cloned().unwrap_or_default();
-        notes.insert(MAGNITUDES.into(), serde_json::json!(magnitudes));
-        model.training = notes.into();
+        model.training.insert(MAGNITUDES, magnitudes);
         model
     }
 
@@ -454,13 +452,29 @@ pub(in crate::nn) fn read_file(path: &Path) -> Result<Vec<u8>, ModelError> {
     std::fs::read(path).map_err(read)
 }
 
+/// What the numbers of a tensor are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NumberType {
+    /// IEEE 754 binary64.
+    F64,
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of binary32.
+    BF16,
+    /// One that weights cannot have, by its name.
+    Other(String),
+}
+
 /// A tensor of a file: shape and values. The values are converted and checked when a node uses them.
 #[derive(Debug, Clone)]
 pub struct TensorData<'a> {
     /// Extents, slowest first.
     pub shape: Vec<usize>,
     /// Number type.
-    pub dtype: safetensors::Dtype,
+    pub dtype: NumberType,
     /// Little-endian values.
     pub bytes: &'a [u8],
 }

@@ -147,9 +147,9 @@ impl Compile {
         }
         let compilation = engine::compile(&network, &pictures, &CompileOptions { target, ..self.options() }, &watch)?;
         let Compilation { mut compiled, client, prepared, choice, foreseen, kept } = compilation;
-        compiled.report["source"] = file.into();
-        compiled.report["calibrated_with"] = self.calib.clone().into();
-        compiled.report["calibration_files"] = notes.into();
+        compiled.report.insert("source", file);
+        compiled.report.insert("calibrated_with", &self.calib);
+        compiled.report.insert("calibration_files", notes);
         let divisor = compiled.model.output_divisor();
         let what = || format!("cannot write {}", self.output.display());
         let advice = "name a file in a folder that you may write to";
@@ -160,11 +160,11 @@ impl Compile {
         let size = std::fs::metadata(&self.output).map_or(0, |m| m.len());
         if self.json {
             let mut object = compiled.report;
-            object["client"] = told.display().to_string().into();
-            object["output"] = self.output.display().to_string().into();
-            object["output_bytes"] = size.into();
-            object["plan"] = plan::json(&prepared);
-            object["seconds"] = started.elapsed().as_secs_f64().into();
+            object.insert("client", told.display().to_string());
+            object.insert("output", self.output.display().to_string());
+            object.insert("output_bytes", size);
+            object.insert("plan", plan::json(&prepared));
+            object.insert("seconds", started.elapsed().as_secs_f64());
             say!("{object}");
             return Ok(());
         }

@@ -8,8 +8,8 @@ use super::picture::Picture;
 use super::{Global, model};
 use cipherlens::ckks::presets;
 use cipherlens::engine::ClientSpec;
-use cipherlens::nn::Compiled;
 use cipherlens::nn::model::{Fit, Model, Operator};
+use cipherlens::nn::{Compiled, Notes};
 use cipherlens::wire::{Kind, WireError, container, objects, verify};
 use std::fs::File;
 use std::io::Read;
@@ -92,12 +92,7 @@ fn inspect_compiled(path: &Path) -> Outcome {
     say!("compiled network, cipherlens format {}, {}, for preset {}", container::VERSION, bytes(size), compiled.preset);
     say!("network {}", compiled.digest());
     inspect_network(&compiled.model, &path.display().to_string());
-    if let Some(report) = compiled.report.as_object() {
-        say!();
-        for (key, value) in report {
-            say!("  {key}: {value}");
-        }
-    }
+    print_notes(&compiled.report);
     Ok(())
 }
 
@@ -123,11 +118,14 @@ fn inspect_network(network: &Model, file: &str) {
         table.row([node.name.clone(), described(&node.operator), reads.join(", "), node.shape.to_string()]);
     }
     table.print("  ");
-    if let Some(notes) = network.training().as_object().filter(|o| !o.is_empty()) {
+    print_notes(network.training());
+}
+
+fn print_notes(notes: &Notes) {
+    let mut entries = notes.entries().peekable();
+    if entries.peek().is_some() {
         say!();
-        for (key, value) in notes {
-            say!("  {key}: {value}");
-        }
+        entries.for_each(|(name, value)| say!("  {name}: {value}"));
     }
 }
 

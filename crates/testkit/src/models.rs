@@ -3,7 +3,7 @@
 use chacha20::ChaCha8Rng;
 use cipherlens::circuits::polynomial::Chebyshev;
 use cipherlens::nn::clear::{Network, Range};
-use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Model, TensorData};
+use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Model, NumberType, TensorData};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ impl Builder {
     pub fn build(&self, output: &str) -> Model {
         let find = |name: &str| {
             let (shape, bytes) = self.tensors.get(name)?;
-            Some(TensorData { shape: shape.clone(), dtype: safetensors::Dtype::F32, bytes })
+            Some(TensorData { shape: shape.clone(), dtype: NumberType::F32, bytes })
         };
         Model::from_graph(&self.graph(output), find).expect("the test's graph is valid")
     }

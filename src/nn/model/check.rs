@@ -442,16 +442,15 @@ impl NodeCheck<'_, '_, '_> {
 
 /// Little-endian values as f64.
 fn decode(name: &str, data: &TensorData<'_>) -> Result<Vec<f64>, ModelError> {
-    use safetensors::Dtype;
     fn each<const N: usize>(bytes: &[u8], to: impl Fn([u8; N]) -> f64) -> Vec<f64> {
         bytes.as_chunks::<N>().0.iter().map(|b| to(*b)).collect()
     }
-    let values = match data.dtype {
-        Dtype::F64 => each(data.bytes, f64::from_le_bytes),
-        Dtype::F32 => each(data.bytes, |b| f32::from_le_bytes(b).into()),
-        Dtype::F16 => each(data.bytes, |b| half_to_f64(u16::from_le_bytes(b))),
-        Dtype::BF16 => each(data.bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16).into()),
-        other => return Err(ModelError::TensorType { tensor: name.to_owned(), dtype: format!("{other:?}") }),
+    let values = match &data.dtype {
+        NumberType::F64 => each(data.bytes, f64::from_le_bytes),
+        NumberType::F32 => each(data.bytes, |b| f32::from_le_bytes(b).into()),
+        NumberType::F16 => each(data.bytes, |b| half_to_f64(u16::from_le_bytes(b))),
+        NumberType::BF16 => each(data.bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16).into()),
+        NumberType::Other(dtype) => return Err(ModelError::TensorType { tensor: name.to_owned(), dtype: dtype.clone() }),
     };
     let expected = data.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
     if expected != Some(values.len()) {

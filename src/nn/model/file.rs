@@ -1,10 +1,11 @@
 //! From bytes to a parsed, unchecked graph.
 
 use super::{
-    ActivationFunction, Content, Fit, MAX_FILE_BYTES, MAX_NODES, Model, ModelError, Normalisation, TensorData,
+    ActivationFunction, Content, Fit, MAX_FILE_BYTES, MAX_NODES, Model, ModelError, Normalisation, NumberType, TensorData,
     UnsupportedOperator, check,
 };
-use safetensors::SafeTensors;
+use crate::nn::Notes;
+use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -25,7 +26,7 @@ pub(in crate::nn) struct GraphSpec<N = NodeSpec> {
     #[serde(default)]
     pub output_divisor: Option<f64>,
     #[serde(default)]
-    pub training: serde_json::Value,
+    pub training: Notes,
 }
 
 #[derive(Deserialize)]
@@ -202,6 +203,17 @@ pub(super) fn parse_graph(json: &str) -> Result<GraphSpec, ModelError> {
     })
 }
 
+/// What a file says that numbers are.
+fn number_type(dtype: Dtype) -> NumberType {
+    match dtype {
+        Dtype::F64 => NumberType::F64,
+        Dtype::F32 => NumberType::F32,
+        Dtype::F16 => NumberType::F16,
+        Dtype::BF16 => NumberType::BF16,
+        other => NumberType::Other(format!("{other:?}")),
+    }
+}
+
 /// Reads a whole file.
 pub(super) fn read(bytes: &[u8]) -> Result<Model, ModelError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -225,6 +237,6 @@ pub(super) fn read(bytes: &[u8]) -> Result<Model, ModelError> {
         metadata.get("graph").ok_or(ModelError::NotAModel { key: "graph", found: None, expected: "the graph, as JSON" })?;
     check::build(parse_graph(graph)?, &|name: &str| {
         let view = tensors.tensor(name).ok()?;
-        Some(TensorData { shape: view.shape().to_vec(), dtype: view.dtype(), bytes: view.data() })
+        Some(TensorData { shape: view.shape().to_vec(), dtype: number_type(view.dtype()), bytes: view.data() })
     })
 }

@@ -3,8 +3,7 @@
 use super::OnnxError;
 use super::external::Folder;
 use super::schema::TensorProto;
-use crate::nn::model::{MAX_WEIGHTS, half_to_f64};
-use safetensors::Dtype;
+use crate::nn::model::{MAX_WEIGHTS, NumberType, half_to_f64};
 use std::borrow::Cow;
 
 /// Elements that folding may make in any file, and how many more for each element of a tensor of the file: a small file
@@ -75,12 +74,12 @@ impl Constant {
 
     /// The values as files have them, and their number type. In the machine's own memory they are so only on little-endian
     /// machines.
-    pub(super) fn little_endian(&self) -> (Dtype, Cow<'_, [u8]>) {
+    pub(super) fn little_endian(&self) -> (NumberType, Cow<'_, [u8]>) {
         match &self.data {
-            Data::Single(v) if cfg!(target_endian = "little") => (Dtype::F32, Cow::Borrowed(bytemuck::cast_slice(v))),
-            Data::Single(v) => (Dtype::F32, Cow::Owned(v.iter().flat_map(|v| v.to_le_bytes()).collect())),
-            Data::Real(v) if cfg!(target_endian = "little") => (Dtype::F64, Cow::Borrowed(bytemuck::cast_slice(v))),
-            _ => (Dtype::F64, Cow::Owned(self.real().iter().flat_map(|v| v.to_le_bytes()).collect())),
+            Data::Single(v) if cfg!(target_endian = "little") => (NumberType::F32, Cow::Borrowed(bytemuck::cast_slice(v))),
+            Data::Single(v) => (NumberType::F32, Cow::Owned(v.iter().flat_map(|v| v.to_le_bytes()).collect())),
+            Data::Real(v) if cfg!(target_endian = "little") => (NumberType::F64, Cow::Borrowed(bytemuck::cast_slice(v))),
+            _ => (NumberType::F64, Cow::Owned(self.real().iter().flat_map(|v| v.to_le_bytes()).collect())),
         }
     }
 

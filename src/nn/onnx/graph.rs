@@ -17,6 +17,7 @@ use crate::nn::model::{
     Fit, Formula, GraphSpec, InputSpec, MAX_ELEMENTS, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation,
     OperatorSpec, TensorData, UnsupportedOperator, printable,
 };
+use crate::nn::notes::Notes;
 use crate::nn::tensor::Shape;
 use prost::Message;
 use std::borrow::Cow;
@@ -597,12 +598,14 @@ impl<'f> Importer<'f> {
             (true, true) => imagenet.to_vec(),
             (true, false) => vec![plain; shape.channels],
         };
-        let mut notes = serde_json::Map::new();
+        let mut training = Notes::default();
         if turned {
             let note = "the ONNX file takes [1, height, width, channels]; read as channels first";
-            notes.insert("input".into(), note.into());
+            training.insert("input", note);
         }
-        notes.extend(self.left_out.map(|note| ("output".to_owned(), note.into())));
+        if let Some(note) = self.left_out {
+            training.insert("output", note);
+        }
         let spec = GraphSpec {
             name: if options.name.is_empty() { printable(&self.file.name).into_owned() } else { options.name.clone() },
             input: InputSpec {
@@ -619,17 +622,14 @@ impl<'f> Importer<'f> {
             nodes: self.nodes.into_iter().map(Made::finish).collect(),
             output: value_name(result),
             output_divisor: None,
-            training: match notes.is_empty() {
-                true => serde_json::Value::Null,
-                false => notes.into(),
-            },
+            training,
         };
         // What was computed on the way takes memory, and is not needed any more.
         drop(self.known);
         let tensors: HashMap<_, _> = self.tensors.iter().map(|(name, c)| (name.as_str(), (c, c.little_endian()))).collect();
         Model::from_spec(spec, |name| {
             let (constant, (dtype, bytes)) = tensors.get(name)?;
-            Some(TensorData { shape: constant.dims.clone(), dtype: *dtype, bytes })
+            Some(TensorData { shape: constant.dims.clone(), dtype: dtype.clone(), bytes })
         })
     }
 }

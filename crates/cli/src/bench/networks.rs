@@ -4,10 +4,9 @@
 use cipherlens::backend::Backend;
 use cipherlens::circuits::EncryptedEngine;
 use cipherlens::ckks::{Ciphertext, Evaluator, Level, Owner, Params};
-use cipherlens::nn::model::TensorData;
+use cipherlens::nn::model::{NumberType, TensorData};
 use cipherlens::nn::{LowerOptions, Model, Tensor, lower};
 use cipherlens::plan::{self, Plan, PlanOptions, PlannedStep};
-use safetensors::Dtype;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -66,7 +65,7 @@ impl Workload {
         let model = Model::from_graph(&graph.to_string(), |name| {
             let (shape, bytes) =
                 if name == "weight" { (vec![channels, channels, 3, 3], &weight) } else { (vec![channels], &bias) };
-            Some(TensorData { shape, dtype: Dtype::F32, bytes })
+            Some(TensorData { shape, dtype: NumberType::F32, bytes })
         })?;
         Self::new(&format!("convolution {channels} x {side} x {side}"), &model, params, output_level)
     }
