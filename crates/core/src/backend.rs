@@ -2,9 +2,9 @@
 //!
 //! A [`Backend`] owns [`Buffer`]s of residues, `[poly][limb][coefficient]` in `u32`, and runs batched calls on them:
 //! [`Kernels`], which every implementation must give, and the composed calls of [`Backend`], which have a definition in
-//! kernels and may be overridden by something faster that gives the same bits. Which prime a limb belongs to is said by the [`Basis`](crate::math::Basis) given with it.
-//! Every kernel takes all limbs, all polynomials (both halves of all shards) in one call: one parallel region on a CPU,
-//! one dispatch on a GPU.
+//! kernels and may be overridden by something faster that gives the same bits. Which prime a limb belongs to is said by
+//! the [`Basis`](crate::math::Basis) given with it. Every kernel takes all limbs, all polynomials (both halves of all
+//! shards) in one call: one parallel region on a CPU, one dispatch on a GPU.
 //!
 //! Contract, the same for every backend:
 //! - residues are canonical, in `[0, q)`, in every buffer at every call boundary; the same call gives the same bits;

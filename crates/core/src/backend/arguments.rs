@@ -65,13 +65,13 @@ pub struct HoistedRotations<'a> {
 pub struct HornerStep<'a, T = Buffer> {
     /// What is rotated, shard by shard.
     pub x: &'a T,
-    /// The first of its shards that are.
+    /// The first of its shards to rotate.
     pub first: usize,
     /// What is added.
     pub plus: &'a T,
-    /// The first of its shards that are.
+    /// The first of its shards to add.
     pub first_plus: usize,
-    /// Shards of both.
+    /// How many shards of each.
     pub shards: usize,
 }
 
