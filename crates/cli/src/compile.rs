@@ -298,11 +298,12 @@ pub(crate) fn pictures(
 ) -> Outcome<(Vec<Labelled>, Vec<String>)> {
     let (mut items, mut notes) = (Vec::new(), Vec::new());
     for spec in specs {
-        let Found { items: found, note } = dataset::find(spec, &dataset::Expected::by(network), purpose)?;
+        let Found { items: found, note, unfit } = dataset::find(spec, &dataset::Expected::by(network), purpose)?;
         let keep = limit.map_or(found.len(), |l| l as usize).min(found.len());
         notes.extend(
             note.map(|note| format!("{spec}: {}{note}", if keep < found.len() { format!("{keep} of ") } else { String::new() })),
         );
+        notes.extend(unfit.map(|unfit| format!("{spec}: labels are left out ({})", unfit.why.join("; "))));
         items.extend((0..keep).map(|i| found[i * found.len() / keep].clone()));
     }
     let labelled = |item: &dataset::Item| {

@@ -120,14 +120,17 @@ pub struct Found {
     pub items: Vec<Item>,
     /// Which files were taken, where that was a choice.
     pub note: Option<String>,
+    /// Why labels that are there were left out: they are not of this network.
+    pub unfit: Option<Failure>,
 }
 
-/// [`find`] to measure on, without the note.
+/// [`find`] to measure accuracy on, without the note.
 ///
 /// # Errors
-/// As [`find`].
+/// As [`find`], and [`Class::BadInput`] for labels that are not of this network.
 pub fn open(spec: &str, expected: &Expected) -> Outcome<Vec<Item>> {
-    find(spec, expected, Purpose::Measure).map(|found| found.items)
+    let found = find(spec, expected, Purpose::Measure)?;
+    found.unfit.map_or(Ok(found.items), Err)
 }
 
 /// Reads a description of pictures: `DIR`, `FILE.npy`, `packed:DIR`, `packed:DIR/SPLIT` or `packed:DIR/FILE`, each with an optional
@@ -170,12 +173,13 @@ pub fn find(spec: &str, expected: &Expected, purpose: Purpose) -> Outcome<Found>
         None if npy::is_named_so(Path::new(place)) => {
             let items = array(Path::new(place), None)?;
             let note = items.first().and_then(Item::array_note);
-            Found { items, note }
+            Found { items, note, unfit: None }
         }
-        None => Found { items: folder(Path::new(place), expected)?, note: None },
+        None => Found { items: folder(Path::new(place), expected)?, note: None, unfit: None },
     };
     if forced.is_some() {
         found.items.iter_mut().for_each(|item| item.label = forced);
+        found.unfit = None;
     }
     if found.items.is_empty() {
         let why = format!("there is no file ending in {} or npy", EXTENSIONS.join(", "));

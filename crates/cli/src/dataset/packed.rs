@@ -100,16 +100,17 @@ pub(super) fn find(place: &Path, expected: &Expected, purpose: Purpose) -> Outco
         let why = format!("there is none of {}", Form::ALL.map(|form| format!("SPLIT{}", form.ending())).join(", "));
         return Err(Failure::new(Class::BadInput, what, why, "name packed:DIR, packed:DIR/SPLIT or packed:DIR/FILE"));
     };
-    let items = pack.items(expected)?;
+    let (items, unfit) = pack.items(expected)?;
     let name = |pack: &Pack| pack.path().file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let passed: Vec<String> = others.iter().map(name).collect();
     let passed = if passed.is_empty() { String::new() } else { format!(", and not {}", passed.join(", ")) };
     let note = format!("{} pictures of {}{passed}", items.len(), name(pack));
-    Ok(Found { items, note: Some(note) })
+    Ok(Found { items, note: Some(note), unfit })
 }
 
 impl Pack {
-    fn items(&self, expected: &Expected) -> Outcome<Vec<Item>> {
+    /// The pictures, and why their labels are left out, if they are.
+    fn items(&self, expected: &Expected) -> Outcome<(Vec<Item>, Option<Failure>)> {
         let (blob, offsets) = match self.form {
             Form::Pixels => self.pixels(read(&self.path())?, expected)?,
             Form::Rows => self.pixels(self.rows(expected)?, expected)?,
@@ -117,7 +118,16 @@ impl Pack {
         };
         let blob = Arc::new(blob);
         let count = offsets.len().saturating_sub(1);
-        let labels = self.labels(count, expected)?;
+        let (labels, unfit) = match self.labels(count)? {
+            Some((path, labels)) => match labels.iter().find(|&&l| usize::from(l) >= expected.outputs) {
+                Some(bad) => {
+                    let why = format!("label {bad}, and the network has {} classes", expected.outputs);
+                    (None, Some(self.damaged(&path, why)))
+                }
+                None => (Some(labels), None),
+            },
+            None => (None, None),
+        };
         let head = match self.form {
             Form::JpegTails => Some(Arc::new(read(&self.dir.join("jpeg_header.bin"))?)),
             _ => None,
@@ -131,7 +141,7 @@ impl Pack {
             };
             Item { source, label: labels.as_ref().map(|l| usize::from(l[i])) }
         };
-        Ok((0..count).map(item).collect())
+        Ok(((0..count).map(item).collect(), unfit))
     }
 
     fn damaged(&self, path: &Path, why: String) -> Failure {
@@ -184,8 +194,8 @@ impl Pack {
         Ok((blob, offsets))
     }
 
-    /// A label for each of `count` pictures, if there are labels.
-    fn labels(&self, count: usize, expected: &Expected) -> Outcome<Option<Vec<u8>>> {
+    /// A label for each of `count` pictures and where it was found, if there are labels.
+    fn labels(&self, count: usize) -> Outcome<Option<(PathBuf, Vec<u8>)>> {
         let file = |infix: &str| self.dir.join(format!("{}{infix}.labels.u8", self.split));
         let own = file(LOSSLESS);
         let is_own = self.form.is_lossless() && own.is_file();
@@ -200,10 +210,7 @@ impl Pack {
             return Err(self.damaged(&self.path(), format!("{count} pictures and {} labels", labels.len())));
         }
         labels.truncate(count);
-        if let Some(&bad) = labels.iter().find(|&&l| usize::from(l) >= expected.outputs) {
-            return Err(self.damaged(&path, format!("label {bad}, and the network has {} classes", expected.outputs)));
-        }
-        Ok(Some(labels))
+        Ok(Some((path, labels)))
     }
 }
 
@@ -285,6 +292,9 @@ mod tests {
         assert!(open(&spec, &classes()).unwrap_err().why[0].contains("2 pictures and 1 labels"));
         write_packed(dir.path(), &[jpeg(1)], Some(&[9]));
         assert!(open(&spec, &classes()).unwrap_err().why[0].contains("label 9"));
+        // To calibrate on, which needs no labels, they will do.
+        let found = find(&spec, &classes(), Purpose::Calibrate).unwrap();
+        assert!(found.items[0].label.is_none() && found.unfit.is_some_and(|f| f.why[0].contains("label 9")));
         fs::write(dir.path().join("val.offsets.u32"), [0, 0, 0, 0, 255, 255, 0, 0]).unwrap();
         assert!(open(&spec, &classes()).unwrap_err().why[0].contains("65535"));
         fs::remove_file(dir.path().join("val.jpgs")).unwrap();
