@@ -8,8 +8,8 @@ use super::clear::{Network, Range};
 use super::model::{FittedActivation, MAGNITUDE_MARGIN, Model, Operator, Value};
 use super::tensor::{ShapeMismatch, Tensor};
 use chacha20::ChaCha8Rng;
-pub use foresee::Margins;
 use foresee::part_beyond;
+pub use foresee::{Margins, Tail};
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
@@ -139,6 +139,9 @@ pub struct LayerUse {
     pub outside: usize,
     /// The part of unseen pictures that should leave this interval, by the tail of what these used.
     pub expected_outside: f64,
+    /// That tail, in parts of half the interval; none of too few pictures.
+    #[serde(skip)]
+    pub tail: Option<Tail>,
 }
 
 /// What a simulation found.
@@ -511,6 +514,7 @@ impl Simulator {
                 used: most.1,
                 picture: most.0,
                 outside: sound.len() - inside.len(),
+                tail: Tail::of(used.clone()),
                 expected_outside: part_beyond(used),
             };
             sound = inside;

@@ -274,7 +274,10 @@ fn in_words(tried: &TriedFit) -> String {
         [(form, _)] => form.to_string(),
         mixed => mixed.iter().map(|(form, count)| format!("{count} layers {form}")).collect::<Vec<_>>().join(", "),
     };
-    let (margin, verdict) = (tried.specs.first().map_or(0.0, |s| s.margin), if tried.keeps { "enough" } else { "not enough" });
+    let least = tried.specs.iter().fold(f64::INFINITY, |m, s| m.min(s.margin));
+    let most = tried.specs.iter().fold(least, |m, s| m.max(s.margin));
+    let margin = if most > least { format!("{least} to {most}") } else { least.to_string() };
+    let verdict = if tried.keeps { "enough" } else { "not enough" };
     let outside = match tried.used > 1.0 {
         true => ", a picture leaves an interval".into(),
         false => format!(", {:.4} % leave an interval", 100.0 * tried.outside),

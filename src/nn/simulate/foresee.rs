@@ -101,22 +101,50 @@ impl Unsure {
     }
 }
 
-/// The part of all pictures for which a quantity passes 1, from its values on some: the largest tenth of them is continued as
-/// an exponential distribution, as sums of many small effects and their largest values fall off at least as fast.
-pub(super) fn part_beyond(mut values: Vec<f64>) -> f64 {
-    let count = values.len();
-    let tail = (count / TAIL).max(LEAST_TAIL);
-    if tail >= count {
-        return 0.0;
+/// How the largest values of a quantity fall off: the largest tenth of them is continued as an exponential distribution, as sums of many
+/// small effects and their largest values fall off at least as fast.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Tail {
+    /// Where it begins.
+    pub threshold: f64,
+    /// How far what lies in it is from there, on average.
+    pub mean_excess: f64,
+    /// The part of the values that lie in it.
+    pub part: f64,
+}
+
+impl Tail {
+    /// Of the values of some pictures; none of too few.
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+        let count = values.len();
+        let tail = (count / TAIL).max(LEAST_TAIL);
+        if tail >= count {
+            return None;
+        }
+        values.sort_by(|a, b| b.total_cmp(a));
+        let threshold = values[tail];
+        let mean_excess = values[..tail].iter().map(|v| v - threshold).sum::<f64>() / tail as f64;
+        Some(Self { threshold, mean_excess, part: tail as f64 / count as f64 })
     }
-    values.sort_by(|a, b| b.total_cmp(a));
-    let threshold = values[tail];
-    if threshold >= 1.0 {
-        return values.iter().filter(|v| **v > 1.0).count() as f64 / count as f64;
+
+    /// The part of all pictures beyond a value; 1 for one before the tail.
+    pub fn beyond(&self, value: f64) -> f64 {
+        if self.threshold >= value {
+            return 1.0;
+        }
+        let beyond = if self.mean_excess > 0.0 { (-(value - self.threshold) / self.mean_excess).exp() } else { 0.0 };
+        if beyond.is_nan() { 1.0 } else { beyond * self.part }
     }
-    let mean_excess = values[..tail].iter().map(|v| v - threshold).sum::<f64>() / tail as f64;
-    let beyond = if mean_excess > 0.0 { (-(1.0 - threshold) / mean_excess).exp() } else { 0.0 };
-    if beyond.is_nan() { 1.0 } else { beyond * tail as f64 / count as f64 }
+}
+
+/// The part of all pictures for which a quantity passes 1, from its values on some: by their [`Tail`], or counted where that begins behind 1.
+pub(super) fn part_beyond(values: Vec<f64>) -> f64 {
+    let (count, beyond) = (values.len(), values.iter().filter(|v| **v > 1.0).count());
+    match Tail::of(values) {
+        Some(tail) if tail.threshold >= 1.0 => beyond as f64 / count as f64,
+        Some(tail) => tail.beyond(1.0),
+        None => 0.0,
+    }
 }
 
 #[cfg(test)]

@@ -5,20 +5,22 @@ use super::{ChooseError, ChooseOptions, NotRun, TriedFit, Watch};
 use crate::nn::calibration::Calibration;
 use crate::nn::fit::{FitError, FitSpec, Fits, Form};
 use crate::nn::model::{Model, Operator};
-use crate::nn::simulate::{ExactAnswers, Labelled, Outcomes, Simulation};
+use crate::nn::simulate::{ExactAnswers, Labelled, LayerUse, Outcomes, Simulation, Tail};
 use rayon::prelude::*;
 use std::time::Instant;
 
 /// Pictures that settle which forms need no closer look.
 const FEW: usize = 128;
-/// A form that should lose this many times as many answers as allowed, by those few, is not looked at closer, nor at a narrower
-/// margin: from twice to 1.3 times the range seen, the errors fall by less than half.
-const HOPELESS: f64 = 3.0;
+/// What a form loses is taken to fall with its margin to this power: that of errors at a bend is 1. A form that loses too many by this at
+/// the narrowest margin is not looked at closer, nor at narrower margins.
+const FALLS: i32 = 2;
 /// Pictures that settle which floor is best, and that show at once that a form is far too coarse.
 const GLANCE: usize = 32;
-/// A form that should lose so many times what is hopeless, by a glance at one floor, is not tried at the others. It is
+/// A form that should lose so many times what is allowed, by a glance at one floor, is not tried at the others. It is
 /// set wide, since it was not measured how much floors change.
-const FAR: f64 = 10.0;
+const FAR: f64 = 30.0;
+/// How much wider than the others the interval of a layer may be made whose values reach far out now and then.
+const WIDER: [f64; 4] = [1.0, 1.25, 1.5, 2.0];
 /// Costs that differ by less than this factor count as alike.
 const ALIKE: f64 = 1.05;
 /// A mixture of two forms must be this many times cheaper than one alone: with every layer given back it goes nearer to the edge
@@ -197,10 +199,16 @@ impl Search<'_> {
             if found.keeps {
                 return Ok(Some(at));
             }
-            if self.is_hopeless(found) || !self.stays_inside(found) {
+            if self.is_hopeless(found) {
                 break;
             }
-            if best.is_none_or(|b| found.lost() < self.tried[b].lost()) {
+            let at = match self.widened(at)? {
+                Some(wider) if self.tried[wider].keeps => return Ok(Some(wider)),
+                Some(wider) => wider,
+                None => at,
+            };
+            let found = &self.tried[at];
+            if self.stays_inside(found) && best.is_none_or(|b| found.lost() < self.tried[b].lost()) {
                 best = Some(at);
             }
         }
@@ -215,8 +223,36 @@ impl Search<'_> {
         found.used <= 1.0 && found.outside <= self.options.most_outside()
     }
 
+    /// Whether too many answers should be lost at the narrowest margin too. By errors alone: which pictures leave an interval is mended by
+    /// [`Self::widened`].
     fn is_hopeless(&self, found: &TriedFit) -> bool {
-        found.lost() > HOPELESS * (1.0 - self.options.needed())
+        let margin = found.specs.iter().fold(0.0, |m: f64, s| m.max(s.margin));
+        let narrowest = self.options.margins.iter().copied().fold(margin, f64::min);
+        (1.0 - found.expected) * (narrowest / margin).powi(FALLS) > 1.0 - self.options.needed()
+    }
+
+    /// A fit that keeps the answers but for the pictures that should leave an interval, with longer intervals for the layers that they
+    /// should leave; none if it is no such fit. The length of the others is what makes most of the error.
+    fn widened(&mut self, at: usize) -> Result<Option<usize>, ChooseError> {
+        let (tried, all) = (self.tried[at].clone(), self.pictures.len());
+        let [spec] = &tried.specs[..] else { return Ok(None) };
+        if self.stays_inside(&tried) || tried.pictures < all || !self.watch.goes_on() {
+            return Ok(None);
+        }
+        let (_, found) = self.simulate(&tried.specs, all)?;
+        if !self.options.keeps(&found) {
+            return Ok(None);
+        }
+        // Half of what is allowed, as intervals do not grow by quite the same factor.
+        let share = self.options.most_outside() / (2.0 * found.layers.len() as f64);
+        let wide_enough = |tail: Option<Tail>| {
+            let enough = WIDER.into_iter().find(|wider| tail.is_none_or(|tail| tail.beyond(*wider) <= share));
+            enough.unwrap_or(WIDER[WIDER.len() - 1])
+        };
+        let wider = |layer: &LayerUse| FitSpec { margin: spec.margin * wide_enough(layer.tail), ..spec.clone() };
+        let specs = found.layers.iter().map(wider).collect();
+        let wider = self.judged(specs, tried.cost, all)?;
+        Ok(Some(self.note(wider)))
     }
 
     /// The floor of least error on a few pictures, and what all pictures say of it; or what the few do, if that leaves no hope.
@@ -234,7 +270,7 @@ impl Search<'_> {
         let glance = if few >= 2 * GLANCE { GLANCE } else { few };
         if let (Some(middle), true) = (floors.get(floors.len() / 2), glance < few) {
             let found = self.judged(vec![spec(middle)], cost, glance)?;
-            if found.lost() > FAR * HOPELESS * (1.0 - self.options.needed()) {
+            if found.lost() > FAR * (1.0 - self.options.needed()) {
                 return Ok(self.note(found));
             }
         }
