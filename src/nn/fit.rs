@@ -203,7 +203,7 @@ const NEAREST: f64 = 1e-5;
 fn samples_about(layer: &LayerInputs, centre: f64, half: f64, floor: f64) -> Vec<Sample> {
     let step = (1.0 / NEAREST).powf(1.0 / SAMPLES_OF_A_SIDE as f64);
     let at = |i: usize| {
-        let (t, side) = (NEAREST * step.powf((i / 2) as f64 + 0.5), if i % 2 == 0 { 1.0 } else { -1.0 });
+        let (t, side) = (NEAREST * step.powf((i / 2) as f64 + 0.5), if i.is_multiple_of(2) { 1.0 } else { -1.0 });
         let x = centre + half * t * side;
         let width = half * t * (step.sqrt() - 1.0 / step.sqrt());
         let chebyshev = 1.0 / (std::f64::consts::PI * half * (1.0 - t * t).sqrt());
