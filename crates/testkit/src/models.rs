@@ -187,8 +187,10 @@ pub fn fit(model: &Model, x: &Tensor<f64>, rng: &mut impl Rng) -> Model {
                 ActivationForm::Composite(vec![first, stage, last.expect("a polynomial")][..rng.random_range(2..=3)].to_vec())
             }
             _ => {
+                // A function that is flat at all nodes of a low degree asks for more of them.
                 let degree = rng.random_range(1..=9);
-                ActivationForm::Chebyshev(Chebyshev::interpolate(|x| function.value(x), degree, interval).expect("a polynomial"))
+                let fits = (degree..64).find_map(|degree| Chebyshev::interpolate(|x| function.value(x), degree, interval).ok());
+                ActivationForm::Chebyshev(fits.expect("a function that is not constant"))
             }
         };
         let fitted = BTreeMap::from([(node, FittedActivation { function, form })]);
