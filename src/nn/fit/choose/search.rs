@@ -251,8 +251,12 @@ impl Search<'_> {
         };
         let wider = |layer: &LayerUse| FitSpec { margin: spec.margin * wide_enough(layer.tail), ..spec.clone() };
         let specs = found.layers.iter().map(wider).collect();
-        let wider = self.judged(specs, tried.cost, all)?;
-        Ok(Some(self.note(wider)))
+        match self.judged(specs, tried.cost, all) {
+            Ok(wider) => Ok(Some(self.note(wider))),
+            // The longer interval reaches where a function has no value.
+            Err(ChooseError::Fit(FitError::Undefined { .. })) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// The floor of least error on a few pictures, and what all pictures say of it; or what the few do, if that leaves no hope.
