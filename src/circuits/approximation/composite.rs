@@ -37,7 +37,7 @@ impl Spread {
     }
 
     /// Those of the degrees for all epsilons that are worth trying, from the largest downwards; fewer where an epsilon is too small for
-    /// them. Cost: some milliseconds each.
+    /// them.
     ///
     /// # Errors
     /// [`ApproximationError::Degree`] for a degree that is even or above 127, and what else [`Self::new`] says if it says so of all.
