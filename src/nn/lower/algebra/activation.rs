@@ -198,18 +198,7 @@ impl Algebra<'_> {
         // Where nobody minds, the result is brought to [-1, 1], so that it can be bootstrapped.
         let free = || if self.scale_is_free(i) { (NEARLY_ONE / last.magnitude(), 0.0) } else { (1.0, 0.0) };
         let (alpha, beta) = self.gauge(i).and_then(|g| g.uniform()).unwrap_or_else(free);
-        let (mut value, mut depth) = (u.value, u.depth);
-        for (k, stage) in stages.iter().enumerate() {
-            let mut polynomial = stage.clone();
-            if k == 0 {
-                polynomial = polynomial.on(interval).map_err(unusable(&node.name))?;
-            }
-            if k + 1 == stages.len() {
-                polynomial = polynomial.scaled(alpha, beta).map_err(unusable(&node.name))?;
-            }
-            depth += polynomial.depth();
-            value = self.emit(&node.name, Logical::Polynomial { input: value, polynomial }, u.shape);
-        }
+        let (value, depth) = self.stages(&node.name, &u, stages, interval, (alpha, beta))?;
         let n = u.scale.len();
         Ok(Stored { value, scale: vec![1.0 / alpha; n], shift: vec![-beta / alpha + 0.0; n], depth, ..u })
     }
@@ -231,21 +220,34 @@ impl Algebra<'_> {
         let most = |last: &Chebyshev| last.clone().scaled(0.5, 0.5).map_or(1.0, |half| half.magnitude());
         let free = || if self.scale_is_free(i) { NEARLY_ONE * scale / (bound * stages.last().map_or(1.0, most)) } else { 1.0 };
         let factor = wanted.map_or_else(free, |(alpha, _)| alpha * scale);
+        let (value, depth) = self.stages(layer, &u, stages, first, (factor / 2.0, factor / 2.0))?;
+        let value = self.emit(layer, Logical::Multiply { a: value, b: u.value }, u.shape);
+        let n = u.scale.len();
+        Ok(Stored { value, scale: vec![scale / factor; n], depth: depth + 1, ..u })
+    }
+
+    /// Polynomials one after the other, the first on `interval`, the result of the last `alpha` times what it is and `beta` more: the value and its depth.
+    fn stages(
+        &mut self,
+        layer: &str,
+        u: &Stored,
+        stages: &[Chebyshev],
+        interval: [f64; 2],
+        (alpha, beta): (f64, f64),
+    ) -> Result<(usize, usize), LowerError> {
         let (mut value, mut depth) = (u.value, u.depth);
         for (k, stage) in stages.iter().enumerate() {
             let mut polynomial = stage.clone();
             if k == 0 {
-                polynomial = polynomial.on(first).map_err(unusable(layer))?;
+                polynomial = polynomial.on(interval).map_err(unusable(layer))?;
             }
             if k + 1 == stages.len() {
-                polynomial = polynomial.scaled(factor / 2.0, factor / 2.0).map_err(unusable(layer))?;
+                polynomial = polynomial.scaled(alpha, beta).map_err(unusable(layer))?;
             }
             depth += polynomial.depth();
             value = self.emit(layer, Logical::Polynomial { input: value, polynomial }, u.shape);
         }
-        let value = self.emit(layer, Logical::Multiply { a: value, b: u.value }, u.shape);
-        let n = u.scale.len();
-        Ok(Stored { value, scale: vec![scale / factor; n], depth: depth + 1, ..u })
+        Ok((value, depth))
     }
 
     /// x as a polynomial on `[a, b]` can take it, and the interval of the stored values: `[-1, 1]` if the layer before made
