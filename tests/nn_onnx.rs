@@ -6,7 +6,8 @@ use cipherlens_testkit as common;
 use chacha20::ChaCha8Rng;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::{Model, ModelError, Operator};
-use cipherlens::nn::onnx::{OnnxOptions, schema::ModelProto};
+use cipherlens::nn::onnx::OnnxOptions;
+use cipherlens::nn::onnx::schema::{ModelProto, NodeProto};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use cipherlens::nn::{LowerOptions, lower};
 use cipherlens::plan::program::Operation;
@@ -118,6 +119,77 @@ fn plain(channels: usize) -> OnnxOptions {
 
 fn counted(shape: Shape) -> Tensor<f64> {
     Tensor::new(shape, (0..shape.len()).map(|i| (i % 23) as f64 / 7.0 - 1.5).collect()).expect("as many as the shape says")
+}
+
+/// Zeros that a file puts around a picture are padding of the window that reads it: no step of their own, and the same results as where
+/// a step makes them.
+#[test]
+fn zeros_around_a_picture_are_padding_of_what_reads_it() {
+    let x = counted(Shape::new(2, 7, 6));
+    let weights: Vec<f32> = (0..4 * 2 * 9).map(|i| (i % 11) as f32 / 5.0 - 1.0).collect();
+    let run = |file: &File, x: &Tensor<f64>| {
+        let model = Model::from_onnx(&file.bytes(), &plain(2)).expect("the file is read");
+        let y = Network::<f64>::new(&model).evaluate(x).expect("the shape fits");
+        (model, y)
+    };
+    // The whole in one file, and in two of which the second takes what the first has padded.
+    let compare = |pads: &[i64], fill: f32, function: &str, reader: NodeProto| {
+        let padded = |output: &str| {
+            File::new(&[1, 2, 7, 6], output)
+                .constant("w", &[4, 2, 3, 3], Data::Real(weights.clone()))
+                .constant("pads", &[8], Data::Whole(pads.to_vec()))
+                .constant("fill", &[], Data::Real(vec![fill]))
+                .node(node(function, &["x"], "r"))
+                .node(node("Pad", &["r", "pads", "fill"], "p"))
+        };
+        let (_, between) = run(&padded("p"), &x);
+        let Shape { height, width, .. } = between.shape();
+        let mut alone = reader.clone();
+        alone.input[0] = "x".into();
+        let second = File::new(&[1, 2, height as i64, width as i64], "y")
+            .constant("w", &[4, 2, 3, 3], Data::Real(weights.clone()))
+            .node(alone);
+        let (_, want) = run(&second, &between);
+        let (model, got) = run(&padded("y").node(reader), &x);
+        assert_eq!(got.shape(), want.shape());
+        for (got, want) in got.values().iter().zip(want.values()) {
+            assert!((got - want).abs() < 1e-12, "{got}, not {want}");
+        }
+        model
+    };
+    let moves = |model: &Model| model.nodes().iter().any(|n| matches!(n.operator, Operator::Rearrange(_) | Operator::Gather(_)));
+    let conv = || node("Conv", &["p", "w"], "y").ints("strides", &[2, 1]);
+    let average = || node("AveragePool", &["p"], "y").ints("kernel_shape", &[3, 3]).ints("strides", &[2, 2]);
+    let around = [0, 0, 0, 1, 0, 0, 2, 2];
+    for (name, pads, fill, function, reader, moved) in [
+        ("asymmetric", around, 0.0, "Relu", conv(), false),
+        ("and padding of its own", [0, 0, 0, 1, 0, 0, 1, 0], 0.0, "Tanh", conv().ints("pads", &[1, 1, 1, 0]), false),
+        ("as far as the window reaches", around, 0.0, "Relu", conv().ints("pads", &[0, 0, 1, 0]), true),
+        ("another number", around, 0.5, "Relu", conv(), true),
+        ("cut off at one side", [0, 0, -1, 1, 0, 0, 1, 1], 0.0, "Relu", conv(), true),
+        ("an average", around, 0.0, "Tanh", average(), false),
+        ("an average that does not count its own", around, 0.0, "Relu", average().ints("pads", &[1, 1, 1, 1]), true),
+        (
+            "an average that counts its own",
+            [0, 0, 1, 1, 0, 0, 1, 1],
+            0.0,
+            "Relu",
+            { average().ints("pads", &[1, 1, 1, 1]).int("count_include_pad", 1) },
+            false,
+        ),
+    ] {
+        assert_eq!(moves(&compare(&pads, fill, function, reader)), moved, "{name}");
+    }
+    let greatest =
+        |own: &[i64]| node("MaxPool", &["p"], "y").ints("kernel_shape", &[3, 3]).ints("strides", &[2, 2]).ints("pads", own);
+    let (around, own) = ([0, 0, 0, 1, 0, 0, 2, 1], [0, 1, 2, 1]);
+    for (function, same) in [("Sigmoid", true), ("Tanh", false)] {
+        let [of_zeros, of_nothing] = [(around, [0; 4]), ([0; 8], own)].map(|(pads, own)| {
+            let model = compare(&pads, 0.0, function, greatest(&own));
+            (model.nodes().len(), Network::<f64>::new(&model).evaluate(&x).expect("the shape fits"))
+        });
+        assert_eq!(of_zeros == of_nothing, same, "{function}: zeros are the greatest only beside negative numbers");
+    }
 }
 
 /// Slices, paddings, resizing and joining of channels, against indices written out here.

@@ -90,6 +90,15 @@ impl ActivationFunction {
         }
     }
 
+    /// Whether it is known to have no value below 0.
+    pub fn never_negative(&self) -> bool {
+        match *self {
+            Self::Relu | Self::Sigmoid | Self::Softplus | Self::HardSigmoid { .. } => true,
+            Self::Clip { min, .. } => min >= 0.0,
+            _ => false,
+        }
+    }
+
     /// The exact value.
     pub fn value(&self, x: f64) -> f64 {
         let exponential = |alpha: f64, x: f64| if x > 0.0 { x } else { alpha * x.exp_m1() };

@@ -36,6 +36,7 @@ impl Importer<'_> {
         };
         window.padding = padding(a, &window, shape)?;
         let (height, width) = window.output(shape.height, shape.width).ok_or("its kernel is larger than its padded input")?;
+        let (value, window) = self.without_zeros(value, window);
         let groups = a.int("group", 1);
         let groups = usize::try_from(groups).map_err(|_| format!("it has {groups} groups"))?;
         let bias = constant(operands, 2)?;
@@ -48,6 +49,15 @@ impl Importer<'_> {
             groups,
         };
         self.emit_picture(name, &[value], operator, Shape::new(bounded(outputs)?, height, width))
+    }
+
+    /// A window that moves over a value, moved over the picture within where that is one with zeros around it: these become padding of
+    /// the window, which computes the same and is no step of its own. Left as it is where a window would lie in the padding.
+    fn without_zeros(&self, value: usize, window: Window) -> (usize, Window) {
+        let Some((within, zeros)) = self.zeros_around(value) else { return (value, window) };
+        let padding: [usize; 4] = std::array::from_fn(|side| window.padding[side] + zeros[side]);
+        let reaches = |side: usize| padding[side] <= (window.kernel[side % 2] - 1) * window.dilation[side % 2];
+        if (0..4).all(reaches) { (within, Window { padding, ..window }) } else { (value, window) }
     }
 
     pub(super) fn batch_norm(
@@ -124,11 +134,13 @@ impl Importer<'_> {
             return self.emit_picture(name, &[value], OperatorSpec::GlobalAvgPool, Shape::new(shape.channels, 1, 1));
         }
         let (height, width) = window.output(shape.height, shape.width).ok_or("its kernel is larger than its padded input")?;
+        let counted = counted || window.padding == [0; 4];
+        let (value, window) = if counted { self.without_zeros(value, window) } else { (value, window) };
         let operator = OperatorSpec::AvgPool2d {
             kernel: window.kernel,
             stride: Some(window.stride),
             padding: window.padding,
-            count_include_pad: counted || window.padding == [0; 4],
+            count_include_pad: counted,
         };
         self.emit_picture(name, &[value], operator, Shape::new(shape.channels, height, width))
     }

@@ -11,7 +11,7 @@ use super::graph::{Importer, Known, Refusal, Traced, extent};
 use super::layers::{padding, pair, reduced_axes};
 use super::schema::NodeProto;
 use crate::nn::model::formula::{Binary, Unary};
-use crate::nn::model::{ActivationFunction, Formula, Window};
+use crate::nn::model::{ActivationFunction, Formula, OperatorSpec, Window};
 use crate::nn::tensor::Shape;
 use std::collections::BTreeSet;
 
@@ -159,17 +159,43 @@ impl Importer<'_> {
         let mut window =
             Window { kernel: [kh, kw], stride: pair(a, "strides")?, padding: [0; 4], dilation: pair(a, "dilations")? };
         window.padding = padding(a, &window, shape)?;
-        let [top, left, bottom, right] = window.padding;
         let ceil = a.int("ceil_mode", 0) != 0;
-        let of = |size: usize, axis: usize, around: [usize; 2]| {
-            let how = [window.kernel[axis], window.stride[axis], window.dilation[axis]];
-            Along::new(size, how, around, ceil)
-                .ok_or("its kernel is larger than its padded input, a window lies in the padding, or there is too much of that")
+        let along = |[height, width]: [usize; 2], [top, left, bottom, right]: [usize; 4]| {
+            let of = |axis: usize, size: usize, around: [usize; 2]| {
+                let how = [window.kernel[axis], window.stride[axis], window.dilation[axis]];
+                Along::new(size, how, around, ceil)
+            };
+            Some([(2, of(0, height, [top, bottom])?), (3, of(1, width, [left, right])?)])
         };
-        let mut axes = [(2, of(height, 0, [top, bottom])?), (3, of(width, 1, [left, right])?)];
+        let whole = along([height, width], window.padding);
+        let within = self.positive_within(x).filter(|_| !ceil).and_then(|(within, shape, zeros)| {
+            let padding = std::array::from_fn(|side| window.padding[side] + zeros[side]);
+            let dims = vec![1, shape.channels, shape.height, shape.width];
+            Some((Traced::of(within, dims), along([shape.height, shape.width], padding)?))
+        });
+        let (x, mut axes) = match (within, whole) {
+            (Some(within), Some(_)) => within,
+            (None, Some(whole)) => (x.clone(), whole),
+            (_, None) => {
+                return Err(Refusal::Bad(
+                    "its kernel is larger than its padded input, a window lies in the padding, or there is too much of that"
+                        .into(),
+                ));
+            }
+        };
         // The axis that gets shorter comes first.
         axes.sort_by_key(|(_, along)| std::cmp::Reverse(along.size / along.out));
-        self.greatest_behind(x, &node.input[0], &axes, name)
+        self.greatest_behind(&x, &node.input[0], &axes, name)
+    }
+
+    /// What a picture is where it is one without negative numbers and zeros around it: that one, its shape, and the zeros. Among such
+    /// numbers a zero is never the greatest alone.
+    fn positive_within(&self, x: &Traced) -> Option<(usize, Shape, [usize; 4])> {
+        let (within, zeros) = self.zeros_around(x.base).filter(|_| x.expression == Formula::x())?;
+        let (OperatorSpec::Activation { function }, _) = self.maker(within)? else { return None };
+        let own = self.shape(x.base);
+        let picture = x.dims == [1, own.channels, own.height, own.width];
+        (picture && function.never_negative()).then(|| (within, self.shape(within), zeros))
     }
 
     /// Over all of some axes.

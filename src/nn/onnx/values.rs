@@ -123,6 +123,28 @@ impl Importer<'_> {
         })
     }
 
+    /// The picture that a value is one with zeros around it of, and how many these are above it, left of it, below and right of it; none
+    /// if it is something else.
+    pub(super) fn zeros_around(&self, value: usize) -> Option<(usize, [usize; 4])> {
+        let view = &self.views.get(&value)?.of;
+        let ([part], true) = (&view.parts[..], view.constants.is_empty()) else { return None };
+        let map = part.factored(view.shape).ok()?;
+        let around = |picks: &[Option<usize>], size: usize| {
+            let before = picks.iter().position(Option::is_some)?;
+            let after = picks.len().checked_sub(before + size)?;
+            let whole = picks[before..before + size].iter().copied().eq((0..size).map(Some));
+            (whole && picks[before + size..].iter().all(Option::is_none)).then_some([before, after])
+        };
+        let ([0, 0], [top, bottom], [left, right]) = (
+            around(&map.channels, part.from.channels)?,
+            around(&map.rows, part.from.height)?,
+            around(&map.columns, part.from.width)?,
+        ) else {
+            return None;
+        };
+        Some((part.source, [top, left, bottom, right]))
+    }
+
     /// A value of the given shape with the elements of x in their order.
     pub(super) fn placed(&mut self, x: &Traced, shape: Shape, name: &str) -> Result<usize, Refusal> {
         let value = self.settle(x, name)?;
