@@ -7,12 +7,13 @@
 pub mod composite;
 mod dense;
 mod exchange;
+mod lanes;
 pub mod least_squares;
 pub mod minimax;
 pub mod sign;
 
 pub use composite::{Spread, WeightedComposite, best_spread};
-pub use least_squares::{Sample, least_squares};
+pub use least_squares::{Sample, least_squares, odd_least_squares};
 pub use minimax::{Minimax, Parity, minimax};
 pub use sign::{CompositeSign, composite_sign};
 

@@ -4,9 +4,9 @@
 //! ends, so that a bend at 0 or a short ramp there is wide for the last one. A composite sign asks of its last polynomial to be near -1 and 1 and nothing in between;
 //! here it is the best in mean square under given weights, for any function.
 
-use super::least_squares::{Sample, least_squares};
+use super::least_squares::{Sample, least_squares, odd_least_squares};
 use super::sign::composite_sign;
-use super::{ApproximationError, check_interval};
+use super::{ApproximationError, check_interval, lanes};
 use crate::circuits::polynomial::Chebyshev;
 
 /// Epsilons that are tried: 2 to the minus half of these.
@@ -68,18 +68,12 @@ impl Spread {
     /// Those of [`least_squares`].
     pub fn fit(&self, samples: &[Sample], degree: usize, odd: bool) -> Result<WeightedComposite, ApproximationError> {
         // Where these end, rounding may pass 1.
-        let spread = |s: &Sample| Sample { x: self.value(s.x).clamp(-1.0, 1.0), ..*s };
-        let mut behind: Vec<Sample> = samples.iter().map(spread).collect();
-        if odd {
-            behind.extend(behind.clone().iter().map(|s| Sample { x: -s.x, y: -s.y, ..*s }));
-        }
-        let mut last = least_squares(&behind, degree, [-1.0, 1.0])?;
-        if odd {
-            let coefficients = last.coefficients().iter().enumerate().map(|(k, c)| if k % 2 == 1 { *c } else { 0.0 });
-            last = Chebyshev::new(coefficients.collect(), [-1.0, 1.0]).map_err(|_| ApproximationError::Singular { degree })?;
-        }
-        let square = |s: &Sample| s.weight * (last.value(s.x) - s.y).powi(2);
-        let left = behind[..samples.len()].iter().map(square).sum::<f64>();
+        let positions: Vec<f64> = samples.iter().map(|s| s.x).collect();
+        let spread = self.0.iter().fold(positions, |t, p| lanes::values(p.coefficients(), &t));
+        let behind: Vec<Sample> = samples.iter().zip(spread).map(|(s, x)| Sample { x: x.clamp(-1.0, 1.0), ..*s }).collect();
+        let last = if odd { odd_least_squares(&behind, degree)? } else { least_squares(&behind, degree, [-1.0, 1.0])? };
+        let found = lanes::values(last.coefficients(), &behind.iter().map(|s| s.x).collect::<Vec<_>>());
+        let left = behind.iter().zip(found).map(|(s, found)| s.weight * (found - s.y).powi(2)).sum::<f64>();
         let whole = samples.iter().map(|s| s.weight).sum::<f64>();
         let stages = self.0.iter().cloned().chain([last]).collect();
         Ok(WeightedComposite { stages, mean_square: left / whole })

@@ -1,5 +1,7 @@
 //! Small dense linear algebra: Householder least squares, elimination with pivoting, Cholesky factors.
 
+use super::lanes::dot;
+
 /// Columns whose remaining norm is below this part of their own are taken for dependent.
 const DEPENDENT: f64 = 1e-13;
 
@@ -20,10 +22,9 @@ pub(super) fn solve_least_squares(mut columns: Vec<Vec<f64>>, mut y: Vec<f64>) -
         diagonal[k] = pivot;
         v[k] -= pivot;
         // H = I - 2 v v^T / |v|^2 maps the column to its pivot.
-        let square: f64 = v[k..].iter().map(|a| a * a).sum();
+        let square = dot(&v[k..], &v[k..]);
         for other in tail.iter_mut().chain(std::iter::once(&mut y)) {
-            let dot: f64 = v[k..].iter().zip(&other[k..]).map(|(a, b)| a * b).sum();
-            let factor = 2.0 * dot / square;
+            let factor = 2.0 * dot(&v[k..], &other[k..]) / square;
             other[k..].iter_mut().zip(&v[k..]).for_each(|(o, a)| *o -= factor * a);
         }
     }
@@ -36,7 +37,7 @@ pub(super) fn solve_least_squares(mut columns: Vec<Vec<f64>>, mut y: Vec<f64>) -
 }
 
 fn norm(v: &[f64]) -> f64 {
-    v.iter().map(|a| a * a).sum::<f64>().sqrt()
+    dot(v, v).sqrt()
 }
 
 /// Solves the square system of rows `a` by elimination with scaled partial pivoting and one step of refinement.
@@ -85,10 +86,10 @@ pub(super) fn cholesky(mut rows: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
         let (above, row) = rows.split_at_mut(i);
         let row = &mut row[0];
         for (j, other) in above.iter().enumerate() {
-            let known: f64 = row[..j].iter().zip(other).map(|(a, b)| a * b).sum();
+            let known = dot(&row[..j], &other[..j]);
             row[j] = (row[j] - known) / other[j];
         }
-        let square = row[i] - row[..i].iter().map(|a| a * a).sum::<f64>();
+        let square = row[i] - dot(&row[..i], &row[..i]);
         if square.is_nan() || square <= DEPENDENT * row[i] {
             return None;
         }
@@ -100,7 +101,7 @@ pub(super) fn cholesky(mut rows: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
 /// The x with `L L^T x = y`.
 pub(super) fn solve_cholesky(factor: &[Vec<f64>], mut y: Vec<f64>) -> Vec<f64> {
     for (i, row) in factor.iter().enumerate() {
-        let known: f64 = row[..i].iter().zip(&y).map(|(a, b)| a * b).sum();
+        let known = dot(&row[..i], &y[..i]);
         y[i] = (y[i] - known) / row[i];
     }
     for (i, row) in factor.iter().enumerate().rev() {

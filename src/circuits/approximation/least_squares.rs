@@ -1,6 +1,6 @@
 //! Weighted least squares in Chebyshev basis.
 
-use super::{ApproximationError, chebyshev_row, check_interval, clenshaw, dense, to_unit};
+use super::{ApproximationError, chebyshev_row, check_interval, dense, lanes, to_unit};
 use crate::circuits::polynomial::Chebyshev;
 
 /// A point that a polynomial should pass near.
@@ -26,26 +26,23 @@ pub struct Sample {
 /// [`ApproximationError::TooFewPoints`] where no more samples than the degree carry weight, [`ApproximationError::Singular`] where they do
 /// not tell coefficients apart, [`ApproximationError::Constant`] where the best polynomial is one.
 pub fn least_squares(samples: &[Sample], degree: usize, interval: [f64; 2]) -> Result<Chebyshev, ApproximationError> {
-    check_interval(interval)?;
-    let mut used = Vec::with_capacity(samples.len());
-    for s in samples {
-        for (what, value) in [("a position", s.x), ("a value", s.y), ("a weight", s.weight)] {
-            if !value.is_finite() {
-                return Err(ApproximationError::NotFinite { what, at: s.x, value });
-            }
-        }
-        if s.weight > 0.0 && (interval[0]..=interval[1]).contains(&s.x) {
-            used.push(*s);
-        }
-    }
-    if degree == 0 {
-        return Err(ApproximationError::Degree { found: degree, expected: "1 or more" });
-    }
-    if used.len() <= degree {
-        return Err(ApproximationError::TooFewPoints { degree, found: used.len() });
-    }
-    let c = by_moments(&used, degree, interval).or_else(|| by_reflections(&used, degree, interval));
-    let c = c.ok_or(ApproximationError::Singular { degree })?;
+    let basis = (0..=degree).collect();
+    among(samples, basis, degree, interval)
+}
+
+/// As [`least_squares`] on `[-1, 1]`, of odd polynomials alone; samples at their mirror images too, `(-x, -y)`, would give the same.
+///
+/// # Errors
+/// Those of [`least_squares`].
+pub fn odd_least_squares(samples: &[Sample], degree: usize) -> Result<Chebyshev, ApproximationError> {
+    let basis = (1..=degree).step_by(2).collect();
+    among(samples, basis, degree, [-1.0, 1.0])
+}
+
+/// The nearest sum of some Chebyshev polynomials, those of `basis`.
+fn among(samples: &[Sample], basis: Vec<usize>, degree: usize, interval: [f64; 2]) -> Result<Chebyshev, ApproximationError> {
+    let used = Used::of(samples, basis, degree, interval)?;
+    let c = used.by_moments().or_else(|| used.by_reflections()).ok_or(ApproximationError::Singular { degree })?;
     if let [value, rest @ ..] = &c[..]
         && rest.iter().all(|c| *c == 0.0)
     {
@@ -60,45 +57,83 @@ const ROUNDS: usize = 8;
 /// A correction below this part of the coefficients ends the refinement.
 const SETTLED: f64 = 1e-14;
 
-/// Householder reflections: the definition. None if the columns are dependent.
-fn by_reflections(used: &[Sample], degree: usize, interval: [f64; 2]) -> Option<Vec<f64>> {
-    let mut columns = vec![vec![0.0; used.len()]; degree + 1];
-    let mut row = vec![0.0; degree + 1];
-    for (i, s) in used.iter().enumerate() {
-        chebyshev_row(to_unit(interval, s.x), &mut row);
-        let root = s.weight.sqrt();
-        columns.iter_mut().zip(&row).for_each(|(c, v)| c[i] = root * v);
-    }
-    let y = used.iter().map(|s| s.weight.sqrt() * s.y).collect();
-    dense::solve_least_squares(columns, y)
+/// The samples that carry weight, and what is to be found of them.
+struct Used {
+    /// Indices of the polynomials that are summed, in order.
+    basis: Vec<usize>,
+    degree: usize,
+    /// Positions in `[-1, 1]`.
+    t: Vec<f64>,
+    y: Vec<f64>,
+    weight: Vec<f64>,
 }
 
-/// The normal equations, refined with the residuals at the samples until they settle; none where they are too ill-conditioned
-/// for that. Since `2 T_j T_k = T_(j+k) + T_|j-k|`, their matrix takes the 2 degree + 1 moments of the weights.
-fn by_moments(used: &[Sample], degree: usize, interval: [f64; 2]) -> Option<Vec<f64>> {
-    let moments = |of: &dyn Fn(&Sample, f64) -> f64, count: usize| {
-        let (mut sums, mut row) = (vec![0.0; count], vec![0.0; count]);
-        for s in used {
-            let t = to_unit(interval, s.x);
-            chebyshev_row(t, &mut row);
-            let value = s.weight * of(s, t);
-            sums.iter_mut().zip(&row).for_each(|(sum, v)| *sum += value * v);
+impl Used {
+    fn of(samples: &[Sample], basis: Vec<usize>, degree: usize, interval: [f64; 2]) -> Result<Self, ApproximationError> {
+        check_interval(interval)?;
+        let mut used = Self { basis, degree, t: Vec::with_capacity(samples.len()), y: Vec::new(), weight: Vec::new() };
+        for s in samples {
+            for (what, value) in [("a position", s.x), ("a value", s.y), ("a weight", s.weight)] {
+                if !value.is_finite() {
+                    return Err(ApproximationError::NotFinite { what, at: s.x, value });
+                }
+            }
+            if s.weight > 0.0 && (interval[0]..=interval[1]).contains(&s.x) {
+                used.t.push(to_unit(interval, s.x));
+                used.y.push(s.y);
+                used.weight.push(s.weight);
+            }
         }
-        sums
-    };
-    let m = moments(&|_, _| 1.0, 2 * degree + 1);
-    let rows: Vec<Vec<f64>> = (0..=degree).map(|j| (0..=j).map(|k| (m[j + k] + m[j - k]) / 2.0).collect()).collect();
-    let factor = dense::cholesky(rows)?;
-    let mut c = vec![0.0; degree + 1];
-    let largest = |v: &[f64]| v.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
-    for _ in 0..ROUNDS {
-        let correction = dense::solve_cholesky(&factor, moments(&|s, t| s.y - clenshaw(&c, t), degree + 1));
-        c.iter_mut().zip(&correction).for_each(|(c, d)| *c += d);
-        if largest(&correction) <= SETTLED * largest(&c) {
-            return Some(c);
+        if degree == 0 {
+            return Err(ApproximationError::Degree { found: degree, expected: "1 or more" });
         }
+        if used.t.len() < used.basis.len() {
+            return Err(ApproximationError::TooFewPoints { degree, found: used.t.len() });
+        }
+        Ok(used)
     }
-    None
+
+    /// Householder reflections: the definition. None if the columns are dependent.
+    fn by_reflections(&self) -> Option<Vec<f64>> {
+        let mut columns = vec![vec![0.0; self.t.len()]; self.basis.len()];
+        let mut row = vec![0.0; self.degree + 1];
+        for (i, (t, weight)) in self.t.iter().zip(&self.weight).enumerate() {
+            chebyshev_row(*t, &mut row);
+            let root = weight.sqrt();
+            columns.iter_mut().zip(&self.basis).for_each(|(c, k)| c[i] = root * row[*k]);
+        }
+        let y = self.weight.iter().zip(&self.y).map(|(weight, y)| weight.sqrt() * y).collect();
+        Some(self.coefficients(&dense::solve_least_squares(columns, y)?))
+    }
+
+    /// The normal equations, refined with the residuals at the samples until they settle; none where they are too ill-conditioned
+    /// for that. Since `2 T_j T_k = T_(j+k) + T_|j-k|`, their matrix takes the 2 degree + 1 moments of the weights.
+    fn by_moments(&self) -> Option<Vec<f64>> {
+        let m = lanes::moments(&self.t, &self.weight, 2 * self.degree + 1);
+        let row = |(i, j): (usize, &usize)| self.basis[..=i].iter().map(|k| (m[j + k] + m[j - k]) / 2.0).collect();
+        let factor = dense::cholesky(self.basis.iter().enumerate().map(row).collect())?;
+        let mut c = vec![0.0; self.degree + 1];
+        let largest = |v: &[f64]| v.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+        for _ in 0..ROUNDS {
+            let found = lanes::values(&c, &self.t);
+            let left: Vec<f64> = self.weight.iter().zip(&self.y).zip(found).map(|((w, y), found)| w * (y - found)).collect();
+            let sums = lanes::moments(&self.t, &left, self.degree + 1);
+            let of_basis = self.basis.iter().map(|k| sums[*k]).collect();
+            let correction = self.coefficients(&dense::solve_cholesky(&factor, of_basis));
+            c.iter_mut().zip(&correction).for_each(|(c, d)| *c += d);
+            if largest(&correction) <= SETTLED * largest(&c) {
+                return Some(c);
+            }
+        }
+        None
+    }
+
+    /// Of all Chebyshev polynomials up to the degree.
+    fn coefficients(&self, of_basis: &[f64]) -> Vec<f64> {
+        let mut all = vec![0.0; self.degree + 1];
+        self.basis.iter().zip(of_basis).for_each(|(k, c)| all[*k] = *c);
+        all
+    }
 }
 
 /// `count` positions in an interval, dense at its ends as Chebyshev nodes are, each weighing the same: least squares over
@@ -176,13 +211,28 @@ mod tests {
                 .into_iter()
                 .map(|s| Sample { weight: s.weight * (floor + (-x_squared(s.x)).exp()), ..s })
                 .collect();
-            let fast = by_moments(&samples, degree, [-9.0, 12.0]);
+            let used = Used::of(&samples, (0..=degree).collect(), degree, [-9.0, 12.0]).unwrap();
+            let fast = used.by_moments();
             assert_eq!(fast.is_some(), settles, "degree {degree}, floor {floor}");
-            let slow = by_reflections(&samples, degree, [-9.0, 12.0]).unwrap();
+            let slow = used.by_reflections().unwrap();
             for (a, b) in fast.iter().flatten().zip(&slow) {
                 assert!((a - b).abs() < 1e-10, "degree {degree}: {a} {b}");
             }
         }
+    }
+
+    #[test]
+    fn odd_polynomials_are_those_of_samples_and_their_mirror_images() {
+        let samples: Vec<Sample> = chebyshev_samples([-1.0, 1.0], 900, f64::signum)
+            .into_iter()
+            .map(|s| Sample { weight: s.weight * (0.01 + (s.x - 0.3).powi(2)), ..s })
+            .collect();
+        let mirrored: Vec<Sample> = samples.iter().flat_map(|s| [*s, Sample { x: -s.x, y: -s.y, ..*s }]).collect();
+        let (odd, whole) = (odd_least_squares(&samples, 31).unwrap(), least_squares(&mirrored, 31, [-1.0, 1.0]).unwrap());
+        for (k, (a, b)) in odd.coefficients().iter().zip(whole.coefficients()).enumerate() {
+            assert!((a - b).abs() < 1e-12 && (k % 2 == 1 || *a == 0.0), "{k}: {a}, not {b}");
+        }
+        assert_eq!(odd_least_squares(&samples[..3], 7), Err(ApproximationError::TooFewPoints { degree: 7, found: 3 }));
     }
 
     fn x_squared(x: f64) -> f64 {
