@@ -24,7 +24,7 @@ pub use decisions::{Cut, Decision, Decisions};
 pub use demand::{DeviceDemand, LayerDemand};
 pub use execute::{Progress, execute};
 pub use fallback::{Checkpoints, Completed, Fallback, Fault};
-pub use planner::{LayerReport, Plan, PlanOptions};
+pub use planner::{LayerReport, MemoryLimits, Plan, PlanOptions};
 pub use program::{Operation, Program, Step, ValueId};
 pub use steps::{CutCounts, PlannedOperation, PlannedStep};
 

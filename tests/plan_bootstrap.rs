@@ -8,7 +8,7 @@ use cipherlens::{
     backend::{Backend, cpu::CpuBackend},
     circuits::{ClearEngine, EncryptedEngine, clear::ClearValue, polynomial::Chebyshev},
     ckks::{Decryptor, Encryptor, Evaluator, KeyGenerator, Level, PlainForm, PrecisionStats, RandomSource, presets},
-    plan::{Operation, Plan, PlanError, PlanOptions, PlannedOperation, Program, Step, ValueId, execute},
+    plan::{MemoryLimits, Operation, Plan, PlanError, PlanOptions, PlannedOperation, Program, Step, ValueId, execute},
 };
 use common::diagonals::{random_shards, seeded};
 use std::sync::Arc;
@@ -75,8 +75,18 @@ fn a_program_deeper_than_its_ladder_is_bootstrapped_and_right() {
         let encryptor = Encryptor::new(&params, backend.clone(), RandomSource::insecure_seeded(seed + 1)).unwrap();
         let input = Arc::new(encryptor.encrypt(&secret, &plain).unwrap());
         let engine = EncryptedEngine::with_slots(evaluator, slots).unwrap();
-        let y = execute(&plan, &engine, input, &()).unwrap();
+        let y = execute(&plan, &engine, input.clone(), &()).unwrap();
         assert_eq!(y.level(), Level(0));
+        // One shard at a time: the same words, and less held.
+        let little = PlanOptions { held_bytes: 1, ..PlanOptions::default() };
+        let one_by_one = Plan::decided(&program, &params, &little, plan.decisions()).unwrap();
+        let again = execute(&one_by_one, &engine, input, &()).unwrap();
+        let [again, once] = [&again, &y].map(|ct| backend.download(ct.buffer()).unwrap());
+        assert!(again == once, "{shards} shards");
+        let most = |plan: &Plan| {
+            plan.layers().iter().filter(|l| !l.layer.contains("(bootstrap)") && l.layer.contains(".act")).map(|l| l.bytes).max()
+        };
+        assert_eq!(most(&one_by_one) < most(&plan), shards > 1, "{shards} shards");
         let mut got = Decryptor::new(&params, backend.clone()).unwrap().decrypt_real(&secret, &y).unwrap();
         got.iter_mut().for_each(|shard| shard.truncate(slots));
         let stats = PrecisionStats::compare_shards(&want, &got).unwrap();
@@ -90,7 +100,9 @@ fn a_program_deeper_than_its_ladder_is_bootstrapped_and_right() {
 fn keys_fit_the_bytes_allowed_and_the_answer_stays() {
     let params = presets::by_name("insecure-boot").unwrap();
     let program = residual_program(params.slots(), 2, 4, Some(1.0));
-    let plan_with = |max_key_bytes| Plan::new(&program, &params, &PlanOptions { max_key_bytes, ..PlanOptions::default() });
+    let plan_with = |max_key_bytes| {
+        Plan::new(&program, &params, &PlanOptions { limits: MemoryLimits::of_keys(max_key_bytes), ..PlanOptions::default() })
+    };
     let free = plan_with(None).unwrap();
     assert_eq!(plan_with(Some(free.key_bytes())).unwrap().seconds(), free.seconds(), "nothing to save");
     let error = plan_with(Some(1 << 16)).unwrap_err();
@@ -109,6 +121,18 @@ fn keys_fit_the_bytes_allowed_and_the_answer_stays() {
         let bits = PrecisionStats::compare_shards(&want, &clear.shards).unwrap().worst_bits;
         assert!(bits > 16.0, "clear: {bits} bits");
     }
+
+    // Of all that is held: as few keys as that needs, and as little as can be where nothing is little enough.
+    let within = |all_bytes| {
+        let limits = MemoryLimits { all_bytes: Some(all_bytes), ..MemoryLimits::default() };
+        Plan::new(&program, &params, &PlanOptions { limits, ..PlanOptions::default() }).unwrap()
+    };
+    assert_eq!(within(free.peak_bytes()).decisions(), free.decisions(), "nothing to save");
+    let least = within(0);
+    assert!(least.peak_bytes() < free.peak_bytes() && least.key_bytes() < free.key_bytes());
+    let between = within((free.peak_bytes() + least.peak_bytes()) / 2);
+    assert!(between.peak_bytes() <= (free.peak_bytes() + least.peak_bytes()) / 2 && between.seconds() <= least.seconds());
+    assert!(between.seconds() > free.seconds());
 }
 
 #[test]

@@ -23,7 +23,7 @@ use cipherlens::{
         simulate::{Labelled, check_picture},
         tensor::Tensor,
     },
-    plan::{Decisions, Plan, PlanError, PlanOptions, execute},
+    plan::{Decisions, MemoryLimits, Plan, PlanError, PlanOptions, execute},
 };
 use common::{
     cnn::{Size, fitted, pictures, random},
@@ -101,7 +101,11 @@ fn one(seed: u64, preset: Option<&str>) -> Outcome {
         lowered.interleaved(together)
     };
     let plan = |lowered: &Lowered, max_key_bytes| {
-        Plan::new(&lowered.program, &params, &PlanOptions { max_key_bytes, ..PlanOptions::default() })
+        Plan::new(
+            &lowered.program,
+            &params,
+            &PlanOptions { limits: MemoryLimits::of_keys(max_key_bytes), ..PlanOptions::default() },
+        )
     };
     let mut outcome = Outcome { ran: 1, ..Outcome::default() };
     let mut lowered_to = lowered(&model);

@@ -13,7 +13,7 @@
 
 use super::diagonal_transform::DiagonalTransform;
 use super::trace::{TraceEngine, TraceValue};
-use super::{CircuitError, Engine, Gadgets, Switch, below};
+use super::{CircuitError, Engine, Gadgets, Switch, below, engine::by_shards};
 use crate::ckks::{CkksError, KeyRequest, Level, Params, ParamsError};
 use std::sync::Arc;
 
@@ -190,20 +190,12 @@ impl Bootstrapper {
     /// # Errors
     /// As [`Self::apply`].
     pub fn apply_observed<E: Engine>(&self, engine: &E, x: &E::Value, stages: &dyn Stages) -> Result<E::Value> {
-        let (level, input, shards) = (engine.level(x), self.input_level, engine.shards(x));
+        let (level, input) = (engine.level(x), self.input_level);
         if level < input {
             return Err(CircuitError::LevelsExhausted { operation: "bootstrapping", needed: input.0, have: level.0 });
         }
         let x = engine.drop_to(x, input)?;
-        let batch = 2 * self.options.batch.max(1);
-        if shards <= batch {
-            return self.run(engine, &x, stages);
-        }
-        let parts = (0..shards).step_by(batch).map(|first| {
-            let part = engine.select(&x, first..shards.min(first + batch))?;
-            self.run(engine, &part, stages)
-        });
-        engine.join(&parts.collect::<Result<Vec<_>>>()?)
+        by_shards(engine, &x, 2 * self.options.batch, |part| self.run(engine, part, stages))
     }
 
     fn run<E: Engine>(&self, engine: &E, x: &E::Value, stages: &dyn Stages) -> Result<E::Value> {

@@ -266,3 +266,21 @@ pub trait Engine: Sync {
     /// [`CircuitError::Ckks`]: of ciphertexts, a factor that leaves a scale below 1 or above the modulus.
     fn scaled_by(&self, x: &Self::Value, factor: f64) -> Result<Self::Value>;
 }
+
+/// What `each` makes of a value, of at most so many of its shards at a time: what it holds beside them is then that much less.
+///
+/// # Errors
+/// Those of `each`, [`Engine::select`] and [`Engine::join`].
+pub(crate) fn by_shards<E: Engine>(
+    engine: &E,
+    x: &E::Value,
+    most: usize,
+    each: impl Fn(&E::Value) -> Result<E::Value>,
+) -> Result<E::Value> {
+    let (shards, most) = (engine.shards(x), most.max(1));
+    if shards <= most {
+        return each(x);
+    }
+    let part = |first: usize| each(&engine.select(x, first..shards.min(first + most))?);
+    engine.join(&(0..shards).step_by(most).map(part).collect::<Result<Vec<_>>>()?)
+}

@@ -12,7 +12,7 @@ use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
 use crate::nn::model::MAX_OUTPUT_DIVISOR;
 use crate::nn::simulate::{Labelled, Margins, resolved_logits};
 use crate::nn::{Compiled, Model, Notes};
-use crate::plan::Target;
+use crate::plan::{MemoryLimits, Target};
 use cipherlens_core::client::ClientSpec;
 use serde_json::json;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ const ENOUGH: usize = 16;
 pub struct CompileOptions {
     /// The parameter set; none: the one of [`PRESETS`] whose plan is fastest.
     pub preset: Option<String>,
-    /// Most bytes that keys may take in memory.
-    pub max_key_bytes: Option<u64>,
+    /// What a run may hold; the limit of keys is kept with the network.
+    pub limits: MemoryLimits,
     /// The part of unseen pictures on which the answer must stay the same, and which fits to try.
     pub choose: ChooseOptions,
     /// The device that it is planned for. It runs on any.
@@ -76,7 +76,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
         None => None,
     };
     // Without an activation, what calibration sees alone bounds what is to be bootstrapped.
-    let by_magnitude = match choice.is_none() && estimator.fastest(network, options.max_key_bytes).is_err() {
+    let by_magnitude = match choice.is_none() && estimator.fastest(network, options.limits).is_err() {
         true => {
             let seen: Vec<_> = pictures.iter().map(|p| p.x.clone()).collect();
             Some(network.with_magnitudes(&magnitudes(network, &seen)?))
@@ -85,11 +85,10 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     };
     let fitted = choice.as_ref().map_or(by_magnitude.as_ref().unwrap_or(network), |c| &c.model);
     let no_preset = |why| EngineError::NoPreset { network: network.name().into(), why };
-    let (preset, _) = estimator.fastest(fitted, options.max_key_bytes).map_err(no_preset)?;
+    let (preset, _) = estimator.fastest(fitted, options.limits).map_err(no_preset)?;
     let (lowering, planning) = estimator.options();
     let counted = (lowering.counted.clone(), planning.counted.clone());
-    let asked =
-        PrepareOptions { max_key_bytes: options.max_key_bytes, counted, target: options.target, ..PrepareOptions::default() };
+    let asked = PrepareOptions { limits: options.limits, counted, target: options.target, ..PrepareOptions::default() };
     let seen = largest_result(fitted, pictures)?;
     let divided = |divisor: f64| -> Result<(f64, Model, Prepared)> {
         let network = fitted.with_output_divisor(divisor)?;
@@ -135,7 +134,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     });
     let mut compiled = Compiled {
         preset: preset.to_owned(),
-        max_key_bytes: options.max_key_bytes,
+        max_key_bytes: options.limits.key_bytes,
         plans: std::iter::once(&prepared).chain(&more).map(decided).collect(),
         client: None,
         report: Notes::from_object(report),
@@ -158,7 +157,7 @@ fn fits(
     estimator: &Estimator,
     watch: &dyn Watch,
 ) -> Result<Choice> {
-    let cost = |fitted: &Model| Ok(estimator.fastest(fitted, None)?.1);
+    let cost = |fitted: &Model| Ok(estimator.fastest(fitted, MemoryLimits::default())?.1);
     match choose(network, pictures, &options.choose, &cost, watch) {
         // Values that no activation bounds must be bootstrapped: by what calibration sees of them.
         Err(ChooseError::NoPlan { .. }) => {

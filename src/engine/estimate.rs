@@ -3,7 +3,7 @@
 use super::slots_for;
 use crate::ckks::{Params, ParamsError, presets};
 use crate::nn::{self, LowerOptions, Lowered, Model, lower::LowerError};
-use crate::plan::{CostModel, Plan, PlanError, PlanOptions, Target};
+use crate::plan::{CostModel, MemoryLimits, Plan, PlanError, PlanOptions, Target};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,12 +78,12 @@ impl Estimator {
     }
 
     /// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works. The
-    /// network is lowered once for all that have the same slots, and planned with keys of at most `max_key_bytes`.
+    /// network is lowered once for all that have the same slots, and planned within `limits`.
     ///
     /// # Errors
     /// [`NoneFits`], where no set runs it.
-    pub fn fastest(&self, network: &Model, max_key_bytes: Option<u64>) -> Result<(&str, f64), NoneFits> {
-        let options = PlanOptions { max_key_bytes, ..self.planning.clone() };
+    pub fn fastest(&self, network: &Model, limits: MemoryLimits) -> Result<(&str, f64), NoneFits> {
+        let options = PlanOptions { limits, ..self.planning.clone() };
         let mut lowered: BTreeMap<usize, Result<Lowered, Unfit>> = BTreeMap::new();
         let mut best: Option<(&str, f64)> = None;
         let mut why = Vec::new();

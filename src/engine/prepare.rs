@@ -15,7 +15,7 @@ use crate::nn::{self, Compiled, Counted, LowerOptions, Lowered, Model, Tensor};
 #[cfg(feature = "gpu")]
 use crate::plan::Checkpoints;
 use crate::plan::DeviceDemand;
-use crate::plan::{CostModel, CutCounts, Plan, PlanError, PlanOptions, Target, execute};
+use crate::plan::{CostModel, CutCounts, MemoryLimits, Plan, PlanError, PlanOptions, Target, execute};
 use chacha20::ChaCha8Rng;
 use cipherlens_core::client::{Rest, interleave};
 use rand::{RngExt, SeedableRng};
@@ -78,8 +78,8 @@ impl Costs {
 pub struct PrepareOptions {
     /// Pictures there are: as many of them go into one run as the slots have room for. 0 is 1.
     pub pictures: usize,
-    /// Most bytes that keys may take in memory.
-    pub max_key_bytes: Option<u64>,
+    /// What a run may hold.
+    pub limits: MemoryLimits,
     /// Plans that were decided before: taken as they are where they are for as many pictures.
     pub kept: Vec<KeptPlan>,
     /// Which unit costs its seconds are estimated from.
@@ -172,15 +172,9 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
         Costs::Measured => Some(CostModel::measure(&params, &backend)?),
         Costs::Typical => None,
     };
-    let rotation_bytes = PlanOptions::default().rotation_bytes.min(rotation_room(backend.as_ref()));
+    let held_bytes = PlanOptions::default().held_bytes.min(rotation_room(backend.as_ref()));
     let decided_by = Some(options.target.cost(&params)?);
-    let planning = PlanOptions {
-        rotation_bytes,
-        max_key_bytes: options.max_key_bytes,
-        counted: cuts,
-        cost: decided_by,
-        ..PlanOptions::default()
-    };
+    let planning = PlanOptions { held_bytes, limits: options.limits, counted: cuts, cost: decided_by, ..PlanOptions::default() };
     let plan = match options.kept.iter().find(|kept| kept.together == together) {
         Some(kept) => Plan::decided(&lowered.program, &params, &planning, &kept.decisions),
         None => Plan::new(&lowered.program, &params, &planning),
@@ -211,13 +205,8 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
 /// # Errors
 /// As [`prepare`].
 pub fn open(compiled: &Compiled, pictures: usize, devices: &Devices) -> Result<Prepared> {
-    let (max_key_bytes, kept) = (compiled.max_key_bytes, compiled.plans.clone());
-    prepare(
-        &compiled.model,
-        &compiled.preset,
-        PrepareOptions { pictures, max_key_bytes, kept, ..PrepareOptions::default() },
-        devices,
-    )
+    let (limits, kept) = (MemoryLimits::of_keys(compiled.max_key_bytes), compiled.plans.clone());
+    prepare(&compiled.model, &compiled.preset, PrepareOptions { pictures, limits, kept, ..PrepareOptions::default() }, devices)
 }
 
 /// What a device lets rotated values take: they are one buffer, and other things need room beside it.

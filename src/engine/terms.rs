@@ -3,6 +3,7 @@
 use super::{ClientSpec, Costs, Foreseen, PrepareOptions, Prepared, Rest, Result, run_spec};
 use crate::nn::compiled::{Compiled, KeptPlan};
 use crate::nn::{Model, Tensor};
+use crate::plan::MemoryLimits;
 use crate::wire::Expect;
 use crate::wire::network::NetworkDigest;
 use std::sync::Arc;
@@ -62,7 +63,12 @@ impl Terms {
 
     /// What is asked of a plan on these terms.
     pub fn options(&self, costs: Costs) -> PrepareOptions {
-        PrepareOptions { max_key_bytes: self.max_key_bytes, kept: self.plans.clone(), costs, ..PrepareOptions::default() }
+        PrepareOptions {
+            limits: MemoryLimits::of_keys(self.max_key_bytes),
+            kept: self.plans.clone(),
+            costs,
+            ..PrepareOptions::default()
+        }
     }
 
     /// How many pictures the run takes that a key or a ciphertext is for, by the digest of the plan it carries; none if it is no run of the

@@ -5,7 +5,7 @@
 
 use super::{
     PlanError, PlannedOperation, PlannedStep, Program, Step, ValueId,
-    memory::ciphertext_bytes,
+    memory::{ciphertext_bytes, polynomial_bytes},
     steps::{depth, may_be_bootstrapped},
 };
 use crate::{
@@ -73,8 +73,8 @@ pub(super) fn bootstrap_options(program: &Program, params: &Params) -> Bootstrap
 pub(super) struct StepTerms<'a> {
     pub params: &'a Params,
     pub gadgets: &'a Arc<Gadgets>,
-    /// Bytes that the rotations of a transform may take.
-    pub rotation_bytes: u64,
+    /// Bytes that the rotations of a transform or the powers of a polynomial may take.
+    pub held_bytes: u64,
 }
 
 impl StepTerms<'_> {
@@ -87,7 +87,7 @@ impl StepTerms<'_> {
         level: usize,
         cut: Option<Cut>,
     ) -> Result<PlannedStep, PlanError> {
-        let Self { params, gadgets, rotation_bytes } = *self;
+        let Self { params, gadgets, held_bytes } = *self;
         let refused = |reason: &'static str| PlanError::Decisions { step: index, layer: step.layer.clone(), reason };
         if level > params.max_level().0 {
             return Err(refused("its level is above the parameter set's"));
@@ -103,12 +103,16 @@ impl StepTerms<'_> {
                 }
                 let one = ciphertext_bytes(params, Level(level), 1);
                 let transform = LinearTransform::new(matrix.clone(), Split { modulus }, packing)
-                    .with_room_for((rotation_bytes / one.max(1)) as usize);
+                    .with_room_for((held_bytes / one.max(1)) as usize);
                 PlannedOperation::Linear { transform, rotate_sums: rotate_sums.clone(), bias: bias.clone() }
             }
             (super::Operation::Linear { .. }, None) => return Err(refused("nothing says how its matrix is cut")),
             (_, Some(_)) => return Err(refused("it has no matrix to cut")),
-            (super::Operation::Polynomial { polynomial, .. }, None) => PlannedOperation::Polynomial(polynomial.clone()),
+            (super::Operation::Polynomial { polynomial, .. }, None) => {
+                let one = polynomial_bytes(params, polynomial.degree(), Level(level))?;
+                let together = (held_bytes / one.max(1)).max(1) as usize;
+                PlannedOperation::Polynomial { polynomial: polynomial.clone(), together }
+            }
             (super::Operation::Square { .. }, None) => PlannedOperation::Square,
             (super::Operation::Affine { factor, offset, .. }, None) => {
                 PlannedOperation::Affine { factor: factor.clone(), offset: offset.clone() }

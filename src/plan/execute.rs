@@ -1,7 +1,7 @@
 //! Running a plan on an engine.
 
 use super::{Plan, PlanError, PlannedOperation, PlannedStep, ValueId};
-use crate::circuits::{CircuitError, Engine};
+use crate::circuits::{CircuitError, Engine, engine::by_shards};
 
 /// Told about each step as a plan runs, and asked whether to go on.
 pub trait Progress: Sync {
@@ -103,7 +103,9 @@ pub(super) fn run_step<E: Engine>(engine: &E, step: &PlannedStep, operands: &[E:
                 None => Ok(y),
             }
         }
-        PlannedOperation::Polynomial(p) => p.apply(engine, x, gadgets),
+        PlannedOperation::Polynomial { polynomial, together } => {
+            by_shards(engine, x, *together, |part| polynomial.apply(engine, part, gadgets))
+        }
         PlannedOperation::Square => engine.square(x, gadgets),
         PlannedOperation::Affine { factor, offset } => {
             let y = match factor {

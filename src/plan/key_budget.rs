@@ -4,7 +4,7 @@
 //! and layers cut and placed as if a key cost something beyond its use, which favours few rotations and low levels, where keys are
 //! small. A few of both are planned, and the fastest plan whose keys fit is taken.
 
-use super::{Plan, PlanError, PlanOptions, Program};
+use super::{MemoryLimits, Plan, PlanError, PlanOptions, Program};
 use crate::{
     circuits::{BootstrapOptions, Bootstrapper, CircuitError},
     ckks::Params,
@@ -26,10 +26,13 @@ const PRICES: [f64; 6] = [0.0, 2e-11, 1e-10, 5e-10, 2.5e-9, 1e-7];
 /// Of the bytes that bootstrapping can spare, the parts it is made to: all keys, fewer, the fewest.
 const SPARED: [f64; 4] = [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0];
 
-/// The fastest plan found whose keys take at most `most` bytes. Plans some twenty times.
-pub(super) fn within(program: &Program, params: &Arc<Params>, options: &PlanOptions, most: u64) -> Result<Plan, PlanError> {
+/// The fastest plan found within [`PlanOptions::limits`]. Plans some twenty times where the one with all the keys it likes is not.
+pub(super) fn within(program: &Program, params: &Arc<Params>, options: &PlanOptions) -> Result<Plan, PlanError> {
+    let MemoryLimits { key_bytes, all_bytes } = options.limits;
+    let few_keys = |plan: &Plan| key_bytes.is_none_or(|most| plan.key_bytes() <= most);
+    let few_bytes = |plan: &Plan| all_bytes.is_none_or(|most| plan.peak_bytes() <= most);
     let free = Plan::with(program, params, options, KeyBudget::default())?;
-    if free.key_bytes() <= most {
+    if few_keys(&free) && few_bytes(&free) {
         return Ok(free);
     }
     let bootstraps = if free.bootstraps() > 0 { bootstrap_key_bytes(params, program.slots.max(2))? } else { vec![None] };
@@ -39,10 +42,15 @@ pub(super) fn within(program: &Program, params: &Arc<Params>, options: &PlanOpti
         .filter(|key_budget| *key_budget != KeyBudget::default())
         .collect();
     let plans = tried.into_par_iter().map(|key_budget| Plan::with(program, params, options, key_budget));
-    let plans = plans.collect::<Result<Vec<_>, _>>()?;
-    let least = plans.iter().map(Plan::key_bytes).min().map_or(free.key_bytes(), |least| least.min(free.key_bytes()));
-    let fitting = plans.into_iter().filter(|plan| plan.key_bytes() <= most);
-    fitting.min_by(|a, b| a.seconds().total_cmp(&b.seconds())).ok_or(PlanError::KeyBytes { least, most })
+    let mut plans = plans.collect::<Result<Vec<_>, _>>()?;
+    plans.insert(0, free);
+    let least = plans.iter().map(Plan::key_bytes).min().unwrap_or(0);
+    plans.retain(few_keys);
+    // Where none is small enough, the smallest.
+    let smallest = plans.iter().map(Plan::peak_bytes).min().unwrap_or(0);
+    plans.retain(|plan| few_bytes(plan) || plan.peak_bytes() == smallest);
+    let fastest = plans.into_iter().min_by(|a, b| a.seconds().total_cmp(&b.seconds()));
+    fastest.ok_or(PlanError::KeyBytes { least, most: key_bytes.unwrap_or(u64::MAX) })
 }
 
 /// Bounds to try for the keys of bootstrapping, loosest first.

@@ -3,7 +3,7 @@
 use super::{PlanError, PlannedOperation, PlannedStep, cost::SwitchShape, planner::switch_shape};
 use crate::{
     circuits::trace::TraceValue,
-    ckks::{Level, Params},
+    ckks::{Level, Params, ParamsError},
 };
 use std::sync::Arc;
 
@@ -19,6 +19,13 @@ fn switching_bytes(params: &Params, shape: &SwitchShape) -> (u64, u64) {
     (shape.digits as u64 * extended, 2 * extended)
 }
 
+/// Bytes that a polynomial of a degree is evaluated with, for each shard: its powers, and what one multiplication holds.
+pub(super) fn polynomial_bytes(params: &Params, degree: usize, level: Level) -> Result<u64, ParamsError> {
+    let (digits, extended) = switching_bytes(params, &switch_shape(params, level)?);
+    let powers = 2 * (degree as f64).sqrt().ceil() as u64;
+    Ok(powers * ciphertext_bytes(params, level, 1) + digits + 2 * extended)
+}
+
 /// Bytes a step needs beside its operands and its result.
 pub(super) fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: TraceValue) -> Result<u64, PlanError> {
     let one = ciphertext_bytes(params, step.level_in, 1);
@@ -32,7 +39,10 @@ pub(super) fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: T
             2 * transform.peak_ciphertexts() as u64 * one + batch * digits + 2 * outputs as u64 * (extended + digits)
         }
         PlannedOperation::Square | PlannedOperation::Multiply => shards * (2 * one + digits + 2 * extended),
-        PlannedOperation::Polynomial(p) => shards * (2 * (p.degree() as f64).sqrt().ceil() as u64 * one + digits + 2 * extended),
+        PlannedOperation::Polynomial { polynomial, together } => {
+            let parts = if shards > *together as u64 { shards * ciphertext_bytes(params, step.level_out, 1) } else { 0 };
+            shards.min(*together as u64) * polynomial_bytes(params, polynomial.degree(), step.level_in)? + parts
+        }
         PlannedOperation::Affine { .. } | PlannedOperation::Add => shards * one,
         PlannedOperation::Bootstrap(circuit) => {
             let together = shards.min(2 * circuit.options().batch as u64).div_ceil(2);

@@ -19,6 +19,22 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// Bytes that a run may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryLimits {
+    /// Of all keys in memory, at most: where no plan is found that keeps this, there is none.
+    pub key_bytes: Option<u64>,
+    /// Of all a run holds, as far as fewer keys help: where no plan is found that keeps this, the one that holds least is taken.
+    pub all_bytes: Option<u64>,
+}
+
+impl MemoryLimits {
+    /// Of keys alone.
+    pub fn of_keys(key_bytes: Option<u64>) -> Self {
+        Self { key_bytes, ..Self::default() }
+    }
+}
+
 /// What the planner may choose.
 #[derive(Debug, Clone)]
 pub struct PlanOptions {
@@ -26,17 +42,24 @@ pub struct PlanOptions {
     pub output_level: Level,
     /// Unit costs; `None` takes [`CostModel::typical`].
     pub cost: Option<CostModel>,
-    /// Most bytes that all keys may take in memory: fewer than a run likes make it slower.
-    pub max_key_bytes: Option<u64>,
-    /// Bytes that the rotations of a layer may take: its inputs are taken in batches that fit, each reading the keys again.
-    pub rotation_bytes: u64,
+    /// What may be held: fewer bytes than a run likes make it slower.
+    pub limits: MemoryLimits,
+    /// Bytes that the rotations of a layer, or the powers of a polynomial, may take: shards are taken in batches that fit, each reading
+    /// the keys again.
+    pub held_bytes: u64,
     /// What was counted of matrices before, with these options or those they were cloned from.
     pub counted: CutCounts,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { output_level: Level(0), cost: None, max_key_bytes: None, rotation_bytes: 2 << 30, counted: CutCounts::default() }
+        Self {
+            output_level: Level(0),
+            cost: None,
+            limits: MemoryLimits::default(),
+            held_bytes: 2 << 30,
+            counted: CutCounts::default(),
+        }
     }
 }
 
@@ -80,17 +103,14 @@ pub struct Plan {
 
 impl Plan {
     /// Plans a program: levels as low as the output's allows, each matrix split at its least estimated cost, keys within
-    /// [`PlanOptions::max_key_bytes`].
+    /// [`PlanOptions::limits`].
     ///
     /// # Errors
     /// [`PlanError::Slots`], [`PlanError::LevelsExhausted`] or, with bootstrapping, [`PlanError::NoPlacement`] for a program too deep,
     /// [`PlanError::KeyBytes`], [`PlanError::UndefinedValue`] for a program that is none, [`PlanError::Layer`] for a step that cannot be
     /// run (a matrix of zeros), [`PlanError::Params`].
     pub fn new(program: &Program, params: &Arc<Params>, options: &PlanOptions) -> Result<Self, PlanError> {
-        match options.max_key_bytes {
-            Some(most) => key_budget::within(program, params, options, most),
-            None => Self::with(program, params, options, KeyBudget::default()),
-        }
+        key_budget::within(program, params, options)
     }
 
     pub(super) fn with(
@@ -167,7 +187,7 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let input_level = Level(decisions.input_level);
         params.check_level(input_level)?;
-        let terms = StepTerms { params, gadgets, rotation_bytes: options.rotation_bytes };
+        let terms = StepTerms { params, gadgets, held_bytes: options.held_bytes };
         let Carried { steps, output } = decisions.carry_out(program, bootstrapper, &terms)?;
         let mut plan = Self {
             params: params.clone(),
@@ -332,7 +352,7 @@ impl Plan {
     }
 }
 
-pub(super) fn switch_shape(params: &Arc<Params>, level: Level) -> Result<SwitchShape, ParamsError> {
+pub(super) fn switch_shape(params: &Params, level: Level) -> Result<SwitchShape, ParamsError> {
     let gadget = params.best_gadget(level..=level)?;
     let plan = params.key_switch_tables(&gadget, level)?;
     let (limbs_below, dropped) = match level.below(1) {

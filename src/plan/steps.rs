@@ -55,7 +55,12 @@ pub enum PlannedOperation {
         bias: Option<SlotVectors>,
     },
     /// A polynomial in Chebyshev basis.
-    Polynomial(Chebyshev),
+    Polynomial {
+        /// The polynomial.
+        polynomial: Chebyshev,
+        /// Most shards that it is evaluated on at once.
+        together: usize,
+    },
     /// `x^2`.
     Square,
     /// `x * factor + offset`.
@@ -295,7 +300,7 @@ impl<'a> StepPricer<'a> {
                 (rotate_sums.len() * self.shards[i + 1]) as f64 * (rotation + 6.0 * self.cost.ciphertext_sweep(shape));
             return Ok(transform + rotations + rotate_sums.len() as f64 * self.cost.key_read(shape));
         }
-        let terms = StepTerms { params: self.params, gadgets: &self.gadgets, rotation_bytes: self.options.rotation_bytes };
+        let terms = StepTerms { params: self.params, gadgets: &self.gadgets, held_bytes: self.options.held_bytes };
         let planned = terms.planned(i, step, operands.clone(), level, None)?;
         let engine = TraceEngine::default();
         let values: Vec<TraceValue> =

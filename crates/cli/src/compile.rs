@@ -7,13 +7,14 @@ use super::failure::{Class, Failure, Outcome, explain};
 use super::output::{Align, Table, bytes, grouped, say, seconds};
 use super::picture::fits;
 use super::progress::Mode;
-use super::{Global, compute, dataset, model, plan};
+use super::{Global, compute, dataset, model, plan, system};
 use cipherlens::ckks::presets;
 use cipherlens::engine::{self, Compilation, CompileOptions, Costs, EngineError};
 use cipherlens::nn::Model;
 use cipherlens::nn::fit::{Choice, ChooseOptions, Form, TriedFit, Watch};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
 use cipherlens::nn::simulate::{Labelled, NoiseLevels};
+use cipherlens::plan::MemoryLimits;
 use cipherlens::wire::{Kind, container};
 use rayon::prelude::*;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ use std::time::Instant;
 const LARGEST_MEAN: f64 = 1.0;
 /// Largest deviation that values in [0, 1] are divided by.
 const LARGEST_STD: f64 = 2.0;
+/// Of this machine's memory, what a run may hold where nothing is asked: the rest is for what else runs, and for what estimates miss.
+const USUAL_PERCENT: u64 = 85;
 /// Fit a network's activations to pictures, plan it, and write it to a file that runs encrypted
 #[derive(Debug, clap::Args)]
 pub(crate) struct Compile {
@@ -44,6 +47,9 @@ pub(crate) struct Compile {
     /// The most bytes that keys may take in memory, as in 4GiB: fewer keys, more time. Kept in the file, for client and server
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_key_bytes: Option<u64>,
+    /// The bytes that a run should hold at most, keys and all, as far as fewer keys help [default: 85 % of this machine's memory]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
     /// The part of unseen pictures on which the answer must stay the same
     #[arg(long, value_name = "PART", default_value_t = 0.99)]
     target: f64,
@@ -220,7 +226,9 @@ impl Compile {
         if let Some(margin) = self.margin {
             choose.margins = vec![margin];
         }
-        CompileOptions { preset: self.preset.clone(), max_key_bytes: self.max_key_bytes, choose, ..CompileOptions::default() }
+        let usual = || system::memory_in_all().map(|bytes| bytes / 100 * USUAL_PERCENT);
+        let limits = MemoryLimits { key_bytes: self.max_key_bytes, all_bytes: self.max_memory.or_else(usual) };
+        CompileOptions { preset: self.preset.clone(), limits, choose, ..CompileOptions::default() }
     }
 }
 

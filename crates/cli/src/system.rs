@@ -32,6 +32,11 @@ pub(crate) fn memory_limit_bytes() -> Option<u64> {
         .filter(|&limit: &u64| limit < 1 << 50)
 }
 
+/// Memory that this process may ever have, in bytes.
+pub(crate) fn memory_in_all() -> Option<u64> {
+    memory_bytes().0.into_iter().chain(memory_limit_bytes()).min()
+}
+
 /// The processor's own name.
 pub(crate) fn cpu_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
