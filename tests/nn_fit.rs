@@ -11,7 +11,8 @@ use cipherlens::nn::fit::{
 };
 use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Operator};
 use cipherlens::nn::simulate::{
-    ExactAnswers, Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, exact_logits, simulate, simulate_against,
+    ExactAnswers, Judge, Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, exact_logits, simulate,
+    simulate_against,
 };
 use cipherlens::nn::tensor::{Shape, Tensor};
 use cipherlens::nn::{Model, onnx::OnnxOptions};
@@ -329,7 +330,7 @@ fn a_simulation_wants_exact_logits_of_every_picture() {
     let seen: Vec<_> = xs.iter().map(|x| Labelled { x: x.clone(), label: None }).collect();
     let calibration = Calibration::measure(&model, &xs).expect("pictures");
     let fitted = fit(&model, &calibration, &[FitSpec::series(7)]).expect("fits");
-    let exact = ExactAnswers::of(&model, &seen).expect("logits");
+    let exact = ExactAnswers::of(&model, &seen, Judge::Class).expect("logits");
     assert_eq!(exact.logits, exact_logits(&model, &seen).expect("logits"));
     let simulated = |exact: &ExactAnswers| simulate_against(exact, &fitted, &seen[..2], NoiseLevels::NONE, 1);
     assert_eq!(simulated(&exact).map(|s| s.pictures), Ok(2));

@@ -107,7 +107,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
 
     let some: Vec<_> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).map(|p| p.x.cast()).collect();
     let foreseen = prepared.foresee(&fitted, &some)?;
-    let margins = Margins::under_errors(&resolved_logits(&fitted, pictures)?, &foreseen.errors);
+    let margins = options.choose.judge.under_errors(&resolved_logits(&fitted, pictures)?, &foreseen.errors);
     if margins.expected_agreement < options.choose.target {
         let Margins { median, mean_shift, expected_agreement: expected } = margins;
         return Err(EngineError::Noise { median, mean_shift, expected, target: options.choose.target });
@@ -121,7 +121,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
 
     let decided = |p: &Prepared| KeptPlan { together: p.lowered.together, decisions: p.plan.decisions().clone() };
     let report = json!({
-        "pictures": pictures.len(), "target": options.choose.target,
+        "pictures": pictures.len(), "judge": options.choose.judge, "target": options.choose.target,
         "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),
         "accuracy": choice.as_ref().and_then(|c| c.simulation.accuracy()),
         "exact_accuracy": choice.as_ref().and_then(|c| c.simulation.exact_accuracy()),

@@ -2,6 +2,7 @@
 
 use super::{ClientSpec, Costs, Foreseen, PrepareOptions, Prepared, Rest, Result, run_spec};
 use crate::nn::compiled::{Compiled, KeptPlan};
+use crate::nn::simulate::Judge;
 use crate::nn::{Model, Tensor};
 use crate::plan::MemoryLimits;
 use crate::wire::Expect;
@@ -24,6 +25,8 @@ pub struct Terms {
     pub expected_error: Option<f64>,
     /// What clients are told, on that parameter set and with those keys.
     pub client: Option<ClientSpec>,
+    /// What its answers were when its fits were chosen.
+    pub judge: Judge,
 }
 
 /// What a client is told a network for. What noise does to the results of a network that was not compiled is found out for those who
@@ -45,6 +48,7 @@ impl Terms {
             plans: compiled.plans.clone(),
             expected_error: compiled.client.as_ref().map(|client| client.noise),
             client: compiled.client.clone(),
+            judge: compiled.report.get("judge").unwrap_or_default(),
         }
     }
 
@@ -58,6 +62,7 @@ impl Terms {
             plans: if same && same_keys { self.plans.clone() } else { Vec::new() },
             expected_error: self.expected_error.filter(|_| same),
             client: self.client.clone().filter(|_| same && same_keys),
+            judge: self.judge,
         }
     }
 
@@ -144,7 +149,14 @@ mod tests {
                 decisions: Decisions { input_level: 0, steps: Vec::new(), bootstrap_babies: Vec::new() },
             })
             .collect();
-        Terms { preset: Some("a".into()), max_key_bytes: Some(9), plans, expected_error: Some(0.5), client: None }
+        Terms {
+            preset: Some("a".into()),
+            max_key_bytes: Some(9),
+            plans,
+            expected_error: Some(0.5),
+            client: None,
+            judge: Judge::Class,
+        }
     }
 
     #[test]

@@ -398,7 +398,7 @@ impl Model {
     /// logits.
     pub fn described(&self, mean: &[f64], std: &[f64], classes: &[String]) -> Result<Self, ModelError> {
         let mut model = self.clone();
-        let (channels, outputs) = (self.input.shape.channels, self.shape(self.output).len());
+        let channels = self.input.shape.channels;
         let bad = |reason: String| ModelError::BadNode { node: self.input.name.clone(), reason };
         for (given, own) in [(mean, &mut model.input.mean), (std, &mut model.input.std)] {
             if !given.is_empty() {
@@ -420,12 +420,17 @@ impl Model {
             return Err(bad(format!("standard deviation {s} is not positive and finite")));
         }
         if !classes.is_empty() {
-            if classes.len() != outputs {
-                return Err(bad(format!("{} class names for {outputs} logits", classes.len())));
+            if classes.len() != self.answers() {
+                return Err(bad(format!("{} class names where results tell {} classes apart", classes.len(), self.answers())));
             }
             model.classes = classes.iter().map(|name| printable(name).into_owned()).collect();
         }
         Ok(model)
+    }
+
+    /// Classes that its result tells apart: one an element, and two for a single number.
+    pub fn answers(&self) -> usize {
+        self.shape(self.output).len().max(2)
     }
 
     /// Number of weights.

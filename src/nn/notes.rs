@@ -32,6 +32,11 @@ impl Notes {
         self.0.get(name)?.as_str()
     }
 
+    /// A note of a kind; none where it is another or missing.
+    pub(crate) fn get<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        T::deserialize(self.0.get(name)?).ok()
+    }
+
     /// A note that is itself numbers by name; those in it that are none are left out.
     pub fn numbers(&self, name: &str) -> BTreeMap<String, f64> {
         let numbers = self.0.get(name).and_then(Value::as_object);

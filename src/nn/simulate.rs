@@ -2,6 +2,7 @@
 //! scheme, on clear numbers, over many pictures.
 
 mod foresee;
+mod judge;
 mod zoom;
 
 use super::clear::{Network, Range};
@@ -10,6 +11,7 @@ use super::tensor::{ShapeMismatch, Tensor};
 use chacha20::ChaCha8Rng;
 use foresee::part_beyond;
 pub use foresee::{Margins, Tail};
+pub use judge::Judge;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
@@ -149,15 +151,19 @@ pub struct LayerUse {
 pub struct Simulation {
     /// Pictures.
     pub pictures: usize,
-    /// Those with a label.
+    /// What their answers are.
+    pub judge: Judge,
+    /// Answers: one a picture, or one for every two.
+    pub answers: usize,
+    /// Those of which labels tell what they should be.
     pub labelled: usize,
-    /// Labelled ones that the exact network gets right.
+    /// Those that the exact network gets right.
     pub exact_correct: usize,
-    /// Labelled ones that the simulated network gets right.
+    /// Those that the simulated network gets right.
     pub simulated_correct: usize,
-    /// Pictures on which both say the same.
+    /// Answers that are the same of both.
     pub agree: usize,
-    /// The part of unseen pictures on which both should say the same, from the margins of the exact answers and the errors seen
+    /// The part of the answers on unseen pictures that should be the same, from the margins of the exact answers and the errors seen
     /// where no interval was left; 0 if all pictures left one.
     pub expected_agreement: f64,
     /// The part of unseen pictures that should leave an interval.
@@ -176,23 +182,23 @@ pub struct Simulation {
     pub max_error: f64,
     /// Activations in the order of the graph.
     pub layers: Vec<LayerUse>,
-    /// What each picture was taken for, by the simulated and by the exact network; none if it diverged.
+    /// The class of each answer, by the simulated and by the exact network; none where it diverged.
     #[serde(skip)]
     pub predictions: Vec<(Option<usize>, usize)>,
 }
 
 impl Simulation {
-    /// Pictures on which both networks say the same, of all.
+    /// Answers that are the same of both networks, of all.
     pub fn agreement(&self) -> f64 {
-        self.agree as f64 / self.pictures as f64
+        if self.answers == 0 { 1.0 } else { self.agree as f64 / self.answers as f64 }
     }
 
-    /// Labelled pictures that the simulated network gets right, of all; none if there are none.
+    /// Labelled answers that the simulated network gets right, of all; none if there are none.
     pub fn accuracy(&self) -> Option<f64> {
         (self.labelled > 0).then(|| self.simulated_correct as f64 / self.labelled as f64)
     }
 
-    /// Labelled pictures that the exact network gets right, of all; none if there are none.
+    /// Labelled answers that the exact network gets right, of all; none if there are none.
     pub fn exact_accuracy(&self) -> Option<f64> {
         (self.labelled > 0).then(|| self.exact_correct as f64 / self.labelled as f64)
     }
@@ -214,13 +220,13 @@ fn check_ranges(layers: &[LayerUse], pictures: usize) -> Result<(), SimulateErro
     Err(SimulateError::OutOfRange { layer, value, interval, used, picture: l.picture, outside: l.outside, pictures })
 }
 
-/// Evaluates pictures with the fitted polynomials and noise, and without either. All threads; the noise depends on `seed` and
+/// Evaluates pictures with the fitted polynomials and noise, and without either; answers are classes. All threads; the noise depends on `seed` and
 /// the index of the picture alone. The same is found however many threads there are.
 ///
 /// # Errors
 /// [`SimulateError::NoPictures`], and those of [`exact_logits`].
 pub fn simulate(model: &Model, pictures: &[Labelled], noise: NoiseLevels, seed: u64) -> Result<Simulation, SimulateError> {
-    simulate_against(&ExactAnswers::of(model, pictures)?, model, pictures, noise, seed)
+    simulate_against(&ExactAnswers::of(model, pictures, Judge::Class)?, model, pictures, noise, seed)
 }
 
 /// What the exact network says of some pictures: what a simulation is compared with.
@@ -228,8 +234,10 @@ pub fn simulate(model: &Model, pictures: &[Labelled], noise: NoiseLevels, seed: 
 pub struct ExactAnswers {
     /// `[picture][class]`, those of [`exact_logits`].
     pub logits: Vec<Vec<f32>>,
+    /// What the answers are.
+    pub judge: Judge,
     /// How far the two largest logits of some of the pictures are apart where these are shown zoomed; it says how sure the network is of
-    /// pictures that it has not seen. None where pictures are too small to be zoomed, or their answers are a single number.
+    /// pictures that it has not seen. None where pictures are too small to be zoomed, or answers are of two.
     pub zoomed_margins: Vec<f64>,
 }
 
@@ -238,31 +246,38 @@ impl ExactAnswers {
     ///
     /// # Errors
     /// Those of [`exact_logits`].
-    pub fn of(model: &Model, pictures: &[Labelled]) -> Result<Self, SimulateError> {
+    pub fn of(model: &Model, pictures: &[Labelled], judge: Judge) -> Result<Self, SimulateError> {
         let network = Network::<f32>::new(&model.exact());
         let logits = logits_by(&network, pictures.iter().map(|p| &p.x).collect())?;
-        Ok(Self { logits, zoomed_margins: zoomed_margins(&network, pictures)? })
+        Ok(Self { logits, judge, zoomed_margins: zoomed_margins(&network, pictures, judge)? })
     }
 
     /// Of logits that are known.
     ///
     /// # Errors
     /// [`SimulateError::WrongKind`] for a picture of another shape.
-    pub(in crate::nn) fn with_logits(model: &Model, pictures: &[Labelled], logits: Vec<Vec<f32>>) -> Result<Self, SimulateError> {
+    pub(in crate::nn) fn with_logits(
+        model: &Model,
+        pictures: &[Labelled],
+        logits: Vec<Vec<f32>>,
+        judge: Judge,
+    ) -> Result<Self, SimulateError> {
         let network = Network::<f32>::new(&model.exact());
-        Ok(Self { logits, zoomed_margins: zoomed_margins(&network, pictures)? })
+        Ok(Self { logits, judge, zoomed_margins: zoomed_margins(&network, pictures, judge)? })
     }
 }
 
 /// The margins of the exact network on some of the pictures, zoomed. What is no number there says nothing and is left out.
-fn zoomed_margins(network: &Network<f32>, pictures: &[Labelled]) -> Result<Vec<f64>, SimulateError> {
+fn zoomed_margins(network: &Network<f32>, pictures: &[Labelled], judge: Judge) -> Result<Vec<f64>, SimulateError> {
+    if judge != Judge::Class {
+        return Ok(Vec::new());
+    }
     let one = |(i, p): (usize, &Labelled)| {
         let Some(zoomed) = zoom::zoomed(&p.x, i) else { return Ok(None) };
         let wrong = |source| SimulateError::WrongKind { picture: i, pictures: pictures.len(), source };
         let logits = network.evaluate(&zoomed).map_err(wrong)?;
-        let first = largest(logits.values());
-        let second = second_largest(logits.values(), first);
-        let margin = second.map(|second| f64::from(logits.values()[first]) - f64::from(logits.values()[second]));
+        let answers = judge.answers(&[logits.values()]);
+        let margin = answers.first().and_then(|answer| margin(&answer.logits, largest(&answer.logits)));
         Ok(margin.filter(|m| m.is_finite()))
     };
     let margins: Vec<Option<f64>> = pictures.par_iter().take(ZOOMED).enumerate().map(one).collect::<Result<_, _>>()?;
@@ -526,6 +541,8 @@ impl Simulator {
     fn summary(&self, pictures: &[Labelled], exact: &ExactAnswers, outcomes: &[Outcome]) -> Simulation {
         let mut s = Simulation {
             pictures: pictures.len(),
+            judge: exact.judge,
+            answers: 0,
             labelled: 0,
             exact_correct: 0,
             simulated_correct: 0,
@@ -539,29 +556,35 @@ impl Simulator {
             rms_error: 0.0,
             max_error: 0.0,
             layers: self.uses(outcomes),
-            predictions: Vec::with_capacity(outcomes.len()),
+            predictions: Vec::new(),
         };
-        let (mut logits, mut sound_pictures) = (0usize, 0usize);
-        let (mut margins, mut shifts) = (Vec::with_capacity(outcomes.len()), Vec::with_capacity(outcomes.len()));
-        for ((picture, exact_logits), outcome) in pictures.iter().zip(&exact.logits).zip(outcomes) {
-            let finite = outcome.simulated.iter().all(|v| v.is_finite());
-            let exact = largest(exact_logits);
-            let simulated = finite.then(|| largest(&outcome.simulated));
-            let sound = self.is_sound(outcome);
-            sound_pictures += usize::from(sound);
-            if let Some(second) = second_largest(exact_logits, exact).filter(|_| sound) {
-                let margin = |logits: &[f32]| f64::from(logits[exact]) - f64::from(logits[second]);
-                margins.push(margin(exact_logits));
-                shifts.push((margin(&outcome.simulated) - margin(exact_logits)).abs());
+        let sound: Vec<bool> = outcomes.iter().map(|outcome| self.is_sound(outcome)).collect();
+        let (mut margins, mut shifts) = (Vec::new(), Vec::new());
+        let simulated: Vec<&[f32]> = outcomes.iter().map(|outcome| outcome.simulated.as_slice()).collect();
+        let known: Vec<&[f32]> = exact.logits.iter().take(outcomes.len()).map(Vec::as_slice).collect();
+        for (known, simulated) in exact.judge.answers(&known).iter().zip(exact.judge.answers(&simulated)) {
+            let first = largest(&known.logits);
+            if known.of.iter().all(|i| sound[*i])
+                && let (Some(exactly), Some(now)) =
+                    (margin(&known.logits, first), margin_to(&known.logits, &simulated.logits, first))
+            {
+                margins.push(exactly);
+                shifts.push((now - exactly).abs());
             }
-            s.predictions.push((simulated, exact));
-            s.agree += usize::from(simulated == Some(exact));
-            s.diverged += usize::from(!finite);
-            if let Some(label) = picture.label {
+            let class = simulated.class();
+            s.predictions.push((class, first));
+            s.answers += 1;
+            s.agree += usize::from(class == Some(first));
+            if let Some(truth) = exact.judge.truth(known.of, pictures) {
                 s.labelled += 1;
-                s.exact_correct += usize::from(exact == label);
-                s.simulated_correct += usize::from(simulated == Some(label));
+                s.exact_correct += usize::from(first == truth);
+                s.simulated_correct += usize::from(class == Some(truth));
             }
+        }
+        let mut logits = 0usize;
+        for (exact_logits, outcome) in exact.logits.iter().zip(outcomes) {
+            let finite = outcome.simulated.iter().all(|v| v.is_finite());
+            s.diverged += usize::from(!finite);
             if finite {
                 for (a, b) in outcome.simulated.iter().zip(exact_logits) {
                     let error = f64::from((a - b).abs());
@@ -577,8 +600,8 @@ impl Simulator {
                 (s.median_margin, s.mean_shift) = (found.median, found.mean_shift);
                 s.expected_agreement = found.expected_agreement;
             }
-            // A single logit is the largest whatever it is.
-            None => s.expected_agreement = if sound_pictures > 0 { 1.0 } else { 0.0 },
+            // No two pictures to compare.
+            None => s.expected_agreement = if sound.contains(&true) { 1.0 } else { 0.0 },
         }
         s.expected_outside = s.layers.iter().fold(0.0, |all, l| all + l.expected_outside).min(1.0);
         s.mean_error /= logits.max(1) as f64;
@@ -590,6 +613,16 @@ impl Simulator {
 fn second_largest<T: PartialOrd>(values: &[T], largest: usize) -> Option<usize> {
     let others = (0..values.len()).filter(|i| *i != largest);
     others.reduce(|best, i| if values[i] >= values[best] { i } else { best })
+}
+
+/// How far the largest of some logits, which is this one, is above the next.
+fn margin(logits: &[f64], first: usize) -> Option<f64> {
+    margin_to(logits, logits, first)
+}
+
+/// How far `first` is above, in `now`, what came next to it in `logits`.
+fn margin_to(logits: &[f64], now: &[f64], first: usize) -> Option<f64> {
+    second_largest(logits, first).map(|second| now[first] - now[second])
 }
 
 fn range_of(values: &[f32]) -> Range {

@@ -1,6 +1,7 @@
 //! `cipherlens compile`: a trained network becomes one that can run encrypted. Its activations are fitted to what calibration
 //! pictures feed them, the cheapest fits that keep its answers are chosen, and the result is planned and written to a file.
 
+use super::comparison::Comparison;
 use super::compute::size;
 use super::dataset::{Found, Purpose};
 use super::failure::{Class, Failure, Outcome, explain};
@@ -13,7 +14,7 @@ use cipherlens::engine::{self, Compilation, CompileOptions, Costs, EngineError};
 use cipherlens::nn::Model;
 use cipherlens::nn::fit::{Choice, ChooseOptions, Form, TriedFit, Watch};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
-use cipherlens::nn::simulate::{Labelled, NoiseLevels};
+use cipherlens::nn::simulate::{Judge, Labelled, NoiseLevels};
 use cipherlens::plan::MemoryLimits;
 use cipherlens::wire::{Kind, container};
 use rayon::prelude::*;
@@ -50,6 +51,8 @@ pub(crate) struct Compile {
     /// The bytes that a run should hold at most, keys and all, as far as fewer keys help [default: 85 % of this machine's memory]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<u64>,
+    #[command(flatten)]
+    comparison: Comparison,
     /// The part of unseen pictures on which the answer must stay the same
     #[arg(long, value_name = "PART", default_value_t = 0.99)]
     target: f64,
@@ -220,6 +223,7 @@ impl Compile {
     fn options(&self) -> CompileOptions {
         let mut choose =
             ChooseOptions { target: self.target, noise: NoiseLevels::bits(self.noise_bits), ..ChooseOptions::default() };
+        choose.judge = self.comparison.judge().unwrap_or_default();
         if let Some(degree) = self.degree {
             choose.forms = vec![Form::Series(degree.into())];
         }
@@ -354,14 +358,18 @@ fn print_fits(choice: &Choice) {
 /// How many answers stay, in words.
 pub(crate) fn print_simulation(s: &cipherlens::nn::simulate::Simulation) {
     say!();
-    say!("simulated on {} pictures: {:.2} % get the answer of the exact network", s.pictures, 100.0 * s.agreement());
+    let of = match s.judge {
+        Judge::Class => String::new(),
+        Judge::Distance { .. } => format!("{} pairs of ", grouped(s.answers)),
+    };
+    say!("simulated on {of}{} pictures: {:.2} % get the answer of the exact network", s.pictures, 100.0 * s.agreement());
     say!(
-        "foreseen for unseen ones: {:.2} %, and {:.4} % leave an interval",
+        "foreseen for unseen ones: {:.2} %, and {:.4} % of the pictures leave an interval",
         100.0 * s.expected_agreement,
         100.0 * s.expected_outside
     );
     if let (Some(exact), Some(simulated)) = (s.exact_accuracy(), s.accuracy()) {
-        let labelled = s.labelled;
+        let labelled = grouped(s.labelled);
         say!("of {labelled} labelled ones, {:.2} % are right, {:.2} % by the exact network", 100.0 * simulated, 100.0 * exact);
     }
     say!("logits differ by {:.2e} (root mean square), at most {:.2e}", s.rms_error, s.max_error);

@@ -62,7 +62,7 @@ impl Expected {
     /// By a network.
     pub fn by(network: &Model) -> Self {
         let input = network.input().shape;
-        let outputs = network.shape(network.output()).len();
+        let outputs = network.answers();
         Self { classes: network.classes().to_vec(), outputs, size: [input.height, input.width] }
     }
 }

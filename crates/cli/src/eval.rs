@@ -106,7 +106,9 @@ impl Eval {
                     return Err(Failure::new(Class::Numeric, "the network diverged", why, "train with wider ranges"));
                 }
                 let largest = logits.values().iter().fold(0.0, |m: f64, &v| m.max(f64::from(v).abs()));
-                Ok(Prediction { label: item.label, predicted: logits.argmax().unwrap_or(0), largest })
+                let logits: Vec<f64> = logits.values().iter().map(|v| f64::from(*v)).collect();
+                let predicted = model::likeliest(&[], &logits, 1).first().map_or(0, |best| best.index);
+                Ok(Prediction { label: item.label, predicted, largest })
             };
             predictions.extend(batch.par_iter().map(evaluate).collect::<Outcome<Vec<_>>>()?);
             progress.end("pictures", begun.elapsed());
@@ -117,7 +119,7 @@ impl Eval {
     }
 
     fn report(&self, network: &cipherlens::nn::Model, name: &str, predictions: &[Prediction], elapsed: f64) {
-        let classes = network.shape(network.output()).len();
+        let classes = network.answers();
         let labelled = predictions.iter().filter(|p| p.label.is_some()).count();
         let correct = predictions.iter().filter(|p| p.label == Some(p.predicted)).count();
         let accuracy = (labelled > 0).then(|| correct as f64 / labelled as f64);

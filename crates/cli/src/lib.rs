@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod classify;
+mod comparison;
 mod compile;
 mod compute;
 pub mod dataset;

@@ -2,7 +2,7 @@
 
 use super::failure::{Class, Failure, Outcome};
 use super::sample::Sample;
-use cipherlens::client::class_name;
+use cipherlens::client::{class_logits, class_name};
 use cipherlens::engine::Terms;
 use cipherlens::nn::compiled::{Compiled, CompiledError};
 use cipherlens::nn::model::{Fit, Model, ModelError};
@@ -126,6 +126,7 @@ pub(crate) struct Likely {
 
 /// The `count` likeliest classes, likeliest first.
 pub(crate) fn likeliest(classes: &[String], logits: &[f64], count: usize) -> Vec<Likely> {
+    let logits = Zeroizing::new(class_logits(logits));
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     let largest = order.first().map_or(0.0, |&c| logits[c]);

@@ -5,7 +5,7 @@
 
 use super::failure::{Class, Failure, Outcome};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -47,6 +47,31 @@ pub struct Array {
     start: u64,
 }
 
+/// Writes numbers of double precision, the last axis fastest, to a new file that its owner alone may read.
+pub(crate) fn write(path: &Path, dims: [usize; 4], values: &[f64]) -> Outcome {
+    let shape = dims.map(|d| d.to_string()).join(", ");
+    let mut header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({shape}), }}");
+    // Numbers begin at a multiple of 64 bytes, and a line ends before them.
+    let end = MAGIC.len() + 4 + header.len() + 1;
+    header += &" ".repeat(end.next_multiple_of(64) - end);
+    header.push('\n');
+    let mut bytes = Zeroizing::new(Vec::with_capacity(end + 64 + 8 * values.len()));
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&[1, 0]);
+    bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(path).and_then(|mut file| file.write_all(&bytes));
+    written.map_err(|e| {
+        let advice = "name a file that there is not yet, in a folder that you may write to";
+        Failure::from_error(Class::BadInput, format!("cannot write {}", path.display()), &e, advice)
+    })
+}
+
 /// One input.
 #[derive(Debug, Clone)]
 pub struct Numbers {
@@ -85,7 +110,7 @@ impl Array {
         let mut file = File::open(path).map_err(unreadable(path))?;
         let length = file.metadata().map_err(unreadable(path))?.len();
         let mut prelude = Vec::new();
-        file.by_ref().take(12).read_to_end(&mut prelude).map_err(unreadable(path))?;
+        Read::by_ref(&mut file).take(12).read_to_end(&mut prelude).map_err(unreadable(path))?;
         if !prelude.starts_with(MAGIC) || prelude.len() < 12 {
             return Err(refuse(path, "it does not begin like a .npy file", again));
         }
@@ -264,6 +289,22 @@ pub(crate) mod tests {
         let (_dir, array) = open(&file("|u1", "False", "(1, 1, 2)", &[255, 51])).unwrap();
         let pixels = array.read(0).unwrap();
         assert_eq!((pixels.values.to_vec(), pixels.pixels), (vec![1.0, 0.2], true));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npy");
+        let values: Vec<f64> = (0..12).map(|i| f64::from(i) / 3.0).collect();
+        write(&path, [2, 3, 1, 2], &values).unwrap();
+        let array = Array::open(&path).unwrap();
+        assert_eq!((array.count, array.shape), (2, [3, 1, 2]));
+        assert_eq!(*array.read(1).unwrap().values, values[6..]);
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            file("<f8", "False", "(2, 3, 1, 2)", &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+        );
+        assert!(write(&path, [1, 1, 1, 1], &[0.0]).is_err(), "nothing is replaced");
     }
 
     #[test]

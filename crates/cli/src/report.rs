@@ -4,11 +4,12 @@ use crate::failure::{Class, Failure, Outcome};
 use crate::model::{Likely, likeliest};
 use crate::output::{Align, Table, bytes, grouped, say, seconds};
 use crate::plan::device_work;
-use cipherlens::client::class_name;
+use cipherlens::client::{class_logits, class_name};
 use cipherlens::engine::{DeviceRun, Prepared};
 use cipherlens::nn::Model;
 use cipherlens::plan::LayerReport;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 /// Logits that differ by less than this are as good as equal: a smaller range does not make the 1 % bound tighter.
 const SMALLEST_RANGE: f64 = 0.01;
@@ -16,6 +17,13 @@ const SMALLEST_RANGE: f64 = 0.01;
 const FORESEEN_AT_MOST: f64 = 5.0;
 
 /// Seconds of each phase.
+/// How far the logits of the classes lie apart.
+pub(crate) fn range(logits: &[f64]) -> f64 {
+    let logits = Zeroizing::new(class_logits(logits));
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    largest - logits.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Seconds {
     /// Lowering and planning.
@@ -141,8 +149,7 @@ impl Report {
         }
         let errors: Vec<f64> = clear.iter().zip(logits).map(|(a, b)| (a - b).abs()).collect();
         let max_abs_logit_error = errors.iter().copied().fold(0.0, f64::max);
-        let largest = |v: &[f64]| v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let logit_range = largest(clear) - clear.iter().copied().fold(f64::INFINITY, f64::min);
+        let logit_range = range(clear);
         let top = likeliest(network.classes(), logits, 3);
         let label = |top: &[Likely]| top.first().map_or(String::new(), |l| l.class.clone());
         Ok(Self {

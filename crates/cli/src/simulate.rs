@@ -1,5 +1,6 @@
 //! `cipherlens simulate`: what encryption will do to a network's answers, without encrypting.
 
+use super::comparison::Comparison;
 use super::compile::{pictures, print_simulation};
 use super::dataset::Purpose;
 use super::failure::{Class, Failure, Outcome};
@@ -8,7 +9,7 @@ use super::picture::fits;
 use super::{Global, model, params};
 use cipherlens::engine::{self, largest_result};
 use cipherlens::nn::model::Fit;
-use cipherlens::nn::simulate::{NoiseLevels, bits_for_error, simulate};
+use cipherlens::nn::simulate::{ExactAnswers, NoiseLevels, bits_for_error, simulate_against};
 use std::path::PathBuf;
 
 /// Precision of a run of which nothing is known, bits.
@@ -31,6 +32,8 @@ pub(crate) struct Simulate {
     /// foresaw; 18 where it did not]
     #[arg(long, value_name = "BITS", value_parser = super::compile::finite)]
     noise_bits: Option<f64>,
+    #[command(flatten)]
+    comparison: Comparison,
     /// What the noise is made from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -72,7 +75,9 @@ impl Simulate {
             }
             (None, None) => USUAL_BITS,
         };
-        let found = simulate(&network, &pictures, NoiseLevels::bits(bits), self.seed).map_err(|e| failed(&e))?;
+        let judge = self.comparison.judge().unwrap_or(terms.judge);
+        let exact = ExactAnswers::of(&network, &pictures, judge).map_err(|e| failed(&e))?;
+        let found = simulate_against(&exact, &network, &pictures, NoiseLevels::bits(bits), self.seed).map_err(|e| failed(&e))?;
         if self.json {
             let object = serde_json::json!({
                 "model": network.name(), "model_file": file, "noise_bits": bits, "agreement": found.agreement(),

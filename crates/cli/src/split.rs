@@ -3,6 +3,7 @@
 //! A client needs what [`ClientSpec`] tells, which `compile` writes beside the network; where it has the network itself, that is worked
 //! out. Keys, ciphertexts and answers carry the digest of the plan they were made for, and a mismatch is named.
 
+use super::comparison::above_zero;
 use super::compute::Compute;
 use super::failure::{Class, Failure, Outcome, about, explain};
 use super::output::{bytes, say, seconds, tell};
@@ -11,8 +12,9 @@ use super::plan::{check_memory, note_faults, prepare};
 use super::progress::{CountBar, LayerBar};
 use super::sample::Sample;
 use super::told;
-use super::{Global, model};
+use super::{Global, model, npy};
 use cipherlens::ckks::{Params, SecretKey};
+use cipherlens::client::Metric;
 use cipherlens::engine::{Client, ClientSpec, Costs, PrepareOptions, Prepared, Purpose, RunSpec, Server, Terms};
 use cipherlens::nn::model::Fit;
 use cipherlens::nn::{Model, Tensor};
@@ -123,6 +125,19 @@ pub(crate) struct Decrypt {
     /// security (8 to 64; 20 or more costs most of their digits)
     #[arg(long, value_name = "BITS", conflicts_with = "logits")]
     publish: Option<u32>,
+    /// Another answer of the same network and key, where these are vectors: print how far the two are apart
+    #[arg(long, value_name = "FILE", requires = "metric", conflicts_with_all = ["logits", "publish", "pictures", "npy"])]
+    against: Option<PathBuf>,
+    /// By which distance: euclidean or cosine (1 less the cosine)
+    #[arg(long, value_name = "euclidean|cosine", requires = "against")]
+    metric: Option<Metric>,
+    /// Say that the two are the same below this distance
+    #[arg(long, value_name = "D", requires = "against", value_parser = above_zero)]
+    threshold: Option<f64>,
+    /// Write the results to this new file, [picture, channel, row, column] in double precision, with the digits that the noise of encryption
+    /// leaves. As the logits, they are not for the server
+    #[arg(long, value_name = "FILE.npy", conflicts_with = "publish")]
+    npy: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -516,9 +531,22 @@ impl Decrypt {
         let most = Expect::ciphertext(run.plan, side.params.max_level(), shards).bounded(&side.params).max_bytes;
         let key_id = Some(client.secret().tag().key_id);
         let expect = Expect { network: Some(run.plan), key_id, max_bytes: most, ..Expect::default() };
-        let answer = objects::read_ciphertext_expecting(&self.ciphertext, &side.params, backend.as_ref(), &expect);
-        let answer = answer.map_err(unusable(&self.ciphertext))?;
-        let mut results = Zeroizing::new(client.decrypt(&run, &answer)?);
+        let open = |path: &Path| -> Outcome<Zeroizing<Vec<Vec<f64>>>> {
+            let answer = objects::read_ciphertext_expecting(path, &side.params, backend.as_ref(), &expect);
+            Ok(Zeroizing::new(client.decrypt(&run, &answer.map_err(unusable(path))?)?))
+        };
+        let mut results = open(&self.ciphertext)?;
+        if let (Some(other), Some(metric)) = (&self.against, self.metric) {
+            check_kind(other, Kind::Ciphertext)?;
+            let other = open(other)?;
+            let ([a], [b]) = (&results[..], &other[..]) else {
+                let what = format!("{} is the answer of a run of {} pictures", self.ciphertext.display(), run.pictures);
+                let why = "two answers of one picture each are compared";
+                return Err(Failure::new(Class::Usage, what, why, "write all results with --npy and compare them there"));
+            };
+            self.print_distance(metric, (a, b), side.spec.noise, global);
+            return Ok(());
+        }
         let wanted = match self.pictures {
             Some(pictures) => pictures as usize,
             None if run.pictures == 1 => 1,
@@ -548,8 +576,35 @@ impl Decrypt {
             }
             None => None,
         };
+        if let Some(path) = &self.npy {
+            let shape = side.spec.output();
+            let dims = [results.len(), shape.channels, shape.height, shape.width];
+            npy::write(path, dims, &Zeroizing::new(results.concat()))?;
+        }
         results.iter().enumerate().for_each(|(i, logits)| self.print(&side.spec, (i, wanted), logits, published, global));
         Ok(())
+    }
+
+    /// How far two results are apart, with the digits that the noise leaves.
+    fn print_distance(&self, metric: Metric, (a, b): (&[f64], &[f64]), noise: f64, global: &Global) {
+        let error = metric.error(a, b, noise);
+        let places = if error > 0.0 { (-error.log10()).floor().clamp(0.0, 9.0) as usize } else { 9 };
+        let distance = format!("{:.places$}", metric.distance(a, b));
+        let same = self.threshold.map(|threshold| metric.distance(a, b) < threshold);
+        let verdict = same.map(|same| if same { "the same" } else { "different" });
+        if self.json {
+            let number: f64 = distance.parse().unwrap_or(f64::NAN);
+            say!(
+                "{}",
+                serde_json::json!({ "metric": metric, "distance": number, "error": error, "threshold": self.threshold, "same": same })
+            );
+            return;
+        }
+        match verdict {
+            Some(verdict) if global.quiet => say!("{verdict}"),
+            Some(verdict) => say!("{verdict}: the {metric} distance is {distance}"),
+            None => say!("{distance}"),
+        }
     }
 
     fn print(

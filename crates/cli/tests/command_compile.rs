@@ -201,6 +201,97 @@ fn from_onnx_to_an_encrypted_answer() {
     assert_eq!(decrypted["label"], "green");
 }
 
+/// The result as a vector: fits are chosen by whether two pictures are the same, and the client compares two answers.
+#[test]
+fn vectors_are_compared() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("net.onnx"), colours().bytes()).expect("a file");
+    pictures(dir.path());
+    let (onnx, lens, calib) = (path("net.onnx"), path("net.lens"), path("pictures"));
+    run(&["compile", &onnx, "--calib", &calib, "-o", &lens, "--metric", "cosine"]).not_understood(&["--threshold"]);
+    run(&["compile", &onnx, "--calib", &calib, "-o", &lens, "--metric", "miles", "--threshold", "1"]).not_understood(&["cosine"]);
+    let options = ["--metric", "cosine", "--threshold", "0.3", "--classes", "red,green,blue", "--preset", "insecure-small"];
+    let compiled =
+        run(&[&["compile", &onnx, "--calib", &calib, "-o", &lens, "--json", "--target", "0.5"], &options[..]].concat());
+    let compiled = compiled.json();
+    assert_eq!((&compiled["accuracy"], &compiled["agreement"]), (&1.0.into(), &1.0.into()));
+    // How it was judged is kept, and can be asked for otherwise.
+    let simulated = run(&["simulate", &lens, "--images", &calib, "--json"]).json();
+    assert_eq!((&simulated["simulation"]["answers"], &simulated["simulation"]["labelled"]), (&630.into(), &630.into()));
+    assert_eq!((&simulated["agreement"], &simulated["accuracy"]), (&1.0.into(), &1.0.into()));
+    let far = ["--metric", "euclidean", "--threshold", "1000"];
+    let far = run(&[&["simulate", &lens, "--images", &calib, "--json"], &far[..]].concat()).json();
+    assert!(far["accuracy"].as_f64().is_some_and(|a| a < 0.4), "all are the same: {far}");
+    assert!(run(&["simulate", &lens, "--images", &calib]).stdout.contains("630 pairs of 36 pictures"));
+
+    let (keys, secret) = (path("keys"), path("keys/secret.key"));
+    let keygen = ["keygen", "--model", &lens, "-o", &keys, "--allow-insecure"];
+    assert_eq!(run(&keygen).code, 0);
+    let answer = |name: &str, picture: &str| {
+        let (encrypted, result, evaluation) =
+            (path(&format!("{name}.in")), path(&format!("{name}.out")), path("keys/evaluation.keys"));
+        let encrypt = ["encrypt", picture, "--model", &lens, "-k", &secret, "-o", &encrypted, "--allow-insecure"];
+        assert_eq!(run(&encrypt).code, 0);
+        assert_eq!(run(&["run", &encrypted, "--model", &lens, "-k", &evaluation, "-o", &result]).code, 0);
+        result
+    };
+    let (green, dark, red) =
+        (answer("g", &path("green.png")), answer("d", &path("pictures/green/0.png")), answer("r", &path("red.png")));
+    let told = path("net.client");
+    let decrypt =
+        |a: &str, more: &[&str]| run(&[&["decrypt", a, "--model", &told, "-k", &secret, "--allow-insecure"], more].concat());
+    let compare = |b: &str, more: &[&str]| decrypt(&green, &[&["--against", b, "--metric", "cosine"], more].concat());
+    let (near, apart) = (compare(&dark, &["--json"]).json(), compare(&red, &["--json", "--threshold", "0.3"]).json());
+    let distance = |of: &serde_json::Value| of["distance"].as_f64().expect("a number");
+    assert!(distance(&near) < 0.05 && distance(&apart) > 0.5, "{near} {apart}");
+    assert_eq!((&near["same"], &apart["same"]), (&serde_json::Value::Null, &false.into()));
+    assert!(near["error"].as_f64().is_some_and(|e| (1e-9..1e-3).contains(&e)), "{near}");
+    let words = compare(&dark, &["--threshold", "0.3"]).stdout;
+    assert!(words.starts_with("the same: the cosine distance is 0.0"), "{words}");
+    decrypt(&green, &["--against", &red]).not_understood(&["--metric"]);
+    compare(&path("g.in"), &[]).refused(3, &["not the answer"]);
+
+    let npy = path("green.npy");
+    assert_eq!(decrypt(&green, &["--npy", &npy]).code, 0);
+    let bytes = std::fs::read(&npy).expect("a file");
+    assert!(bytes.starts_with(b"\x93NUMPY") && bytes.len() == 128 + 3 * 8, "{} bytes", bytes.len());
+    let logits = decrypt(&green, &["--json", "--logits"]).json();
+    let numbers: Vec<f64> = bytes[128..].chunks(8).map(|b| f64::from_le_bytes(b.try_into().expect("eight"))).collect();
+    assert_eq!(logits["logits"], serde_json::json!(numbers));
+    decrypt(&green, &["--npy", &npy]).refused(3, &["cannot write"]);
+}
+
+/// Class 0 and 1 of a single number: whether it is above 0.
+#[test]
+fn a_single_number_has_two_classes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let network = File::new(&[1, 3, 8, 8], "score")
+        .constant("w", &[2, 3, 1, 1], Data::Real(vec![1.0, -0.5, -0.5, -0.5, 1.0, -0.5]))
+        .constant("fc", &[1, 2], Data::Real(vec![-1.0, 1.0]))
+        .node(node("Conv", &["x", "w"], "c"))
+        .node(node("Relu", &["c"], "a"))
+        .node(node("GlobalAveragePool", &["a"], "p"))
+        .node(node("Flatten", &["p"], "f"))
+        .node(node("Gemm", &["f", "fc"], "score").int("transB", 1));
+    std::fs::write(path("net.onnx"), network.bytes()).expect("a file");
+    pictures(dir.path());
+    std::fs::remove_dir_all(path("pictures/blue")).expect("a folder");
+    let (onnx, lens, calib) = (path("net.onnx"), path("net.lens"), path("pictures"));
+    let options = ["--classes", "red,green", "--preset", "insecure-small", "--target", "0.5", "--json"];
+    let compiled = run(&[&["compile", &onnx, "--calib", &calib, "-o", &lens], &options[..]].concat()).json();
+    assert_eq!((&compiled["accuracy"], &compiled["agreement"]), (&1.0.into(), &1.0.into()));
+    for colour in ["red", "green"] {
+        let answer = run(&["classify", &lens, &path(&format!("{colour}.png")), "--json"]).json();
+        assert_eq!((&answer["label"], &answer["clear_label"]), (&colour.into(), &colour.into()));
+        assert!(answer["precision_bits"].as_f64().is_some_and(|bits| bits > 5.0), "{answer}");
+        assert_eq!(answer["logits"].as_array().map(Vec::len), Some(1));
+    }
+    let eval = run(&["eval", "--clear", "--model", &lens, "--images", &calib, "--json"]).json();
+    assert_eq!(eval["accuracy"], 1.0);
+}
+
 #[test]
 fn bad_input_is_explained() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -216,7 +307,7 @@ fn bad_input_is_explained() {
     std::fs::write(&onnx, pooled.bytes()).expect("a file");
     compile(&[]).refused(3, &["/m/LpPool", "AveragePool"]);
     std::fs::write(&onnx, colours().bytes()).expect("a file");
-    compile(&["--classes", "red,green"]).refused(2, &["2 class names for 3 logits"]);
+    compile(&["--classes", "red,green"]).refused(2, &["2 class names where results tell 3 classes apart"]);
     compile(&["--std", "1,0,1"]).refused(2, &["standard deviation 0"]);
     compile(&["--preset", "insecure-tiny", "--target", "0.5"]).refused(3, &[]);
     compile(&["--calib", &path("nowhere")]).refused(3, &["nowhere"]);

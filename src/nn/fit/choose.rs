@@ -12,7 +12,7 @@ use super::{FitError, FitSpec, Fits, Form};
 use crate::nn::calibration::{Calibration, CalibrationError, channel_ranges};
 use crate::nn::equalize::equalize_with_ranges;
 use crate::nn::model::Model;
-use crate::nn::simulate::{ExactAnswers, Labelled, NoiseLevels, SimulateError, Simulation, check_finite, exact_logits};
+use crate::nn::simulate::{ExactAnswers, Judge, Labelled, NoiseLevels, SimulateError, Simulation, check_finite, exact_logits};
 use crate::nn::tensor::Tensor;
 use search::Search;
 
@@ -43,6 +43,8 @@ pub struct ChooseOptions {
     pub margins: Vec<f64>,
     /// Floors to try.
     pub floors: Vec<f64>,
+    /// What the answers are.
+    pub judge: Judge,
     /// Noise of the encrypted run.
     pub noise: NoiseLevels,
     /// Seed of the simulated noise.
@@ -63,6 +65,7 @@ impl Default for ChooseOptions {
             forms: series.into_iter().chain(composites).collect(),
             margins: vec![2.0, 1.5, 1.3],
             floors: vec![1e-1, 1e-2, 1e-3],
+            judge: Judge::Class,
             noise: NoiseLevels::bits(18.0),
             seed: 1,
             per_layer: true,
@@ -108,7 +111,9 @@ impl ChooseOptions {
     /// reaches the target less one standard error, so that few pictures prove little; and [`Simulation::expected_agreement`]
     /// reaches [`Self::needed`].
     fn keeps(&self, s: &Simulation) -> bool {
-        s.diverged == 0 && s.agreement() - spare(s.agree, s.pictures) >= self.target && s.expected_agreement >= self.needed()
+        // Pairs of some pictures prove no more than so many pictures.
+        let agree = (s.agreement() * s.pictures as f64).round() as usize;
+        s.diverged == 0 && s.agreement() - spare(agree, s.pictures) >= self.target && s.expected_agreement >= self.needed()
     }
 }
 
@@ -353,7 +358,7 @@ pub fn choose(
     let held_out = found.div_ceil(HELD_OUT).min(judged.len());
     let mut exact = exact_logits(&equal, &judged[..held_out])?;
     exact.extend(logits.into_iter().take(judged.len() - held_out));
-    let exact = ExactAnswers::with_logits(&equal, &judged, check_finite(exact)?)?;
+    let exact = ExactAnswers::with_logits(&equal, &judged, check_finite(exact)?, options.judge)?;
     let fits = Fits::default();
     let mut search = Search {
         model: &equal,

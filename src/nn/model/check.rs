@@ -46,7 +46,8 @@ pub(super) fn build(spec: GraphSpec, tensors: Tensors<'_, '_>) -> Result<Model, 
     let name = printable(&spec.name).into_owned();
     let model = Model { name, input, classes, nodes, output, output_divisor, training: spec.training };
     let outputs = model.shape(output).len();
-    if !model.classes.is_empty() && model.classes.len() != outputs {
+    // A single number tells two classes apart, and may be called something itself.
+    if !model.classes.is_empty() && ![outputs, model.answers()].contains(&model.classes.len()) {
         return Err(ModelError::Shapes {
             node: spec.output,
             reason: format!("it has {outputs} values, but there are {} class names", model.classes.len()),

@@ -125,8 +125,7 @@ impl Agreement {
             self.least_margin = self.least_margin.min(first.logit - second.logit);
         }
         let error = clear.iter().zip(logits).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        let largest = clear.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let range = largest - clear.iter().copied().fold(f64::INFINITY, f64::min);
+        let range = crate::report::range(clear);
         self.max_abs_logit_error = self.max_abs_logit_error.max(error);
         self.max_relative_logit_error = self.max_relative_logit_error.max(error / range.max(f64::MIN_POSITIVE));
     }

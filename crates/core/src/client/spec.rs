@@ -128,6 +128,11 @@ pub fn class_name(classes: &[String], class: usize) -> String {
     classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
+/// The logits of the classes of a result: its own, or, of a single number, 0 and it: class 1 where it is above 0.
+pub fn class_logits(result: &[f64]) -> Vec<f64> {
+    if let [one] = result { vec![0.0, *one] } else { result.to_vec() }
+}
+
 impl ClientSpec {
     /// The run that takes so many pictures with the fewest slots.
     ///
