@@ -192,6 +192,61 @@ fn zeros_around_a_picture_are_padding_of_what_reads_it() {
     }
 }
 
+/// Linear interpolation by whole factors, against its definition; what is no whole factor is refused.
+#[test]
+fn pictures_are_interpolated() {
+    let shape = Shape::new(2, 4, 6);
+    let x = counted(shape);
+    let file = |mode: &'static str, sizes: [i64; 2]| {
+        File::new(&[1, 2, 4, 6], "y").constant("sizes", &[4], Data::Whole(vec![1, 2, sizes[0], sizes[1]])).node(
+            node("Resize", &["x", "", "", "sizes"], "y").text("mode", "linear").text("coordinate_transformation_mode", mode),
+        )
+    };
+    for (mode, [height, width]) in [
+        ("half_pixel", [8usize, 18usize]),
+        ("half_pixel", [8, 3]),
+        ("half_pixel", [4, 2]),
+        ("half_pixel", [20, 6]),
+        ("pytorch_half_pixel", [2, 12]),
+        ("asymmetric", [12, 3]),
+        ("asymmetric", [2, 24]),
+        ("align_corners", [10, 11]),
+        ("align_corners", [2, 26]),
+    ] {
+        let coordinate = |i: usize, n: usize, size: usize| {
+            let (i, n, size) = (i as f64, n as f64, size as f64);
+            match mode {
+                "asymmetric" => i * n / size,
+                "align_corners" => i * (n - 1.0) / (size - 1.0),
+                _ => (i + 0.5) * n / size - 0.5,
+            }
+        };
+        // The two elements beside a place, and what the second one weighs; the last one goes on beyond the end.
+        let beside = |i: usize, n: usize, size: usize| {
+            let at = coordinate(i, n, size).clamp(0.0, (n - 1) as f64);
+            let first = (at.floor() as usize).min(n - 1);
+            (first, (first + 1).min(n - 1), at - first as f64)
+        };
+        let mut want = Vec::new();
+        for c in 0..2 {
+            for y in 0..height {
+                for column in 0..width {
+                    let ((up, down, v), (left, right, h)) = (beside(y, 4, height), beside(column, 6, width));
+                    let row = |y: usize| x.at(c, y, left) * (1.0 - h) + x.at(c, y, right) * h;
+                    want.push(row(up) * (1.0 - v) + row(down) * v);
+                }
+            }
+        }
+        println!("{mode} to {height} x {width}");
+        let model = evaluates(&file(mode, [height as i64, width as i64]), &x, &want);
+        assert!(model.nodes().len() <= 2);
+    }
+    for (mode, sizes) in [("half_pixel", [6, 6]), ("align_corners", [8, 12]), ("tf_crop_and_resize", [8, 12])] {
+        let error = Model::from_onnx(&file(mode, sizes).bytes(), &plain(2)).expect_err("it is refused");
+        assert!(error.to_string().contains("Resize") || matches!(error, ModelError::BadNode { .. }), "{error}");
+    }
+}
+
 /// Slices, paddings, resizing and joining of channels, against indices written out here.
 #[test]
 fn elements_are_moved() {

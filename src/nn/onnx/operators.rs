@@ -124,7 +124,7 @@ fn advice(op: Op) -> &'static str {
         _ => {
             "supported: Conv, ConvTranspose, BatchNormalization, functions of single elements, Add, Sub, Mul, Max and Min, Div by constants, MaxPool, AveragePool, GlobalAveragePool, \
              GlobalMaxPool, ReduceMean, ReduceMax, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
-             DepthToSpace, SpaceToDepth, Resize (nearest)"
+             DepthToSpace, SpaceToDepth, Resize (nearest, and linear by whole factors)"
         }
     }
 }

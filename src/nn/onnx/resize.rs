@@ -1,4 +1,5 @@
-//! Resizing to the nearest neighbour, with the coordinates of onnxruntime: in f32, each operation rounded as it is there.
+//! Resizing: to the nearest neighbour, with the coordinates of onnxruntime (in f32, each operation rounded as it is there), and linear by
+//! whole factors.
 //!
 //! A coordinate that lies on the border of two pixels falls to one or the other by a rounding error, and so does an extent
 //! that is an integer but for one. What is computed here more precisely would be another picture.
@@ -8,6 +9,8 @@ use super::constant::axes_or_all;
 use super::graph::{Importer, Known, Refusal, Traced, extent};
 use super::op::Op;
 use super::operators::constant;
+use crate::nn::model::{OperatorSpec, Window};
+use crate::nn::tensor::Shape;
 
 /// How a coordinate of the result becomes one of the operand.
 #[derive(Clone, Copy, PartialEq)]
@@ -133,8 +136,9 @@ impl Importer<'_> {
         a: &Attributes<'_>,
         name: &str,
     ) -> Result<Traced, Refusal> {
-        if !matches!(a.text("mode"), "" | "nearest") {
-            let why = format!("{} interpolation is not supported: use mode=\"nearest\"", a.text("mode"));
+        let linear = matches!(a.text("mode"), "linear" | "bilinear");
+        if !linear && !matches!(a.text("mode"), "" | "nearest") {
+            let why = format!("{} interpolation is not supported: use mode=\"nearest\" or \"linear\"", a.text("mode"));
             return Err(Refusal::Unsupported(why.into()));
         }
         // Upsample, and Resize of opset 10, have their scales second; Resize has the part to take second, scales third and
@@ -171,6 +175,13 @@ impl Importer<'_> {
                 along.roi = [*start as f32, *end as f32];
             }
         }
+        if linear {
+            if a.int("antialias", 0) != 0 || a.int("exclude_outside", 0) != 0 {
+                return Err(Refusal::Unsupported("linear interpolation with antialias or exclude_outside".into()));
+            }
+            let changed = axes.into_iter().zip(resized).filter(|(_, along)| along.scale != 1.0);
+            return self.interpolated(x, &changed.collect::<Vec<_>>(), placement, name);
+        }
         let outside = a.float("extrapolation_value", 0.0);
         let mut x = x.clone();
         for (at, along) in axes.into_iter().zip(resized) {
@@ -196,6 +207,120 @@ impl Importer<'_> {
             x = self.along(&x, at, (0..along.size).map(pick).collect(), outside, name)?;
         }
         Ok(x)
+    }
+}
+
+/// An axis whose elements are weighted sums of neighbouring ones, the same weights at every place: of `picks`, a window of these weights at
+/// every `stride`-th.
+struct Weighted {
+    picks: Vec<Option<usize>>,
+    weights: Vec<f64>,
+    stride: usize,
+}
+
+impl Weighted {
+    fn unchanged(n: usize) -> Self {
+        Self { picks: (0..n).map(Some).collect(), weights: vec![1.0], stride: 1 }
+    }
+
+    /// Linear interpolation, where an axis grows or shrinks by a whole factor; none else.
+    ///
+    /// Growing by s, element i comes from `(i + c) / s`: elements lie s apart with zeros between, those at the ends once more beyond
+    /// them, under a triangle 2 s wide. Shrinking, it comes from `s i + c`: from the two elements beside that.
+    fn linear(along: &Resized, placement: Placement) -> Option<Self> {
+        let (n, size) = (along.n as i64, along.size as i64);
+        let whole = |a: i64, b: i64| (b > 0 && a % b == 0).then_some(a / b).filter(|s| *s > 0);
+        let grows = size > n;
+        let (s, c) = match placement {
+            Placement::AlignCorners if grows => (whole(size - 1, n - 1)?, 0.0),
+            Placement::AlignCorners if size > 1 => (whole(n - 1, size - 1)?, 0.0),
+            Placement::Asymmetric | Placement::HalfPixel | Placement::PytorchHalfPixel | Placement::HalfPixelSymmetric => {
+                let s = if grows { whole(size, n)? } else { whole(n, size)? };
+                // A scale that is not quite that of the extents moves every place.
+                let exact = if grows { s as f32 } else { 1.0 / s as f32 };
+                if (along.scale - exact).abs() > 1e-6 * exact || (placement == Placement::PytorchHalfPixel && size == 1) {
+                    return None;
+                }
+                let half = (s - 1) as f64 / 2.0;
+                (
+                    s,
+                    if placement == Placement::Asymmetric {
+                        0.0
+                    } else if grows {
+                        -half
+                    } else {
+                        half
+                    },
+                )
+            }
+            _ => return None,
+        };
+        let inside = |k: i64| k.clamp(0, n - 1) as usize;
+        if !grows {
+            let (first, part) = (c.floor() as i64, c - c.floor());
+            let pair = |i: i64| [s * i + first, s * i + first + 1].map(|k| Some(inside(k)));
+            return Some(if part == 0.0 {
+                Self { picks: (0..size).map(|i| Some(inside(s * i + first))).collect(), weights: vec![1.0], stride: 1 }
+            } else {
+                Self { picks: (0..size).flat_map(pair).collect(), weights: vec![1.0 - part, part], stride: 2 }
+            });
+        }
+        let weight = |t: i64| 1.0 - (t as f64 - c).abs() / s as f64;
+        let taps: Vec<i64> = (-2 * s..=2 * s).filter(|t| weight(*t) > 0.0).collect();
+        let pick = |j: i64| (j.rem_euclid(s) == 0).then(|| inside(j.div_euclid(s)));
+        let (first, last) = (*taps.first()?, *taps.last()?);
+        Some(Self {
+            picks: (first..size + last).map(pick).collect(),
+            weights: taps.iter().map(|t| weight(*t)).collect(),
+            stride: 1,
+        })
+    }
+}
+
+impl Importer<'_> {
+    /// Linear interpolation of a picture: a convolution of each channel by itself.
+    fn interpolated(
+        &mut self,
+        x: &Traced,
+        axes: &[(usize, Resized)],
+        placement: Placement,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
+        let [1, channels, height, width] = x.dims[..] else {
+            return Err(Refusal::Unsupported("linear interpolation of other tensors than pictures".into()));
+        };
+        let mut weighted = [Weighted::unchanged(height), Weighted::unchanged(width)];
+        for (at, along) in axes {
+            let found = at.checked_sub(2).and_then(|axis| weighted.get_mut(axis)).zip(Weighted::linear(along, placement));
+            let Some((axis, found)) = found else {
+                let why = format!(
+                    "linear interpolation of an axis of {} to {}: whole factors are supported, for rows and columns",
+                    along.n, along.size
+                );
+                return Err(Refusal::Unsupported(why.into()));
+            };
+            *axis = found;
+        }
+        let [rows, columns] = &weighted;
+        let spread = self.along(x, 2, rows.picks.clone(), 0.0, name)?;
+        let spread = self.along(&spread, 3, columns.picks.clone(), 0.0, name)?;
+        let kernel = [rows.weights.len(), columns.weights.len()];
+        if kernel == [1, 1] {
+            return Ok(spread);
+        }
+        let window = Window { kernel, stride: [rows.stride, columns.stride], padding: [0; 4], dilation: [1, 1] };
+        let (value, shape) = self.picture(&spread, name)?;
+        let (height, width) = window.output(shape.height, shape.width).ok_or("nothing is left of its result")?;
+        let taps: Vec<f64> = rows.weights.iter().flat_map(|r| columns.weights.iter().map(move |c| r * c)).collect();
+        let operator = OperatorSpec::Conv2d {
+            weight: self.keep_values(vec![channels, 1, kernel[0], kernel[1]], taps.repeat(channels))?,
+            bias: None,
+            stride: window.stride,
+            padding: window.padding,
+            dilation: window.dilation,
+            groups: channels,
+        };
+        self.emit_picture(name, &[value], operator, Shape::new(channels, height, width))
     }
 }
 
