@@ -241,6 +241,16 @@ fn pictures_are_interpolated() {
         let model = evaluates(&file(mode, [height as i64, width as i64]), &x, &want);
         assert!(model.nodes().len() <= 2);
     }
+    // One row is the same in every place, and a place of its own for corners.
+    let file_of_one = |mode: &'static str| {
+        File::new(&[1, 2, 1, 6], "y").constant("sizes", &[4], Data::Whole(vec![1, 2, 4, 6])).node(
+            node("Resize", &["x", "", "", "sizes"], "y").text("mode", "linear").text("coordinate_transformation_mode", mode),
+        )
+    };
+    let one = counted(Shape::new(2, 1, 6));
+    let four: Vec<f64> = (0..2).flat_map(|c| one.channel(c).repeat(4)).collect();
+    evaluates(&file_of_one("half_pixel"), &one, &four);
+    assert!(Model::from_onnx(&file_of_one("align_corners").bytes(), &plain(2)).is_err());
     for (mode, sizes) in [("half_pixel", [6, 6]), ("align_corners", [8, 12]), ("tf_crop_and_resize", [8, 12])] {
         let error = Model::from_onnx(&file(mode, sizes).bytes(), &plain(2)).expect_err("it is refused");
         assert!(error.to_string().contains("Resize") || matches!(error, ModelError::BadNode { .. }), "{error}");

@@ -229,7 +229,7 @@ impl Weighted {
     /// them, under a triangle 2 s wide. Shrinking, it comes from `s i + c`: from the two elements beside that.
     fn linear(along: &Resized, placement: Placement) -> Option<Self> {
         let (n, size) = (along.n as i64, along.size as i64);
-        let whole = |a: i64, b: i64| (b > 0 && a % b == 0).then_some(a / b).filter(|s| *s > 0);
+        let whole = |a: i64, b: i64| a.checked_rem(b).filter(|rest| *rest == 0).map(|_| a / b).filter(|s| *s > 0);
         let grows = size > n;
         let (s, c) = match placement {
             Placement::AlignCorners if grows => (whole(size - 1, n - 1)?, 0.0),
