@@ -19,6 +19,7 @@ pub mod npy;
 mod output;
 mod params;
 pub mod picture;
+mod place;
 mod plan;
 mod progress;
 mod report;
