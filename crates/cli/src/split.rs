@@ -313,6 +313,14 @@ impl Side {
     }
 }
 
+/// Says on standard error where a run takes fewer pictures than were asked for.
+fn note_room(asked: usize, run: &RunSpec) {
+    let room = run.pictures;
+    if room < asked {
+        tell!("note: {asked} pictures in one run were asked for, and there is room for {room}");
+    }
+}
+
 fn size(path: &Path) -> String {
     bytes(std::fs::metadata(path).map_or(0, |m| m.len()))
 }
@@ -379,6 +387,7 @@ impl Keygen {
                 ..failure
             },
         })?;
+        note_room(pictures, &run);
         if let Some((_, prepared)) = &side.network {
             check_memory(&prepared.plan)?;
         }
@@ -454,6 +463,7 @@ impl Encrypt {
         }
         let client = side.client(&self.key)?;
         let run = side.run(places)?;
+        note_room(places, &run);
         if let Some(keys) = self.keys_beside(&side, client.secret()).filter(|&keys| keys != run.pictures) {
             tell!(
                 "warning: the evaluation keys beside {} are for {} in a run, and this ciphertext is for {}: encrypt with --pictures {keys}, or \

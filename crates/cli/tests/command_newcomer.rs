@@ -159,6 +159,12 @@ fn pictures_and_keys_of_different_numbers_are_told_at_encryption() {
     let (blue, out) = (folder.path("blue.png"), folder.path("three.ct"));
     let three = ["encrypt", &blue, &blue, &blue, "--model", &folder.model, "--key", &key, "-o", &out, "--allow-insecure"];
     run(&[&three[..], &["--pictures", "2"]].concat()).refused(2, &["--pictures 2", "3 came"]);
+    let many = folder.keygen("many", &["--pictures", "64"]);
+    assert!(
+        many.code == 0 && many.stderr.contains("64 pictures in one run were asked for, and there is room for"),
+        "{}",
+        many.stderr
+    );
     let client = folder.path("net.client");
     run(&["spec", &folder.model, "--preset", "insecure-toy", "-o", &client]).text();
     let many = run(&["keygen", "--model", &client, "--pictures", "17", "-o", &folder.path("more"), "--allow-insecure"]);
