@@ -5,39 +5,40 @@
 //! ```
 //! use cipherlens::backend::choice::Devices;
 //! use cipherlens::engine::{self, Client, Compilation, CompileOptions, Server};
-//! use cipherlens::nn::{Model, simulate::Labelled};
+//! use cipherlens::nn::{Model, fit::ChooseOptions, simulate::Labelled};
 //! use std::sync::Arc;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Whoever has the network fits it to pictures like those it will see.
-//! let onnx = include_bytes!("../examples/data/stripes.onnx");
-//! let network = Model::from_onnx(onnx, &Default::default())?;
-//! # let pixels = |i: usize| (0..256).map(|p| 0.5 + 0.4 * ((0.6 + 0.004 * i as f64) * [p % 16, p / 16][i % 2] as f64).sin()).collect::<Vec<_>>();
-//! let inputs = (0..160).map(|i| network.input().normalise(&pixels(i))).collect::<Result<Vec<_>, _>>()?;
-//! let seen: Vec<_> = inputs.iter().map(|x| Labelled { x: x.clone(), label: None }).collect();
-//! # let options = CompileOptions { choose: cipherlens::nn::fit::ChooseOptions { target: 0.9, ..Default::default() }, ..Default::default() };
-//! # #[cfg(any())]
-//! let options = CompileOptions::default();
-//! let Compilation { compiled, client: spec, .. } = engine::compile(&network, &seen, &options, &())?;
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // Whoever has the network fits it to pictures like those it will see: here stripes of 16 x 16 pixels from 0 to 1.
+//!     let network = Model::from_onnx(include_bytes!("../examples/data/stripes.onnx"), &Default::default())?;
+//!     let stripe = |i: usize, at: usize| 0.5 + 0.4 * ((0.6 + 0.004 * i as f64) * [at % 16, at / 16][i % 2] as f64).sin();
+//!     let pixels = |i: usize| (0..256).map(|at| stripe(i, at)).collect::<Vec<_>>();
+//!     let inputs = (0..160).map(|i| network.input().normalise(&pixels(i))).collect::<Result<Vec<_>, _>>()?;
+//!     let seen: Vec<_> = inputs.iter().map(|x| Labelled { x: x.clone(), label: None }).collect();
+//!     // The default keeps 99 % of the answers, which takes more pictures to show.
+//!     let choose = ChooseOptions { target: 0.9, ..Default::default() };
+//!     let options = CompileOptions { choose, ..Default::default() };
+//!     let Compilation { compiled, client: spec, .. } = engine::compile(&network, &seen, &options, &())?;
 //!
-//! // The client knows the description, which has no weights, and keeps the secret key.
-//! let client = Client::new(&spec, &spec.params()?)?;
-//! let run = spec.run(1)?;
-//! let keys = Arc::new(client.evaluation_keys(run, &|| ())?);
-//! let encrypted = client.encrypt(run, &[inputs[0].cast()])?;
+//!     // The client knows the description, which has no weights, and keeps the secret key.
+//!     let client = Client::new(&spec, &spec.params()?)?;
+//!     let run = spec.run(1)?;
+//!     let keys = Arc::new(client.evaluation_keys(run, &|| ())?);
+//!     let encrypted = client.encrypt(run, &[inputs[0].cast()])?;
 //!
-//! // The server has the network, the evaluation keys and the ciphertext.
-//! let session = Server::new(&engine::open(&compiled, 1, &Devices::default())?).session(keys, 1)?;
-//! let answer = session.run(session.expand(&encrypted)?, &())?;
+//!     // The server has the network, the evaluation keys and the ciphertext.
+//!     let session = Server::new(&engine::open(&compiled, 1, &Devices::default())?).session(keys, 1)?;
+//!     let answer = session.run(session.expand(&encrypted)?, &())?;
 //!
-//! // The answer is for the client alone.
-//! let logits = client.decrypt(run, &answer.ciphertext)?.remove(0);
-//! assert_eq!(logits.len(), 4);
-//! # Ok(())
-//! # }
+//!     // The answer is for the client alone.
+//!     let logits = client.decrypt(run, &answer.ciphertext)?.remove(0);
+//!     assert_eq!(logits.len(), 4);
+//!     Ok(())
+//! }
 //! ```
 //!
-//! [`engine`] is what programs use. Compiled networks and descriptions are files ([`nn::Compiled`], [`client::ClientSpec`]), and so are keys
+//! [`engine`] is what programs use. Its errors print their cause with themselves, so that `{e}` says all; [`source`](std::error::Error::source)
+//! gives the cause as a value. Compiled networks and descriptions are files ([`nn::Compiled`], [`client::ClientSpec`]), and so are keys
 //! and ciphertexts ([`wire`]); `cipherlens`, the command, does the same with them.
 //!
 //! The scheme is RNS-CKKS with primes below 2^30 and residues stored as `u32`; an image too large for one

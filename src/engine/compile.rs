@@ -60,7 +60,8 @@ pub struct Compilation {
 /// threads; `watch` is told what is tried, and may end the search with the best found.
 ///
 /// # Errors
-/// [`EngineError::NoPictures`] without a picture; [`EngineError::Calibration`] and [`EngineError::Simulate`] for
+/// [`EngineError::NoPictures`] without a picture, [`EngineError::NotFinite`] and [`EngineError::Label`] for one with a number that is
+/// not finite or a label of no class; [`EngineError::Calibration`] and [`EngineError::Simulate`] for
 /// pictures that the network cannot be evaluated on; [`EngineError::Fits`] where no fits keep the answers;
 /// [`EngineError::NoPreset`] where no parameter set runs them, and [`EngineError::Params`] for one that there is not;
 /// [`EngineError::Noise`] where logits differ by less than encryption moves them; [`EngineError::Overflow`] for results
@@ -70,6 +71,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     if pictures.is_empty() {
         return Err(EngineError::NoPictures);
     }
+    check_pictures(network, pictures)?;
     let estimator = Estimator::new(&options.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]), options.target);
     let choice = match network.activations().next() {
         Some(_) => Some(fits(network, pictures, options, &estimator, watch)?),
@@ -146,6 +148,20 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     client.check(&prepared.params)?;
     compiled.client = Some(client.clone());
     Ok(Compilation { compiled, client: Arc::new(client), prepared, choice, foreseen, kept: margins.expected_agreement })
+}
+
+/// Refuses pictures whose numbers or labels cannot be, before anything is measured on them.
+fn check_pictures(network: &Model, pictures: &[Labelled]) -> Result<()> {
+    let classes = network.shape(network.output()).len();
+    for (picture, Labelled { x, label }) in pictures.iter().enumerate() {
+        if let Some((element, &found)) = x.values().iter().enumerate().find(|(_, v)| !v.is_finite()) {
+            return Err(EngineError::NotFinite { picture, element, found });
+        }
+        if let Some(label) = label.filter(|&label| label >= classes) {
+            return Err(EngineError::Label { picture, label, classes });
+        }
+    }
+    Ok(())
 }
 
 /// Chooses fits, ranked by what plans with all the keys they like cost: within a bound each would be planned some

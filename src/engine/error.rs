@@ -30,7 +30,7 @@ pub enum EngineError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The network cannot be turned into a program.
-    #[error("cannot run `{network}` with preset `{preset}`")]
+    #[error("cannot run `{network}` with preset `{preset}`: {source}")]
     Lower {
         /// The network.
         network: String,
@@ -40,7 +40,7 @@ pub enum EngineError {
         source: LowerError,
     },
     /// The program cannot be planned.
-    #[error("cannot run `{network}` with preset `{preset}`")]
+    #[error("cannot run `{network}` with preset `{preset}`: {source}")]
     Plan {
         /// The network.
         network: String,
@@ -50,10 +50,10 @@ pub enum EngineError {
         source: PlanError,
     },
     /// The network needs more GPU memory than may be taken.
-    #[error("the network does not fit the GPU memory that may be taken")]
+    #[error("the network does not fit the GPU memory that may be taken: {0}")]
     DeviceMemory(#[source] PlanError),
     /// The run.
-    #[error("the encrypted run failed")]
+    #[error("the encrypted run failed: {0}")]
     Run(#[source] PlanError),
     /// No parameter set runs the network.
     #[error("no parameter set runs `{network}`: {why}")]
@@ -64,13 +64,13 @@ pub enum EngineError {
         why: super::NoneFits,
     },
     /// The network cannot be calibrated.
-    #[error("the network cannot be calibrated")]
+    #[error("the network cannot be calibrated: {0}")]
     Calibration(#[from] CalibrationError),
     /// No fits keep its answers.
-    #[error("the activations cannot be fitted")]
+    #[error("the activations cannot be fitted: {0}")]
     Fits(#[from] ChooseError),
     /// The network cannot be evaluated on the pictures.
-    #[error("the network cannot be evaluated")]
+    #[error("the network cannot be evaluated: {0}")]
     Simulate(#[from] SimulateError),
     /// Logits that differ by so little that the noise of encryption decides too many answers.
     #[error(
@@ -105,4 +105,24 @@ pub enum EngineError {
     /// What is asked for needs pictures, and none came.
     #[error("a network is compiled with pictures, and none came")]
     NoPictures,
+    /// A picture that is labelled with a class that the network does not have.
+    #[error("picture {picture} has the label {label}, and the network has classes 0 to {}", .classes - 1)]
+    Label {
+        /// Its index, from 0.
+        picture: usize,
+        /// Its label.
+        label: usize,
+        /// Classes of the network.
+        classes: usize,
+    },
+    /// A picture with a number that is none.
+    #[error("picture {picture} holds {found} at element {element}, and pictures must be finite")]
+    NotFinite {
+        /// Its index, from 0.
+        picture: usize,
+        /// Which of its elements.
+        element: usize,
+        /// What is there.
+        found: f32,
+    },
 }

@@ -395,7 +395,7 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelError::BadNode`] unless means and deviations are finite, the latter positive, and one a channel, and class names as many as
-    /// logits.
+    /// logits, all different.
     pub fn described(&self, mean: &[f64], std: &[f64], classes: &[String]) -> Result<Self, ModelError> {
         let mut model = self.clone();
         let channels = self.input.shape.channels;
@@ -422,6 +422,10 @@ impl Model {
         if !classes.is_empty() {
             if classes.len() != self.answers() {
                 return Err(bad(format!("{} class names where results tell {} classes apart", classes.len(), self.answers())));
+            }
+            let twice = classes.iter().enumerate().find(|(i, name)| classes[..*i].contains(name));
+            if let Some((_, name)) = twice {
+                return Err(bad(format!("two classes are named {name:?}")));
             }
             model.classes = classes.iter().map(|name| printable(name).into_owned()).collect();
         }

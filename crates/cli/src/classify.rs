@@ -6,7 +6,7 @@
 
 use super::compute::{Compute, size};
 use super::failure::{Outcome, about, explain};
-use super::output::{bytes, say, seconds};
+use super::output::{bytes, counted, say, seconds};
 use super::picture::fits;
 use super::progress::{CountBar, LayerBar};
 use super::report::{LayerSeconds, Report, Seconds};
@@ -138,7 +138,8 @@ impl Task<'_> {
         // The client: keys, once for all pictures.
         let (count, size) = (prepared.plan.keys().len(), bytes(prepared.plan.key_bytes()));
         if talk {
-            say!("client    makes a secret key, which it keeps, and {count} evaluation keys ({size}) for the server");
+            let keys = counted(count, "evaluation key");
+            say!("client    makes a secret key, which it keeps, and {keys} ({size}) for the server");
         }
         let clock = Instant::now();
         let client = match self.options.seed {
@@ -196,7 +197,7 @@ impl ClientAndServer<'_> {
         if talk {
             let shards = encrypted.shards(&self.prepared.params);
             let what = if inputs.len() == 1 { "the picture".into() } else { format!("{} pictures", inputs.len()) };
-            say!("client    encrypts {what} into {shards} ciphertexts ({})", bytes(ciphertext_bytes));
+            say!("client    encrypts {what} into {} ({})", counted(shards, "ciphertext"), bytes(ciphertext_bytes));
             say!("server    gets the ciphertexts and the evaluation keys, and runs the network:");
         }
 
@@ -214,7 +215,7 @@ impl ClientAndServer<'_> {
         let words = self.prepared.host.download(answer.buffer()).map_err(|e| explain("the encrypted run failed", &e))?;
         times.run = clock.elapsed().as_secs_f64();
         if talk {
-            say!("server    is done after {} and returns {} ciphertext(s)", seconds(times.run), answer.shards());
+            say!("server    is done after {} and returns {}", seconds(times.run), counted(answer.shards(), "ciphertext"));
         }
 
         // The client again.
@@ -222,7 +223,8 @@ impl ClientAndServer<'_> {
         let logits = Zeroizing::new(self.client.decrypt_unrounded(&self.run, &answer)?);
         times.decrypt = clock.elapsed().as_secs_f64();
         if talk {
-            say!("client    decrypts {} numbers", logits.iter().take(inputs.len()).map(Vec::len).sum::<usize>());
+            let numbers = logits.iter().take(inputs.len()).map(Vec::len).sum::<usize>();
+            say!("client    decrypts {}", counted(numbers, "number"));
             say!();
         }
         let digest = digest(&words);

@@ -5,18 +5,20 @@ use super::comparison::Comparison;
 use super::compute::size;
 use super::dataset::{Found, Purpose};
 use super::failure::{Class, Failure, Outcome, explain};
-use super::output::{Align, Table, bytes, grouped, say, seconds};
+use super::output::{Align, Table, bytes, counted, grouped, say, seconds};
 use super::picture::fits;
+use super::place::{check_output, unwritable};
 use super::progress::Mode;
 use super::{Global, compute, dataset, model, plan, system};
 use cipherlens::ckks::presets;
-use cipherlens::engine::{self, Compilation, CompileOptions, Costs, EngineError};
+use cipherlens::engine::{self, ClientError, Compilation, CompileOptions, Costs, EngineError};
 use cipherlens::nn::Model;
-use cipherlens::nn::fit::{Choice, ChooseOptions, Form, TriedFit, Watch};
+use cipherlens::nn::compiled::CompiledError;
+use cipherlens::nn::fit::{Choice, ChooseError, ChooseOptions, Form, NotRun, TriedFit, Watch};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
 use cipherlens::nn::simulate::{Judge, Labelled, NoiseLevels};
 use cipherlens::plan::MemoryLimits;
-use cipherlens::wire::{Kind, container};
+use cipherlens::wire::Kind;
 use rayon::prelude::*;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +28,8 @@ use std::time::Instant;
 const LARGEST_MEAN: f64 = 1.0;
 /// Largest deviation that values in [0, 1] are divided by.
 const LARGEST_STD: f64 = 2.0;
+/// Precision that fits are chosen for where nothing is asked.
+const USUAL_NOISE_BITS: f64 = 18.0;
 /// Of this machine's memory, what a run may hold where nothing is asked: the rest is for what else runs, and for what estimates miss.
 const USUAL_PERCENT: u64 = 85;
 /// Fit a network's activations to pictures, plan it, and write it to a file that runs encrypted
@@ -33,7 +37,8 @@ const USUAL_PERCENT: u64 = 85;
 pub(crate) struct Compile {
     /// Model file: ONNX, safetensors, or what `compile` wrote before
     model: PathBuf,
-    /// Pictures like those that will be classified: DIR, packed:DIR, or arrays of the network's shape (FILE.npy). They need no labels
+    /// Pictures like those that will be classified, at least 8, some hundreds are better: DIR, arrays of the network's shape (FILE.npy), or
+    /// packed:DIR (pictures in few files: docs/files.md). They need no labels
     #[arg(long, value_name = "DIR|FILE.npy|packed:DIR", required = true, num_args = 1..)]
     calib: Vec<String>,
     /// File to write
@@ -63,16 +68,16 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "M", value_parser = at_least_one)]
     margin: Option<f64>,
     /// Precision of the encrypted run to choose for, in bits of the noise's standard deviation
-    #[arg(long, value_name = "BITS", default_value_t = 18.0, value_parser = finite)]
+    #[arg(long, value_name = "BITS", default_value_t = USUAL_NOISE_BITS, value_parser = finite)]
     noise_bits: f64,
-    /// Mean of each channel of the pictures in [0, 1] [default for ONNX: ImageNet's, for three channels]
-    #[arg(long, value_name = "M", value_delimiter = ',')]
+    /// Mean of each channel of the pictures in [0, 1], comma separated [default for ONNX: ImageNet's, for three channels]
+    #[arg(long, value_name = "M,M,...", value_delimiter = ',')]
     mean: Vec<f64>,
-    /// Standard deviation of each channel [default for ONNX: ImageNet's, for three channels]
-    #[arg(long, value_name = "S", value_delimiter = ',')]
+    /// Standard deviation of each channel, comma separated [default for ONNX: ImageNet's, for three channels]
+    #[arg(long, value_name = "S,S,...", value_delimiter = ',')]
     std: Vec<f64>,
-    /// Names of the classes, in the order of the logits
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// Names of the classes, in the order of the logits, comma separated; folders of labelled pictures are named so
+    #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',')]
     classes: Vec<String>,
     /// How pictures are brought to the network's size [default: crop]. Kept in the file, for all who use it
     #[arg(long, value_parser = fits())]
@@ -109,7 +114,7 @@ impl Compile {
             ));
         }
         for (path, kind) in [(&self.output, Kind::CompiledNetwork), (&told, Kind::ClientSpec)] {
-            container::check_replaceable(path, kind).map_err(|e| explain(format!("cannot write {}", path.display()), &e))?;
+            check_output(path, kind, &[&self.model])?;
         }
         Ok(())
     }
@@ -125,12 +130,13 @@ impl Compile {
         let model::Source { network, name: file, .. } = model::open(Some(&self.model), global.input_size)?;
         let own = network.input().clone();
         self.check_pixels()?;
+        self.check_deviations()?;
         let network = network.described(&self.mean, &self.std, &self.classes).map_err(|e| {
             Failure::from_error(
                 Class::Usage,
                 "the network cannot be described so",
                 &e,
-                "give one number a channel, one name a class",
+                "give one number a channel, one name a class, all different",
             )
         })?;
         let network = network.with_fit(self.fit.unwrap_or(network.input().fit));
@@ -141,10 +147,11 @@ impl Compile {
         if talk {
             let unfitted = network.activations().count();
             say!(
-                "{} ({file}): input {}, {unfitted} activations; {} pictures",
+                "{} ({file}): input {}, {}; {}",
                 network.name(),
                 network.input().shape,
-                pictures.len()
+                counted(unfitted, "activation"),
+                counted(pictures.len(), "picture")
             );
             notes.iter().for_each(|note| say!("{note}"));
             say!("{}", network.input().normalisation_note());
@@ -154,18 +161,22 @@ impl Compile {
         if let (Some(words), true) = (planned_for, talk) {
             say!("{words}");
         }
-        let compilation = engine::compile(&network, &pictures, &CompileOptions { target, ..self.options() }, &watch)?;
+        let compilation = engine::compile(&network, &pictures, &CompileOptions { target, ..self.options() }, &watch);
+        let compilation = compilation.map_err(|e| self.advised(e))?;
         let Compilation { mut compiled, client, prepared, choice, foreseen, kept } = compilation;
         compiled.report.insert("source", file);
         compiled.report.insert("calibrated_with", &self.calib);
         compiled.report.insert("calibration_files", notes);
         let divisor = compiled.model.output_divisor();
-        let what = || format!("cannot write {}", self.output.display());
-        let advice = "name a file in a folder that you may write to";
-        compiled.write(&self.output).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;
+        compiled.write(&self.output).map_err(|e| match e {
+            CompiledError::File(e) => unwritable(&self.output)(e),
+            e => explain(format!("cannot write {}", self.output.display()), &e),
+        })?;
         let told = self.output.with_extension("client");
-        let what = || format!("cannot write {}", told.display());
-        client.write(&told).map_err(|e| Failure::from_error(Class::BadInput, what(), &e, advice))?;
+        client.write(&told).map_err(|e| match e {
+            ClientError::File(e) => unwritable(&told)(e),
+            e => e.into(),
+        })?;
         let size = std::fs::metadata(&self.output).map_or(0, |m| m.len());
         if self.json {
             let mut object = compiled.report;
@@ -218,6 +229,43 @@ impl Compile {
             "pictures are fed as (v - mean) / std with v in [0, 1]",
             advice + "; for a network that takes 0 to 255 itself, --mean 0 and --std 0.00392156862745098, once a channel",
         ))
+    }
+
+    /// Refuses deviations that nothing can be divided by.
+    fn check_deviations(&self) -> Outcome {
+        match self.std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
+            None => Ok(()),
+            Some(std) => Err(Failure::new(
+                Class::Usage,
+                format!("--std holds the standard deviation {std}"),
+                "pictures are fed as (v - mean) / std, so deviations must be above 0",
+                "give one number above 0 a channel, as in --std 0.229,0.224,0.225",
+            )),
+        }
+    }
+
+    /// A failure to compile; where no fit was found under options that narrow the search, they are what to change.
+    fn advised(&self, error: EngineError) -> Failure {
+        let not_found = match &error {
+            EngineError::Fits(ChooseError::TargetNotReached { .. }) => true,
+            EngineError::Fits(ChooseError::NoPlan { reason, .. }) => !matches!(reason, NotRun::Cost(_)),
+            _ => false,
+        };
+        let failure = Failure::from(error);
+        let mut change = Vec::new();
+        if self.degree.is_some() {
+            change.push("leave out --degree (then degrees from 15 to 255 are tried)");
+        }
+        if self.margin.is_some() {
+            change.push("leave out --margin (then 1.3 to 2 are tried)");
+        }
+        if self.noise_bits < USUAL_NOISE_BITS {
+            change.push("raise --noise-bits (the default is 18)");
+        }
+        if !not_found || change.is_empty() {
+            return failure;
+        }
+        Failure { advice: format!("{}; or {}", change.join(", "), failure.advice), ..failure }
     }
 
     fn options(&self) -> CompileOptions {
@@ -295,10 +343,10 @@ fn in_words(tried: &TriedFit) -> String {
         false => format!(", {:.4} % leave an interval", 100.0 * tried.outside),
     };
     format!(
-        "{forms}, margin {margin}, {}: {:.2} % kept on {} pictures, {:.2} % foreseen on unseen ones{outside}: {verdict}",
+        "{forms}, margin {margin}, {}: {:.2} % kept on {}, {:.2} % foreseen on unseen ones{outside}: {verdict}",
         seconds(tried.cost),
         100.0 * tried.agreement,
-        tried.pictures,
+        counted(tried.pictures, "picture"),
         100.0 * tried.expected
     )
 }
@@ -313,7 +361,12 @@ pub(crate) fn pictures(
 ) -> Outcome<(Vec<Labelled>, Vec<String>)> {
     let (mut items, mut notes) = (Vec::new(), Vec::new());
     for spec in specs {
-        let Found { items: found, note, unfit } = dataset::find(spec, &dataset::Expected::by(network), purpose)?;
+        let expected = dataset::Expected::by(network);
+        let found = dataset::find(spec, &expected, purpose)?;
+        if let Some(said) = found.unlabelled(&expected).filter(|_| purpose == Purpose::Measure) {
+            crate::output::tell!("note: {spec}: {said}");
+        }
+        let Found { items: found, note, unfit, .. } = found;
         let keep = limit.map_or(found.len(), |l| l as usize).min(found.len());
         notes.extend(
             note.map(|note| format!("{spec}: {}{note}", if keep < found.len() { format!("{keep} of ") } else { String::new() })),
@@ -351,7 +404,7 @@ fn print_fits(choice: &Choice) {
     say!();
     table.print("  ");
     print_simulation(&choice.simulation);
-    say!("{} fits tried", grouped(choice.tried.len()));
+    say!("{} tried", counted(choice.tried.len(), "fit"));
     say!();
 }
 
@@ -360,9 +413,10 @@ pub(crate) fn print_simulation(s: &cipherlens::nn::simulate::Simulation) {
     say!();
     let of = match s.judge {
         Judge::Class => String::new(),
-        Judge::Distance { .. } => format!("{} pairs of ", grouped(s.answers)),
+        Judge::Distance { .. } => format!("{} of ", counted(s.answers, "pair")),
     };
-    say!("simulated on {of}{} pictures: {:.2} % get the answer of the exact network", s.pictures, 100.0 * s.agreement());
+    let pictures = counted(s.pictures, "picture");
+    say!("simulated on {of}{pictures}: {:.2} % get the answer of the exact network", 100.0 * s.agreement());
     say!(
         "foreseen for unseen ones: {:.2} %, and {:.4} % of the pictures leave an interval",
         100.0 * s.expected_agreement,

@@ -122,14 +122,44 @@ pub struct Found {
     pub note: Option<String>,
     /// Why labels that are there were left out: they are not of this network.
     pub unfit: Option<Failure>,
+    /// Folders of pictures whose names are no class, so that their pictures have no labels.
+    pub nameless: Vec<String>,
 }
 
-/// [`find`] to measure accuracy on, without the note.
+/// Folders named where their names are no class.
+const FOLDERS_NAMED: usize = 5;
+
+impl Found {
+    /// What is to be said of folders whose names are no class: which, and how classes are named.
+    pub fn unlabelled(&self, expected: &Expected) -> Option<String> {
+        let (first, more) = self.nameless.split_at(self.nameless.len().min(FOLDERS_NAMED));
+        let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let last = expected.outputs.saturating_sub(1);
+        let named = match expected.classes.split_at(expected.classes.len().min(FOLDERS_NAMED)) {
+            ([], _) => format!("numbers from 0 to {last} (`cipherlens compile --classes` gives them names)"),
+            (some, rest) => {
+                format!("{}{}, or numbers from 0 to {last}", some.join(", "), if rest.is_empty() { "" } else { ", ..." })
+            }
+        };
+        let folders = if self.nameless.len() == 1 { "the folder" } else { "the folders" };
+        let quoted = first.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        (!first.is_empty()).then(|| {
+            format!(
+                "{folders} {quoted}{others}: no class has that name, and the pictures count as unlabelled; classes are {named}"
+            )
+        })
+    }
+}
+
+/// [`find`] to measure accuracy on, without the note; folders whose names are no class are told.
 ///
 /// # Errors
 /// As [`find`], and [`Class::BadInput`] for labels that are not of this network.
 pub fn open(spec: &str, expected: &Expected) -> Outcome<Vec<Item>> {
     let found = find(spec, expected, Purpose::Measure)?;
+    if let Some(said) = found.unlabelled(expected) {
+        super::output::tell!("note: {spec}: {said}");
+    }
     found.unfit.map_or(Ok(found.items), Err)
 }
 
@@ -173,13 +203,17 @@ pub fn find(spec: &str, expected: &Expected, purpose: Purpose) -> Outcome<Found>
         None if npy::is_named_so(Path::new(place)) => {
             let items = array(Path::new(place), None)?;
             let note = items.first().and_then(Item::array_note);
-            Found { items, note, unfit: None }
+            Found { items, note, unfit: None, nameless: Vec::new() }
         }
-        None => Found { items: folder(Path::new(place), expected)?, note: None, unfit: None },
+        None => {
+            let (items, nameless) = folder(Path::new(place), expected)?;
+            Found { items, note: None, unfit: None, nameless }
+        }
     };
     if forced.is_some() {
         found.items.iter_mut().for_each(|item| item.label = forced);
         found.unfit = None;
+        found.nameless.clear();
     }
     if found.items.is_empty() {
         let why = format!("there is no file ending in {} or npy", EXTENSIONS.join(", "));
@@ -196,19 +230,24 @@ fn class_index(name: &str, Expected { classes, outputs, .. }: &Expected) -> Opti
     named.or_else(|| name.parse().ok().filter(|i: &usize| i < outputs))
 }
 
-fn folder(dir: &Path, expected: &Expected) -> Outcome<Vec<Item>> {
-    let mut items = Vec::new();
+/// What a folder holds, and which folders in it have pictures and no name of a class.
+fn folder(dir: &Path, expected: &Expected) -> Outcome<(Vec<Item>, Vec<String>)> {
+    let (mut items, mut nameless) = (Vec::new(), Vec::new());
     for path in sorted_entries(dir)? {
         if path.is_dir() {
-            let label = path.file_name().and_then(|n| class_index(&n.to_string_lossy(), expected));
+            let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            let (label, before) = (class_index(&name, expected), items.len());
             for path in sorted_entries(&path)? {
                 items.extend(in_file(path, label)?);
+            }
+            if label.is_none() && items.len() > before {
+                nameless.push(name);
             }
         } else {
             items.extend(in_file(path, None)?);
         }
     }
-    Ok(items)
+    Ok((items, nameless))
 }
 
 /// What a file of a folder holds: a picture, the inputs of an array, or nothing.
@@ -331,8 +370,17 @@ pub(crate) mod tests {
             fs::write(dir.path().join(name).join("a.JPG"), jpeg(value)).unwrap();
         }
         fs::write(dir.path().join("notes.txt"), "not a picture").unwrap();
-        let items = open(dir.path().to_str().unwrap(), &classes()).unwrap();
+        let found = find(dir.path().to_str().unwrap(), &classes(), Purpose::Measure).unwrap();
+        let items = &found.items;
         assert_eq!(items.iter().map(|i| i.label).collect::<Vec<_>>(), [Some(2), Some(0), None]);
         items[0].picture().unwrap();
+        let said = found.unlabelled(&classes()).unwrap();
+        assert!(
+            said.contains("the folder `unknown`: ") && said.contains("gas pump, cat, French horn, or numbers from 0 to 2"),
+            "{said}"
+        );
+        let said = found.unlabelled(&Expected { classes: Vec::new(), ..classes() }).unwrap();
+        assert!(said.contains("numbers from 0 to 2 (`cipherlens compile --classes`"), "{said}");
+        assert!(Found { nameless: Vec::new(), ..found }.unlabelled(&classes()).is_none());
     }
 }

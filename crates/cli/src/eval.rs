@@ -4,7 +4,7 @@ mod encrypted;
 
 use super::compute::{Compute, size};
 use super::failure::{Class, Failure, Outcome};
-use super::output::{Align, Table, say, seconds};
+use super::output::{Align, Table, counted, say, seconds};
 use super::picture::fits;
 use super::progress::Progress;
 use super::{Global, dataset, model};
@@ -21,18 +21,20 @@ const BATCH: usize = 256;
 
 /// Accuracy on a set of labelled pictures
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("numbers").required(true).args(["clear", "encrypted"])))]
 pub(crate) struct Eval {
     /// Model file: safetensors, ONNX, or what `compile` wrote [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Pictures: DIR (one folder a class), FILE.npy (arrays), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
+    /// Pictures: DIR (one folder a class, named like the class or its number), FILE.npy (arrays), or packed:DIR (pictures in few files:
+    /// docs/files.md); @CLASS at the end labels all of them
     #[arg(long, value_name = "DIR|FILE.npy|packed:DIR", required = true, num_args = 1..)]
     images: Vec<String>,
     /// Evaluate on clear numbers
-    #[arg(long, required_unless_present = "encrypted")]
+    #[arg(long)]
     clear: bool,
     /// Run every picture encrypted and compare with the clear evaluation
-    #[arg(long, conflicts_with = "clear")]
+    #[arg(long)]
     encrypted: bool,
     /// Parameter set of encrypted runs [default: the compiled network's; else n15-cnn, or n16-boot where that is too shallow]
     #[arg(long, short, value_name = "PRESET")]
@@ -159,9 +161,10 @@ impl Eval {
         say!();
         let pictures = predictions.len();
         match accuracy {
-            Some(a) => say!("{} of {labelled} labelled pictures right: {:.2} % top-1", correct, 100.0 * a),
-            None => say!("{pictures} pictures, none of them labelled: no accuracy to report"),
+            Some(a) => say!("{correct} of {} right: {:.2} % top-1", counted(labelled, "labelled picture"), 100.0 * a),
+            None => say!("{}, none of them labelled: no accuracy to report", counted(pictures, "picture")),
         }
-        say!("{pictures} pictures on clear numbers in {}; largest |logit| {largest:.2}", seconds(elapsed));
+        let (pictures, elapsed) = (counted(pictures, "picture"), seconds(elapsed));
+        say!("{pictures} on clear numbers in {elapsed}; largest |logit| {largest:.2}");
     }
 }

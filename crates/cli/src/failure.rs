@@ -3,9 +3,9 @@
 use cipherlens::backend::BackendError;
 use cipherlens::circuits::CircuitError;
 use cipherlens::ckks::{CkksError, ParamsError};
-use cipherlens::engine::{ClientError, EngineError, Overflow};
+use cipherlens::engine::{ClientError, EngineError, NoneFits, Overflow, Unfit};
 use cipherlens::nn::calibration::CalibrationError;
-use cipherlens::nn::fit::{ChooseError, FitError};
+use cipherlens::nn::fit::{ChooseError, FitError, NotRun};
 use cipherlens::nn::lower::LowerError;
 use cipherlens::plan::PlanError;
 use cipherlens::wire::WireError;
@@ -69,7 +69,12 @@ impl Failure {
 
     /// A failure caused by an error, whose whole source chain becomes the reason.
     pub fn from_error(class: Class, what: impl Into<String>, error: &(dyn Error + 'static), advice: impl Into<String>) -> Self {
-        Self { class, what: what.into(), why: chain(error), advice: advice.into() }
+        let (what, mut why) = (what.into(), chain(error));
+        // What the error repeats of it is not said again.
+        if let Some(rest) = why.first().and_then(|first| first.strip_prefix(&what)?.strip_prefix(": ")).map(str::to_owned) {
+            why[0] = rest;
+        }
+        Self { class, what, why, advice: advice.into() }
     }
 
     /// Prints it: text on standard error, and one JSON line on standard output when asked for.
@@ -157,6 +162,10 @@ pub(crate) fn explain(what: impl Into<String>, error: &(dyn Error + 'static)) ->
         .or_else(|| find(error).and_then(of_plan))
         .or_else(|| find(error).and_then(of_file));
     let (class, advice) = known.unwrap_or((Class::Bug, BUG_ADVICE));
+    let advice = match find(error) {
+        Some(PlanError::KeyBytes { least, .. }) if !kept => allow_key_bytes(*least),
+        _ => advice.to_owned(),
+    };
     Failure::from_error(class, what, error, advice)
 }
 
@@ -188,27 +197,33 @@ fn of_engine(error: EngineError, name: &str) -> Failure {
         EngineError::Backend(e @ BackendError::NoSuchCall { .. }) => explain("cannot compare the GPU with the processor", e),
         EngineError::Backend(e) => explain("cannot compute on a GPU", e),
         EngineError::Scheme(e) => explain("keys and network do not fit", e),
-        EngineError::Lower { source, .. } => {
+        EngineError::Lower { network, preset, source } => {
             let advice = match source {
-                LowerError::NotFitted { .. } => "cipherlens compile MODEL --calib PICTURES -o net.lens, and use net.lens",
+                LowerError::NotFitted { .. } => FIT_FIRST,
                 _ => "change the network; README.md, \"Your own model\", lists what runs",
             };
-            Failure::from_error(Class::BadInput, error.to_string(), source, advice)
+            Failure::from_error(Class::BadInput, cannot_run(network, preset), source, advice)
         }
-        EngineError::Plan { source, .. } => explain(error.to_string(), source),
+        EngineError::Plan { network, preset, source } => explain(cannot_run(network, preset), source),
         EngineError::Run(e) => explain("the encrypted run failed", e),
         EngineError::DeviceMemory(e) => {
             let advice = "allow more with --max-vram, use a smaller preset, or --backend cpu";
-            Failure::from_error(Class::Resources, error.to_string(), e, advice)
+            Failure::from_error(Class::Resources, "the network does not fit the GPU memory that may be taken", e, advice)
         }
         EngineError::NoPreset { network, why } => {
-            let advice = "use a shallower network, or name a preset with bootstrapping";
-            Failure::new(Class::BadInput, format!("no parameter set runs {network}"), why.to_string(), advice)
+            let (class, advice) = of_presets(why);
+            Failure::new(class, format!("no parameter set runs {network}"), why.to_string(), advice)
         }
         EngineError::Calibration(e) => {
             let advice = "calibrate on pictures of the kind that the network was trained on";
-            Failure::from_error(Class::BadInput, error.to_string(), e, advice)
+            Failure::from_error(Class::BadInput, "the network cannot be calibrated", e, advice)
         }
+        EngineError::Label { .. } | EngineError::NotFinite { .. } => Failure::from_error(
+            Class::BadInput,
+            "the pictures cannot be used",
+            &error,
+            "give pictures of this network: finite numbers, labels of its classes",
+        ),
         EngineError::Fits(e) => of_fits(e),
         EngineError::Noise { .. } => Failure::new(
             Class::Numeric,
@@ -248,7 +263,45 @@ fn of_engine(error: EngineError, name: &str) -> Failure {
     }
 }
 
+/// What to do about activations that are not fitted.
+pub(crate) const FIT_FIRST: &str = "cipherlens compile MODEL --calib PICTURES -o net.lens, and use net.lens";
+
+fn cannot_run(network: &str, preset: &str) -> String {
+    format!("cannot run `{network}` with preset `{preset}`")
+}
+
+/// What to do where no parameter set runs a network.
+fn of_presets(none: &NoneFits) -> (Class, String) {
+    let plan_of = |unfit: &'_ Unfit| if let Unfit::Plan(e) = unfit { Some(e.clone()) } else { None };
+    let least = none.0.iter().filter_map(|(_, unfit)| match *plan_of(unfit)? {
+        PlanError::KeyBytes { least, .. } => Some(least),
+        _ => None,
+    });
+    if let Some(least) = least.min() {
+        return (Class::Resources, allow_key_bytes(least));
+    }
+    let advice = match none.0.as_slice() {
+        [(named, _)] => {
+            format!(
+                "name another preset than {named}, or leave --preset out: `cipherlens params list` shows how many levels each has"
+            )
+        }
+        _ => "use a shallower network, or name a preset with bootstrapping".to_owned(),
+    };
+    (Class::BadInput, advice)
+}
+
+fn allow_key_bytes(least: u64) -> String {
+    format!("allow at least {}MiB with --max-key-bytes", least.div_ceil(1 << 20))
+}
+
 fn of_fits(error: &ChooseError) -> Failure {
+    if let ChooseError::NoPlan { reason: NotRun::Cost(reason), .. } = error
+        && let Some(none) = reason.downcast_ref::<NoneFits>()
+    {
+        let (class, advice) = of_presets(none);
+        return Failure::from_error(class, "no parameter set runs the network with any fit of its activations", error, advice);
+    }
     let (class, advice) = match error {
         ChooseError::TargetNotReached { .. } => {
             (Class::Numeric, "lower --target, calibrate on more pictures (--limit), or train the network longer")
@@ -438,7 +491,7 @@ fn of_file(error: &WireError) -> Known {
             Some((Class::WrongKey, "ask for the file again: this one cannot be for this network and preset"))
         }
         WireError::Io { action: "write", .. } | WireError::Stream { action: "write", .. } => {
-            Some((Class::Resources, "check the place, its permissions and free space"))
+            Some((Class::Resources, "name a file in a folder that is there, that you may write to, and that has room for it"))
         }
         WireError::Io { .. } => Some((Class::BadInput, "name a file that is there and that you may read")),
         WireError::Network { .. } => Some((
@@ -448,6 +501,9 @@ fn of_file(error: &WireError) -> Known {
         )),
         WireError::Origin { .. } => Some((Class::WrongKey, "use keys, ciphertexts and parameters that were made together")),
         WireError::Kind { .. } => Some((Class::WrongKey, "name the right file; `cipherlens inspect` tells what a file is")),
+        WireError::Magic => {
+            Some((Class::BadInput, "name a file that cipherlens wrote; `cipherlens inspect` tells what a file is"))
+        }
         WireError::Version { .. } => Some((
             Class::BadInput,
             "make the file again with this version (compile, keygen, encrypt, run), or use the version of cipherlens that wrote it",

@@ -2,15 +2,17 @@
 
 use super::failure::{Class, Failure, Outcome, explain};
 use super::npy::{self, Array};
-use super::output::{Align, Table, bytes, grouped, say};
+use super::output::{Align, Table, bytes, counted, grouped, say};
 use super::params::hex;
 use super::picture::Picture;
-use super::{Global, model};
+use super::{Global, model, told};
 use cipherlens::ckks::presets;
-use cipherlens::engine::ClientSpec;
-use cipherlens::nn::model::{Fit, Model, Operator};
+use cipherlens::nn::model::{Fit, Model, ModelError, Operator};
+use cipherlens::nn::onnx::{OnnxError, OnnxOptions};
 use cipherlens::nn::{Compiled, Notes};
-use cipherlens::wire::{Kind, WireError, container, objects, verify};
+use cipherlens::wire::container::{self, Reader};
+use cipherlens::wire::objects::{self, CiphertextBody, KeyBody, Metadata};
+use cipherlens::wire::{Kind, WireError, verify};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,11 @@ impl Inspect {
     /// Prints it.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let path = &self.file;
+        if std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+            let what = format!("cannot tell what {} is", path.display());
+            let why = "it is a device or a pipe, no regular file";
+            return Err(Failure::new(Class::BadInput, what, why, "write it to a file first, and name that"));
+        }
         let mut start = Vec::new();
         let read = File::open(path).and_then(|f| f.take(4096).read_to_end(&mut start));
         read.map_err(|e| {
@@ -36,7 +43,12 @@ impl Inspect {
             Failure::from_error(Class::BadInput, what, &e, "name a file that you may read")
         })?;
         if Compiled::is_one(path) {
-            return inspect_compiled(path);
+            inspect_compiled(path)?;
+            if self.verify {
+                say!();
+                say!("whole: every hash is right, and the network in it can be run");
+            }
+            return Ok(());
         }
         if start.starts_with(&container::MAGIC) {
             return inspect_container(path, self.verify);
@@ -44,14 +56,19 @@ impl Inspect {
         if npy::is_named_so(path) {
             let array = Array::open(path)?;
             let [channels, rows, columns] = array.shape;
-            say!("array, {} inputs of {channels} channels of {rows} x {columns}, {}", array.count, array.treatment());
-            return Ok(());
+            let (inputs, channels) = (counted(array.count, "input"), counted(channels, "channel"));
+            say!("array, {inputs} of {channels} of {rows} x {columns}, {}", array.treatment());
+        } else {
+            match image::guess_format(&start) {
+                Ok(format) => inspect_picture(path, format)?,
+                // What is no model says what it is instead: ONNX has no mark of its own.
+                Err(_) => inspect_model(path, global)?,
+            }
         }
-        match image::guess_format(&start) {
-            Ok(format) => inspect_picture(path, format),
-            // What is no model says what it is instead: ONNX has no mark of its own.
-            Err(_) => inspect_model(path, global),
+        if self.verify {
+            say!("nothing to verify: files of this kind carry no hashes");
         }
+        Ok(())
     }
 }
 
@@ -69,12 +86,29 @@ fn inspect_container(path: &Path, whole: bool) -> Outcome {
             say!("for network {network}");
         }
     }
+    match kind {
+        Kind::Ciphertext => {
+            let CiphertextBody { level, shards, seed, .. } =
+                Reader::<Metadata<CiphertextBody>>::open(path, kind).map_err(failed)?.metadata.body;
+            // What a client encrypts carries a seed for one half; what was computed has both halves.
+            match seed {
+                Some(_) => say!("an encrypted picture (or several), as `encrypt` writes it, for `run`"),
+                None => say!("an encrypted answer, as `run` writes it, for `decrypt`"),
+            }
+            say!("{}, level {level}", counted(shards as usize, "ciphertext"));
+        }
+        Kind::EvaluationKeys => {
+            let keys = Reader::<Metadata<Vec<KeyBody>>>::open(path, kind).map_err(failed)?.metadata.body;
+            say!("{}, for the server", counted(keys.len(), "key"));
+        }
+        _ => {}
+    }
     if kind == Kind::ClientSpec {
         // It is small, and read whole.
-        let spec = ClientSpec::read(path).map_err(Failure::from)?.0;
+        let spec = told::read(path)?.0;
         say!("of network {}, {:?}, input {}, preset {}", spec.network, spec.name, spec.input.shape, spec.params.name);
         let runs: Vec<String> = spec.runs.iter().map(|run| run.pictures.to_string()).collect();
-        say!("for runs of {} picture(s)", runs.join(", "));
+        say!("for runs of {} picture{}", runs.join(", "), if runs == ["1"] { "" } else { "s" });
     } else if whole {
         let params = origin.map(|origin| presets::by_name(&origin.preset)).transpose();
         let params = params.map_err(|e| explain("the file can be verified with its parameter set only", &e))?;
@@ -97,7 +131,16 @@ fn inspect_compiled(path: &Path) -> Outcome {
 }
 
 fn inspect_model(path: &Path, global: &Global) -> Outcome {
-    let model::Source { network, name: file, .. } = model::open(Some(path), global.input_size)?;
+    let unknown = |failure: Failure| {
+        // Asked again where it is no model: a failure does not say of which sort it is.
+        let options = OnnxOptions { input_size: global.input_size, ..OnnxOptions::default() };
+        let Err(ModelError::Onnx(e @ OnnxError::NotOnnx(_))) = Model::from_file_with(path, &options) else { return failure };
+        let what = format!("cannot tell what {} is", path.display());
+        let advice = "files that are known are networks (ONNX, safetensors, or what `compile` wrote), pictures (PNG, JPEG, GIF, BMP, WebP), \
+                      arrays (.npy), and what `keygen`, `encrypt` and `run` wrote; if it should be one, it is damaged: copy or make it again";
+        Failure::from_error(Class::BadInput, what, &e, advice)
+    };
+    let model::Source { network, name: file, .. } = model::open(Some(path), global.input_size).map_err(unknown)?;
     say!("network {}", network.digest());
     inspect_network(&network, &file);
     Ok(())

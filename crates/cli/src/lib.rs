@@ -20,6 +20,7 @@ pub mod npy;
 mod output;
 mod params;
 pub mod picture;
+mod place;
 mod plan;
 mod progress;
 mod report;

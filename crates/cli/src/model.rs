@@ -2,6 +2,7 @@
 
 use super::failure::{Class, Failure, Outcome};
 use super::sample::Sample;
+use super::told;
 use cipherlens::client::{class_logits, class_name};
 use cipherlens::engine::Terms;
 use cipherlens::nn::compiled::{Compiled, CompiledError};
@@ -9,8 +10,8 @@ use cipherlens::nn::model::{Fit, Model, ModelError};
 use cipherlens::nn::onnx::{InputSize, OnnxError, OnnxOptions};
 use cipherlens::nn::simulate::check_picture;
 use cipherlens::nn::tensor::Tensor;
-use cipherlens::wire::WireError;
 use cipherlens::wire::network::NetworkDigest;
+use cipherlens::wire::{WireError, container};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -49,6 +50,7 @@ pub(crate) fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Sour
 fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
     let plain = |network: Model, name: String| Source { digest: network.digest(), network, name, compiled: Terms::default() };
     match path {
+        Some(path) if told::is_one(path) => Err(told::no_weights(path, "this command")),
         Some(path) if Compiled::is_one(path) => {
             let compiled = open_compiled(path)?;
             let (digest, name) = (compiled.digest(), path.display().to_string());
@@ -56,6 +58,7 @@ fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
             Ok(Source { network: compiled.model, name, digest, compiled: terms })
         }
         Some(path) => {
+            check_other(path)?;
             let options = OnnxOptions { input_size: size, ..OnnxOptions::default() };
             let network = Model::from_file_with(path, &options).map_err(|e| refuse(&path.display().to_string(), &e))?;
             Ok(plain(network, path.display().to_string()))
@@ -64,6 +67,21 @@ fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
             let network = Model::from_bytes(EMBEDDED).map_err(|e| refuse(EMBEDDED_NAME, &e))?;
             Ok(plain(network, EMBEDDED_NAME.to_string()))
         }
+    }
+}
+
+/// Refuses a file of this program that is no network, before it is taken for one of another.
+fn check_other(path: &Path) -> Outcome {
+    let what = || format!("cannot use the model {}", path.display());
+    match container::kind_of(path) {
+        Err(WireError::Magic | WireError::Io { .. }) => Ok(()),
+        Err(e) => Err(super::failure::explain(what(), &e)),
+        Ok(kind) => Err(Failure::new(
+            Class::BadInput,
+            what(),
+            format!("this is a file of kind `{kind}`, and a network is needed"),
+            "name the network: what `cipherlens compile` wrote (net.lens), safetensors or ONNX; clients have net.client in its place",
+        )),
     }
 }
 
@@ -94,7 +112,11 @@ fn refuse(name: &str, error: &ModelError) -> Failure {
         ModelError::Onnx(OnnxError::InputShape { .. }) => {
             "give the size where it is open, or export the network again, as told above"
         }
-        ModelError::Onnx(_) => "export the network again as told above",
+        ModelError::Onnx(OnnxError::NotOnnx(_)) => {
+            "if it is ONNX, it is damaged: export or copy it again; `cipherlens compile --help` lists what a model may be"
+        }
+        ModelError::Onnx(OnnxError::Opset { .. } | OnnxError::NewerOpset { .. }) => "export the network again as told above",
+        ModelError::Onnx(_) => "change in the network what is named above, and export it again",
         ModelError::OtherFile { .. } => {
             "name a model: ONNX, safetensors with a graph in its metadata, or what `cipherlens compile` wrote"
         }
@@ -102,7 +124,9 @@ fn refuse(name: &str, error: &ModelError) -> Failure {
         ModelError::NotSafetensors(_) | ModelError::NotAModel { .. } => {
             "a model is a safetensors file with a graph in its metadata: README.md, \"Your own model\""
         }
-        ModelError::UnsupportedOperators(_) => "replace these operators as told above and write the model again",
+        ModelError::UnsupportedOperators(_) => {
+            "replace each operator by what is said beside it, or take it out, and write the model again"
+        }
         ModelError::NotFinite { .. } => "the training diverged or the file was damaged: write the model again",
         _ => {
             "change the network where it is said, and write or export it again; `cipherlens inspect` shows what can be read of it"

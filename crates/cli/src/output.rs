@@ -147,6 +147,11 @@ pub(crate) fn grouped(value: usize) -> String {
     text
 }
 
+/// How many there are of a thing, in the singular where it is one: `1 picture`, `1,200 pictures`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,5 +178,7 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(999), "999");
+        assert_eq!(counted(1, "fit"), "1 fit");
+        assert_eq!([0, 1200].map(|n| counted(n, "fit")), ["0 fits", "1,200 fits"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::compute::{Compute, size};
 use super::failure::{Class, Failure, Outcome, about};
-use super::output::{Align, Table, bytes, grouped, say, seconds};
+use super::output::{Align, Table, bytes, counted, grouped, say, seconds};
 use super::picture::fits;
 use super::sample::Sample;
 use super::{Global, model, system};
@@ -185,8 +185,8 @@ pub(crate) fn print(prepared: &Prepared, costs: Costs) {
         Costs::Typical => "the rates of the GPU that it is planned for",
     };
     say!(
-        "{} evaluation keys, {}; about {} of memory at most; seconds are estimated from {source}",
-        plan.keys().len(),
+        "{}, {}; about {} of memory at most; seconds are estimated from {source}",
+        counted(plan.keys().len(), "evaluation key"),
         bytes(plan.key_bytes()),
         bytes(plan.peak_bytes())
     );

@@ -8,7 +8,9 @@ use super::output::{Align, Table, say};
 use super::picture::fits;
 use super::{Global, model, params};
 use cipherlens::engine::{self, largest_result};
-use cipherlens::nn::model::Fit;
+use cipherlens::nn::Model;
+use cipherlens::nn::lower::LowerError;
+use cipherlens::nn::model::{Fit, Operator};
 use cipherlens::nn::simulate::{ExactAnswers, NoiseLevels, bits_for_error, simulate_against};
 use std::path::PathBuf;
 
@@ -22,7 +24,8 @@ const SAMPLED: usize = 16;
 pub(crate) struct Simulate {
     /// What `compile` wrote
     model: PathBuf,
-    /// Pictures: DIR (one folder a class), FILE.npy (arrays), or packed:DIR (pictures in one file); @CLASS at the end labels all of them
+    /// Pictures: DIR (one folder a class, named like the class or its number), FILE.npy (arrays), or packed:DIR (pictures in few files:
+    /// docs/files.md); @CLASS at the end labels all of them
     #[arg(long, value_name = "DIR|FILE.npy|packed:DIR", required = true, num_args = 1..)]
     images: Vec<String>,
     /// Use at most this many pictures of each --images, evenly spread
@@ -45,12 +48,27 @@ pub(crate) struct Simulate {
     pub json: bool,
 }
 
+/// Refuses a network with exact activations: it cannot run encrypted, and would be compared with itself.
+fn check_fitted(network: &Model, file: &str) -> Outcome {
+    let exact = network.nodes().iter().filter_map(|node| match &node.operator {
+        Operator::Activation(function) => Some(format!("{} ({function})", node.name)),
+        _ => None,
+    });
+    let nodes: Vec<String> = exact.collect();
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let error = LowerError::NotFitted { nodes };
+    Err(Failure::from_error(Class::BadInput, format!("cannot simulate {file}"), &error, super::failure::FIT_FIRST))
+}
+
 impl Simulate {
     /// Simulates and prints. An activation that leaves its interval is a failure, after the figures.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let source = model::open(Some(&self.model), global.input_size)?;
         let terms = source.terms(None, None);
         let model::Source { network, name: file, .. } = source;
+        check_fitted(&network, &file)?;
         let (pictures, notes) = pictures(&network, &self.images, Purpose::Measure, self.limit, self.fit)?;
         let failed = |e: &dyn std::error::Error| {
             let advice = "compile again with pictures like these, or with a wider --margin";

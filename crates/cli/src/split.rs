@@ -6,16 +6,17 @@
 use super::comparison::above_zero;
 use super::compute::Compute;
 use super::failure::{Class, Failure, Outcome, about, explain};
-use super::output::{bytes, say, seconds, tell};
+use super::output::{bytes, counted, say, seconds, tell};
 use super::picture::fits;
+use super::place::{check_folder, check_output, unwritable};
 use super::plan::{check_memory, note_faults, prepare};
 use super::progress::{CountBar, LayerBar};
 use super::sample::Sample;
-use super::told;
 use super::{Global, model, npy};
+use super::{secrets, told};
 use cipherlens::ckks::{Params, SecretKey};
 use cipherlens::client::Metric;
-use cipherlens::engine::{Client, ClientSpec, Costs, PrepareOptions, Prepared, Purpose, RunSpec, Server, Terms};
+use cipherlens::engine::{Client, ClientError, ClientSpec, Costs, PrepareOptions, Prepared, Purpose, RunSpec, Server, Terms};
 use cipherlens::nn::model::Fit;
 use cipherlens::nn::{Model, Tensor};
 use cipherlens::wire::network::NetworkDigest;
@@ -24,6 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
+
+/// Most pictures in a run that keys are made for.
+const MOST_PICTURES: u32 = 64;
 
 /// What clients need of a network: no weights
 #[derive(Debug, clap::Args)]
@@ -44,7 +48,8 @@ pub(crate) struct Keygen {
     /// What the keys are for: net.client, or the network itself (what `compile` wrote, safetensors, ONNX) [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Pictures that are encrypted and classified together, as far as the network has room: they need keys of their own
+    /// Pictures that are encrypted and classified together, rounded up to 1, 2, 4, ..., as far as the network has room: they need keys of
+    /// their own, and ciphertexts of the same size
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pictures: u32,
     /// Parameter set [default: the compiled network's; else n15-cnn, or n16-boot where that has too few levels]
@@ -64,8 +69,11 @@ pub(crate) struct Keygen {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Encrypt {
     /// Picture of any size, or an array of the network's shape (.npy); several that share one ciphertext, where the keys are for that
-    #[arg(required = true)]
-    pictures: Vec<PathBuf>,
+    #[arg(required = true, value_name = "PICTURES")]
+    files: Vec<PathBuf>,
+    /// Make a ciphertext for keys of so many pictures (`keygen --pictures K`) of fewer: the places that are left hold the first ones again
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pictures: Option<u32>,
     /// net.client, or the network itself [default: the embedded network]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -186,10 +194,25 @@ fn not_an_input(path: &Path, expected: &str, found: &str) -> Failure {
 
 /// Refuses a file of another kind, before anything is asked of it.
 fn check_kind(path: &Path, expected: Kind) -> Outcome {
-    match container::kind_of(path).map_err(unusable(path))? {
-        found if found == expected => Ok(()),
-        found => Err(unusable(path)(WireError::Kind { found: found.to_string(), expected })),
-    }
+    let error = match container::kind_of(path) {
+        Ok(found) if found == expected => return Ok(()),
+        Ok(found) => WireError::Kind { found: found.to_string(), expected },
+        Err(e) => e,
+    };
+    let is_other = matches!(error, WireError::Kind { .. } | WireError::Magic);
+    let failure = unusable(path)(error);
+    Err(match expected {
+        _ if !is_other => failure,
+        Kind::SecretKey => Failure { advice: "name the secret key that `cipherlens keygen` made: secret.key".into(), ..failure },
+        Kind::EvaluationKeys => {
+            Failure { advice: "name the evaluation keys that `cipherlens keygen` made: evaluation.keys".into(), ..failure }
+        }
+        Kind::Ciphertext => Failure {
+            advice: "name what `cipherlens encrypt` wrote (an encrypted picture), or `cipherlens run` (an answer)".into(),
+            ..failure
+        },
+        _ => failure,
+    })
 }
 
 /// The plan that a file was made for, and its parameter set.
@@ -253,7 +276,7 @@ impl Side {
                 let advice = "leave --preset out, or name the network itself with --model";
                 return Err(Failure::new(Class::Usage, what, "it was planned for that when it was compiled", advice));
             }
-            let (spec, params) = ClientSpec::read(path)?;
+            let (spec, params) = told::read(path)?;
             return Ok(Self { spec: Arc::new(spec), params, network: None });
         }
         let source = model::open(asked.model, global.input_size)?;
@@ -300,7 +323,16 @@ impl Side {
     }
 
     fn secret(&self, key: &Path) -> Outcome<SecretKey> {
+        secrets::warn_if_shared(key);
         objects::read_secret_key(key, &self.params).map_err(unusable(key))
+    }
+}
+
+/// Says on standard error where a run takes fewer pictures than were asked for.
+fn note_room(asked: usize, run: &RunSpec) {
+    let room = run.pictures;
+    if room < asked {
+        tell!("note: {asked} pictures in one run were asked for, and there is room for {room}");
     }
 }
 
@@ -311,15 +343,18 @@ fn size(path: &Path) -> String {
 impl Spec {
     /// Writes it.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
-        check_output(&self.output, Kind::ClientSpec)?;
         let path = self.model.as_deref();
+        check_output(&self.output, Kind::ClientSpec, path.as_slice())?;
         if let Some(path) = path.filter(|path| told::is_one(path)) {
             return Err(told::no_weights(path, "this command"));
         }
         let asked =
             Asked { model: path, preset: self.preset.as_deref(), key: None, pictures: Pictures::Count(1), decrypting: true };
         let side = Side::open(asked, global)?;
-        side.spec.write(&self.output)?;
+        side.spec.write(&self.output).map_err(|e| match e {
+            ClientError::File(e) => unwritable(&self.output)(e),
+            e => e.into(),
+        })?;
         if !global.quiet {
             let (file, network) = (self.output.display(), side.spec.network);
             say!("{file}: {}, what clients need of network {network}, without its weights", size(&self.output));
@@ -350,6 +385,7 @@ impl Keygen {
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let (secret_path, keys_path) = (self.output.join("secret.key"), self.output.join("evaluation.keys"));
         self.check_names(&secret_path, &keys_path)?;
+        check_folder(&self.output)?;
         if let Some(key) = &self.key {
             check_kind(key, Kind::SecretKey)?;
         }
@@ -358,7 +394,15 @@ impl Keygen {
         let asked = Asked { model, preset, key: self.key.as_deref(), pictures: Pictures::Count(pictures), decrypting: false };
         let side = Side::open(asked, global)?;
         self.insecure.check(&side.params)?;
-        let run = side.run(pictures)?;
+        let run = side.run(pictures).map_err(|failure| match pictures {
+            1 => failure,
+            _ => Failure {
+                what: "there is no run of so many pictures".into(),
+                advice: "give a smaller number with --pictures".into(),
+                ..failure
+            },
+        })?;
+        note_room(pictures, &run);
         if let Some((_, prepared)) = &side.network {
             check_memory(&prepared.plan)?;
         }
@@ -373,21 +417,22 @@ impl Keygen {
         })?;
         if self.key.is_none() {
             // First, and never over another: evaluation keys can be made again from it, and it from nothing.
-            objects::write_secret_key(&secret_path, &side.params, client.secret()).map_err(unusable(&secret_path))?;
+            objects::write_secret_key(&secret_path, &side.params, client.secret()).map_err(unwritable(&secret_path))?;
         }
         let bar = CountBar::new(global.progress_mode(), run.keys.len(), "evaluation keys");
         let keys = client.evaluation_keys(&run, &|| bar.advance())?;
         bar.finish();
         objects::write_new_evaluation_keys(&keys_path, &side.params, client.backend().as_ref(), &keys, Some(run.plan))
-            .map_err(unusable(&keys_path))?;
+            .map_err(unwritable(&keys_path))?;
         if !global.quiet {
             if self.key.is_none() {
                 say!("{}: keep it, it decrypts everything", secret_path.display());
             }
             let network = side.spec.network;
-            say!("{}: {} keys, {}, for the server, for network {network}", keys_path.display(), keys.len(), size(&keys_path));
+            let (file, count) = (keys_path.display(), counted(keys.len(), "key"));
+            say!("{file}: {count}, {}, for the server, for network {network}", size(&keys_path));
             if run.pictures > 1 {
-                say!("they are for {} pictures in one run", run.pictures);
+                say!("they are for {0} pictures in one run: encrypt with --pictures {0}, or that many pictures", run.pictures);
             }
             say!("made in {}", seconds(clock.elapsed().as_secs_f64()));
         }
@@ -395,20 +440,22 @@ impl Keygen {
     }
 }
 
-/// Refuses an output whose name something else has, before the work.
-fn check_output(path: &Path, kind: Kind) -> Outcome {
-    container::check_replaceable(path, kind).map_err(|e| explain(format!("cannot write {}", path.display()), &e))
-}
-
 impl Encrypt {
     /// Encrypts.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
-        check_output(&self.output, Kind::Ciphertext)?;
-        let samples = self.pictures.iter().map(|path| Sample::open(path)).collect::<Outcome<Vec<_>>>()?;
         let model = self.model.as_deref();
+        let read: Vec<&Path> = self.files.iter().map(PathBuf::as_path).chain(model).chain([self.key.as_path()]).collect();
+        check_output(&self.output, Kind::Ciphertext, &read)?;
+        let samples = self.files.iter().map(|path| Sample::open(path)).collect::<Outcome<Vec<_>>>()?;
         let pictures = samples.len();
+        let places = self.pictures.map_or(pictures, |places| places as usize);
+        if places < pictures {
+            let why = format!("--pictures {places} was given, and {pictures} came");
+            let what = "there are more pictures than places";
+            return Err(Failure::new(Class::Usage, what, why, "give --pictures as `keygen` was given it, or fewer pictures"));
+        }
         check_kind(&self.key, Kind::SecretKey)?;
-        let asked = Asked { model, preset: None, key: Some(&self.key), pictures: Pictures::Count(pictures), decrypting: false };
+        let asked = Asked { model, preset: None, key: Some(&self.key), pictures: Pictures::Count(places), decrypting: false };
         let side = Side::open(asked, global)?;
         self.insecure.check(&side.params)?;
         // Of its last size from the start: what a vector leaves behind where it grows is not wiped.
@@ -430,10 +477,21 @@ impl Encrypt {
             notes.extend(said);
         }
         let client = side.client(&self.key)?;
-        let run = side.run(pictures)?;
+        let run = side.run(places)?;
+        note_room(places, &run);
+        if let Some(keys) = self.keys_beside(&side, client.secret()).filter(|&keys| keys != run.pictures) {
+            tell!(
+                "warning: the evaluation keys beside {} are for {} in a run, and this ciphertext is for {}: encrypt with --pictures {keys}, or \
+                 make keys with --pictures {}",
+                self.key.display(),
+                counted(keys, "picture"),
+                run.pictures,
+                run.pictures
+            );
+        }
         let encrypted = client.encrypt(&run, &inputs)?;
         objects::write_seeded_ciphertext(&self.output, &side.params, &encrypted, Some(run.plan))
-            .map_err(unusable(&self.output))?;
+            .map_err(unwritable(&self.output))?;
         if !global.quiet {
             notes.iter().for_each(|note| say!("{note}"));
             if side.network.is_none() {
@@ -441,8 +499,15 @@ impl Encrypt {
             }
             let (shards, network) = (encrypted.shards(&side.params), side.spec.network);
             let file = self.output.display();
-            say!("{file}: {shards} ciphertexts, {}, for the server, for network {network}", size(&self.output));
+            let count = counted(shards, "ciphertext");
+            say!("{file}: {count}, {}, for the server, for network {network}", size(&self.output));
             if run.pictures > 1 {
+                if run.pictures > pictures {
+                    say!(
+                        "it has places for {} pictures, and came with {pictures}: the others hold the first again",
+                        run.pictures
+                    );
+                }
                 say!(
                     "it takes keys that were made with --pictures {}; decrypt the answer with --pictures {pictures}",
                     run.pictures
@@ -453,10 +518,22 @@ impl Encrypt {
     }
 }
 
+impl Encrypt {
+    /// How many pictures a run takes with the evaluation keys in the folder of the secret key, where they are there and of this network.
+    fn keys_beside(&self, side: &Side, secret: &SecretKey) -> Option<usize> {
+        let keys = self.key.with_file_name("evaluation.keys");
+        let origin = objects::read_origin(&keys).ok()??;
+        let runs = (0..=MOST_PICTURES.ilog2()).map(|log| 1usize << log);
+        let mut runs = runs.filter(|&pictures| origin.network == Some(side.spec.network.together(pictures)));
+        if origin.key_id == secret.tag().key_id { runs.next() } else { None }
+    }
+}
+
 impl Run {
     /// Runs the network.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
-        check_output(&self.output, Kind::Ciphertext)?;
+        let read = [Some(self.ciphertext.as_path()), Some(self.keys.as_path()), self.model.as_deref()];
+        check_output(&self.output, Kind::Ciphertext, &read.into_iter().flatten().collect::<Vec<_>>())?;
         check_kind(&self.keys, Kind::EvaluationKeys)?;
         check_kind(&self.ciphertext, Kind::Ciphertext)?;
         if let Some(path) = self.model.as_deref().filter(|path| told::is_one(path)) {
@@ -469,8 +546,9 @@ impl Run {
         let of_ciphertext = pictures_of(&self.ciphertext, "ciphertext was", digest, &terms)?;
         if pictures != of_ciphertext {
             let what = format!("{} and {} are of different runs", self.keys.display(), self.ciphertext.display());
-            let why = format!("the keys are for {pictures} pictures in a run, the ciphertext is of {of_ciphertext}");
-            let advice = "make keys with --pictures for as many, or encrypt as many pictures as the keys are for";
+            let why =
+                format!("the keys are for {} in a run, the ciphertext is for {of_ciphertext}", counted(pictures, "picture"));
+            let advice = format!("encrypt with --pictures {pictures}, or make keys with --pictures {of_ciphertext}");
             return Err(Failure::new(Class::WrongKey, what, why, advice));
         }
         let prepared = prepare_for(&network, &terms, &origin(&self.keys)?.preset, pictures, &self.compute)?;
@@ -501,13 +579,18 @@ impl Run {
         let answer = answer?;
         note_faults(&answer);
         objects::write_ciphertext(&self.output, params, backend, &answer.ciphertext, Some(run))
-            .map_err(unusable(&self.output))?;
+            .map_err(unwritable(&self.output))?;
         if !global.quiet {
             let spent = seconds(clock.elapsed().as_secs_f64());
             say!("{}: the encrypted answer, {}, for the client; it took {spent}", self.output.display(), size(&self.output));
         }
         Ok(())
     }
+}
+
+/// Decimal places of a number that noise of a standard deviation leaves: the first that it reaches is the last.
+fn decimals_beside(deviation: f64) -> usize {
+    if deviation > 0.0 { (-deviation.log10()).ceil().clamp(0.0, 15.0) as usize } else { 15 }
 }
 
 /// What is said where logits are shown.
@@ -624,7 +707,8 @@ impl Decrypt {
                 object["picture"] = (picture + 1).into();
             }
             if self.logits || published.is_some() {
-                object["logits"] = logits.into();
+                let steps = published.map(|(_, deviation)| 10f64.powi(decimals_beside(deviation) as i32));
+                object["logits"] = logits.iter().map(|&v| steps.map_or(v, |steps| (v * steps).round() / steps)).collect();
             }
             if self.logits {
                 object["warning"] = LOGITS_WARNING.into();
@@ -649,7 +733,7 @@ impl Decrypt {
         }
         if self.logits || published.is_some() {
             say!();
-            let places = spec.decimals().min(9);
+            let places = published.map_or(spec.decimals(), |(_, deviation)| decimals_beside(deviation)).min(9);
             logits.iter().enumerate().for_each(|(class, logit)| say!("{logit:>12.places$}  {}", spec.class_name(class)));
         }
         if self.logits {

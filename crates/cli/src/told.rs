@@ -1,9 +1,17 @@
 //! Files of what clients are told of a network.
 
 use super::failure::{Class, Failure, Outcome};
+use cipherlens::ckks::Params;
+use cipherlens::engine::ClientSpec;
 use cipherlens::nn::{Model, Tensor};
 use cipherlens::wire::{Kind, container};
 use std::path::Path;
+use std::sync::Arc;
+
+/// What is in one, and its parameter set; a failure names the file.
+pub(crate) fn read(path: &Path) -> Outcome<(ClientSpec, Arc<Params>)> {
+    ClientSpec::read(path).map_err(|e| Failure { what: format!("cannot use {}", path.display()), ..Failure::from(e) })
+}
 
 /// Whether a file is a client's description of a network.
 pub(crate) fn is_one(path: &Path) -> bool {

@@ -112,6 +112,8 @@ fn from_onnx_to_an_encrypted_answer() {
     let (onnx, lens, calib, green) = (path("net.onnx"), path("net.lens"), path("pictures"), path("green.png"));
 
     run(&["plan", &onnx]).refused(3, &["activation", "cipherlens compile"]);
+    // Against itself it would keep every answer.
+    run(&["simulate", &onnx, "--images", &calib]).refused(3, &["cannot simulate", "activation", "cipherlens compile"]);
     let classes = ["--classes", "red,green,blue", "--preset", "insecure-small", "--target", "0.5"];
     let compile = [&["compile", &onnx, "--calib", &calib, "-o", &lens, "--json"], &classes[..]].concat();
     let compiled = run(&compile).json();
@@ -184,8 +186,8 @@ fn from_onnx_to_an_encrypted_answer() {
     Compiled { max_key_bytes: Some(1000), plans: Vec::new(), client: None, ..kept }
         .write(Path::new(&tight))
         .expect("a folder that can be written");
-    for command in [&["plan", &tight][..], &["classify", &tight, &green], &["keygen", "--model", &tight, "-o", &tight]] {
-        run(command).refused(5, &["keys take at least", "--max-key-bytes"]);
+    for command in [&["plan", &tight][..], &["classify", &tight, &green], &["keygen", "--model", &tight, "-o", &path("tight")]] {
+        run(command).refused(5, &["keys take at least", "allow at least", "--max-key-bytes"]);
     }
     run(&["plan", &lens, "--max-key-bytes", "1kB"]).refused(5, &["keys take at least", "--max-key-bytes"]);
     let lens = least;
@@ -309,7 +311,12 @@ fn bad_input_is_explained() {
     std::fs::write(&onnx, colours().bytes()).expect("a file");
     compile(&["--classes", "red,green"]).refused(2, &["2 class names where results tell 3 classes apart"]);
     compile(&["--std", "1,0,1"]).refused(2, &["standard deviation 0"]);
-    compile(&["--preset", "insecure-tiny", "--target", "0.5"]).refused(3, &[]);
+    compile(&["--preset", "insecure-tiny", "--target", "0.5"]).refused(3, &["another preset than insecure-tiny"]);
+    let small = ["--preset", "insecure-small", "--target", "0.5"];
+    compile(&[&small[..], &["--max-key-bytes", "1kB"]].concat())
+        .refused(5, &["keys take at least", "allow at least", "--max-key-bytes"]);
+    let coarse = ["--preset", "insecure-small", "--target", "0.9", "--degree", "15", "--noise-bits", "1"];
+    compile(&coarse).refused(6, &["leave out --degree", "raise --noise-bits"]);
     compile(&["--calib", &path("nowhere")]).refused(3, &["nowhere"]);
     compile(&["--preset", "insecure-small", "--target", "1.5"]).refused(2, &["1.5"]);
 

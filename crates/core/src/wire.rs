@@ -78,7 +78,7 @@ impl std::fmt::Display for Kind {
 #[non_exhaustive]
 pub enum WireError {
     /// The system refuses to read or write.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// `read`, `write`, ...
         action: &'static str,
@@ -88,7 +88,7 @@ pub enum WireError {
         source: std::io::Error,
     },
     /// What is read from or written to, which is no file with a name, fails.
-    #[error("cannot {action} the data")]
+    #[error("cannot {action} the data: {source}")]
     Stream {
         /// `read` or `write`.
         action: &'static str,

@@ -138,7 +138,7 @@ pub enum ChooseError {
     #[error(transparent)]
     Fit(#[from] FitError),
     /// Too few pictures to fit on some and try on others.
-    #[error("{found} pictures are too few to choose by; {least} are the least, some hundreds are better")]
+    #[error("{found} picture{} too few to choose by; {least} are the least, some hundreds are better", if *.found == 1 { " is" } else { "s are" })]
     TooFewPictures {
         /// How many came.
         found: usize,

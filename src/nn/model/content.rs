@@ -40,8 +40,12 @@ impl Content {
 
     /// Of a file, of which only the ends are read.
     pub(crate) fn of_file(path: &Path) -> std::io::Result<Self> {
-        if std::fs::metadata(path)?.is_dir() {
+        let about = std::fs::metadata(path)?;
+        if about.is_dir() {
             return Ok(other("a folder", "name the model file in it; a SavedModel becomes ONNX with tf2onnx"));
+        }
+        if !about.is_file() {
+            return Ok(other("a device or a pipe, no regular file", "write it to a file first, and name that"));
         }
         let mut file = File::open(path)?;
         let bytes = file.metadata()?.len();
@@ -113,8 +117,8 @@ fn recognise(file: &Ends<'_>) -> Content {
         (
             &crate::wire::container::MAGIC,
             "a file of cipherlens",
-            "`cipherlens inspect` tells which; compiled networks are read by \
-          the commands (Compiled::read)",
+            "`cipherlens inspect` tells which; of these, a network is what `cipherlens compile` wrote, which a program reads with \
+             nn::Compiled::read",
         ),
         (b"BC\xc0\xde", "compiled code", "name a model file: ONNX, or what cipherlens compile wrote"),
     ];

@@ -118,7 +118,7 @@ fn advice(op: Op) -> &'static str {
         }
         Op::If | Op::Loop | Op::Scan => "control flow cannot depend on encrypted values: export by tracing",
         Op::LSTM | Op::GRU | Op::RNN | Op::Attention | Op::MultiHeadAttention => {
-            "networks for pictures made of convolutions are run"
+            "networks made of convolutions run, sequences and attention do not: use convolutions and pooling in its place, or another network"
         }
         Op::QuantizeLinear | Op::DequantizeLinear | Op::QLinearConv | Op::ConvInteger => "export the network before quantisation",
         _ => {

@@ -8,6 +8,7 @@ use super::cases::{Case, Material, SIZES, Size};
 use super::networks::{Loaded, Workload};
 use crate::compute::Compute;
 use crate::failure::{Outcome, explain};
+use crate::place::{check_report, unwritable};
 use crate::progress::Mode;
 use crate::{Global, model, params, system};
 use cipherlens::backend::choice::Choice;
@@ -69,6 +70,7 @@ impl Backends {
     pub(super) fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
         let talk = global.progress_mode() != Mode::None && !self.json;
+        self.markdown.as_deref().map_or(Ok(()), check_report)?;
         let (subjects, no_gpu) = self.subjects()?;
         // Beyond the caches of any device.
         let copy_bytes = if self.quick { 16 << 20 } else { 512 << 20 };
@@ -101,7 +103,7 @@ impl Backends {
         report.seconds = started.elapsed().as_secs_f64();
         if let Some(path) = &self.markdown {
             let text = report.markdown();
-            container::write_whole(path, text.as_bytes()).map_err(|e| explain(format!("cannot write {}", path.display()), &e))?;
+            container::write_whole(path, text.as_bytes()).map_err(unwritable(path))?;
         }
         if self.json {
             report.print_json()

@@ -105,7 +105,7 @@ pub(super) fn find(place: &Path, expected: &Expected, purpose: Purpose) -> Outco
     let passed: Vec<String> = others.iter().map(name).collect();
     let passed = if passed.is_empty() { String::new() } else { format!(", and not {}", passed.join(", ")) };
     let note = format!("{} pictures of {}{passed}", items.len(), name(pack));
-    Ok(Found { items, note: Some(note), unfit })
+    Ok(Found { items, note: Some(note), unfit, nameless: Vec::new() })
 }
 
 impl Pack {

@@ -4,7 +4,7 @@ use crate::compute::Compute;
 use crate::dataset::Item;
 use crate::failure::{Outcome, about, explain};
 use crate::model::likeliest;
-use crate::output::{say, seconds};
+use crate::output::{counted, say, seconds};
 use crate::plan::{check_memory, prepare};
 use crate::progress::{CountBar, Mode, Progress};
 use crate::told;
@@ -138,9 +138,10 @@ impl Agreement {
 
     /// For a person.
     pub(super) fn print(&self) {
-        say!("{} of {} pictures get the same class encrypted as clear", self.agree, self.images);
+        say!("{} of {}: the same class encrypted as clear", self.agree, counted(self.images, "picture"));
         if self.labelled > 0 {
-            say!("of {} labelled pictures, {} are right encrypted and {} clear", self.labelled, self.correct, self.clear_correct);
+            let labelled = counted(self.labelled, "labelled picture");
+            say!("of {labelled}, {} right encrypted and {} clear", self.correct, self.clear_correct);
         }
         say!(
             "largest logit difference {:.2e}, {:.2e} of the picture's logit range; smallest margin between the best two {:.2e}",

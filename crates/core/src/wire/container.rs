@@ -154,6 +154,15 @@ pub fn check_replaceable(path: &Path, kind: Kind) -> Result<(), WireError> {
     }
 }
 
+/// Refuses a place where no file can be made: a folder that is not there or must not be written to. For commands that work long before
+/// they write. Nothing is left there.
+///
+/// # Errors
+/// [`WireError::Io`] where the system refuses.
+pub fn check_place(path: &Path) -> Result<(), WireError> {
+    Temporary::beside(path, true).map(drop)
+}
+
 /// Writes the same bytes to anything, from first to last. Every chunk is asked for twice, since the hash of each comes before all of them.
 ///
 /// # Errors
