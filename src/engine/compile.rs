@@ -10,7 +10,7 @@ use crate::nn::calibration::magnitudes;
 use crate::nn::compiled::KeptPlan;
 use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
 use crate::nn::model::MAX_OUTPUT_DIVISOR;
-use crate::nn::simulate::{Labelled, Margins, resolved_logits};
+use crate::nn::simulate::{Judge, Labelled, Margins, resolved_logits};
 use crate::nn::{Compiled, Model, Notes};
 use crate::plan::{MemoryLimits, Target};
 use cipherlens_core::client::ClientSpec;
@@ -71,7 +71,7 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     if pictures.is_empty() {
         return Err(EngineError::NoPictures);
     }
-    check_pictures(network, pictures)?;
+    check_pictures(network, pictures, options.choose.judge)?;
     let estimator = Estimator::new(&options.preset.as_deref().map_or(PRESETS.to_vec(), |p| vec![p]), options.target);
     let choice = match network.activations().next() {
         Some(_) => Some(fits(network, pictures, options, &estimator, watch)?),
@@ -151,8 +151,9 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
 }
 
 /// Refuses pictures whose numbers or labels cannot be, before anything is measured on them.
-fn check_pictures(network: &Model, pictures: &[Labelled]) -> Result<()> {
-    let classes = network.shape(network.output()).len();
+fn check_pictures(network: &Model, pictures: &[Labelled], judge: Judge) -> Result<()> {
+    // Vectors that are compared have labels of their own: whose they are.
+    let classes = if judge == Judge::Class { network.answers() } else { usize::MAX };
     for (picture, Labelled { x, label }) in pictures.iter().enumerate() {
         if let Some((element, &found)) = x.values().iter().enumerate().find(|(_, v)| !v.is_finite()) {
             return Err(EngineError::NotFinite { picture, element, found });

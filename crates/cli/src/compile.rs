@@ -336,7 +336,8 @@ fn in_words(tried: &TriedFit) -> String {
     };
     let least = tried.specs.iter().fold(f64::INFINITY, |m, s| m.min(s.margin));
     let most = tried.specs.iter().fold(least, |m, s| m.max(s.margin));
-    let margin = if most > least { format!("{least} to {most}") } else { least.to_string() };
+    let rounded = |margin: f64| (1000.0 * margin).round() / 1000.0;
+    let margin = if most > least { format!("{} to {}", rounded(least), rounded(most)) } else { rounded(least).to_string() };
     let verdict = if tried.keeps { "enough" } else { "not enough" };
     let outside = match tried.used > 1.0 {
         true => ", a picture leaves an interval".into(),
