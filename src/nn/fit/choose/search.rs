@@ -341,6 +341,21 @@ impl Search<'_> {
         let dear = FitSpec { form: dear, ..cheap.clone() };
         let count = self.calibration.layers.len();
         let few = self.pictures.len().min(SAMPLED);
+        let specs_with = |dear_layers: &[usize]| {
+            let mut specs = vec![cheap.clone(); count];
+            dear_layers.iter().for_each(|k| specs[*k] = dear.clone());
+            specs
+        };
+        let cost_with = |dear_layers: &[usize]| -> Result<f64, FitError> {
+            let fitted = self.fits.fit(self.model, self.calibration, &specs_with(dear_layers))?;
+            Ok((self.cost)(&fitted).unwrap_or(f64::INFINITY))
+        };
+        // Where a single dear layer costs too much, wherever it is, no more need be known of the layers.
+        let places = [0, count / 2, count.saturating_sub(1)];
+        let cheapest = places.map(|place| cost_with(&[place]));
+        if cheapest.into_iter().collect::<Result<Vec<_>, _>>()?.iter().all(|cost| *cost > most) {
+            return Ok(None);
+        }
         let mut harm = Vec::with_capacity(count);
         for k in 0..count {
             let mut specs = vec![dear.clone(); count];
@@ -353,14 +368,8 @@ impl Search<'_> {
             harm.push((if s.diverged == 0 { s.rms_error } else { f64::INFINITY }, k));
         }
         harm.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let specs_with = |dear_layers: usize| {
-            let mut specs = vec![cheap.clone(); count];
-            harm[..dear_layers].iter().for_each(|(_, k)| specs[*k] = dear.clone());
-            specs
-        };
-        let cost_of = |dear_layers: usize| -> Result<f64, FitError> {
-            Ok((self.cost)(&self.fits.fit(self.model, self.calibration, &specs_with(dear_layers))?).unwrap_or(f64::INFINITY))
-        };
+        let dearest: Vec<usize> = harm.iter().map(|(_, k)| *k).collect();
+        let cost_of = |dear_layers: usize| cost_with(&dearest[..dear_layers]);
         // The most dear layers that are still cheap enough, without a simulation.
         let (mut keeps, mut too_dear) = (0, count);
         while too_dear - keeps > 1 {
@@ -373,7 +382,7 @@ impl Search<'_> {
         while next > fails && self.watch.goes_on() {
             self.ahead = self.ahead.saturating_sub(self.pictures.len());
             let cost = cost_of(next)?;
-            let tried = self.judged(specs_with(next), cost, self.pictures.len())?;
+            let tried = self.judged(specs_with(&dearest[..next]), cost, self.pictures.len())?;
             let at = self.note(tried);
             if self.tried[at].keeps {
                 keeps = next;
