@@ -6,13 +6,16 @@
 //! send. `training/stripes.py` trained the network.
 
 use cipherlens::engine::{self, Client, Compilation, CompileOptions, Server};
+use cipherlens::nn::Model;
 use cipherlens::nn::simulate::Labelled;
-use cipherlens::nn::{Model, Tensor};
 use std::error::Error;
 use std::sync::Arc;
 
 #[path = "shared/backend.rs"]
 mod backend;
+#[path = "shared/stripes.rs"]
+mod stripes;
+use stripes::stripes;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let devices = backend::devices()?;
@@ -43,12 +46,4 @@ fn main() -> Result<(), Box<dyn Error>> {
     let label = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).ok_or("no logits")?;
     println!("the stripes are {}: {logits:?}", spec.class_name(label));
     if label == 4321 % 4 { Ok(()) } else { Err("that is wrong".into()) }
-}
-
-/// A picture of stripes, as the network's input; which way they run is `i` modulo 4.
-fn stripes(network: &Model, i: usize) -> Result<Tensor<f64>, Box<dyn Error>> {
-    let (angle, frequency, phase) = ((i % 4) as f64 * 45.0, 0.6 + 0.8 * (i as f64 * 0.618).fract(), i as f64 * 0.37);
-    let (sin, cos) = angle.to_radians().sin_cos();
-    let value = |at: usize| 0.5 + 0.4 * (frequency * ((at % 16) as f64 * cos + (at / 16) as f64 * sin) + phase).sin();
-    Ok(network.input().normalise(&(0..256).map(value).collect::<Vec<_>>())?)
 }

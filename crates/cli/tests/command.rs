@@ -320,7 +320,7 @@ fn evaluation_counts_labelled_pictures() {
     assert_eq!((&encrypted["agree"], &encrypted["correct"]), (&9.into(), &9.into()), "{encrypted}");
     // Without a fit nothing can be left: that is 0 %, and not less.
     let simulated = run(&["simulate", &model, "--images", &set]);
-    assert!(simulated.text().contains("and 0.0000 % leave"), "{}", simulated.stdout);
+    assert!(simulated.text().contains("and 0.0000 % of the pictures leave"), "{}", simulated.stdout);
     let nothing = path(dir.path(), "nothing");
     std::fs::create_dir(&nothing).expect("a directory");
     run(&["eval", "--clear", "--model", &model, "--images", &nothing]).refused(3, &["no pictures"]);
