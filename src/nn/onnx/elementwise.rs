@@ -308,6 +308,28 @@ fn channel_line(op: Binary, swapped: bool, values: Vec<f64>) -> Result<(Vec<f64>
 /// Whether a tensor has one number for each channel, the second axis of another.
 fn is_per_channel(c: &[usize], x: &[usize]) -> bool {
     let from_right = x.len().saturating_sub(2);
-    let one_each = c.iter().rev().enumerate().all(|(i, d)| if i == from_right { *d == x[1] } else { *d == 1 });
+    let one_each = c.iter().rev().enumerate().all(|(i, d)| if i == from_right { x.get(1) == Some(d) } else { *d == 1 });
     x.len() >= 2 && c.len() <= x.len() && c.len() > from_right && one_each
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_for_each_channel_are_told_by_shapes_of_any_rank() {
+        for (c, x, per_channel) in [
+            (&[3, 1, 1][..], &[1, 3, 4, 5][..], true),
+            (&[1, 3, 1, 1], &[1, 3, 4, 5], true),
+            (&[3], &[1, 3], true),
+            (&[1, 1, 3, 1, 1], &[1, 3, 4, 5], false),
+            (&[5], &[1, 3, 4, 5], false),
+            (&[3], &[3], false),
+            (&[1, 3], &[3], false),
+            (&[2], &[], false),
+            (&[], &[], false),
+        ] {
+            assert_eq!(is_per_channel(c, x), per_channel, "{c:?} for {x:?}");
+        }
+    }
 }
