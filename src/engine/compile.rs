@@ -10,7 +10,7 @@ use crate::nn::calibration::magnitudes;
 use crate::nn::compiled::KeptPlan;
 use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
 use crate::nn::model::MAX_OUTPUT_DIVISOR;
-use crate::nn::simulate::{Judge, Labelled, Margins, resolved_logits};
+use crate::nn::simulate::{Judge, Labelled, Margins, exact_logits, resolved_logits};
 use crate::nn::{Compiled, Model, Notes};
 use crate::plan::{MemoryLimits, Target};
 use cipherlens_core::client::ClientSpec;
@@ -91,7 +91,10 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     let (lowering, planning) = estimator.options();
     let counted = (lowering.counted.clone(), planning.counted.clone());
     let asked = PrepareOptions { limits: options.limits, counted, target: options.target, ..PrepareOptions::default() };
-    let seen = largest_result(fitted, pictures)?;
+    let seen = match &choice {
+        Some(choice) => choice.largest_logit,
+        None => largest_result(fitted, pictures)?,
+    };
     let divided = |divisor: f64| -> Result<(f64, Model, Prepared)> {
         let network = fitted.with_output_divisor(divisor)?;
         let prepared = prepare(&network, preset, asked.clone(), &Devices::default())?;
@@ -109,7 +112,11 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
 
     let some: Vec<_> = [0, pictures.len() / 2].into_iter().filter_map(|i| pictures.get(i)).map(|p| p.x.cast()).collect();
     let foreseen = prepared.foresee(&fitted, &some)?;
-    let margins = options.choose.judge.under_errors(&resolved_logits(&fitted, pictures)?, &foreseen.errors);
+    let logits = match &choice {
+        Some(choice) => &choice.logits,
+        None => &exact_logits(&fitted, pictures)?,
+    };
+    let margins = options.choose.judge.under_errors(&resolved_logits(&fitted, pictures, logits)?, &foreseen.errors);
     if margins.expected_agreement < options.choose.target {
         let Margins { median, mean_shift, expected_agreement: expected } = margins;
         return Err(EngineError::Noise { median, mean_shift, expected, target: options.choose.target });

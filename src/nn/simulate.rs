@@ -180,6 +180,8 @@ pub struct Simulation {
     pub rms_error: f64,
     /// Largest.
     pub max_error: f64,
+    /// The largest magnitude of a logit, over pictures that did not diverge.
+    pub largest_logit: f64,
     /// Activations in the order of the graph.
     pub layers: Vec<LayerUse>,
     /// The class of each answer, by the simulated and by the exact network; none where it diverged.
@@ -300,13 +302,15 @@ fn logits_by(network: &Network<f32>, pictures: Vec<&Tensor<f32>>) -> Result<Vec<
     check_finite(pictures.par_iter().enumerate().map(one).collect::<Result<_, _>>()?)
 }
 
-/// As [`exact_logits`], where the largest two of a picture are so near that `f32` does not tell them apart by `f64`: what a number that all
-/// logits have in common hides is no tie.
+/// The logits of [`exact_logits`] on these pictures, of which those come by `f64` whose largest two are so near that `f32` does not tell
+/// them apart: what a number that all logits have in common hides is no tie.
 ///
 /// # Errors
-/// Those of [`exact_logits`].
-pub fn resolved_logits(model: &Model, pictures: &[Labelled]) -> Result<Vec<Vec<f64>>, SimulateError> {
-    let logits = exact_logits(model, pictures)?;
+/// [`SimulateError::ExactLogits`] for logits of fewer pictures, [`SimulateError::WrongKind`] for a picture of another shape.
+pub fn resolved_logits(model: &Model, pictures: &[Labelled], logits: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, SimulateError> {
+    if logits.len() < pictures.len() {
+        return Err(SimulateError::ExactLogits { pictures: pictures.len(), found: logits.len() });
+    }
     let unresolved = |of: &[f32]| {
         let first = largest(of);
         let margin = second_largest(of, first).map_or(f32::INFINITY, |second| of[first] - of[second]);
@@ -320,7 +324,7 @@ pub fn resolved_logits(model: &Model, pictures: &[Labelled]) -> Result<Vec<Vec<f
         }
         _ => Ok(of.iter().map(|v| f64::from(*v)).collect()),
     };
-    pictures.par_iter().zip(&logits).enumerate().map(one).collect()
+    pictures.par_iter().zip(logits).enumerate().map(one).collect()
 }
 
 /// Logits that are numbers.
@@ -555,6 +559,7 @@ impl Simulator {
             mean_error: 0.0,
             rms_error: 0.0,
             max_error: 0.0,
+            largest_logit: 0.0,
             layers: self.uses(outcomes),
             predictions: Vec::new(),
         };
@@ -591,6 +596,7 @@ impl Simulator {
                     s.mean_error += error;
                     s.rms_error += error * error;
                     s.max_error = s.max_error.max(error);
+                    s.largest_logit = s.largest_logit.max(f64::from(a.abs()));
                     logits += 1;
                 }
             }
@@ -649,16 +655,18 @@ fn largest<T: PartialOrd>(values: &[T]) -> usize {
     (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 
-/// Adds noise of a deviation, nearly normal: the sum of four numbers of 16 bits, whose variance is a third of `2^32`.
+/// Adds noise of a deviation, nearly normal: the sum of four numbers of 8 bits, whose variance is a third of `2^16 - 1`.
 fn add_noise(values: &mut [f32], deviation: f32, rng: &mut ChaCha8Rng) {
-    const MEAN: f32 = 2.0 * 65535.0;
-    let unit = deviation * 3.0f32.sqrt() / 65536.0;
-    let mut bits = [0u64; 64];
-    for chunk in values.chunks_mut(bits.len()) {
-        bits[..chunk.len()].iter_mut().for_each(|b| *b = rng.next_u64());
-        for (v, b) in chunk.iter_mut().zip(&bits) {
-            let sum = (b & 0xffff) + (b >> 16 & 0xffff) + (b >> 32 & 0xffff) + (b >> 48);
-            *v += (sum as f32 - MEAN) * unit;
+    const MEAN: f32 = 2.0 * 255.0;
+    const LANES: usize = 64;
+    let unit = deviation * (3.0f32 / 65535.0).sqrt();
+    let mut bytes = [0; 4 * LANES];
+    for chunk in values.chunks_mut(LANES) {
+        rng.fill_bytes(&mut bytes[..4 * chunk.len()]);
+        for (v, bytes) in chunk.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            let b = u32::from_le_bytes(*bytes);
+            let sum = (b & 0xff) + (b >> 8 & 0xff) + (b >> 16 & 0xff) + (b >> 24);
+            *v += (sum as i32 as f32 - MEAN) * unit;
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Random convolutional networks, such as people train: blocks of convolutions, norms and activations, residual sums, concatenations,
-//! averages and maxima over windows, gates, and a head. Calibrated and fitted by the library, so that what comes out can run encrypted.
+//! averages and maxima over windows, gates, products, permutations, slices, and a head. Calibrated and fitted by the library, so that what comes out can run encrypted.
 
 use crate::models::{Builder, ConvShape};
 use cipherlens::nn::calibration::Calibration;
@@ -34,13 +34,16 @@ pub fn random(size: Size, rng: &mut impl Rng) -> Model {
     // One function throughout, as people do, or a mixture.
     let usual = rng.random_range(0..FUNCTIONS);
     while net.count < layers {
-        match rng.random_range(0..12) {
+        match rng.random_range(0..15) {
             0..=4 => net.block(usual, rng),
             5 | 6 => net.residual(usual, rng),
             7 => net.concatenation(usual, rng),
             8 => net.pool(rng),
             9 => net.max_pool(rng),
             10 => net.gate(rng),
+            11 => net.product(usual, rng),
+            12 => net.rearrangement(rng),
+            13 => net.permutation(rng),
             // A convolution that no activation follows.
             _ => net.conv(rng),
         }
@@ -251,6 +254,76 @@ impl Net {
         (self.last, self.shape) = (name, shape);
     }
 
+    /// `conv(x) act(conv(x))`.
+    fn product(&mut self, usual: usize, rng: &mut impl Rng) {
+        let (from, shape) = (self.last.clone(), self.shape);
+        let outputs = rng.random_range(1..=8usize).min((self.size.elements / shape.plane().max(1)).max(1));
+        self.conv_of(self.same(outputs, 1), rng);
+        let linear = self.last.clone();
+        (self.last, self.shape) = (from, shape);
+        self.conv_of(self.same(outputs, 3), rng);
+        self.activation(usual, rng);
+        let name = self.name("product");
+        self.b.node(&name, &[&linear, &self.last.clone()], json!({"op": "multiply"}));
+        self.last = name;
+    }
+
+    /// Channels shuffled between two groups, an axis turned round, every other row and column, or a frame of zeros.
+    fn rearrangement(&mut self, rng: &mut impl Rng) {
+        let Shape { channels, height, width } = self.shape;
+        let of = |n: usize| (0..n).map(Some).collect::<Vec<_>>();
+        let [mut c, mut y, mut x] = [channels, height, width].map(of);
+        match rng.random_range(0..4) {
+            0 if channels.is_multiple_of(2) => c = (0..channels).map(|i| Some(i % 2 * (channels / 2) + i / 2)).collect(),
+            1 if height.min(width) > 5 => [y, x] = [y, x].map(|axis| axis.into_iter().step_by(2).collect()),
+            2 if (height + 2) * (width + 1) * channels <= self.size.elements => {
+                y = std::iter::once(None).chain(y).chain([None]).collect();
+                x.push(None);
+            }
+            _ => [&mut y, &mut x][rng.random_range(0..2)].reverse(),
+        }
+        let name = self.name("arranged");
+        self.shape = Shape::new(c.len(), y.len(), x.len());
+        self.b.node(&name, &[&self.last.clone()], json!({"op": "rearrange", "channels": c, "rows": y, "columns": x}));
+        self.last = name;
+    }
+
+    /// What no list for each axis says: rows for columns, two by two pixels to four channels and back; here and there with a constant in
+    /// the place of an element.
+    fn permutation(&mut self, rng: &mut impl Rng) {
+        let Shape { channels, height, width } = self.shape;
+        let at = |c: usize, y: usize, x: usize| (c * height + y) * width + x;
+        let (shape, mut sources) = match rng.random_range(0..3) {
+            0 if height.is_multiple_of(2) && width.is_multiple_of(2) => {
+                let shape = Shape::new(4 * channels, height / 2, width / 2);
+                (shape, sources(shape, |c, y, x| at(c / 4, 2 * y + c % 4 / 2, 2 * x + c % 2)))
+            }
+            1 if channels.is_multiple_of(4) => {
+                let shape = Shape::new(channels / 4, 2 * height, 2 * width);
+                (shape, sources(shape, |c, y, x| at(4 * c + y % 2 * 2 + x % 2, y / 2, x / 2)))
+            }
+            _ => {
+                let shape = Shape::new(channels, width, height);
+                (shape, sources(shape, |c, y, x| at(c, x, y)))
+            }
+        };
+        let name = self.name("permuted");
+        let tensor = |part: &str| format!("{name}.{part}");
+        let mut node = json!({"op": "gather", "sources": tensor("sources")});
+        let dims = [shape.channels, shape.height, shape.width];
+        if rng.random_range(0..3) == 0 {
+            let mut constants = vec![0.0; sources.len()];
+            for (source, constant) in sources.iter_mut().zip(&mut constants).step_by(7) {
+                (*source, *constant) = (-1.0, rng.random_range(-0.5..0.5));
+            }
+            self.b.tensor(&tensor("constants"), &dims, constants);
+            node["constants"] = json!(tensor("constants"));
+        }
+        self.b.tensor(&tensor("sources"), &dims, sources);
+        self.b.node(&name, &[&self.last.clone()], node);
+        (self.last, self.shape) = (name, shape);
+    }
+
     fn head(mut self, usual: usize, rng: &mut impl Rng) -> Model {
         if rng.random_range(0..2) == 0 || self.shape.len() > 512 {
             let name = self.name("global");
@@ -261,7 +334,7 @@ impl Net {
         self.b.node(&flat, &[&self.last.clone()], json!({"op": "flatten"}));
         (self.last, self.shape) = (flat, Shape::new(self.shape.len(), 1, 1));
         let hidden = rng.random_range(0..3) == 0;
-        for outputs in hidden.then(|| rng.random_range(4..=24)).into_iter().chain([rng.random_range(2..=12)]) {
+        for outputs in hidden.then(|| rng.random_range(4..=24)).into_iter().chain([rng.random_range(1..=12)]) {
             let (name, columns) = (self.name("fc"), self.shape.channels);
             let size = (columns as f32).recip().sqrt();
             self.b.random(&format!("{name}.w"), &[outputs, columns], size, rng);
@@ -276,6 +349,13 @@ impl Net {
         let last = self.last.clone();
         self.b.build(&last)
     }
+}
+
+/// For each element of a tensor, channel by channel and row by row, where it comes from.
+fn sources(shape: Shape, from: impl Fn(usize, usize, usize) -> usize) -> Vec<f32> {
+    let Shape { channels, height, width } = shape;
+    let places = (0..channels).flat_map(|c| (0..height).flat_map(move |y| (0..width).map(move |x| (c, y, x))));
+    places.map(|(c, y, x)| from(c, y, x) as f32).collect()
 }
 
 /// Pictures of a network's shape.

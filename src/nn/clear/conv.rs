@@ -9,6 +9,8 @@ const LANES: usize = 16;
 const COLUMNS: usize = 6;
 /// Neighbouring output columns of a convolution by channels computed together.
 const TILE: usize = 32;
+/// Neighbouring columns that are laid out anew together: a cache line of f32.
+const PATCH: usize = 16;
 
 /// A convolution with weights in the order the kernel reads them.
 #[derive(Debug, Clone)]
@@ -127,14 +129,19 @@ impl<T: Element> PackedConv<T> {
     fn padded(&self, x: &Tensor<T>, group: usize) -> Padded<T> {
         let Shape { height, width, .. } = x.shape();
         let [top, left, bottom, right] = self.window.padding;
-        let row = (width + left + right) * self.inputs;
+        let (inputs, plane) = (self.inputs, x.shape().plane());
+        let row = (width + left + right) * inputs;
         let mut values = vec![T::default(); (height + top + bottom) * row];
-        for c in 0..self.inputs {
-            let source = x.channel(group * self.inputs + c);
-            for (y, line) in source.chunks_exact(width).enumerate() {
-                let target = &mut values[(y + top) * row + left * self.inputs..];
-                for (x, v) in line.iter().enumerate() {
-                    target[x * self.inputs + c] = *v;
+        let channels = &x.values()[group * inputs * plane..][..inputs * plane];
+        for y in 0..height {
+            let target = &mut values[(y + top) * row + left * inputs..][..width * inputs];
+            // Some columns of all channels at a time: what is written lies close together.
+            for first in (0..width).step_by(PATCH) {
+                let columns = PATCH.min(width - first);
+                let target = &mut target[first * inputs..][..columns * inputs];
+                for (c, channel) in channels.chunks_exact(plane).enumerate() {
+                    let line = &channel[y * width + first..][..columns];
+                    line.iter().zip(target[c..].iter_mut().step_by(inputs)).for_each(|(v, to)| *to = *v);
                 }
             }
         }
@@ -223,8 +230,10 @@ impl<T: Element> Lines<T> {
                 target[left..left + width].copy_from_slice(line);
                 continue;
             }
-            for (x, v) in line.iter().enumerate() {
-                target[(left + x) % self.stride * self.phase + (left + x) / self.stride] = *v;
+            for first in 0..self.stride.min(width) {
+                let at = left + first;
+                let phase = &mut target[at % self.stride * self.phase + at / self.stride..];
+                line[first..].iter().step_by(self.stride).zip(phase).for_each(|(v, to)| *to = *v);
             }
         }
     }

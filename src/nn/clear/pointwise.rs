@@ -6,6 +6,8 @@ use crate::nn::tensor::{Element, Tensor};
 
 /// Elements computed together, so that the recurrence of one does not wait for itself.
 const LANES: usize = 32;
+/// As many where registers are twice as wide and twice as many.
+const WIDE_LANES: usize = 64;
 
 /// A function of each element, perhaps with numbers of its channel.
 #[derive(Debug, Clone)]
@@ -50,24 +52,36 @@ impl<T: Element> Series<T> {
     fn apply(&self, values: &mut [T]) {
         #[cfg(target_arch = "x86_64")]
         if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            if std::is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has what the function needs.
+                unsafe { self.apply_avx512(values) };
+                return;
+            }
             // SAFETY: the processor has what the function needs.
             unsafe { self.apply_avx2(values) };
             return;
         }
-        self.apply_lanes::<false>(values);
+        self.apply_lanes::<false, LANES>(values);
     }
 
     /// [`Self::apply_lanes`] compiled for wide registers.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     fn apply_avx2(&self, values: &mut [T]) {
-        self.apply_lanes::<true>(values);
+        self.apply_lanes::<true, LANES>(values);
+    }
+
+    /// [`Self::apply_lanes`] compiled for the widest.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    fn apply_avx512(&self, values: &mut [T]) {
+        self.apply_lanes::<true, WIDE_LANES>(values);
     }
 
     /// Clenshaw's recurrence for all elements of a chunk at once. Odd polynomials take half the steps: `T_(2k+3) = 2 T_2 T_(2k+1) - T_(2k-1)`.
     /// `FUSED` rounds each product and sum once, which is fast only where the processor does it.
     #[inline(always)]
-    fn apply_lanes<const FUSED: bool>(&self, values: &mut [T]) {
+    fn apply_lanes<const FUSED: bool, const LANES: usize>(&self, values: &mut [T]) {
         for chunk in values.chunks_mut(LANES) {
             let (mut t, mut b1, mut b2) = ([T::default(); LANES], [T::default(); LANES], [T::default(); LANES]);
             for (t, v) in t.iter_mut().zip(chunk.iter()) {
@@ -128,6 +142,10 @@ impl<T: Element> Pointwise<T> {
                     values.iter_mut().for_each(|v| *v = *v * *f + *o);
                 }
             }
+            Self::Exact(ActivationFunction::Relu) => bound(out.values_mut(), T::default(), None),
+            Self::Exact(ActivationFunction::Clip { min, max }) => {
+                bound(out.values_mut(), T::from_f64(*min), Some(T::from_f64(*max)));
+            }
             Self::Exact(function) => {
                 out.values_mut().iter_mut().for_each(|v| *v = T::from_f64(function.value(v.to_f64())));
             }
@@ -140,6 +158,15 @@ impl<T: Element> Pointwise<T> {
             }
         }
         out
+    }
+}
+
+/// Brings every value to `least` or more and `most` or less; what is no number becomes `least`, as by
+/// [`ActivationFunction::value`].
+fn bound<T: Element>(values: &mut [T], least: T, most: Option<T>) {
+    values.iter_mut().for_each(|v| *v = if *v > least { *v } else { least });
+    if let Some(most) = most {
+        values.iter_mut().for_each(|v| *v = if *v < most { *v } else { most });
     }
 }
 

@@ -282,6 +282,10 @@ pub struct Choice {
     pub cost: f64,
     /// Everything that was tried, in order.
     pub tried: Vec<TriedFit>,
+    /// Logits of the exact network on all pictures it was chosen on, in their order.
+    pub logits: Vec<Vec<f32>>,
+    /// The largest magnitude of a logit, of the exact network on all pictures and of the simulated one on those judged by.
+    pub largest_logit: f64,
 }
 
 /// A cost where there is no plan: the levels of all activations together.
@@ -355,10 +359,12 @@ pub fn choose(
     let (calibration, logits) = Calibration::within(&equal, ranges, &for_fit)?;
     let equal = if options.bounded { equal.with_magnitudes(&calibration.magnitudes) } else { equal };
     // Those that were fitted to have been evaluated.
-    let held_out = found.div_ceil(HELD_OUT).min(judged.len());
-    let mut exact = exact_logits(&equal, &judged[..held_out])?;
-    exact.extend(logits.into_iter().take(judged.len() - held_out));
-    let exact = ExactAnswers::with_logits(&equal, &judged, check_finite(exact)?, options.judge)?;
+    let held_out: Vec<Labelled> = part(true).cloned().collect();
+    let mut exact = exact_logits(&equal, &held_out)?;
+    exact.extend(check_finite(logits)?);
+    let logits = in_order(&exact, held_out.len());
+    exact.truncate(judged.len());
+    let exact = ExactAnswers::with_logits(&equal, &judged, exact, options.judge)?;
     let fits = Fits::default();
     let mut search = Search {
         model: &equal,
@@ -377,7 +383,17 @@ pub fn choose(
     let (specs, cost) = search.run()?;
     let (fitted, simulation) = search.simulate(&specs, judged.len())?;
     let tried = search.tried;
-    Ok(Choice { model: fitted, specs, simulation, cost, tried, calibration })
+    let exactly = logits.iter().flatten().fold(0.0f32, |most, v| most.max(v.abs()));
+    let largest_logit = simulation.largest_logit.max(exactly.into());
+    Ok(Choice { model: fitted, specs, simulation, cost, tried, calibration, logits, largest_logit })
+}
+
+/// What is known of those held out and then of the others, in the order of the pictures.
+fn in_order(of: &[Vec<f32>], held_out: usize) -> Vec<Vec<f32>> {
+    let (held, others) = of.split_at(held_out);
+    let (mut held, mut others) = (held.iter(), others.iter());
+    let next = |i: usize| if i.is_multiple_of(HELD_OUT) { held.next() } else { others.next() };
+    (0..of.len()).map_while(next).cloned().collect()
 }
 
 #[cfg(test)]

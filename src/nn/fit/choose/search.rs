@@ -27,7 +27,7 @@ const ALIKE: f64 = 1.05;
 /// of what may be lost.
 const WORTHWHILE: f64 = 1.1;
 /// Pictures that say which layers' errors matter most.
-const SAMPLED: usize = 64;
+const SAMPLED: usize = 16;
 
 /// What a search tries, and what it has tried.
 pub(super) struct Search<'a> {
