@@ -386,6 +386,13 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
         ..Default::default()
     };
     let loose = choose(&model, &all, &options(0.6), &levels, &()).expect("a choice");
+    // Those held out stand where they stood.
+    let exactly = exact_logits(&model, &all).expect("logits");
+    assert_eq!(loose.logits.len(), all.len());
+    for (found, exact) in loose.logits.iter().flatten().zip(exactly.iter().flatten()) {
+        assert!((found - exact).abs() < 1e-4 * exact.abs().max(1.0), "{found}, not {exact}");
+        assert!(f64::from(found.abs()) <= loose.largest_logit);
+    }
     let tight = choose(&model, &all, &options(0.97), &levels, &()).expect("a choice");
     for choice in [&loose, &tight] {
         assert_eq!(choice.cost, levels(&choice.model).expect("a sum"));

@@ -8,7 +8,7 @@ use crate::backend::choice::Devices;
 use crate::ckks::presets;
 use crate::nn::calibration::magnitudes;
 use crate::nn::compiled::KeptPlan;
-use crate::nn::fit::{Choice, ChooseError, ChooseOptions, Watch, choose};
+use crate::nn::fit::{Choice, ChooseOptions, Watch, choose};
 use crate::nn::model::MAX_OUTPUT_DIVISOR;
 use crate::nn::simulate::{Judge, Labelled, Margins, exact_logits, resolved_logits};
 use crate::nn::{Compiled, Model, Notes};
@@ -182,12 +182,5 @@ fn fits(
     watch: &dyn Watch,
 ) -> Result<Choice> {
     let cost = |fitted: &Model| Ok(estimator.fastest(fitted, MemoryLimits::default())?.1);
-    match choose(network, pictures, &options.choose, &cost, watch) {
-        // Values that no activation bounds must be bootstrapped: by what calibration sees of them.
-        Err(ChooseError::NoPlan { .. }) => {
-            let options = ChooseOptions { bounded: true, ..options.choose.clone() };
-            Ok(choose(network, pictures, &options, &cost, watch)?)
-        }
-        chosen => Ok(chosen?),
-    }
+    Ok(choose(network, pictures, &options.choose, &cost, watch)?)
 }

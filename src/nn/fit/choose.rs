@@ -51,9 +51,6 @@ pub struct ChooseOptions {
     pub seed: u64,
     /// Whether layers may differ in their form.
     pub per_layer: bool,
-    /// Whether values that no activation bounds may be bootstrapped, by the magnitudes that calibration sees. They are then stored within
-    /// [-1, 1], which costs them some bits.
-    pub bounded: bool,
 }
 
 impl Default for ChooseOptions {
@@ -69,7 +66,6 @@ impl Default for ChooseOptions {
             noise: NoiseLevels::bits(18.0),
             seed: 1,
             per_layer: true,
-            bounded: false,
         }
     }
 }
@@ -357,7 +353,7 @@ pub fn choose(
     let judged: Vec<Labelled> = part(true).chain(part(false)).take(JUDGED.max(needed)).cloned().collect();
     let (equal, ranges) = equalize_with_ranges(model, &channel_ranges(model, &for_fit)?);
     let (calibration, logits) = Calibration::within(&equal, ranges, &for_fit)?;
-    let equal = if options.bounded { equal.with_magnitudes(&calibration.magnitudes) } else { equal };
+    let bounded = equal.with_magnitudes(&calibration.magnitudes);
     // Those that were fitted to have been evaluated.
     let held_out: Vec<Labelled> = part(true).cloned().collect();
     let mut exact = exact_logits(&equal, &held_out)?;
@@ -368,6 +364,7 @@ pub fn choose(
     let fits = Fits::default();
     let mut search = Search {
         model: &equal,
+        bounded: &bounded,
         calibration: &calibration,
         pictures: &judged,
         exact: &exact,

@@ -32,6 +32,8 @@ const SAMPLED: usize = 16;
 /// What a search tries, and what it has tried.
 pub(super) struct Search<'a> {
     pub model: &'a Model,
+    /// The same, where what calibration saw bounds values that no activation does.
+    pub bounded: &'a Model,
     pub calibration: &'a Calibration,
     /// Pictures to judge by, those that took no part in the fit first.
     pub pictures: &'a [Labelled],
@@ -58,7 +60,7 @@ fn has_composites(model: &Model) -> bool {
 impl Search<'_> {
     /// The specs to take and what their plan costs.
     pub(super) fn run(&mut self) -> Result<(Vec<FitSpec>, f64), ChooseError> {
-        let forms = self.forms_by_cost()?;
+        let forms = self.forms()?;
         let (mut fell_short, mut kept): (Vec<usize>, Vec<TriedFit>) = Default::default();
         let mut most = f64::INFINITY;
         for (i, (form, cost)) in forms.iter().enumerate() {
@@ -130,9 +132,27 @@ impl Search<'_> {
         if self.options.per_layer { count * SAMPLED + (1 + count.max(1).ilog2() as usize) * self.pictures.len() } else { 0 }
     }
 
-    /// The forms that can be run, cheapest first. What a form costs does not depend on margins and floors.
-    fn forms_by_cost(&self) -> Result<Vec<(Form, f64)>, ChooseError> {
+    /// The forms that can be run, cheapest first. Where some cannot, values that no activation bounds are bootstrapped too, by the
+    /// magnitudes that calibration saw, if more can then: such values are stored within [-1, 1], which may cost them some bits.
+    fn forms(&mut self) -> Result<Vec<(Form, f64)>, ChooseError> {
         self.watch.planning(self.options.forms.len());
+        let (mut forms, mut reason) = self.forms_by_cost()?;
+        if matches!(reason, Some(NotRun::Cost(_))) && self.watch.goes_on() {
+            let free = std::mem::replace(&mut self.model, self.bounded);
+            let (more, why) = self.forms_by_cost()?;
+            if more.len() > forms.len() { (forms, reason) = (more, why) } else { self.model = free }
+        }
+        if !self.watch.goes_on() {
+            return Err(ChooseError::Stopped { tried: 0, expected: 0.0, needed: self.options.needed() });
+        }
+        if forms.is_empty() {
+            return Err(self.no_plan(reason.unwrap_or(NotRun::NothingToTry("forms"))));
+        }
+        Ok(forms)
+    }
+
+    /// Those that the model as it is can be run with, and why another cannot. What a form costs does not depend on margins and floors.
+    fn forms_by_cost(&self) -> Result<(Vec<(Form, f64)>, Option<NotRun>), ChooseError> {
         let one = |form: &Form| {
             if !self.watch.goes_on() {
                 return Ok(None);
@@ -153,23 +173,17 @@ impl Search<'_> {
         };
         let found: Vec<Option<Result<(Form, f64), NotRun>>> =
             self.options.forms.par_iter().map(one).collect::<Result<_, FitError>>()?;
-        let (mut forms, mut reason) = (Vec::with_capacity(found.len()), NotRun::NothingToTry("forms"));
+        let (mut forms, mut reason) = (Vec::with_capacity(found.len()), None);
         for form in found.into_iter().flatten() {
             match form {
                 Ok(form) => forms.push(form),
                 // What stands in the way of the first that could be fitted says most.
-                Err(_) if matches!(reason, NotRun::Cost(_)) => {}
-                Err(e) => reason = e,
+                Err(_) if matches!(reason, Some(NotRun::Cost(_))) => {}
+                Err(e) => reason = Some(e),
             }
         }
-        if !self.watch.goes_on() {
-            return Err(ChooseError::Stopped { tried: 0, expected: 0.0, needed: self.options.needed() });
-        }
-        if forms.is_empty() {
-            return Err(self.no_plan(reason));
-        }
         forms.sort_by(|a, b| a.1.total_cmp(&b.1));
-        Ok(forms)
+        Ok((forms, reason))
     }
 
     /// Tries the margins of a form, the widest first, until one keeps the answers: the index of that one, else of the one that
