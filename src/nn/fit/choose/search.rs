@@ -140,7 +140,11 @@ impl Search<'_> {
         if matches!(reason, Some(NotRun::Cost(_))) && self.watch.goes_on() {
             let free = std::mem::replace(&mut self.model, self.bounded);
             let (more, why) = self.forms_by_cost()?;
-            if more.len() > forms.len() { (forms, reason) = (more, why) } else { self.model = free }
+            if more.len() > forms.len() || forms.is_empty() {
+                (forms, reason) = (more, why);
+            } else {
+                self.model = free;
+            }
         }
         if !self.watch.goes_on() {
             return Err(ChooseError::Stopped { tried: 0, expected: 0.0, needed: self.options.needed() });
