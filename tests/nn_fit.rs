@@ -9,7 +9,7 @@ use cipherlens::nn::equalize::{equalize, equalize_with_ranges};
 use cipherlens::nn::fit::{
     ChooseError, ChooseOptions, FitError, FitSpec, Form, TriedFit, Watch, choose, fit, fit_layer, interval, levels,
 };
-use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Operator};
+use cipherlens::nn::model::{ActivationForm, ActivationFunction, FittedActivation, Node, Operator};
 use cipherlens::nn::simulate::{
     ExactAnswers, Judge, Labelled, NoiseLevels, SimulateError, bits_for_error, check_picture, exact_logits, simulate,
     simulate_against,
@@ -422,6 +422,16 @@ fn the_cheapest_that_keeps_the_answers_is_chosen() {
     };
     let composite = choose(&model, &all, &options(0.9), &no_series, &()).expect("a choice");
     assert!(composite.specs.iter().all(|s| matches!(s.form, Form::Composite(_))));
+    // What only bounded values let run is tried beside what runs as it is.
+    assert!(loose.model.magnitudes().is_empty());
+    let single = |n: &Node| matches!(&n.operator, Operator::Fitted(f) if f.degrees().len() == 1);
+    let if_bounded = |m: &Model| {
+        let free = m.nodes().iter().any(single) && m.magnitudes().is_empty();
+        if free { Err("values of unknown range".into()) } else { levels(m) }
+    };
+    let bounded = choose(&model, &all, &options(0.6), &if_bounded, &()).expect("a choice");
+    assert_eq!((bounded.specs, bounded.cost), (loose.specs.clone(), loose.cost));
+    assert!(!bounded.model.magnitudes().is_empty());
     let nothing = choose(&model, &all, &options(0.9), &|_: &Model| Err("no plan".into()), &()).expect_err("nothing runs");
     assert!(matches!(&nothing, ChooseError::NoPlan { forms: 6, reason } if reason.to_string() == "no plan"), "{nothing}");
     let weak = ChooseOptions { forms: vec![Form::Series(2)], ..options(0.997) };
@@ -523,4 +533,71 @@ fn what_a_maximum_holds_can_be_bootstrapped_where_its_size_is_known() {
     let (before, after) = (within(&fitted), within(&noted));
     assert!(before.len() >= 4 && !before.iter().all(|b| *b), "{before:?}");
     assert!(after.iter().all(|b| *b), "{after:?}");
+}
+
+/// A sum of sums of convolutions brings the constant of the interval that is fed, and where nothing can, the middle is left where it is:
+/// what an activation is fed can be bootstrapped either way.
+#[test]
+fn what_activations_are_fed_can_be_bootstrapped_whatever_makes_it() {
+    use cipherlens::nn::{LowerOptions, lower};
+    let mut rng = seeded(61);
+    let shape = Shape::new(3, 8, 8);
+    let same =
+        ConvShape { input: shape, outputs: 3, kernel: [3, 3], stride: [1, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+    let mut b = Builder::new(shape);
+    let act = |b: &mut Builder, name: &str, from: &str| {
+        b.node(name, &[from], json!({"op": "activation", "function": {"name": "gelu"}}));
+    };
+    b.conv("c0", "x", &same, &mut rng);
+    act(&mut b, "a0", "c0");
+    for name in ["c1", "c2", "c3"] {
+        b.conv(name, "a0", &same, &mut rng);
+    }
+    let add = json!({"op": "add"});
+    // What is fed to the second is a0 and a sum of sums; to the third, two values that others read as well.
+    b.node("s1", &["c1", "c2"], add.clone()).node("s2", &["s1", "c3"], add.clone()).node("s3", &["a0", "s2"], add.clone());
+    act(&mut b, "a1", "s3");
+    b.node("s4", &["a0", "a1"], add);
+    act(&mut b, "a2", "s4");
+    b.node("pool", &["a2"], json!({"op": "global_avg_pool"}));
+    let model = b.build("pool");
+    let calibration = Calibration::measure(&model, &pictures(&model, 30, 62)).expect("it is measured");
+    let fitted = fit(&model, &calibration, &[FitSpec { form: Form::Series(15), margin: 1.3, floor: 0.1 }]).expect("it is fitted");
+    let program = lower(&fitted, 64, &LowerOptions::default()).expect("it is lowered").program;
+    for layer in ["c0", "s3", "s4"] {
+        let bound = program.steps.iter().rfind(|s| s.layer == layer).and_then(|s| s.bound);
+        assert!(bound.is_some_and(|bound| bound <= 1.0 + 1e-9), "{layer}: {bound:?}");
+    }
+}
+
+/// Weights that are all zero, as training begins with in the last norm of a branch: the others are fitted as they are, and what comes of a
+/// constant is a constant.
+#[test]
+fn a_layer_that_is_fed_one_value_is_fitted_about_it() {
+    let mut rng = seeded(63);
+    let shape = Shape::new(2, 6, 6);
+    let same =
+        ConvShape { input: shape, outputs: 2, kernel: [3, 3], stride: [1; 2], padding: [1; 4], dilation: [1; 2], groups: 1 };
+    for offset in [0.0f32, -3.0] {
+        let mut b = Builder::new(shape);
+        b.conv("c0", "x", &same, &mut rng);
+        b.node("a0", &["c0"], json!({"op": "activation", "function": {"name": "relu"}}));
+        b.conv("dead", "a0", &same, &mut rng).scale("dead.w", 0.0);
+        b.tensor("dead.b", &[2], [offset; 2]);
+        b.node("a1", &["dead"], json!({"op": "activation", "function": {"name": "silu"}}));
+        b.node("sum", &["a0", "a1"], json!({"op": "add"}));
+        b.node("pool", &["sum"], json!({"op": "global_avg_pool"}));
+        let model = b.build("pool");
+        let calibration = Calibration::measure(&model, &pictures(&model, 30, 64)).expect("one is alive");
+        assert_eq!(calibration.dead, ["a1"]);
+        let fitted = fit(&model, &calibration, &[FitSpec { form: Form::Series(15), margin: 1.5, floor: 0.1 }]).expect("a fit");
+        let dead = fitted.nodes().iter().find(|n| n.name == "a1").expect("it is there");
+        let Operator::Fitted(silu) = &dead.operator else { panic!("it is fitted") };
+        let error = silu.value(offset.into()) - ActivationFunction::Silu.value(offset.into());
+        assert!(error.abs() < 1e-6, "{offset}: {error}");
+        simulate(&fitted, &unlabelled(pictures(&model, 30, 65)), NoiseLevels::NONE, 1)
+            .expect("it runs")
+            .check_ranges()
+            .expect("inside");
+    }
 }

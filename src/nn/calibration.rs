@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// Bins of a histogram.
 pub const BINS: usize = 2048;
+/// How far to either side of the one value that an activation is fed its range is taken to reach, in parts of that value or of 1.
+pub const AROUND_DEAD: f64 = 0.5;
 
 /// Why pictures cannot calibrate a network.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -54,8 +56,10 @@ pub enum CalibrationError {
         /// What came to it.
         value: f32,
     },
-    /// An activation that sees one value only.
-    #[error("all {pictures} pictures feed {layer:?} the same value {value}: they are all alike, or the layer is dead")]
+    /// All activations see one value only.
+    #[error(
+        "all {pictures} pictures feed {layer:?} the same value {value}, and all other activations one value each: they are all alike"
+    )]
     NoSpread {
         /// Where.
         layer: String,
@@ -148,6 +152,8 @@ pub struct Calibration {
     pub layers: Vec<LayerInputs>,
     /// The largest magnitude of each node's result, by name; of the model with its norms folded.
     pub magnitudes: BTreeMap<String, f64>,
+    /// Activations that every picture feeds the same value, as behind weights that are all zero. Their ranges are [`AROUND_DEAD`] wide.
+    pub dead: Vec<String>,
 }
 
 /// Ranges per channel, one row an activation in the order of the graph: `[activation][channel]`.
@@ -158,7 +164,7 @@ impl Calibration {
     /// ranges, once for the histograms. Activations that are fitted already count as what they stand for. All threads.
     ///
     /// # Errors
-    /// As [`channel_ranges`]; [`CalibrationError::NoSpread`] for an activation that is fed one value only.
+    /// As [`channel_ranges`]; [`CalibrationError::NoSpread`] where each activation is fed one value only.
     pub fn measure(model: &Model, pictures: &[Tensor<f32>]) -> Result<Self, CalibrationError> {
         Ok(Self::within(model, channel_ranges(model, pictures)?, pictures)?.0)
     }
@@ -166,15 +172,24 @@ impl Calibration {
     /// [`Self::measure`] where the ranges are known: once. With the logits of the pictures.
     pub(in crate::nn) fn within(
         model: &Model,
-        ranges: ChannelRanges,
+        mut ranges: ChannelRanges,
         pictures: &[Tensor<f32>],
     ) -> Result<(Self, Vec<Vec<f32>>), CalibrationError> {
         let exact = Exact::new(model)?;
-        let whole: Vec<Range> = ranges.iter().map(|c| c.iter().fold(Range::EMPTY, |a, b| a.union(*b))).collect();
-        if let Some(dead) = whole.iter().position(|r| r.min >= r.max) {
-            let (layer, value) = (exact.names[dead].clone(), whole[dead].min);
+        let whole_of = |channels: &Vec<Range>| channels.iter().fold(Range::EMPTY, |a, b| a.union(*b));
+        let is_dead = |channels: &Vec<Range>| whole_of(channels).min >= whole_of(channels).max;
+        if let (Some(first), true) = (ranges.first(), ranges.iter().all(is_dead)) {
+            let (layer, value) = (exact.names[0].clone(), whole_of(first).min);
             return Err(CalibrationError::NoSpread { layer, value, pictures: pictures.len() });
         }
+        let mut dead = Vec::new();
+        for (channels, name) in ranges.iter_mut().zip(&exact.names).filter(|(channels, _)| is_dead(channels)) {
+            let value = whole_of(channels).min;
+            let around = AROUND_DEAD * value.abs().max(1.0);
+            channels.fill(Range { min: value - around, max: value + around });
+            dead.push(name.clone());
+        }
+        let whole: Vec<Range> = ranges.iter().map(whole_of).collect();
         let empty = || whole.iter().map(|r| Histogram::new(*r)).collect::<Vec<_>>();
         let nothing = || (empty(), vec![0.0; exact.nodes.len()], Vec::new());
         let count = |(mut histograms, mut largest, mut logits): Seen, (picture, x): (usize, &Tensor<f32>)| {
@@ -202,7 +217,7 @@ impl Calibration {
             LayerInputs { node, name: found.name.clone(), function, channels, histogram }
         };
         let layers = model.activations().zip(ranges).zip(histograms).map(layer).collect();
-        Ok((Self { pictures: pictures.len(), layers, magnitudes }, logits))
+        Ok((Self { pictures: pictures.len(), layers, magnitudes, dead }, logits))
     }
 }
 

@@ -70,10 +70,48 @@ pub(super) fn place(
     bootstrap: BootstrapLevels,
     costs: &impl Costs,
 ) -> Result<(usize, Vec<Placed>), PlanError> {
+    let needed = needed(program, depths, output_level, bootstrap, costs)?;
+    let placed = place_above(&needed, program, depths, (top, output_level), bootstrap, costs);
+    // What has no placement is said of the step where the last value is lost.
+    placed.or_else(|_| place_above(&vec![0; needed.len()], program, depths, (top, output_level), bootstrap, costs))
+}
+
+/// For each value a level below which nothing can come of it: it could neither be read to the end nor be bootstrapped. States with values
+/// that run down are the cheapest ones, and would crowd out those that lead somewhere.
+fn needed(
+    program: &Program,
+    depths: &[usize],
+    output_level: usize,
+    bootstrap: BootstrapLevels,
+    costs: &impl Costs,
+) -> Result<Vec<usize>, PlanError> {
+    let mut needed = vec![0; program.steps.len() + 1];
+    needed[program.output.0] = output_level;
+    for (i, step) in program.steps.iter().enumerate().rev() {
+        let wanted = depths[i] + needed[i + 1];
+        for operand in step.operation.operands() {
+            let raised = (bootstrap.input..=bootstrap.output).contains(&wanted) && costs.bootstrap(operand)?.is_some();
+            let least = if raised { bootstrap.input } else { wanted };
+            needed[operand.0] = needed[operand.0].max(least);
+        }
+    }
+    Ok(needed)
+}
+
+/// [`place`], where every value is made at the level that is needed of it or above.
+fn place_above(
+    needed: &[usize],
+    program: &Program,
+    depths: &[usize],
+    (top, output_level): (usize, usize),
+    bootstrap: BootstrapLevels,
+    costs: &impl Costs,
+) -> Result<(usize, Vec<Placed>), PlanError> {
     let last_use = last_use(program);
     let living = |i: usize| -> Vec<usize> { (0..=i).filter(|&v| last_use[v] >= i).collect() };
-    let start: Vec<State> =
-        (0..=top).map(|level| State { levels: vec![level], cost: 0.0, from: (0, Choice { bootstrapped: 0, level }) }).collect();
+    let start: Vec<State> = (needed[0]..=top)
+        .map(|level| State { levels: vec![level], cost: 0.0, from: (0, Choice { bootstrapped: 0, level }) })
+        .collect();
     let mut history = vec![start];
     for (i, step) in program.steps.iter().enumerate() {
         let (before, after) = (living(i), living(i + 1));
@@ -86,7 +124,7 @@ pub(super) fn place(
                 let Some((levels, boots)) = raised(state, &before, &operands, bootstrapped, bootstrap, costs)? else { continue };
                 let level_of = |v: usize| before.iter().position(|&b| b == v).map_or(0, |at| levels[at]);
                 let most = operands.iter().map(|o| level_of(o.0)).min().unwrap_or(0);
-                for level in depths[i]..=most {
+                for level in depths[i] + needed[i + 1]..=most {
                     let Some(seconds) = costs.step(i, level)? else { continue };
                     let mut cost = state.cost + boots + seconds;
                     for &operand in &operands {
@@ -302,6 +340,36 @@ mod tests {
             }
         }
         assert!(solved > 30 && bootstraps > 20, "{solved} solved with {bootstraps} bootstraps");
+    }
+
+    /// Five branches of a value that nothing bounds: most states run one of them down, and those are the cheapest.
+    #[test]
+    fn states_that_lead_nowhere_do_not_crowd_out_the_others() {
+        let (branches, steps) = (5, 4);
+        let mut program = Program { slots: 8, input_shards: 1, steps: Vec::new(), output: ValueId(0) };
+        let mut table = Table { depths: Vec::new(), slopes: Vec::new(), boots: vec![None] };
+        let mut push = |operation: Operation, depth: usize| {
+            program.steps.push(Step { layer: String::new(), operation, bound: None });
+            table.depths.push(depth);
+            table.slopes.push(1.0);
+            table.boots.push((depth > 0).then_some(20.0));
+            ValueId(program.steps.len())
+        };
+        let mut ends = Vec::new();
+        for _ in 0..branches {
+            ends.push((0..steps).fold(ValueId(0), |input, _| push(Operation::Square { input }, 5)));
+        }
+        let output = ends.into_iter().reduce(|a, b| push(Operation::Add { a, b }, 0)).unwrap();
+        program.output = push(Operation::Square { input: output }, 8);
+        let b = BootstrapLevels { input: 8, output: 16 };
+        let zeros = vec![0; program.steps.len() + 1];
+        let crowded = place_above(&zeros, &program, &table.depths, (16, 0), b, &table);
+        assert!(crowded.is_err(), "harder programs are needed to show it");
+        let (input, placed) = place(&program, &table.depths, 16, 0, b, &table).unwrap();
+        let boots = placed.iter().filter(|p| matches!(p, Placed::Bootstrap(_))).count();
+        println!("input at {input}, {boots} bootstraps");
+        // Each branch takes 20 levels, of which it has 16 at first and 8 of each bootstrap.
+        assert!(boots >= branches && input >= 13, "{input} {boots}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     decisions::{Carried, Decision, Decisions, StepTerms},
     execute::run_steps,
     key_budget::{self, KeyBudget},
-    memory::{LiveBytes, ciphertext_bytes, working_bytes},
+    memory::{LiveBytes, ciphertext_bytes, kept_bytes, working_bytes},
     placement::{Placed, place},
     steps::{CutCounts, PlannedOperation, StepPricer, depth},
 };
@@ -99,6 +99,7 @@ pub struct Plan {
     max_shards: usize,
     seconds: f64,
     key_bytes: u64,
+    kept_bytes: u64,
 }
 
 impl Plan {
@@ -202,6 +203,7 @@ impl Plan {
             max_shards: program.input_shards,
             seconds: 0.0,
             key_bytes: 0,
+            kept_bytes: 0,
         };
         plan.trace_run(&options.cost.unwrap_or_else(|| CostModel::typical(params.degree())))?;
         plan.request_keys()?;
@@ -278,9 +280,10 @@ impl Plan {
     pub fn integer_bytes(&self) -> u64 {
         8 * self.params().degree() as u64 * self.counts().plaintext_products as u64
     }
-    /// Estimated bytes held at most: keys, live values, and what a layer works on.
+    /// Estimated bytes held at most: keys, what is kept for bootstrapping and of layers, live values, and what a layer works on. The network's
+    /// own weights are not in it.
     pub fn peak_bytes(&self) -> u64 {
-        self.key_bytes + self.layers.iter().map(|l| l.bytes).max().unwrap_or(0)
+        self.key_bytes + self.kept_bytes + self.layers.iter().map(|l| l.bytes).max().unwrap_or(0)
     }
     /// Most shards of one value.
     pub fn max_shards(&self) -> usize {
@@ -348,6 +351,7 @@ impl Plan {
         let failed = |source| PlanError::Layer { layer: "keys".into(), source };
         self.keys = self.trace.keys(&self.params).map_err(failed)?;
         self.key_bytes = self.keys.iter().map(|k| k.gadget.key_bytes(self.params.degree())).sum();
+        self.kept_bytes = kept_bytes(&self.params, &self.steps)?;
         Ok(())
     }
 }

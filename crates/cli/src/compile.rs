@@ -191,6 +191,11 @@ impl Compile {
         if talk {
             if let Some(choice) = &choice {
                 print_fits(choice);
+                for layer in &choice.calibration.dead {
+                    say!(
+                        "note: every picture feeds {layer} the same value: nothing that the network sees changes what comes of it"
+                    );
+                }
             }
             plan::print(&prepared, Costs::Typical);
             match divisor {

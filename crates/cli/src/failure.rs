@@ -311,8 +311,7 @@ fn of_fits(error: &ChooseError) -> Failure {
         }
         ChooseError::Calibration(CalibrationError::NoSpread { .. }) => (
             Class::BadInput,
-            "if the pictures differ, the layer is dead (what comes to it is a constant): take it out of the network, or train it again; else \
-             calibrate on pictures that differ",
+            "calibrate on pictures that differ; if they do, the network is dead (what comes to its activations are constants): train it again",
         ),
         ChooseError::Stopped { expected, .. } => {
             let reached = (1000.0 * expected).floor() / 1000.0;

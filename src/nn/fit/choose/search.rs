@@ -52,6 +52,9 @@ pub(super) struct Search<'a> {
     pub outcomes: Vec<(Vec<FitSpec>, Outcomes)>,
 }
 
+/// Forms with their costs, the cheapest first, and why another has none.
+type Planned = (Vec<(Form, f64)>, Option<NotRun>);
+
 /// Whether an activation is fitted by several polynomials.
 fn has_composites(model: &Model) -> bool {
     model.nodes().iter().any(|n| matches!(&n.operator, Operator::Fitted(fitted) if fitted.degrees().len() > 1))
@@ -156,7 +159,7 @@ impl Search<'_> {
     }
 
     /// Those that the model as it is can be run with, and why another cannot. What a form costs does not depend on margins and floors.
-    fn forms_by_cost(&self) -> Result<(Vec<(Form, f64)>, Option<NotRun>), ChooseError> {
+    fn forms_by_cost(&self) -> Result<Planned, ChooseError> {
         let one = |form: &Form| {
             if !self.watch.goes_on() {
                 return Ok(None);

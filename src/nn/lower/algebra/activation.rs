@@ -41,9 +41,9 @@ impl Algebra<'_> {
                 let behind = &wanted[reader + 1];
                 match &nodes[reader].operator {
                     Operator::Polynomial(p) => completed(p, channels)
-                        .or_else(|| Some(Gauge::of(self.series(&nodes[reader], p).ok()??.interval(), channels)))
+                        .or_else(|| Some(self.variable(value, self.series(&nodes[reader], p).ok()??.interval(), channels)))
                         .map(Rc::new),
-                    Operator::Fitted(fitted) => Some(Rc::new(Gauge::of(fitted.interval(), channels))),
+                    Operator::Fitted(fitted) => Some(Rc::new(self.variable(value, fitted.interval(), channels))),
                     // One side brings the constant, one that can at no cost; if none can, it is added to the sum itself.
                     Operator::Add => behind.as_ref().map(|g| match self.brings_constant(reader) == Some(Value(value)) {
                         true => g.clone(),
@@ -108,13 +108,37 @@ impl Algebra<'_> {
         }
     }
 
-    /// The operand of a sum that can be stored with any constant added.
+    /// The form in which a polynomial on an interval wants a value: its own variable, or the middle of the interval left where it is if
+    /// nothing can bring the constant. Either way the value stays within [-1, 1] and can be bootstrapped.
+    fn variable(&self, value: usize, [a, b]: [f64; 2], channels: usize) -> Gauge {
+        let bound = a.abs().max(b.abs());
+        if self.takes_constant(value) || bound == 0.0 {
+            Gauge::of([a, b], channels)
+        } else {
+            Gauge::of([-bound, bound], channels)
+        }
+    }
+
+    /// Whether a value can be stored with any constant added, at no cost.
+    fn takes_constant(&self, value: usize) -> bool {
+        let Some(maker) = value.checked_sub(1) else { return false };
+        match self.model.nodes()[maker].operator {
+            Operator::Add => self.brings_constant(maker).is_some(),
+            Operator::Multiply => false,
+            _ => true,
+        }
+    }
+
+    /// The operand of a sum that can be stored with any constant added: what a layer with weights makes for it alone, or a sum of such.
     fn brings_constant(&self, sum: usize) -> Option<Value> {
         let nodes = self.model.nodes();
         let free = |v: &&Value| {
-            let maker = v.0.checked_sub(1).map(|i| &nodes[i].operator);
-            let linear = matches!(maker, Some(Operator::Conv2d(_) | Operator::Linear { .. } | Operator::AvgPool2d { .. }));
-            linear && self.readers[v.0].len() == 1
+            let Some(maker) = v.0.checked_sub(1).filter(|_| self.readers[v.0].len() == 1) else { return false };
+            match nodes[maker].operator {
+                Operator::Conv2d(_) | Operator::Linear { .. } | Operator::AvgPool2d { .. } => true,
+                Operator::Add => self.brings_constant(maker).is_some(),
+                _ => false,
+            }
         };
         nodes[sum].inputs.iter().find(free).copied()
     }
