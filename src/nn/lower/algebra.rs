@@ -132,9 +132,10 @@ pub(super) fn steps(model: &Model, ranges: &HashMap<String, f64>) -> Result<(Vec
         depth: 0,
     };
     let magnitudes = model.magnitudes();
-    let (wanted, steps, stored) = (Vec::new(), Vec::new(), vec![first]);
-    let mut algebra = Algebra { model: &model, readers, ranges, magnitudes, wanted, steps, stored };
+    let (wanted, bringers, steps, stored) = (Vec::new(), Vec::new(), Vec::new(), vec![first]);
+    let mut algebra = Algebra { model: &model, readers, ranges, magnitudes, wanted, bringers, steps, stored };
     algebra.refuse_unfitted()?;
+    algebra.bringers = algebra.bringers();
     algebra.wanted = algebra.wanted_forms();
     for i in 0..model.nodes().len() {
         let stored = algebra.node(i)?;
@@ -160,6 +161,8 @@ struct Algebra<'m> {
     magnitudes: BTreeMap<String, f64>,
     /// The form in which an activation that reads a value, directly or behind sums and scales, wants it.
     wanted: Vec<Option<Rc<Gauge>>>,
+    /// For each node that is a sum, the operand that brings a constant at no cost.
+    bringers: Vec<Option<Value>>,
     steps: Vec<LogicalStep>,
     /// How each value of the model is stored.
     stored: Vec<Stored>,

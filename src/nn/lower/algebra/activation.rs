@@ -45,7 +45,7 @@ impl Algebra<'_> {
                         .map(Rc::new),
                     Operator::Fitted(fitted) => Some(Rc::new(self.variable(value, fitted.interval(), channels))),
                     // One side brings the constant, one that can at no cost; if none can, it is added to the sum itself.
-                    Operator::Add => behind.as_ref().map(|g| match self.brings_constant(reader) == Some(Value(value)) {
+                    Operator::Add => behind.as_ref().map(|g| match self.bringers[reader] == Some(Value(value)) {
                         true => g.clone(),
                         false => Rc::new(Gauge { alpha: g.alpha.clone(), beta: vec![0.0; channels] }),
                     }),
@@ -123,24 +123,30 @@ impl Algebra<'_> {
     fn takes_constant(&self, value: usize) -> bool {
         let Some(maker) = value.checked_sub(1) else { return false };
         match self.model.nodes()[maker].operator {
-            Operator::Add => self.brings_constant(maker).is_some(),
+            Operator::Add => self.bringers[maker].is_some(),
             Operator::Multiply => false,
             _ => true,
         }
     }
 
-    /// The operand of a sum that can be stored with any constant added: what a layer with weights makes for it alone, or a sum of such.
-    fn brings_constant(&self, sum: usize) -> Option<Value> {
+    /// For each node that is a sum, the operand that can be stored with any constant added: what a layer with weights makes for it alone, or
+    /// a sum of such.
+    pub(super) fn bringers(&self) -> Vec<Option<Value>> {
         let nodes = self.model.nodes();
-        let free = |v: &&Value| {
-            let Some(maker) = v.0.checked_sub(1).filter(|_| self.readers[v.0].len() == 1) else { return false };
-            match nodes[maker].operator {
-                Operator::Conv2d(_) | Operator::Linear { .. } | Operator::AvgPool2d { .. } => true,
-                Operator::Add => self.brings_constant(maker).is_some(),
-                _ => false,
-            }
-        };
-        nodes[sum].inputs.iter().find(free).copied()
+        let mut bringers: Vec<Option<Value>> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let free = |v: &&Value| {
+                let Some(maker) = v.0.checked_sub(1).filter(|_| self.readers[v.0].len() == 1) else { return false };
+                match nodes[maker].operator {
+                    Operator::Conv2d(_) | Operator::Linear { .. } | Operator::AvgPool2d { .. } => true,
+                    Operator::Add => bringers[maker].is_some(),
+                    _ => false,
+                }
+            };
+            let found = if matches!(node.operator, Operator::Add) { node.inputs.iter().find(free).copied() } else { None };
+            bringers.push(found);
+        }
+        bringers
     }
 
     /// Whether all readers of node `i`'s result take any scale at no cost.
