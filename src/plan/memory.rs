@@ -58,23 +58,25 @@ pub(super) fn working_bytes(params: &Arc<Params>, step: &PlannedStep, operand: T
 /// Bytes that a run keeps from its first use to its end, whatever it works on: encoded diagonals of bootstrapping, as far as they are kept,
 /// and the numbers that layers add.
 pub(super) fn kept_bytes(params: &Params, steps: &[PlannedStep]) -> Result<u64, ParamsError> {
-    let (_, extended) = switching_bytes(params, &switch_shape(params, params.max_level())?);
+    let shape = switch_shape(params, params.max_level())?;
     let (mut diagonals, mut added) = (BTreeMap::new(), 0);
     for step in steps {
         match &step.operation {
             PlannedOperation::Bootstrap(circuit) => {
                 for transform in circuit.transforms() {
-                    diagonals.insert(transform.id(), transform.sums().iter().map(Vec::len).sum::<usize>() as u64);
+                    // Each is kept at the degree that its period has.
+                    let terms = transform.sums().iter().map(Vec::len).sum::<usize>();
+                    diagonals.insert(transform.id(), (terms * 2 * transform.period().max(2)) as u64);
                 }
             }
             PlannedOperation::Linear { bias: Some(numbers), .. } => {
-                added += numbers.iter().map(|n| 8 * n.len() as u64).sum::<u64>()
+                added += numbers.iter().map(|n| 8 * n.len() as u64).sum::<u64>();
             }
             _ => {}
         }
     }
     // Those of factors at lower levels are smaller; where there are many, not all are kept.
-    let encoded = diagonals.values().sum::<u64>() * extended / 2;
+    let encoded = diagonals.values().sum::<u64>() * (shape.limbs + shape.special) as u64 * 4;
     Ok(encoded.min(Prepared::BYTES as u64) + added)
 }
 
