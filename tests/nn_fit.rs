@@ -34,15 +34,7 @@ fn residual_with(bias: [f32; 3]) -> Model {
     let input = Shape::new(2, 8, 6);
     let mut b = Builder::new(input);
     let relu = || json!({"op": "activation", "function": {"name": "relu"}});
-    let shape = |input: Shape, outputs: usize| ConvShape {
-        input,
-        outputs,
-        kernel: [3, 3],
-        stride: [1, 1],
-        padding: [1; 4],
-        dilation: [1, 1],
-        groups: 1,
-    };
+    let shape = |input: Shape, outputs: usize| ConvShape::same(input, outputs, 3);
     let inner = Shape::new(6, 8, 6);
     b.conv("conv1", "x", &shape(input, 6), &mut rng);
     b.tensor("scale", &[6], [4.0, 0.1, 1.0, 0.3, 2.0, 0.05]);
@@ -542,8 +534,7 @@ fn what_activations_are_fed_can_be_bootstrapped_whatever_makes_it() {
     use cipherlens::nn::{LowerOptions, lower};
     let mut rng = seeded(61);
     let shape = Shape::new(3, 8, 8);
-    let same =
-        ConvShape { input: shape, outputs: 3, kernel: [3, 3], stride: [1, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+    let same = ConvShape::same(shape, 3, 3);
     let mut b = Builder::new(shape);
     let act = |b: &mut Builder, name: &str, from: &str| {
         b.node(name, &[from], json!({"op": "activation", "function": {"name": "gelu"}}));
@@ -576,8 +567,7 @@ fn what_activations_are_fed_can_be_bootstrapped_whatever_makes_it() {
 fn a_layer_that_is_fed_one_value_is_fitted_about_it() {
     let mut rng = seeded(63);
     let shape = Shape::new(2, 6, 6);
-    let same =
-        ConvShape { input: shape, outputs: 2, kernel: [3, 3], stride: [1; 2], padding: [1; 4], dilation: [1; 2], groups: 1 };
+    let same = ConvShape::same(shape, 2, 3);
     for offset in [0.0f32, -3.0] {
         let mut b = Builder::new(shape);
         b.conv("c0", "x", &same, &mut rng);

@@ -147,8 +147,7 @@ fn divided_results() {
 fn divisors_pass_averages_and_sums() {
     let mut rng = seeded(23);
     let shape = Shape::new(3, 8, 8);
-    let conv =
-        ConvShape { input: shape, outputs: 4, kernel: [3, 3], stride: [1, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+    let conv = ConvShape::same(shape, 4, 3);
     for sum in [false, true] {
         let mut b = Builder::new(shape);
         b.conv("c", "x", &conv, &mut rng).node("pool", &["c"], serde_json::json!({"op": "global_avg_pool"}));
@@ -266,8 +265,7 @@ fn the_demo_network_takes_thirteen_levels() {
 fn residual_blocks_take_no_extra_level() {
     let mut rng = seeded(15);
     let shape = Shape::new(4, 8, 8);
-    let conv =
-        ConvShape { input: shape, outputs: 4, kernel: [3, 3], stride: [1, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+    let conv = ConvShape::same(shape, 4, 3);
     let mut b = Builder::new(shape);
     for (i, (name, from)) in [("c0", "x"), ("c1", "a0"), ("c2", "a1")].into_iter().enumerate() {
         b.conv(name, from, &conv, &mut rng);
@@ -291,8 +289,7 @@ fn residual_blocks_take_no_extra_level() {
 fn fitted_activations_take_the_levels_of_their_degree() {
     let mut rng = seeded(17);
     let shape = Shape::new(4, 8, 8);
-    let conv =
-        ConvShape { input: shape, outputs: 4, kernel: [3, 3], stride: [1, 1], padding: [1; 4], dilation: [1, 1], groups: 1 };
+    let conv = ConvShape::same(shape, 4, 3);
     let relu = || serde_json::json!({"op": "activation", "function": {"name": "relu"}});
     let mut b = Builder::new(shape);
     b.conv("c0", "x", &conv, &mut rng).node("a0", &["c0"], relu());

@@ -152,7 +152,8 @@ pub struct Calibration {
     pub layers: Vec<LayerInputs>,
     /// The largest magnitude of each node's result, by name; of the model with its norms folded.
     pub magnitudes: BTreeMap<String, f64>,
-    /// Activations that every picture feeds the same value, as behind weights that are all zero. Their ranges are [`AROUND_DEAD`] wide.
+    /// Activations that every picture feeds the same value, as behind weights that are all zero. Their ranges reach as far around it as
+    /// [`AROUND_DEAD`] says.
     pub dead: Vec<String>,
 }
 

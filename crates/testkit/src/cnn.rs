@@ -142,7 +142,7 @@ impl Net {
     }
 
     fn same(&self, outputs: usize, k: usize) -> ConvShape {
-        ConvShape { input: self.shape, outputs, kernel: [k; 2], stride: [1; 2], padding: [k / 2; 4], dilation: [1; 2], groups: 1 }
+        ConvShape::same(self.shape, outputs, k)
     }
 
     /// `x + conv(act(conv(x)))`, then perhaps an activation.

@@ -121,6 +121,13 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
+    /// With a square kernel of odd side k, and padding that keeps height and width.
+    pub fn same(input: Shape, outputs: usize, k: usize) -> Self {
+        Self { input, outputs, kernel: [k; 2], stride: [1; 2], padding: [k / 2; 4], dilation: [1; 2], groups: 1 }
+    }
+}
+
+impl ConvShape {
     /// Odd and even sizes, strides 1 to 3, paddings, dilations and groups, with 1 to `max_shards` shards of `slots` slots
     /// if the input is packed densely.
     pub fn random(rng: &mut impl Rng, slots: usize, max_shards: usize) -> Self {
