@@ -77,16 +77,16 @@ fn integers_of_the_picture_are_exact_or_refused() {
 fn a_softmax_is_left_out_where_it_keeps_the_order() {
     let ends = |op: &str, axis: i64, version: i64| {
         let mut file =
-            File::new(&[1, 2, 2, 2], "y").node(node("Relu", &["x"], "r")).node(node(op, &["r"], "y").int("axis", axis));
+            File::new(&[1, 2, 4, 3], "y").node(node("Relu", &["x"], "r")).node(node(op, &["r"], "y").int("axis", axis));
         file.0.opset_import[0].version = version;
         file
     };
     for op in ["Softmax", "LogSoftmax"] {
-        refused(&ends(op, 3, 17), &["/y/", op, "groups of 2 of the 8", "largest"]);
-        refused(&ends(op, 0, 17), &["groups of 1 of the 8"]);
-        refused(&ends(op, 2, 12), &["groups of 4 of the 8"]);
+        refused(&ends(op, 3, 17), &["/y/", op, "groups of 3 of the 24", "largest"]);
+        refused(&ends(op, 0, 17), &["groups of 1 of the 24"]);
+        refused(&ends(op, 2, 12), &["groups of 12 of the 24"]);
     }
-    assert_eq!(result(&ends("Softmax", 1, 12), vec![1.0; 8]), [1.0; 8], "all behind the axis, before opset 13");
+    assert_eq!(result(&ends("Softmax", 1, 12), vec![1.0; 24]), [1.0; 24], "all behind the axis, before opset 13");
     let mut vector =
         File::new(&[1, 4, 1, 1], "y").node(node("Relu", &["x"], "r")).node(node("Softmax", &["r"], "s").int("axis", 1));
     vector = vector.node(node("Flatten", &["s"], "f")).node(node("Identity", &["f"], "y"));
@@ -96,7 +96,60 @@ fn a_softmax_is_left_out_where_it_keeps_the_order() {
     // Something else reads it too.
     let mut twice = vector.clone();
     twice.graph().node.pop();
-    refused(&twice.node(node("Add", &["f", "f"], "y")), &["Softmax", "divides by sums"]);
+    refused(&twice.node(node("Add", &["f", "f"], "y")), &["Softmax", "divides by sums (of 4 here"]);
+}
+
+/// Of two, a softmax is a function of their difference, wherever it stands.
+#[test]
+fn a_softmax_of_two_is_computed() {
+    let values: Vec<f64> = (0..24).map(|i| f64::from(i * i % 17) / 4.0 - 2.0).collect();
+    // The extents as the softmax sees them, and the stride of the axis of two.
+    for (dims, axis, version, stride) in [([1, 2, 4, 3], 1, 17, 12), ([1, 4, 3, 2], 3, 12, 1), ([1, 12, 2, 1], 2, 12, 1)] {
+        for op in ["Softmax", "LogSoftmax"] {
+            let mut file = File::new(&dims, "y").node(node(op, &["x"], "s").int("axis", axis));
+            file = file.node(node("Mul", &["s", "x"], "y"));
+            file.0.opset_import[0].version = version;
+            let softmax = |i: usize| {
+                let other = if (i / stride).is_multiple_of(2) { i + stride } else { i - stride };
+                values[i].exp() / (values[i].exp() + values[other].exp())
+            };
+            let want = (0..24).map(|i| values[i] * if op == "Softmax" { softmax(i) } else { softmax(i).ln() });
+            let error = result(&file, values.clone()).iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(error < 1e-12, "{op} along {axis} of {dims:?}: {error}");
+        }
+    }
+}
+
+/// Two branches weighed by what both say together, as in a selective-kernel network: stacked along a new axis, a softmax along it, and
+/// their weighted sum.
+#[test]
+fn branches_are_weighed_by_a_softmax() {
+    let real = |values: &[f32]| Data::Real(values.to_vec());
+    let file = whole(File::new(&[1, 2, 2, 2], "y"), "one", &[1], &[1]);
+    let file = whole(file, "apart", &[5], &[1, 2, 2, 1, 1])
+        .constant("more", &[], real(&[0.5]))
+        .constant("weights", &[4, 2, 1, 1], real(&[1.0, -1.0, 0.5, 0.25, -0.5, 2.0, 1.5, 0.0]))
+        .node(node("Relu", &["x"], "a"))
+        .node(node("Add", &["x", "more"], "b"))
+        .node(node("Unsqueeze", &["a", "one"], "a5"))
+        .node(node("Unsqueeze", &["b", "one"], "b5"))
+        .node(node("Concat", &["a5", "b5"], "both").int("axis", 1))
+        .node(node("ReduceSum", &["both", "one"], "sum").int("keepdims", 0))
+        .node(node("ReduceMean", &["sum"], "mean").ints("axes", &[2, 3]))
+        .node(node("Conv", &["mean", "weights"], "fc"))
+        .node(node("Reshape", &["fc", "apart"], "split"))
+        .node(node("Softmax", &["split"], "attention").int("axis", 1))
+        .node(node("Mul", &["both", "attention"], "weighed"))
+        .node(node("ReduceSum", &["weighed", "one"], "y").int("keepdims", 0));
+    let x = [1.0, -2.0, 0.5, 3.0, -1.0, 0.25, -0.75, 2.0];
+    let (a, b) = (x.map(|v: f64| v.max(0.0)), x.map(|v| v + 0.5));
+    let mean = |c: usize| (4 * c..4 * c + 4).map(|i| a[i] + b[i]).sum::<f64>() / 4.0;
+    let (m, n) = (mean(0), mean(1));
+    let fc = [m - n, 0.5 * m + 0.25 * n, -0.5 * m + 2.0 * n, 1.5 * m];
+    let first = |c: usize| fc[c].exp() / (fc[c].exp() + fc[2 + c].exp());
+    let want = (0..8).map(|i| first(i / 4) * a[i] + (1.0 - first(i / 4)) * b[i]);
+    let error = result(&file, x.to_vec()).iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(error < 1e-12, "{error}");
 }
 
 #[test]

@@ -420,16 +420,73 @@ def flatten(g, x, shape):
     g.node("Flatten", [x], axis=integer(g.rng, 0, 2) if g.rng.random() < 0.3 else 1)
 
 
-def reduce_mean(g, x, shape):
+def reduce_mean(g, x, shape, op="ReduceMean"):
     rng = g.rng
     axes = sorted(rng.choice(len(shape), size=integer(rng, 1, len(shape)), replace=False).tolist())
     if len(shape) == 4 and rng.random() < 0.5:
         axes = [[2, 3], [-1, -2], [1, 2], [1]][integer(rng, 0, 3)]
     keep = integer(rng, 0, 1)
-    if g.opset >= 18:
-        g.node("ReduceMean", [x, g.constant(axes, np.int64)], keepdims=keep)
+    if g.opset >= (13 if op == "ReduceSum" else 18):
+        g.node(op, [x, g.constant(axes, np.int64)], keepdims=keep)
     else:
-        g.node("ReduceMean", [x], axes=axes, keepdims=keep)
+        g.node(op, [x], axes=axes, keepdims=keep)
+
+
+def reduce_sum(g, x, shape):
+    reduce_mean(g, x, shape, str(g.rng.choice(["ReduceSum", "ReduceSum", "ReduceL1", "ReduceSumSquare"])))
+
+
+def softmax_of_two(g, x, shape):
+    """Of two halves of an axis, as one of two."""
+    rng = g.rng
+    even = [at for at, n in enumerate(shape) if at > 0 and n % 2 == 0]
+    # One of all results is left out at the end.
+    if not even or np.prod(shape) == 2:
+        return
+    at = int(rng.choice(even))
+    apart = [*shape[:at], 2, shape[at] // 2, *shape[at + 1 :]]
+    if g.opset < 13:
+        # Of the axis and all behind it.
+        apart = [int(np.prod(shape)) // 2, 2]
+    x = g.node("Reshape", [x, g.constant(apart, np.int64)])
+    x = x and g.node(str(rng.choice(["Softmax", "Softmax", "LogSoftmax"])), x, axis=at if g.opset >= 13 else 1)
+    if x:
+        g.node("Reshape", [x[0], g.constant(shape, np.int64)])
+
+
+def stacked(g, x, shape):
+    """Tensors of one shape stacked along a new axis, weighed, and summed."""
+    rng = g.rng
+    names = [n for n, v in g.values.items() if v.shape == shape]
+    count, at = integer(rng, 2, 3), integer(rng, 1, len(shape))
+    if len(shape) > 4:
+        return
+    parts = []
+    for name in [x, *rng.choice(names, size=count - 1)]:
+        if g.opset >= 13:
+            parts += g.node("Unsqueeze", [str(name), g.constant([at], np.int64)])
+        else:
+            parts += g.node("Unsqueeze", [str(name)], axes=[at])
+    x = g.node("Concat", parts, axis=at)
+    if not x:
+        return
+    if rng.random() < 0.7:
+        dims = g.values[x[0]].shape
+        weights = [n if i == at or rng.random() < 0.2 else 1 for i, n in enumerate(dims)]
+        by = g.constant(rng.normal(size=weights))
+        if count == 2 and rng.random() < 0.5:
+            # What both say together weighs each.
+            axes = [i for i in range(1, len(dims)) if i != at]
+            by = g.node("ReduceMax", x, axes=axes, keepdims=1) if g.opset < 18 else g.node("ReduceMax", [*x, g.constant(axes, np.int64)])
+            by = by and g.node("Softmax", by, axis=at) if g.opset >= 13 else by
+            by = by[0] if by else x[0]
+        x = g.node("Mul", [x[0], by]) or x
+    if rng.random() < 0.7:
+        op = str(rng.choice(["ReduceSum", "ReduceMean"]))
+        if g.opset >= (13 if op == "ReduceSum" else 18):
+            g.node(op, [x[0], g.constant([at], np.int64)], keepdims=0)
+        else:
+            g.node(op, [x[0]], axes=[at], keepdims=0)
 
 
 def linear(g, x, shape):
@@ -490,7 +547,8 @@ def added(g, x, shape):
 OPERATORS = [
     conv, average_pool, global_average_pool, batch_norm, pad, resize, slices, gather, gather_nd, reverse_channels_by_gather_nd,
     split, concat, reshape, picture_again, transpose, shuffle, depth_to_space, space_to_depth, expand, tile, roll, flip, squeeze,
-    unsqueeze, flatten, reduce_mean, channels_last_input, linear, flat_linear, channels_last_tail, pointwise, scaled, added, max_pool, global_max_pool, reduce_max, gate, of_two, conv_transpose,
+    unsqueeze, flatten, reduce_mean, channels_last_input, linear, flat_linear, channels_last_tail, pointwise, scaled, added, max_pool, global_max_pool, reduce_max, gate, of_two, conv_transpose, reduce_sum,
+    softmax_of_two, stacked,
 ]  # fmt: skip
 WEIGHTS = {conv: 3, average_pool: 2, pad: 2, resize: 2, concat: 2, pointwise: 2, picture_again: 2, transpose: 2, flatten: 0.3}
 WEIGHTS |= {channels_last_input: 0, gather_nd: 0.5, reduce_mean: 0.6, linear: 0.5, flat_linear: 0.3, channels_last_tail: 0.2, global_average_pool: 0.3}

@@ -41,6 +41,8 @@ mod resize;
 mod scan;
 pub mod schema;
 mod shapes;
+mod softmax;
+mod sums;
 mod transposed;
 mod values;
 mod view;

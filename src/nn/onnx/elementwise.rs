@@ -120,6 +120,9 @@ impl<'f> Importer<'f> {
     }
 
     fn both(&mut self, op: Binary, a: &Traced, b: &Traced, name: &str) -> Result<Traced, Refusal> {
+        if let Some(made) = self.part_by_part(op, a, b, name)? {
+            return Ok(made);
+        }
         if a.dims != b.dims {
             return self.both_repeated(op, a, b, name);
         }

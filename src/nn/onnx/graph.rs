@@ -9,6 +9,7 @@ use super::input;
 use super::op::Op;
 use super::order::{called, channels_last, initializers, order};
 use super::schema::{DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::sums::Stack;
 use super::values::Named;
 use super::view::Room;
 use super::whole::Whole;
@@ -156,6 +157,8 @@ pub(super) struct Importer<'f> {
     pub views: HashMap<usize, Rc<Named>>,
     /// The same elements in another shape.
     pub reshaped: HashMap<(usize, Shape), usize>,
+    /// What tensors were joined along a new axis, and the extents that made.
+    pub stacks: HashMap<usize, (Vec<usize>, Rc<Stack>)>,
     pub room: Room,
     names: HashSet<String>,
     /// Expressions that have become values, by their base.
@@ -215,6 +218,7 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         makers: HashMap::new(),
         views: HashMap::new(),
         reshaped: HashMap::new(),
+        stacks: HashMap::new(),
         room: Room::new(),
         names: HashSet::new(),
         settled: HashMap::new(),

@@ -129,7 +129,14 @@ impl Importer<'_> {
         self.pool(value, shape, window, counted, name)
     }
 
-    fn pool(&mut self, value: usize, shape: Shape, window: Window, counted: bool, name: &str) -> Result<Traced, Refusal> {
+    pub(super) fn pool(
+        &mut self,
+        value: usize,
+        shape: Shape,
+        window: Window,
+        counted: bool,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
         if window.kernel == [shape.height, shape.width] && window.padding == [0; 4] {
             return self.emit_picture(name, &[value], OperatorSpec::GlobalAvgPool, Shape::new(shape.channels, 1, 1));
         }
@@ -158,29 +165,6 @@ impl Importer<'_> {
         let base = self.emit(name, &[value], OperatorSpec::GlobalAvgPool, Shape::new(channels, 1, 1))?;
         let dims = if keep { [vec![1, channels], vec![1; rest.len()]].concat() } else { vec![1, channels] };
         Ok(Traced::of(base, dims))
-    }
-
-    pub(super) fn reduce_mean(
-        &mut self,
-        x: &Traced,
-        operands: &[Option<Known>],
-        a: &Attributes<'_>,
-        name: &str,
-    ) -> Result<Traced, Refusal> {
-        let Some(axes) = reduced_axes(x.dims.len(), operands, a)? else { return Ok(x.clone()) };
-        let rank = x.dims.len();
-        let keep = a.int("keepdims", 1) != 0;
-        if rank >= 3 && axes == (2..rank).collect::<Vec<_>>() && x.dims[0] == 1 {
-            return self.global_average(x, keep, name);
-        }
-        // What is kept becomes the channels of a picture, and what is averaged its plane.
-        let kept: Vec<usize> = (0..rank).filter(|at| !axes.contains(at)).collect();
-        let turned = self.transposed(x, &[&kept[..], &axes].concat(), name)?;
-        let size = |axes: &[usize]| axes.iter().map(|at| x.dims[*at]).product::<usize>();
-        let picture = Traced { dims: vec![1, size(&kept), size(&axes), 1], ..turned };
-        let average = self.global_average(&picture, false, name)?;
-        let extent = |at: usize| if axes.contains(&at) { keep.then_some(1) } else { Some(x.dims[at]) };
-        Ok(Traced { dims: (0..rank).filter_map(extent).collect(), ..average })
     }
 
     pub(super) fn gemm(

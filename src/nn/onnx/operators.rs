@@ -11,7 +11,7 @@ use crate::nn::tensor::Shape;
 use std::rc::Rc;
 
 /// Operators that are read where an operand depends on the picture.
-const KNOWN: [Op; 87] = [
+const KNOWN: [Op; 90] = [
     Op::Abs,
     Op::Add,
     Op::And,
@@ -66,9 +66,12 @@ const KNOWN: [Op; 87] = [
     Op::Pad,
     Op::Pow,
     Op::Reciprocal,
+    Op::ReduceL1,
     Op::ReduceMax,
     Op::ReduceMean,
     Op::ReduceMin,
+    Op::ReduceSum,
+    Op::ReduceSumSquare,
     Op::Relu,
     Op::Reshape,
     Op::Resize,
@@ -109,7 +112,9 @@ pub(super) fn is_known(op: Op) -> bool {
 /// What to use in place of an operator.
 fn advice(op: Op) -> &'static str {
     match op {
-        Op::Softmax | Op::LogSoftmax => "inside a network it divides by sums: leave it out (at the end of one it is dropped)",
+        Op::Softmax | Op::LogSoftmax => {
+            "inside a network it divides by sums, but for those of 2: leave it out (at the end of one it is dropped)"
+        }
         Op::LayerNormalization | Op::InstanceNormalization | Op::GroupNormalization | Op::LRN | Op::LpNormalization => {
             "it divides by a value of the picture: train with BatchNorm, which folds into convolutions"
         }
@@ -123,7 +128,7 @@ fn advice(op: Op) -> &'static str {
         Op::QuantizeLinear | Op::DequantizeLinear | Op::QLinearConv | Op::ConvInteger => "export the network before quantisation",
         _ => {
             "supported: Conv, ConvTranspose, BatchNormalization, functions of single elements, Add, Sub, Mul, Max and Min, Div by constants, MaxPool, AveragePool, GlobalAveragePool, \
-             GlobalMaxPool, ReduceMean, ReduceMax, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
+             GlobalMaxPool, ReduceMean, ReduceSum, ReduceMax, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
              DepthToSpace, SpaceToDepth, Resize (nearest, and linear by whole factors)"
         }
     }
@@ -157,7 +162,9 @@ impl<'f> Importer<'f> {
                 self.reduce_max(&x()?, node, operands, &attributes, (node.op() == Op::ReduceMin, name))?
             }
             Op::GlobalAveragePool => self.global_average(&x()?, true, name)?,
-            Op::ReduceMean => self.reduce_mean(&x()?, operands, &attributes, name)?,
+            Op::ReduceMean | Op::ReduceSum | Op::ReduceL1 | Op::ReduceSumSquare => {
+                self.reduce_sum(&x()?, operands, &attributes, name)?
+            }
             Op::Gemm => self.gemm(&x()?, operands, &attributes, name)?,
             Op::MatMul => self.matmul(&x()?, operands, name)?,
             Op::Identity => x()?,
@@ -174,7 +181,10 @@ impl<'f> Importer<'f> {
             {
                 x()?
             }
-            Op::Softmax | Op::LogSoftmax if self.is_at_the_end(node.output.first()) => self.last_softmax(x()?, node)?,
+            Op::Softmax | Op::LogSoftmax => {
+                let last = self.is_at_the_end(node.output.first());
+                self.softmax(&x()?, node, last, name)?
+            }
             Op::Shape | Op::Size => {
                 let x = x()?;
                 let bound = |at: i64| {

@@ -273,18 +273,28 @@ impl<'f> Importer<'f> {
 
     /// Tensors one after the other along an axis.
     pub(super) fn concat(&mut self, operands: &[Option<Known>], a: &Attributes<'_>, name: &str) -> Result<Traced, Refusal> {
+        // What has no elements adds none, and its rank says nothing.
+        let rank = operands.iter().flatten().find_map(|operand| match operand {
+            Known::Traced(x) => Some(Ok(x.dims.len())),
+            Known::Constant(c) => (c.len() > 0).then_some(Ok(c.dims.len())),
+            Known::Lost => Some(Err(Refusal::Lost)),
+        });
+        let rank = rank.ok_or("it has no operands")??;
+        self.joined(operands, axis(a.int("axis", 1), rank)?, name)
+    }
+
+    /// Tensors one after the other along an axis.
+    pub(super) fn joined(&mut self, operands: &[Option<Known>], at: usize, name: &str) -> Result<Traced, Refusal> {
         let mut parts = Vec::with_capacity(operands.len());
         for operand in operands.iter().flatten() {
             parts.push(match operand {
                 Known::Traced(x) => (self.view(x, name)?, x.dims.clone()),
-                // What has no elements adds none.
                 Known::Constant(c) if c.len() == 0 => continue,
                 Known::Constant(c) => (View::of_constants(&c.dims, c.real(), &mut self.room)?, c.dims.clone()),
                 Known::Lost => return Err(Refusal::Lost),
             });
         }
         let mut dims = parts.first().ok_or("it has no operands")?.1.clone();
-        let at = axis(a.int("axis", 1), dims.len())?;
         let fits = |own: &[usize]| own.len() == dims.len() && (0..dims.len()).all(|i| i == at || own[i] == dims[i]);
         if let Some((_, own)) = parts.iter().find(|(_, own)| !fits(own)) {
             return Err(Refusal::Bad(format!("{dims:?} and {own:?} cannot be joined along axis {at}")));
@@ -303,7 +313,15 @@ impl<'f> Importer<'f> {
             before += own[at];
         }
         let view = View::merged(views, natural(&dims)?, &mut self.room)?;
-        Ok(self.viewed(view, dims, name))
+        let made = self.viewed(view, dims, name);
+        let traced = |operand: &Option<Known>| match operand {
+            Some(Known::Traced(x)) => Some(x.clone()),
+            _ => None,
+        };
+        if let Some(parts) = operands.iter().map(traced).collect() {
+            self.note_stack(&made, at, parts);
+        }
+        Ok(made)
     }
 
     pub(super) fn split(
