@@ -504,6 +504,35 @@ def linear(g, x, shape):
         g.node("MatMul", [x, g.constant(weight)])
 
 
+def linear_of_last(g, x, shape):
+    """A product with a matrix along the last axis, which may hold the channels."""
+    rng = g.rng
+    if len(shape) < 2:
+        return
+    if len(shape) == 4 and rng.random() < 0.6:
+        x, = g.node("Transpose", [x], perm=[0, 2, 3, 1])
+        if rng.random() < 0.4:
+            x, = g.node("Reshape", [x, g.constant([1, -1, shape[1]], np.int64)])
+    n, out = g.values[x].shape[-1], integer(rng, 1, 6)
+    weight = g.constant(rng.normal(size=[n, out]) / np.sqrt(n))
+    if not g.node("MatMul", [x, weight]):
+        return
+    if rng.random() < 0.6:
+        g.node("Add", [g.last, g.constant(rng.normal(size=[out]))])
+    if len(g.values[x].shape) == 4 and rng.random() < 0.7:
+        g.node("Transpose", [g.last], perm=[0, 3, 1, 2])
+
+
+def pixel_constants(g, x, shape):
+    """A constant for each element of some axes is added, or taken away, or taken from."""
+    rng = g.rng
+    dims = [n if rng.random() < 0.7 else 1 for n in shape]
+    while len(dims) > 1 and dims[0] == 1 and rng.random() < 0.5:
+        dims.pop(0)
+    operands = [x, g.constant(rng.normal(size=dims))]
+    g.node(str(rng.choice(["Add", "Sub"])), operands[:: 1 if rng.random() < 0.6 else -1])
+
+
 def flat_linear(g, x, shape):
     flat = g.node("Reshape", [x, g.constant([1, -1], np.int64)])
     flat and linear(g, flat[0], g.values[flat[0]].shape)
@@ -548,7 +577,7 @@ OPERATORS = [
     conv, average_pool, global_average_pool, batch_norm, pad, resize, slices, gather, gather_nd, reverse_channels_by_gather_nd,
     split, concat, reshape, picture_again, transpose, shuffle, depth_to_space, space_to_depth, expand, tile, roll, flip, squeeze,
     unsqueeze, flatten, reduce_mean, channels_last_input, linear, flat_linear, channels_last_tail, pointwise, scaled, added, max_pool, global_max_pool, reduce_max, gate, of_two, conv_transpose, reduce_sum,
-    softmax_of_two, stacked,
+    softmax_of_two, stacked, linear_of_last, pixel_constants,
 ]  # fmt: skip
 WEIGHTS = {conv: 3, average_pool: 2, pad: 2, resize: 2, concat: 2, pointwise: 2, picture_again: 2, transpose: 2, flatten: 0.3}
 WEIGHTS |= {channels_last_input: 0, gather_nd: 0.5, reduce_mean: 0.6, linear: 0.5, flat_linear: 0.3, channels_last_tail: 0.2, global_average_pool: 0.3}

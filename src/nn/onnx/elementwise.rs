@@ -184,17 +184,38 @@ impl<'f> Importer<'f> {
         if !per_channel && let Some(made) = self.with_channels_elsewhere(op, x, c, swapped, name)? {
             return Ok(made);
         }
-        let values = c.real();
-        if !per_channel {
-            return Err(Refusal::Unsupported("a constant for each pixel is combined; one for each channel can be".into()));
+        if !per_channel && matches!(op, Binary::Add | Binary::Subtract) {
+            let x = if op == Binary::Subtract && swapped { self.unary(x, Unary::Negative, name)? } else { x.clone() };
+            let sign = if op == Binary::Subtract && !swapped { -1.0 } else { 1.0 };
+            return self.plus_elements(&x, c, sign, name);
         }
-        let (factor, offset) = channel_line(op, swapped, values)?;
+        if !per_channel {
+            let why = "each pixel is combined with a constant of its own: it can be added or subtracted; others must be one for each channel";
+            return Err(Refusal::Unsupported(why.into()));
+        }
+        let (factor, offset) = channel_line(op, swapped, c.real())?;
         let value = self.channelled(x, name)?;
         if self.shape(value).channels != factor.len() {
             return Err(Refusal::Unsupported("channels that were reshaped are scaled".into()));
         }
         let base = self.affine(value, factor, offset, name)?;
         Ok(Traced::of(base, x.dims.clone()))
+    }
+
+    /// x and a constant for each of its elements, `sign` times: mean pictures, positions.
+    fn plus_elements(&mut self, x: &Traced, c: &Constant, sign: f64, name: &str) -> Result<Traced, Refusal> {
+        let dims = common(&c.dims, &x.dims)?;
+        let x = self.repeated(x, &dims, name)?;
+        let shape = natural(&dims)?;
+        let value = self.placed(&x, shape, name)?;
+        let written = || vec![shape.channels, shape.height, shape.width];
+        let constants = positions(&dims, repeating(&c.dims, &dims)?).map(|at| sign * c.at(at)).collect();
+        let operator = OperatorSpec::Gather {
+            sources: self.keep_values(written(), (0..shape.len()).map(|e| e as f64).collect())?,
+            constants: Some(self.keep_values(written(), constants)?),
+        };
+        let base = self.emit(name, &[value], operator, shape)?;
+        Ok(Traced::of(base, dims))
     }
 
     /// As [`Self::with_constant`] where the channels of x are at another axis than the second: where each element of x is one of a single

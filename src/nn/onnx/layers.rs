@@ -224,15 +224,52 @@ impl Importer<'_> {
         bias: Option<String>,
         name: &str,
     ) -> Result<Traced, Refusal> {
-        if x.dims.last() != Some(&inputs) || x.dims.iter().product::<usize>() != inputs {
-            let why =
-                format!("a linear layer of {inputs} inputs is used on a tensor of shape {:?}; put Flatten before it", x.dims);
-            return Err(Refusal::Unsupported(why.into()));
+        if x.dims.last() != Some(&inputs) {
+            let why = format!(
+                "a linear layer of {inputs} inputs is used on a tensor of shape {:?}: its last axis must be these",
+                x.dims
+            );
+            return Err(Refusal::Bad(why));
+        }
+        if x.dims.iter().product::<usize>() != inputs {
+            return self.linear_of_each(x, outputs, &weight, bias, name);
         }
         let (value, weight) = self.behind_moves(x, inputs, outputs, weight, name)?;
         let shape = Shape::new(bounded(outputs)?, 1, 1);
         let base = self.emit(name, &[value], OperatorSpec::Linear { weight, bias }, shape)?;
         Ok(Traced::of(base, [&x.dims[..x.dims.len() - 1], &[outputs]].concat()))
+    }
+
+    /// A linear layer of the last axis alone, the same for all that stands before it: a 1x1 convolution of the tensor with that axis as
+    /// its channels, as exporters write one of pictures with their channels last.
+    fn linear_of_each(
+        &mut self,
+        x: &Traced,
+        outputs: usize,
+        weight: &str,
+        bias: Option<String>,
+        name: &str,
+    ) -> Result<Traced, Refusal> {
+        let weight = self.kept(weight).ok_or("its weights are not known")?;
+        let weight = self.keep_values(vec![bounded(outputs)?, weight.dims[1], 1, 1], weight.real())?;
+        let batched = if x.dims[0] == 1 { x.dims.clone() } else { [&[1], &x.dims[..]].concat() };
+        let last = batched.len() - 1;
+        let order: Vec<usize> = [0, last].into_iter().chain(1..last).collect();
+        let turned = self.transposed(&Traced { dims: batched.clone(), ..x.clone() }, &order, name)?;
+        let value = self.channelled(&turned, name)?;
+        let Shape { channels, height, width } = self.shape(value);
+        if channels != turned.dims[1] {
+            let why =
+                format!("a linear layer of the last axis is used on a tensor of shape {:?}, whose axes are too long", x.dims);
+            return Err(Refusal::Unsupported(why.into()));
+        }
+        let operator = OperatorSpec::Conv2d { weight, bias, stride: [1, 1], padding: [0; 4], dilation: [1, 1], groups: 1 };
+        let base = self.emit(name, &[value], operator, Shape::new(outputs, height, width))?;
+        let mut dims = turned.dims;
+        dims[1] = outputs;
+        let back: Vec<usize> = std::iter::once(0).chain(2..=last).chain([1]).collect();
+        let made = self.transposed(&Traced::of(base, dims), &back, name)?;
+        Ok(Traced { dims: [&x.dims[..x.dims.len() - 1], &[outputs]].concat(), ..made })
     }
 
     /// x as a vector, with the weights that read it. Where elements were moved before it, as Keras does to flatten a picture,
