@@ -609,7 +609,7 @@ fn bad_files_are_refused_with_the_reason() {
     let mut two = File::new(&[1, 1, 8, 8], "y").node(relu());
     let other = two.graph().output[0].clone();
     two.graph().output.push(other);
-    assert!(refused(&two).contains("2 outputs"));
+    assert!(refused(&two).contains("2 results"));
 }
 
 /// One byte in some changed, inserted, removed; or the end cut off. Neither a panic nor an allocation far beyond the file.

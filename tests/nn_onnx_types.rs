@@ -6,8 +6,8 @@ use cipherlens_testkit as common;
 
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::model::{Model, ModelError, Operator};
-use cipherlens::nn::onnx::OnnxOptions;
-use cipherlens::nn::onnx::schema::{AttributeProto, SparseTensorProto};
+use cipherlens::nn::onnx::schema::{AttributeProto, SparseTensorProto, ValueInfoProto};
+use cipherlens::nn::onnx::{OnnxOptions, Results};
 use cipherlens::nn::tensor::{Shape, Tensor};
 use common::onnx::{Attribute, Data, File, node, tensor};
 
@@ -364,4 +364,38 @@ fn a_model_is_known_by_what_it_computes() {
     };
     assert_eq!(called("one").digest(), called("other").digest());
     assert_ne!(called("one").to_bytes(), called("other").to_bytes());
+}
+
+/// Of a file of several results, those that are asked for; without a word, none is taken for the one that is meant.
+#[test]
+fn results_are_chosen_by_name() {
+    let mut file = File::new(&[1, 1, 2, 2], "sum")
+        .node(node("Relu", &["x"], "map"))
+        .node(node("ReduceSum", &["map"], "sum").int("keepdims", 0))
+        .node(node("Selu", &["map"], "unused"))
+        .node(node("Unknown", &["x"], "odd"));
+    let also = ["map", "unused", "odd"].map(|name| ValueInfoProto { name: name.into(), ..ValueInfoProto::default() });
+    file.0.graph.as_mut().expect("it has one").output.extend(also);
+    let with = |results: Results| {
+        let options = OnnxOptions { results, ..OnnxOptions::default() };
+        Model::from_onnx(&file.bytes(), &options)
+    };
+    let named = |names: &str| with(names.parse().expect("any text is"));
+    let values = |model: &Model| {
+        let x = Tensor::new(model.input().shape, vec![1.0, -2.0, 3.0, 0.5]).expect("as many values as it takes");
+        Network::<f64>::new(model).evaluate(&x).expect("the shape fits").values().to_vec()
+    };
+    assert_eq!(values(&named("map").expect("it is read")), [1.0, 0.0, 3.0, 0.5]);
+    let both = named("sum,map").expect("it is read");
+    assert_eq!(values(&both), [4.5, 1.0, 0.0, 3.0, 0.5]);
+    assert!(both.training().text("output").is_some_and(|note| note.contains("sum (1), map (4), one after the other")));
+    assert_eq!(both.nodes().iter().filter(|n| matches!(n.operator, Operator::Activation(_))).count(), 1, "only what is needed");
+    let told = |made: Result<Model, ModelError>, words: &[&str]| {
+        let error = made.expect_err("it is refused").to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}: {words:?}");
+    };
+    told(with(Results::Only), &["4 results", "sum, map, unused, odd"]);
+    told(named("sum,top"), &["no result \"top\"", "sum, map, unused, odd"]);
+    told(named("sum,sum"), &["asked for twice"]);
+    told(with(Results::All), &["Unknown"]);
 }

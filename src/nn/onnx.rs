@@ -65,6 +65,27 @@ const LEAST_OPSET: i64 = 11;
 /// The newest: what a later one means is not known.
 const MOST_OPSET: i64 = 28;
 
+/// Which of the results that an ONNX file gives are computed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Results {
+    /// The one that there is; a file of several is refused.
+    #[default]
+    Only,
+    /// All of them, one after the other in the file's order.
+    All,
+    /// Those of these names, one after the other in this order. What only the others need is left out.
+    Named(Vec<String>),
+}
+
+impl std::str::FromStr for Results {
+    type Err = std::convert::Infallible;
+
+    /// `all`, or names with commas between them.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "all" { Self::All } else { Self::Named(text.split(',').map(str::to_owned).collect()) })
+    }
+}
+
 /// What an ONNX file does not say.
 #[derive(Debug, Clone, Default)]
 pub struct OnnxOptions {
@@ -78,6 +99,9 @@ pub struct OnnxOptions {
     pub classes: Vec<String>,
     /// The size of the pictures, where the file leaves it open.
     pub input_size: Option<InputSize>,
+    /// Which results are computed, where the file gives several (heads, auxiliary classifiers). Several are one vector: each in the
+    /// order of its elements, one after the other.
+    pub results: Results,
 }
 
 impl Model {

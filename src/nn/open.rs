@@ -1,7 +1,7 @@
 //! Model files of every kind: what one is, its content says and not its name.
 
 use super::model::{Content, Model, ModelError, read_file};
-use super::onnx::OnnxOptions;
+use super::onnx::{OnnxError, OnnxOptions, Results};
 use std::path::Path;
 
 impl Model {
@@ -16,7 +16,8 @@ impl Model {
     /// As [`Self::from_file`], with what an ONNX file does not say.
     ///
     /// # Errors
-    /// [`ModelError::Read`], [`ModelError::FileTooLarge`], [`ModelError::OtherFile`]; those of [`Self::from_bytes`] or
+    /// [`ModelError::Read`], [`ModelError::FileTooLarge`], [`ModelError::OtherFile`], [`OnnxError::Results`] where results are asked of a
+    /// file that is none of ONNX; those of [`Self::from_bytes`] or
     /// [`Self::from_onnx_file`], by what it is.
     pub fn from_file_with(path: &Path, options: &OnnxOptions) -> Result<Self, ModelError> {
         let read = |source| ModelError::Read { path: path.to_path_buf(), source };
@@ -30,6 +31,10 @@ impl Model {
         }
         match content {
             Content::Other { what, advice } => Err(ModelError::OtherFile { what, advice }),
+            _ if options.results != Results::Only => {
+                let reason = "results are asked for, and its one result is settled: it is no ONNX file".into();
+                Err(OnnxError::Results { reason, found: Vec::new() }.into())
+            }
             _ => Self::from_bytes(&read_file(path)?),
         }
     }

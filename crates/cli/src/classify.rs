@@ -95,7 +95,7 @@ impl Task<'_> {
     /// picture is returned; the others are classified all the same.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let talk = !self.json && !global.quiet;
-        let source = model::open(self.model, global.input_size)?;
+        let source = model::open(self.model, &global.onnx())?;
         let terms = source.terms(self.options.preset.as_deref(), self.options.max_key_bytes);
         let model::Source { network, name: model_file, digest, .. } = source;
         let mut inputs = Vec::with_capacity(self.pictures.len());

@@ -127,7 +127,7 @@ impl Compile {
         if let Some(preset) = &self.preset {
             presets::by_name(preset).map_err(EngineError::from)?;
         }
-        let model::Source { network, name: file, .. } = model::open(Some(&self.model), global.input_size)?;
+        let model::Source { network, name: file, .. } = model::open(Some(&self.model), &global.onnx())?;
         let own = network.input().clone();
         self.check_pixels()?;
         self.check_deviations()?;

@@ -9,6 +9,7 @@ use super::{Global, model, plan, system};
 use adapters::Adapters;
 use cipherlens::backend::choice::Choice;
 use cipherlens::engine::{Costs, DEFAULT_PRESET, PrepareOptions};
+use cipherlens::nn::onnx::OnnxOptions;
 
 /// What this machine offers: processor, memory, graphics cards with their self-tests, and what fits
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,7 @@ impl Doctor {
         let features = system::cpu_features();
         let threads = rayon::current_num_threads();
         // The demo's plan, priced with kernels timed here: what a first run will take.
-        let network = model::open(None, None)?.network;
+        let network = model::open(None, &OnnxOptions::default())?.network;
         let options = PrepareOptions { costs: Costs::Measured, ..PrepareOptions::default() };
         let prepared = plan::prepare(&network, Some(DEFAULT_PRESET), options, &Compute::default())?;
         let gpus = Adapters::find(&self.compute.devices_or(Choice::Auto)?, &prepared.plan);

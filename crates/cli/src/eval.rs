@@ -66,7 +66,7 @@ impl Eval {
     /// Evaluates and prints.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let started = Instant::now();
-        let source = model::open(self.model.as_deref(), global.input_size)?;
+        let source = model::open(self.model.as_deref(), &global.onnx())?;
         let (network, name) = (&source.network, source.name.clone());
         let mut items = Vec::new();
         for spec in &self.images {

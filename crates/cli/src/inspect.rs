@@ -8,7 +8,7 @@ use super::picture::Picture;
 use super::{Global, model, told};
 use cipherlens::ckks::presets;
 use cipherlens::nn::model::{Fit, Model, ModelError, Operator};
-use cipherlens::nn::onnx::{OnnxError, OnnxOptions};
+use cipherlens::nn::onnx::OnnxError;
 use cipherlens::nn::{Compiled, Notes};
 use cipherlens::wire::container::{self, Reader};
 use cipherlens::wire::objects::{self, CiphertextBody, KeyBody, Metadata};
@@ -133,14 +133,15 @@ fn inspect_compiled(path: &Path) -> Outcome {
 fn inspect_model(path: &Path, global: &Global) -> Outcome {
     let unknown = |failure: Failure| {
         // Asked again where it is no model: a failure does not say of which sort it is.
-        let options = OnnxOptions { input_size: global.input_size, ..OnnxOptions::default() };
-        let Err(ModelError::Onnx(e @ OnnxError::NotOnnx(_))) = Model::from_file_with(path, &options) else { return failure };
+        let Err(ModelError::Onnx(e @ OnnxError::NotOnnx(_))) = Model::from_file_with(path, &global.onnx()) else {
+            return failure;
+        };
         let what = format!("cannot tell what {} is", path.display());
         let advice = "files that are known are networks (ONNX, safetensors, or what `compile` wrote), pictures (PNG, JPEG, GIF, BMP, WebP), \
                       arrays (.npy), and what `keygen`, `encrypt` and `run` wrote; if it should be one, it is damaged: copy or make it again";
         Failure::from_error(Class::BadInput, what, &e, advice)
     };
-    let model::Source { network, name: file, .. } = model::open(Some(path), global.input_size).map_err(unknown)?;
+    let model::Source { network, name: file, .. } = model::open(Some(path), &global.onnx()).map_err(unknown)?;
     say!("network {}", network.digest());
     inspect_network(&network, &file);
     Ok(())

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how answers and failures are shown.
 
+use cipherlens::nn::onnx::OnnxOptions;
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -61,6 +62,9 @@ pub(crate) struct Global {
     /// Height and width of the pictures, as in 224x224, for an ONNX file that leaves them open; every command on it needs it
     #[arg(long, global = true, value_name = "HxW")]
     pub input_size: Option<cipherlens::nn::onnx::InputSize>,
+    /// Which results of an ONNX file that gives several: their names with commas between them, or `all`; every command on it needs it
+    #[arg(long, global = true, value_name = "NAMES")]
+    pub results: Option<cipherlens::nn::onnx::Results>,
     /// How progress is shown, on standard error
     #[arg(long, global = true, value_enum, default_value_t)]
     pub progress: progress::Mode,
@@ -70,6 +74,11 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// What is said of an ONNX file that it leaves open.
+    pub(crate) fn onnx(&self) -> OnnxOptions {
+        OnnxOptions { input_size: self.input_size, results: self.results.clone().unwrap_or_default(), ..OnnxOptions::default() }
+    }
+
     /// Progress mode with `--quiet` taken into account.
     pub(crate) fn progress_mode(&self) -> progress::Mode {
         if self.quiet { progress::Mode::None } else { self.progress }

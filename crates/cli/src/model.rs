@@ -7,7 +7,7 @@ use cipherlens::client::{class_logits, class_name};
 use cipherlens::engine::Terms;
 use cipherlens::nn::compiled::{Compiled, CompiledError};
 use cipherlens::nn::model::{Fit, Model, ModelError};
-use cipherlens::nn::onnx::{InputSize, OnnxError, OnnxOptions};
+use cipherlens::nn::onnx::{OnnxError, OnnxOptions, Results};
 use cipherlens::nn::simulate::check_picture;
 use cipherlens::nn::tensor::Tensor;
 use cipherlens::wire::network::NetworkDigest;
@@ -32,22 +32,31 @@ pub(crate) struct Source {
     compiled: Terms,
 }
 
-/// The network in a file (safetensors, ONNX, or compiled), or the embedded one. `size`: of the pictures, for ONNX that leaves it open.
-pub(crate) fn open(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
-    let source = open_any(path, size)?;
+/// The network in a file (safetensors, ONNX, or compiled), or the embedded one. `asked`: what an ONNX file leaves open.
+pub(crate) fn open(path: Option<&Path>, asked: &OnnxOptions) -> Outcome<Source> {
+    let (source, onnx) = open_any(path, asked)?;
     let (name, shape) = (&source.name, source.network.input().shape);
-    match size {
-        Some(size) if (size.height, size.width) != (shape.height, shape.width) => Err(Failure::new(
+    if let Some(size) = asked.input_size.filter(|size| (size.height, size.width) != (shape.height, shape.width)) {
+        return Err(Failure::new(
             Class::Usage,
             format!("--input-size {size} does not fit {name}"),
             format!("the network is for pictures of {}x{}", shape.height, shape.width),
             "leave the option out: it is for ONNX files that leave height and width open",
-        )),
-        _ => Ok(source),
+        ));
     }
+    if asked.results != Results::Only && !onnx {
+        return Err(Failure::new(
+            Class::Usage,
+            format!("--results does not fit {name}"),
+            "it is no ONNX file, and its result is settled",
+            "leave the option out: it is for ONNX files that give several results",
+        ));
+    }
+    Ok(source)
 }
 
-fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
+/// The network, and whether results could be chosen when it was read.
+fn open_any(path: Option<&Path>, asked: &OnnxOptions) -> Outcome<(Source, bool)> {
     let plain = |network: Model, name: String| Source { digest: network.digest(), network, name, compiled: Terms::default() };
     match path {
         Some(path) if told::is_one(path) => Err(told::no_weights(path, "this command")),
@@ -55,17 +64,16 @@ fn open_any(path: Option<&Path>, size: Option<InputSize>) -> Outcome<Source> {
             let compiled = open_compiled(path)?;
             let (digest, name) = (compiled.digest(), path.display().to_string());
             let terms = Terms::of(&compiled);
-            Ok(Source { network: compiled.model, name, digest, compiled: terms })
+            Ok((Source { network: compiled.model, name, digest, compiled: terms }, false))
         }
         Some(path) => {
             check_other(path)?;
-            let options = OnnxOptions { input_size: size, ..OnnxOptions::default() };
-            let network = Model::from_file_with(path, &options).map_err(|e| refuse(&path.display().to_string(), &e))?;
-            Ok(plain(network, path.display().to_string()))
+            let network = Model::from_file_with(path, asked).map_err(|e| refuse(&path.display().to_string(), &e))?;
+            Ok((plain(network, path.display().to_string()), true))
         }
         None => {
             let network = Model::from_bytes(EMBEDDED).map_err(|e| refuse(EMBEDDED_NAME, &e))?;
-            Ok(plain(network, EMBEDDED_NAME.to_string()))
+            Ok((plain(network, EMBEDDED_NAME.to_string()), false))
         }
     }
 }
@@ -111,6 +119,9 @@ fn refuse(name: &str, error: &ModelError) -> Failure {
         ModelError::Onnx(OnnxError::ExternalData { .. }) => "keep a model and its data files together, as told above",
         ModelError::Onnx(OnnxError::InputShape { .. }) => {
             "give the size where it is open, or export the network again, as told above"
+        }
+        ModelError::Onnx(OnnxError::Results { .. }) => {
+            "say which with --results, as in --results a or --results a,b or --results all"
         }
         ModelError::Onnx(OnnxError::NotOnnx(_)) => {
             "if it is ONNX, it is damaged: export or copy it again; `cipherlens compile --help` lists what a model may be"

@@ -47,7 +47,7 @@ pub(crate) struct PlanCommand {
 impl PlanCommand {
     /// Plans and prints.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
-        let source = model::open(self.model.as_deref(), global.input_size)?;
+        let source = model::open(self.model.as_deref(), &global.onnx())?;
         let terms = source.terms(self.preset.as_deref(), self.max_key_bytes);
         let model::Source { network, name: file, .. } = source;
         let costs = if self.typical_costs { Costs::Typical } else { Costs::Measured };

@@ -65,7 +65,7 @@ fn check_fitted(network: &Model, file: &str) -> Outcome {
 impl Simulate {
     /// Simulates and prints. An activation that leaves its interval is a failure, after the figures.
     pub(crate) fn run(&self, global: &Global) -> Outcome {
-        let source = model::open(Some(&self.model), global.input_size)?;
+        let source = model::open(Some(&self.model), &global.onnx())?;
         let terms = source.terms(None, None);
         let model::Source { network, name: file, .. } = source;
         check_fitted(&network, &file)?;

@@ -236,7 +236,7 @@ impl Side {
             let (spec, params) = told::read(path)?;
             return Ok(Self { spec: Arc::new(spec), params, network: None });
         }
-        let source = model::open(asked.model, global.input_size)?;
+        let source = model::open(asked.model, &global.onnx())?;
         let mut terms = source.terms(asked.preset, None);
         let model::Source { network, digest, .. } = source;
         let pictures = match asked.pictures {
@@ -496,7 +496,7 @@ impl Run {
         if let Some(path) = self.model.as_deref().filter(|path| told::is_one(path)) {
             return Err(told::no_weights(path, "a run"));
         }
-        let source = model::open(self.model.as_deref(), global.input_size)?;
+        let source = model::open(self.model.as_deref(), &global.onnx())?;
         let terms = source.terms(None, None);
         let model::Source { network, digest, .. } = source;
         let pictures = pictures_of(&self.keys, "evaluation keys were", digest, &terms)?;

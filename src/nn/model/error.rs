@@ -26,13 +26,19 @@ pub enum OnnxError {
         /// The newest version read.
         most: i64,
     },
-    /// More inputs or outputs than one.
-    #[error("the graph has {found} {what}, this program runs networks of one picture and one result")]
-    Ends {
-        /// Inputs or outputs.
-        what: &'static str,
+    /// More or fewer inputs than one.
+    #[error("the graph has {found} inputs, this program runs networks of one picture")]
+    Inputs {
         /// How many.
         found: usize,
+    },
+    /// Several results, or none, or none of a name that was asked for.
+    #[error("{reason}{}", if .found.is_empty() { String::new() } else { format!("; it gives {}", .found.join(", ")) })]
+    Results {
+        /// What is wrong.
+        reason: String,
+        /// The results that the file gives, each as it may be asked for.
+        found: Vec<String>,
     },
     /// A shape that is not that of a picture, or open.
     #[error("the input {input:?} has {}: {reason}", if .shape.is_empty() { "no shape".into() } else { format!("shape [{shape}]") })]

@@ -13,7 +13,7 @@ use super::sums::Stack;
 use super::values::Named;
 use super::view::Room;
 use super::whole::Whole;
-use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, MOST_OPSET, OnnxError, OnnxOptions};
+use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, MOST_OPSET, OnnxError, OnnxOptions, Results};
 use crate::nn::model::{
     Fit, Formula, GraphSpec, InputSpec, MAX_ELEMENTS, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation,
     OperatorSpec, TensorData, UnsupportedOperator, printable,
@@ -179,10 +179,8 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
     }
     let initializers = initializers(graph)?;
     let inputs: Vec<_> = graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
-    let [input] = inputs[..] else { return Err(OnnxError::Ends { what: "inputs", found: inputs.len() }.into()) };
-    let [output] = &graph.output[..] else {
-        return Err(OnnxError::Ends { what: "outputs", found: graph.output.len() }.into());
-    };
+    let [input] = inputs[..] else { return Err(OnnxError::Inputs { found: inputs.len() }.into()) };
+    let outputs = results(graph, &options.results)?;
     let (mut shape, batch) = input::shape(graph, input, &initializers, options.input_size)?;
     let kind = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type);
     super::normalisation::check_type(&input.name, kind)?;
@@ -190,10 +188,10 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
     if turned {
         shape = Shape::new(shape.width, shape.channels, shape.height);
     }
-    let order = order(graph, &input.name, &initializers, &output.name)?;
+    let order = order(graph, &input.name, &initializers, &outputs)?;
     let mut read = HashMap::new();
-    let names = graph.node.iter().flat_map(|node| &node.input).chain(graph.output.iter().map(|output| &output.name));
-    names.for_each(|name| *read.entry(name.as_str()).or_default() += 1);
+    let names = graph.node.iter().flat_map(|node| &node.input).map(String::as_str);
+    names.chain(outputs.iter().copied()).for_each(|name| *read.entry(name).or_default() += 1);
     let mut importer = Importer {
         file: graph,
         initializers,
@@ -208,7 +206,7 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         as_written: HashMap::new(),
         whole: HashMap::new(),
         read,
-        ends: super::ending::values(graph, &order, &output.name),
+        ends: outputs.iter().flat_map(|output| super::ending::values(graph, &order, output)).collect(),
         left_out: None,
         noted: None,
         lost_constants: HashSet::new(),
@@ -250,21 +248,27 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
             Err(Refusal::Failed(error)) => return Err(error),
         }
     }
-    let result = match importer.value(&output.name) {
-        Ok(Known::Traced(traced)) => importer.result(&traced),
-        Ok(Known::Constant(_)) => return Err(OnnxError::ConstantOutput(output.name.clone()).into()),
-        Ok(Known::Lost) => Err(Refusal::Lost),
-        Err(refusal) => Err(refusal),
-    };
+    let mut parts = Vec::with_capacity(outputs.len());
+    for output in &outputs {
+        match importer.value(output) {
+            Ok(Known::Constant(_)) => return Err(OnnxError::ConstantOutput((*output).to_owned()).into()),
+            // Not for nothing: what is refused is told below.
+            Ok(Known::Lost) | Err(Refusal::Lost) => parts.push(Err(Refusal::Lost)),
+            Ok(Known::Traced(traced)) => parts.push(Ok(traced)),
+            Err(refusal) => parts.push(Err(refusal)),
+        }
+    }
+    let called = outputs.join(", ");
+    let result = parts.into_iter().collect::<Result<Vec<_>, _>>().and_then(|parts| importer.one_result(parts, &outputs));
     let result = match result {
         _ if !unsupported.is_empty() => return Err(ModelError::UnsupportedOperators(unsupported)),
         Ok(value) => value,
         Err(Refusal::Unsupported(advice)) => {
-            let operator = UnsupportedOperator { node: printable(&output.name).into_owned(), operator: "output".into(), advice };
+            let operator = UnsupportedOperator { node: printable(&called).into_owned(), operator: "output".into(), advice };
             return Err(ModelError::UnsupportedOperators(vec![operator]));
         }
         Err(Refusal::Failed(error)) => return Err(error),
-        Err(Refusal::Bad(reason)) => return Err(ModelError::BadNode { node: output.name.clone(), reason }),
+        Err(Refusal::Bad(reason)) => return Err(ModelError::BadNode { node: called, reason }),
         Err(Refusal::Lost) => return Err(OnnxError::NotOnnx("the output is made by nothing".into()).into()),
     };
     if result == 0 {
@@ -277,6 +281,29 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         model.input.name = printable(&input.name).into_owned();
     }
     Ok(model)
+}
+
+/// The names of the results that are computed.
+fn results<'f>(graph: &'f GraphProto, wanted: &Results) -> Result<Vec<&'f str>, OnnxError> {
+    let found = || graph.output.iter().map(|output| printable(&output.name).into_owned()).collect();
+    let refuse = |reason: String| OnnxError::Results { reason, found: found() };
+    let all = || graph.output.iter().map(|output| output.name.as_str());
+    match (wanted, &graph.output[..]) {
+        (_, []) => Err(refuse("the graph gives nothing".into())),
+        (Results::Only, [only]) => Ok(vec![&only.name]),
+        (Results::Only, several) => {
+            Err(refuse(format!("the graph gives {} results, and which of them to compute must be said", several.len())))
+        }
+        (Results::All, _) => Ok(all().collect()),
+        (Results::Named(names), _) => {
+            let of = |name: &String| {
+                let count = names.iter().filter(|n| *n == name).count();
+                let own = all().find(|own| own == name).filter(|_| count == 1);
+                own.ok_or_else(|| refuse(format!("there is no result {:?}, or it is asked for twice", printable(name))))
+            };
+            names.iter().map(of).collect()
+        }
+    }
 }
 
 /// A size that a tensor may have.

@@ -73,12 +73,12 @@ pub(super) fn called(node: &NodeProto, index: usize) -> String {
     if node.name.is_empty() { format!("number {index}") } else { printable(&node.name).into_owned() }
 }
 
-/// Indices of the nodes that the output depends on, each after its operands.
+/// Indices of the nodes that the outputs depend on, each after its operands.
 pub(super) fn order(
     graph: &GraphProto,
     input: &str,
     initializers: &HashMap<&str, usize>,
-    output: &str,
+    outputs: &[&str],
 ) -> Result<Vec<usize>, ModelError> {
     let mut makers: HashMap<&str, usize> = HashMap::new();
     for (i, node) in graph.node.iter().enumerate() {
@@ -97,5 +97,12 @@ pub(super) fn order(
         let node = &graph.node[i];
         node.input.get(k).map(|value| maker(&called(node, i), value)).transpose()
     };
-    operands_first(graph.node.len(), maker("the graph's output", output)?, operand, |i| called(&graph.node[i], i))
+    let mut order = Vec::new();
+    let mut placed = vec![false; graph.node.len()];
+    for output in outputs {
+        let root = maker("the graph's output", output)?;
+        let needed = operands_first(graph.node.len(), root, operand, |i| called(&graph.node[i], i))?;
+        order.extend(needed.into_iter().filter(|i| !std::mem::replace(&mut placed[*i], true)));
+    }
+    Ok(order)
 }

@@ -14,6 +14,7 @@ use crate::{Global, model, params, system};
 use cipherlens::backend::choice::Choice;
 use cipherlens::backend::{Backend, BackendError};
 use cipherlens::ckks::Level;
+use cipherlens::nn::onnx::OnnxOptions;
 use cipherlens::wire::container;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use report::{LayerTime, Line, Measured, Report, Skipped};
@@ -168,7 +169,7 @@ impl Backends {
             all.push(Workload::convolution(channels, side, params::open(preset)?, Level(level)).map_err(failed)?);
         }
         if !self.quick && self.wanted("demo") {
-            let network = model::open(None, None)?.network;
+            let network = model::open(None, &OnnxOptions::default())?.network;
             all.push(Workload::new("demo", &network, params::open(PRESET)?, Level(0)).map_err(failed)?);
         }
         Ok(all)
