@@ -34,6 +34,7 @@ mod key_switch;
 mod lanes;
 mod mod_up;
 mod ntt;
+mod pages;
 mod parallel;
 mod plain_inner_product;
 mod rotate_digits;

@@ -3,13 +3,12 @@
 //! Words may be marked as secret: they are then wiped before their memory goes anywhere else. Those of a key that lives long have
 //! pages of their own ([`AlignedWords::secret`]), which the system is asked to keep out of swap and of core dumps.
 
+use super::pages::{PAGE, Pages, Span};
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroize;
 
 /// Alignment in words: a cache line and the widest vector.
 const LINE: usize = 16;
-/// Words of a large page.
-const PAGE: usize = (2 << 20) / 4;
 
 /// Host words on a 64-byte boundary. Dropped, they go back to the pool they came from, wiped if they are secret.
 #[derive(Debug)]
@@ -36,6 +35,8 @@ enum Memory {
     Heap(Vec<u32>),
     /// Pages of their own, large if the system has them, so that the allocator's heap is left alone.
     Pages(memmap2::MmapMut),
+    /// Some of the pages that a pool shares out.
+    Shared(Span),
 }
 
 impl Memory {
@@ -43,12 +44,14 @@ impl Memory {
         match self {
             Self::Heap(words) => words,
             Self::Pages(pages) => bytemuck::cast_slice(pages),
+            Self::Shared(span) => span.words(),
         }
     }
     fn words_mut(&mut self) -> &mut [u32] {
         match self {
             Self::Heap(words) => words,
             Self::Pages(pages) => bytemuck::cast_slice_mut(pages),
+            Self::Shared(span) => span.words_mut(),
         }
     }
 }
@@ -170,7 +173,9 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Kept blocks, oldest first.
+    /// For large buffers.
+    pages: Pages,
+    /// Kept blocks of other buffers, oldest first.
     free: Vec<Block>,
     /// Words of them.
     kept: usize,
@@ -181,15 +186,34 @@ struct State {
 }
 
 impl State {
-    /// Gives the oldest blocks back to the system until the bound holds; the caller drops them without the lock.
+    /// Gives the oldest memory back to the system until the bound holds, pages first; the caller drops blocks without the lock.
     fn trim(&mut self) -> Vec<Block> {
         self.peak = self.peak.max(self.used);
+        let bound = self.peak + Pool::SLACK;
+        if self.used + self.kept + self.pages.kept() > bound {
+            self.pages.trim(bound.saturating_sub(self.used + self.kept));
+        }
         let mut count = 0;
-        while self.used + self.kept > self.peak + Pool::SLACK && count < self.free.len() {
+        while self.used + self.kept > bound && count < self.free.len() {
             self.kept -= self.free[count].capacity;
             count += 1;
         }
         self.free.drain(..count).collect()
+    }
+
+    /// Notes a block that is given out.
+    fn give(&mut self, words: &AlignedWords) -> Vec<Block> {
+        self.used += words.block.capacity;
+        self.trim()
+    }
+
+    /// The tightest kept block that fits, unless it is more than twice as large.
+    fn recycled(&mut self, len: usize) -> Option<Block> {
+        let fits = |block: &Block| (len..=2 * len).contains(&block.capacity);
+        let best = (0..self.free.len()).filter(|&i| fits(&self.free[i])).min_by_key(|&i| self.free[i].capacity)?;
+        let block = self.free.remove(best);
+        self.kept -= block.capacity;
+        Some(block)
     }
 }
 
@@ -198,59 +222,71 @@ impl Pool {
     const SLACK: usize = (256 << 20) / 4;
     /// Smaller buffers are left to the allocator.
     const SMALLEST: usize = (16 << 10) / 4;
+    /// Smaller buffers are blocks of their own, larger ones made of pages.
+    const LARGE: usize = 2 * PAGE;
 
     /// `len` words of any content.
     pub(super) fn take(self: &Arc<Self>, len: usize) -> AlignedWords {
-        self.recycled(len).unwrap_or_else(|| self.fresh(len))
+        self.taken(len).0
     }
 
     /// `len` zeros.
     pub(super) fn take_zeroed(self: &Arc<Self>, len: usize) -> AlignedWords {
-        match self.recycled(len) {
-            Some(mut words) => {
-                words.as_mut_slice().fill(0);
-                words
-            }
-            None => self.fresh(len),
-        }
-    }
-
-    fn fresh(self: &Arc<Self>, len: usize) -> AlignedWords {
-        let mut words = AlignedWords::zeroed(len);
-        if len >= Self::SMALLEST {
-            words.pool = Some(self.clone());
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.used += words.block.capacity;
-            let dropped = state.trim();
-            drop(state);
-            drop(dropped);
+        let (mut words, zeros) = self.taken(len);
+        if !zeros {
+            words.as_mut_slice().fill(0);
         }
         words
     }
 
-    /// The tightest block that fits, unless it is more than twice as large.
-    fn recycled(self: &Arc<Self>, len: usize) -> Option<AlignedWords> {
+    /// `len` words, and whether they are zeros.
+    fn taken(self: &Arc<Self>, len: usize) -> (AlignedWords, bool) {
         if len < Self::SMALLEST {
-            return None;
+            return (AlignedWords::zeroed(len), true);
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |block: &Block| (len..=2 * len).contains(&block.capacity);
-        let best = (0..state.free.len()).filter(|&i| fits(&state.free[i])).min_by_key(|&i| state.free[i].capacity)?;
-        let block = state.free.remove(best);
-        state.kept -= block.capacity;
-        state.used += block.capacity;
-        state.peak = state.peak.max(state.used);
-        Some(AlignedWords { block, len, pool: Some(self.clone()), secret: false })
+        let mut state = self.lock();
+        let found = if len < Self::LARGE {
+            state.recycled(len).map(|block| (block, false))
+        } else {
+            state.pages.take(len).map(|(span, zeros)| {
+                let capacity = span.len();
+                (Block { memory: Memory::Shared(span), start: 0, capacity }, zeros)
+            })
+        };
+        let (block, zeros) = match found {
+            Some(found) => found,
+            None => {
+                // The system takes its time to make one.
+                drop(state);
+                let block = Block::zeroed(len);
+                state = self.lock();
+                (block, true)
+            }
+        };
+        let words = AlignedWords { block, len, pool: Some(self.clone()), secret: false };
+        let dropped = state.give(&words);
+        drop(state);
+        drop(dropped);
+        (words, zeros)
     }
 
     fn put(&self, block: Block) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.used -= block.capacity;
-        state.kept += block.capacity;
-        state.free.push(block);
+        match block.memory {
+            Memory::Shared(span) => state.pages.put(span),
+            _ => {
+                state.kept += block.capacity;
+                state.free.push(block);
+            }
+        }
         let dropped = state.trim();
         drop(state);
         drop(dropped);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -261,17 +297,21 @@ mod tests {
     #[test]
     fn secret_words_are_wiped_before_the_pool_has_them() {
         let pool = Arc::new(Pool::default());
-        for (secret, kept) in [(true, 0), (false, 7)] {
-            let mut words = pool.take(Pool::SMALLEST + 3);
-            words.as_mut_slice().fill(7);
-            if secret {
-                words.mark_secret();
+        for len in [Pool::SMALLEST + 3, Pool::LARGE + 3] {
+            for (secret, kept) in [(true, 0), (false, 7)] {
+                let mut words = pool.take(len);
+                words.as_mut_slice().fill(7);
+                if secret {
+                    words.mark_secret();
+                }
+                let at = words.as_slice().as_ptr();
+                drop(words);
+                let again = pool.take(len);
+                assert_eq!(again.as_slice().as_ptr(), at, "the same block");
+                assert!(again.as_slice().iter().all(|&w| w == kept), "{len}, secret: {secret}");
+                drop(again);
+                assert!(pool.take_zeroed(len).as_slice().iter().all(|&w| w == 0));
             }
-            let at = words.as_slice().as_ptr();
-            drop(words);
-            let again = pool.take(Pool::SMALLEST + 3);
-            assert_eq!(again.as_slice().as_ptr(), at, "the same block");
-            assert!(again.as_slice().iter().all(|&w| w == kept), "secret: {secret}");
         }
     }
 
