@@ -12,11 +12,16 @@ use super::{CpuBackend, elementwise, ntt};
 use crate::backend::{PlainSource, PlainTerm};
 use crate::math::Basis;
 
-/// Plaintext limbs made before they are multiplied: few enough for a core's own cache at N = 2^15, enough that sums are
-/// reduced and written seldom.
-const PIECE: usize = 6;
+/// Words of the plaintext limbs made before they are multiplied: few enough for a core's own cache, enough that sums are reduced and
+/// written seldom.
+const PIECE_WORDS: usize = 6 << 15;
 /// Words of each multiplied at a time.
 const TILE: usize = 2048;
+
+/// Plaintexts made at once.
+fn piece(n: usize) -> usize {
+    (PIECE_WORDS / n).clamp(2, 12)
+}
 
 impl CpuBackend {
     /// On checked arguments; `x(poly, limb)` are the ciphertexts' limbs. The result is `[output][2][limb][N]`.
@@ -31,7 +36,8 @@ impl CpuBackend {
         let longest = terms.iter().map(Vec::len).max().unwrap_or(0);
         // Few limbs and outputs are cut into parts, so that every thread has work; the parts' sums are added at the end.
         let wanted = (4 * rayon::current_num_threads()).div_ceil((limbs * outputs).max(1));
-        let parts = wanted.min(longest.div_ceil(PIECE)).max(1);
+        let piece = piece(n);
+        let parts = wanted.min(longest.div_ceil(piece)).max(1);
         let mut words = self.pool.take(outputs * 2 * limbs * n);
         let size = words.len();
         let mut partial = self.pool.take((parts - 1) * size);
@@ -39,7 +45,7 @@ impl CpuBackend {
         parallel::each(parts * outputs * limbs, usize::MAX, |i| {
             // All sums of a limb one after the other: its ciphertexts' words are then still in the last-level cache.
             let (l, o, part) = (i / (parts * outputs), i % outputs, i / outputs % parts);
-            let length = terms[o].len().div_ceil(parts).next_multiple_of(PIECE);
+            let length = terms[o].len().div_ceil(parts).next_multiple_of(piece);
             let of_part = &terms[o][(part * length).min(terms[o].len())..((part + 1) * length).min(terms[o].len())];
             let to = [0, 1].map(|h| {
                 let at = ((2 * o + h) * limbs + l) * n;
@@ -72,16 +78,17 @@ impl CpuBackend {
         let n = self.tables.degree();
         let (modulus, table) = (self.modulus(basis, l), self.tables.ntt(basis.limbs()[l]));
         let (stride, tile) = (padded(n), n.min(TILE));
-        let mut scratch = self.pool.take(PIECE.min(terms.len()) * stride + 2 * tile);
+        let count = piece(n);
+        let mut scratch = self.pool.take(count.min(terms.len()) * stride);
         let scratch = Shared::new(scratch.as_mut_slice());
-        let mut list = Vec::with_capacity(PIECE);
+        let mut list = Vec::with_capacity(count);
         if terms.is_empty() {
             // SAFETY: whole limbs, this task's own.
             out.iter().for_each(|to| unsafe { to.write_bytes(0, n) });
         }
-        for (piece, terms) in terms.chunks(PIECE).enumerate() {
+        for (piece, terms) in terms.chunks(count).enumerate() {
             for (k, term) in terms.iter().enumerate() {
-                let plain = scratch.piece(2 * tile + k * stride, n);
+                let plain = scratch.piece(k * stride, n);
                 // SAFETY: n initialised words (the pool's are) of this task's own scratch; `ntt_isa` suits the degree.
                 unsafe {
                     source.residues(term.plain, l, std::slice::from_raw_parts_mut(plain, n));
@@ -91,7 +98,7 @@ impl CpuBackend {
             for at in (0..n).step_by(tile) {
                 list.clear();
                 list.extend(terms.iter().enumerate().map(|(k, t)| Term {
-                    x: scratch.piece(2 * tile + k * stride + at, tile),
+                    x: scratch.piece(k * stride + at, tile),
                     pair: [0, 1].map(|half| x(2 * t.source + half, l)[at..].as_ptr()),
                 }));
                 // SAFETY: `tile` words from `at` of whole limbs; the outputs and the scratch are this task's own.
@@ -100,10 +107,7 @@ impl CpuBackend {
                     if piece == 0 {
                         inner_product::plain_inner_product(self.isa, to, &list, tile, modulus);
                     } else {
-                        let sums = [scratch.piece(0, tile), scratch.piece(tile, tile)];
-                        inner_product::plain_inner_product(self.isa, sums, &list, tile, modulus);
-                        elementwise::add(self.isa, to[0], to[0], sums[0], tile, modulus);
-                        elementwise::add(self.isa, to[1], to[1], sums[1], tile, modulus);
+                        inner_product::add_plain_inner_product(self.isa, to, &list, tile, modulus);
                     }
                 }
             }

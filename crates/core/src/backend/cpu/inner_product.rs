@@ -147,8 +147,9 @@ unsafe fn both_sums<L: Lanes>(l: L, mut sums: (L::A, L::A), terms: &[Term], at: 
     sums
 }
 
+/// `ADD`: to what the outputs hold.
 #[inline(always)]
-unsafe fn plain_inner_product_body<L: Lanes>(l: L, out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) {
+unsafe fn plain_sums<L: Lanes, const ADD: bool>(l: L, out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) {
     let m = LaneModulus::new(l, modulus);
     let mut kept = Kept([MaybeUninit::uninit(); 2 * TILE]);
     let kept = kept.0.as_mut_ptr().cast::<(L::A, L::A)>();
@@ -172,8 +173,10 @@ unsafe fn plain_inner_product_body<L: Lanes>(l: L, out: [*mut u32; 2], terms: &[
                 }
                 sums = both_sums(l, sums, sweep, at);
                 if last {
-                    l.store(out[0].add(at), m.redc(sums.0));
-                    l.store(out[1].add(at), m.redc(sums.1));
+                    for (out, sum) in out.into_iter().zip([m.redc(sums.0), m.redc(sums.1)]) {
+                        let to = out.add(at);
+                        l.store(to, if ADD { m.reduce_once(l.add(l.load(to), sum)) } else { sum });
+                    }
                 } else {
                     *kept = sums;
                 }
@@ -190,6 +193,18 @@ unsafe fn plain_inner_product_body<L: Lanes>(l: L, out: [*mut u32; 2], terms: &[
             break;
         }
     }
+}
+
+#[inline(always)]
+unsafe fn plain_inner_product_body<L: Lanes>(l: L, out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) {
+    // SAFETY: the caller's promise.
+    unsafe { plain_sums::<L, false>(l, out, terms, len, modulus) }
+}
+
+#[inline(always)]
+unsafe fn add_plain_inner_product_body<L: Lanes>(l: L, out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) {
+    // SAFETY: the caller's promise.
+    unsafe { plain_sums::<L, true>(l, out, terms, len, modulus) }
 }
 
 kernel! {
@@ -211,4 +226,12 @@ kernel! {
     /// # Safety
     /// As the module says; `len <= TILE`.
     pub(super) fn plain_inner_product(out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus) = plain_inner_product_body
+}
+kernel! {
+    /// `out += (sum x a, sum x b) 2^-32`, else as [`plain_inner_product`].
+    /// # Safety
+    /// As the module says; `len <= TILE`, and the outputs are read too.
+    pub(super) fn add_plain_inner_product(
+        out: [*mut u32; 2], terms: &[Term], len: usize, modulus: &Modulus,
+    ) = add_plain_inner_product_body
 }
