@@ -398,4 +398,17 @@ fn results_are_chosen_by_name() {
     told(named("sum,top"), &["no result \"top\"", "sum, map, unused, odd"]);
     told(named("sum,sum"), &["asked for twice"]);
     told(with(Results::All), &["Unknown"]);
+
+    // A softmax that is one result and read on the way to another is not left out of that one.
+    let mut gate = File::new(&[1, 2, 1, 1], "gate").node(node("Softmax", &["x"], "gate").int("axis", 1));
+    gate = gate.node(node("Mul", &["x", "gate"], "gated"));
+    gate.0.graph.as_mut().expect("it has one").output.push(ValueInfoProto { name: "gated".into(), ..ValueInfoProto::default() });
+    let options = OnnxOptions { results: Results::All, ..OnnxOptions::default() };
+    let model = Model::from_onnx(&gate.bytes(), &options).expect("it is read");
+    let x = Tensor::new(model.input().shape, vec![1.0, -0.5]).expect("as many values as it takes");
+    let made = Network::<f64>::new(&model).evaluate(&x).expect("the shape fits");
+    let first = 1.0 / (1.0 + (-1.5f64).exp());
+    let want = [first, 1.0 - first, first, -0.5 * (1.0 - first)];
+    let error = made.values().iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(error < 1e-12, "{:?}", made.values());
 }

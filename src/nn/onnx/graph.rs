@@ -13,7 +13,7 @@ use super::sums::Stack;
 use super::values::Named;
 use super::view::Room;
 use super::whole::Whole;
-use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, MOST_OPSET, OnnxError, OnnxOptions, Results};
+use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, MOST_OPSET, OnnxError, OnnxOptions, ending};
 use crate::nn::model::{
     Fit, Formula, GraphSpec, InputSpec, MAX_ELEMENTS, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation,
     OperatorSpec, TensorData, UnsupportedOperator, printable,
@@ -139,8 +139,8 @@ pub(super) struct Importer<'f> {
     read: HashMap<&'f str, usize>,
     /// Values that are the result, or passed on to it alone.
     ends: HashSet<&'f str>,
-    /// What is said of an operator at the end that was left out.
-    pub left_out: Option<String>,
+    /// What is said of the result: a softmax that was left out, what several are made of.
+    pub about_result: Option<String>,
     /// Shapes that the file notes, decoded when one is asked for.
     noted: Option<HashMap<String, Vec<usize>>>,
     /// Constants that could not be computed.
@@ -180,7 +180,7 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
     let initializers = initializers(graph)?;
     let inputs: Vec<_> = graph.input.iter().filter(|v| !initializers.contains_key(v.name.as_str())).collect();
     let [input] = inputs[..] else { return Err(OnnxError::Inputs { found: inputs.len() }.into()) };
-    let outputs = results(graph, &options.results)?;
+    let outputs = ending::results(graph, &options.results)?;
     let (mut shape, batch) = input::shape(graph, input, &initializers, options.input_size)?;
     let kind = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type);
     super::normalisation::check_type(&input.name, kind)?;
@@ -206,8 +206,8 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         as_written: HashMap::new(),
         whole: HashMap::new(),
         read,
-        ends: outputs.iter().flat_map(|output| super::ending::values(graph, &order, output)).collect(),
-        left_out: None,
+        ends: outputs.iter().flat_map(|output| ending::values(graph, &order, output)).collect(),
+        about_result: None,
         noted: None,
         lost_constants: HashSet::new(),
         number_types: HashMap::new(),
@@ -281,29 +281,6 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         model.input.name = printable(&input.name).into_owned();
     }
     Ok(model)
-}
-
-/// The names of the results that are computed.
-fn results<'f>(graph: &'f GraphProto, wanted: &Results) -> Result<Vec<&'f str>, OnnxError> {
-    let found = || graph.output.iter().map(|output| printable(&output.name).into_owned()).collect();
-    let refuse = |reason: String| OnnxError::Results { reason, found: found() };
-    let all = || graph.output.iter().map(|output| output.name.as_str());
-    match (wanted, &graph.output[..]) {
-        (_, []) => Err(refuse("the graph gives nothing".into())),
-        (Results::Only, [only]) => Ok(vec![&only.name]),
-        (Results::Only, several) => {
-            Err(refuse(format!("the graph gives {} results, and which of them to compute must be said", several.len())))
-        }
-        (Results::All, _) => Ok(all().collect()),
-        (Results::Named(names), _) => {
-            let of = |name: &String| {
-                let count = names.iter().filter(|n| *n == name).count();
-                let own = all().find(|own| own == name).filter(|_| count == 1);
-                own.ok_or_else(|| refuse(format!("there is no result {:?}, or it is asked for twice", printable(name))))
-            };
-            names.iter().map(of).collect()
-        }
-    }
 }
 
 /// A size that a tensor may have.
@@ -634,7 +611,7 @@ impl<'f> Importer<'f> {
             let note = "the ONNX file takes [1, height, width, channels]; read as channels first";
             training.insert("input", note);
         }
-        if let Some(note) = self.left_out {
+        if let Some(note) = self.about_result {
             training.insert("output", note);
         }
         let spec = GraphSpec {

@@ -51,7 +51,7 @@ impl Importer<'_> {
         let (group, all) = (groups.size(), product(&x.dims).unwrap_or(0));
         let over_pictures = groups.axis == 0 && self.batch > 1;
         if last && group == all && !over_pictures {
-            self.left_out = Some(format!(
+            self.about_result = Some(format!(
                 "{} {:?} at the end is left out: the result is what it is fed",
                 node.op_type,
                 printable(&node.name)

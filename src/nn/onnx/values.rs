@@ -1,8 +1,8 @@
 //! Values while a graph is walked: made by nodes, or views that become nodes when something computes with them.
 
-use super::graph::{Importer, Known, Refusal, Traced};
+use super::graph::{Importer, Refusal, Traced};
 use super::view::{Part, View, natural, rearrange};
-use crate::nn::model::{Formula, Gather, OperatorSpec, printable};
+use crate::nn::model::{Formula, Gather, OperatorSpec};
 use crate::nn::tensor::Shape;
 use std::rc::Rc;
 
@@ -18,21 +18,6 @@ impl Importer<'_> {
         let dims = vec![1, shape.channels, shape.height, shape.width];
         let picture = Traced::of(0, dims);
         if turned { self.transposed(&picture, &[0, 2, 3, 1], "input") } else { Ok(picture) }
-    }
-
-    /// The value of the result; of several, all their elements one after the other.
-    pub(super) fn one_result(&mut self, parts: Vec<Traced>, names: &[&str]) -> Result<usize, Refusal> {
-        if let [only] = &parts[..] {
-            return self.result(only);
-        }
-        let sizes: Vec<usize> = parts.iter().map(|part| part.dims.iter().product()).collect();
-        let vector = |(part, size): (Traced, &usize)| Some(Known::Traced(Traced { dims: vec![1, *size], ..part }));
-        let vectors: Vec<Option<Known>> = parts.into_iter().zip(&sizes).map(vector).collect();
-        let joined = self.joined(&vectors, 1, "results")?;
-        let each = names.iter().zip(&sizes).map(|(name, size)| format!("{} ({size})", printable(name)));
-        let note = format!("the results {}, one after the other", each.collect::<Vec<_>>().join(", "));
-        self.left_out = Some(self.left_out.take().map_or_else(|| note.clone(), |before| format!("{note}; {before}")));
-        self.result(&joined)
     }
 
     /// The value of the result, and the node that makes it.
