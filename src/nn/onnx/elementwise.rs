@@ -208,12 +208,9 @@ impl<'f> Importer<'f> {
         let x = self.repeated(x, &dims, name)?;
         let shape = natural(&dims)?;
         let value = self.placed(&x, shape, name)?;
-        let written = || vec![shape.channels, shape.height, shape.width];
         let constants = positions(&dims, repeating(&c.dims, &dims)?).map(|at| sign * c.at(at)).collect();
-        let operator = OperatorSpec::Gather {
-            sources: self.keep_values(written(), (0..shape.len()).map(|e| e as f64).collect())?,
-            constants: Some(self.keep_values(written(), constants)?),
-        };
+        let sources = (0..shape.len() as u32).collect::<Vec<_>>();
+        let operator = self.one_by_one(&[shape.channels, shape.height, shape.width], &sources, Some(constants))?;
         let base = self.emit(name, &[value], operator, shape)?;
         Ok(Traced::of(base, dims))
     }

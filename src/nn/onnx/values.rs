@@ -74,7 +74,13 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn one_by_one(&mut self, dims: &[usize], sources: &[u32], constants: Option<Vec<f64>>) -> Result<OperatorSpec, Refusal> {
+    /// The operator that moves elements one by one, and adds a constant of its own to each.
+    pub(super) fn one_by_one(
+        &mut self,
+        dims: &[usize],
+        sources: &[u32],
+        constants: Option<Vec<f64>>,
+    ) -> Result<OperatorSpec, Refusal> {
         let index = |from: &u32| if *from == Gather::NONE { -1.0 } else { f64::from(*from) };
         let sources = self.keep_values(dims.to_vec(), sources.iter().map(index).collect())?;
         let constants = constants.map(|c| self.keep_values(dims.to_vec(), c)).transpose()?;
