@@ -4,6 +4,7 @@
 use cipherlens_testkit as common;
 
 use cipherlens::circuits::Packing;
+use cipherlens::nn::Layout;
 use cipherlens::nn::clear::Network;
 use cipherlens::nn::compiled::{Compiled, CompiledError, KeptPlan};
 use cipherlens::nn::model::{Model, Rearrange};
@@ -13,6 +14,7 @@ use cipherlens::wire::WireError;
 use common::models::{Builder, fit, picture, random_layers, seeded};
 use rand::RngExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What is read is what was written: the same nodes, and the same bits from every picture.
 #[test]
@@ -57,7 +59,12 @@ fn compiled(dir: &tempfile::TempDir) -> (Compiled, PathBuf) {
     let run = Decision::Run { level: 3, cut: Some(Cut { modulus: 64, packing: Packing::Halves }) };
     let decisions =
         Decisions { input_level: 3, steps: vec![run, Decision::Bootstrap { value: 1 }], bootstrap_babies: vec![4, 8] };
-    let plans = vec![KeptPlan { together: 2, decisions }];
+    let layout = |shape| Arc::new(Layout::row_major(shape, 64).expect("it fits"));
+    let of_values = [layout(Shape::new(2, 6, 6)), layout(Shape::new(3, 6, 6)), layout(Shape::new(3, 6, 6))];
+    let plans = vec![
+        KeptPlan { together: 1, decisions: decisions.clone(), layouts: None },
+        KeptPlan { together: 2, decisions, layouts: Some(of_values.into()) },
+    ];
     let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), plans, client: None, report };
     let path = dir.path().join("net.lens");
     compiled.write(&path).expect("a folder that can be written");

@@ -8,25 +8,32 @@ use cipherlens::nn::clear::{Network, Ranges};
 use cipherlens::nn::lower::LowerError;
 use cipherlens::nn::model::{ActivationForm, FittedActivation};
 use cipherlens::nn::tensor::{Shape, Tensor};
-use cipherlens::nn::{Layouts, LowerOptions, Lowered, Model, lower};
+use cipherlens::nn::{Layout, Layouts, LowerOptions, Lowered, Model, lower};
 use cipherlens::plan::program::Operation;
 use common::models::{Builder, ConvShape, fit, picture, random_layers, seeded};
 use common::slots;
 use rand::{Rng, RngExt};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Slots of a shard in the small tests: those of the ring of degree 1024.
 const SLOTS: usize = 512;
 
 /// Direct evaluation and the program agree to 1e-9 of the largest value; unused input slots hold garbage.
 fn agrees(model: &Model, x: &Tensor<f64>, n: usize, rng: &mut impl Rng) -> Lowered {
-    let layouts = if rng.random_range(0..3) == 0 { Layouts::Multiplexed } else { Layouts::Cheapest };
+    let layouts = match rng.random_range(0..4) {
+        0 => Layouts::Multiplexed,
+        1 => Layouts::Bootstrapped { levels: 0 },
+        _ => Layouts::Cheapest,
+    };
     let model = &fit(model, x, rng);
     let mut ranges = Ranges::new(model);
     let want = ranges.observe(&Network::<f64>::new(model), x).expect("the shape fits");
     let ranges = ranges.iter().map(|(node, range)| (node.to_owned(), range.magnitude().max(1e-3))).collect();
-    let lowered = lower(model, n, &LowerOptions { ranges, layouts, ..LowerOptions::default() }).expect("lowers");
+    let options = LowerOptions { ranges, layouts, ..LowerOptions::default() };
+    let lowered = lower(model, n, &options).expect("lowers");
+    kept_layouts_are_taken_as_they_are(model, n, &options, &lowered);
     let mut packed = lowered.input.pack(x).expect("packs");
     for (shard, elements) in packed.iter_mut().zip(lowered.input.elements()) {
         for (value, _) in shard.iter_mut().zip(&elements).filter(|(_, e)| e.is_none()) {
@@ -55,11 +62,29 @@ fn agrees(model: &Model, x: &Tensor<f64>, n: usize, rng: &mut impl Rng) -> Lower
     lowered
 }
 
+/// The same program from the layouts that were chosen, whatever would be chosen now; none from others.
+fn kept_layouts_are_taken_as_they_are(model: &Model, n: usize, options: &LowerOptions, lowered: &Lowered) {
+    let with = |kept: Vec<Arc<Layout>>| {
+        lower(model, n, &LowerOptions { layouts: Layouts::Multiplexed, kept: Some(kept), ..options.clone() })
+    };
+    let again = with(lowered.chosen.clone()).expect("its own");
+    assert_eq!((&again.chosen, &again.layouts), (&lowered.chosen, &lowered.layouts));
+    assert_eq!((again.input, again.output), (lowered.input.clone(), lowered.output.clone()));
+    let refused = |kept| assert!(matches!(with(kept), Err(LowerError::KeptLayouts { .. })));
+    refused(lowered.chosen[1..].to_vec());
+    for i in 0..lowered.chosen.len() {
+        let mut kept = lowered.chosen.clone();
+        let shape = kept[i].shape();
+        kept[i] = Arc::new(Layout::row_major(Shape::new(shape.channels, shape.height, shape.width + 1), n).expect("it fits"));
+        refused(kept);
+    }
+}
+
 #[test]
 fn random_convolutions() {
     let mut rng = seeded(11);
     let mut shards = [0; 13];
-    for case in 0..300 {
+    for case in 0..400 {
         let conv = ConvShape::random(&mut rng, SLOTS, 12);
         println!("case {case}: {conv:?}");
         let model = Builder::new(conv.input).conv("y", "x", &conv, &mut rng).build("y");
@@ -75,7 +100,7 @@ fn random_convolutions() {
 fn random_networks() {
     let mut rng = seeded(13);
     let mut operations = BTreeMap::new();
-    for case in 0..300 {
+    for case in 0..400 {
         let input = Shape::new(rng.random_range(1..=5), rng.random_range(1..=20), rng.random_range(1..=20));
         let mut b = Builder::new(input);
         let output = random_layers(&mut b, rng.random_range(2..=9), &mut rng);

@@ -24,6 +24,7 @@ use common::onnx::{Attribute, Data, File, node};
 use rand::RngExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use targets::BED;
 
 type Target = (&'static str, fn(&[u8]) -> bool);
@@ -206,7 +207,8 @@ fn write_corpus() {
         steps: vec![Decision::Run { level: 3, cut: None }, Decision::Bootstrap { value: 1 }],
         bootstrap_babies: vec![4],
     };
-    let plans = vec![KeptPlan { together: 1, decisions }];
+    let layouts = Some(vec![Arc::new(spec.runs[0].input.clone()), Arc::new(spec.runs[0].output.clone())]);
+    let plans = vec![KeptPlan { together: 1, decisions, layouts }];
     let report = r#"{"agreement": 0.99}"#.parse().expect("notes");
     let compiled = Compiled { model, preset: "n16-boot".into(), max_key_bytes: Some(1 << 32), plans, client: None, report };
     compiled.write(&place("compiled", "convolution")).expect("written");

@@ -90,7 +90,8 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     let (preset, _) = estimator.fastest(fitted, options.limits).map_err(no_preset)?;
     let (lowering, planning) = estimator.options();
     let counted = (lowering.counted.clone(), planning.counted.clone());
-    let asked = PrepareOptions { limits: options.limits, counted, target: options.target, ..PrepareOptions::default() };
+    let (limits, target) = (options.limits, options.target);
+    let asked = PrepareOptions { limits, counted, target, for_keeping: true, ..PrepareOptions::default() };
     let seen = match &choice {
         Some(choice) => choice.largest_logit,
         None => largest_result(fitted, pictures)?,
@@ -128,7 +129,11 @@ pub fn compile(network: &Model, pictures: &[Labelled], options: &CompileOptions,
     let largest = if pictures.len() >= ENOUGH && seen > 0.0 { seen } else { f64::INFINITY };
     let foreseen = Foreseen { interval, largest, ..foreseen };
 
-    let decided = |p: &Prepared| KeptPlan { together: p.lowered.together, decisions: p.plan.decisions().clone() };
+    let decided = |p: &Prepared| KeptPlan {
+        together: p.lowered.together,
+        decisions: p.plan.decisions().clone(),
+        layouts: Some(p.lowered.chosen.clone()),
+    };
     let report = json!({
         "pictures": pictures.len(), "judge": options.choose.judge, "target": options.choose.target,
         "simulation": choice.as_ref().map(|c| &c.simulation), "agreement": choice.as_ref().map(|c| c.simulation.agreement()),

@@ -1,10 +1,12 @@
 //! Which of some parameter sets runs a network fastest, by plans with unit costs that are the same everywhere.
 
+use super::prepare::layouts_for;
 use super::slots_for;
 use crate::ckks::{Params, ParamsError, presets};
-use crate::nn::{self, LowerOptions, Lowered, Model, lower::LowerError};
+use crate::nn::lower::{Layouts, LowerError};
+use crate::nn::{self, LowerOptions, Lowered, Model};
 use crate::plan::{CostModel, MemoryLimits, Plan, PlanError, PlanOptions, Target};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Why a parameter set does not run a network.
@@ -49,6 +51,9 @@ impl std::fmt::Display for NoneFits {
 
 impl std::error::Error for NoneFits {}
 
+/// Networks lowered, by slots and layouts.
+type LoweredFor = HashMap<(usize, Layouts), Result<Lowered, Unfit>>;
+
 /// A parameter set and what operations cost on it, or why it cannot be had.
 type Priced = Result<(Arc<Params>, CostModel), Unfit>;
 
@@ -78,13 +83,13 @@ impl Estimator {
     }
 
     /// The parameter set on which a fitted network is estimated to run fastest, and its seconds; or why none works. The
-    /// network is lowered once for all that have the same slots, and planned within `limits`.
+    /// network is lowered once for all that have the same slots and levels, and planned within `limits`.
     ///
     /// # Errors
     /// [`NoneFits`], where no set runs it.
     pub fn fastest(&self, network: &Model, limits: MemoryLimits) -> Result<(&str, f64), NoneFits> {
         let options = PlanOptions { limits, ..self.planning.clone() };
-        let mut lowered: BTreeMap<usize, Result<Lowered, Unfit>> = BTreeMap::new();
+        let mut lowered = LoweredFor::new();
         let mut best: Option<(&str, f64)> = None;
         let mut why = Vec::new();
         for (name, params) in &self.sets {
@@ -104,7 +109,7 @@ fn seconds(
     network: &Model,
     params: &Arc<Params>,
     (lowering, options): (&LowerOptions, &PlanOptions),
-    lowered: &mut BTreeMap<usize, Result<Lowered, Unfit>>,
+    lowered: &mut LoweredFor,
 ) -> Result<f64, Unfit> {
     if params.bootstrap().is_none() {
         // What is too deep need not be laid out.
@@ -113,8 +118,9 @@ fn seconds(
             return Err(PlanError::LevelsExhausted { needed, have, preset: params.name().to_owned() }.into());
         }
     }
-    let slots = slots_for(network, params);
-    let lowered = lowered.entry(slots).or_insert_with(|| nn::lower(network, slots, lowering).map_err(Unfit::from));
+    let (slots, layouts) = (slots_for(network, params), layouts_for(params));
+    let lowering = LowerOptions { layouts, ..lowering.clone() };
+    let lowered = lowered.entry((slots, layouts)).or_insert_with(|| nn::lower(network, slots, &lowering).map_err(Unfit::from));
     let program = &lowered.as_ref().map_err(Unfit::clone)?.program;
     Ok(Plan::new(program, params, options)?.seconds())
 }

@@ -9,6 +9,7 @@ use crate::circuits::{NoisyEngine, NoisyRuns};
 use crate::ckks::{Params, presets};
 use crate::nn::clear::Network;
 use crate::nn::compiled::KeptPlan;
+use crate::nn::lower::Layouts;
 use crate::nn::simulate::check_picture;
 use crate::nn::tensor::Element;
 use crate::nn::{self, Compiled, Counted, LowerOptions, Lowered, Model, Tensor};
@@ -82,6 +83,9 @@ pub struct PrepareOptions {
     pub limits: MemoryLimits,
     /// Plans that were decided before: taken as they are where they are for as many pictures.
     pub kept: Vec<KeptPlan>,
+    /// Whether its layouts and decisions will be kept: the layouts may then be such as the next version does not find, and are those that
+    /// are cheapest where values are bootstrapped.
+    pub for_keeping: bool,
     /// Which unit costs its seconds are estimated from.
     pub costs: Costs,
     /// The device that it is decided for.
@@ -119,6 +123,14 @@ pub fn slots_for(network: &Model, params: &Params) -> usize {
         // Some sets bootstrap vectors of fewer slots than they have; a network too wide for one takes several shards.
         Some(spec) => nn::fitting_slots(network, params.slots().min(1 << spec.log_slots)),
         None => params.slots(),
+    }
+}
+
+/// Which layouts a network that keeps them is lowered to.
+pub(super) fn layouts_for(params: &Params) -> Layouts {
+    match params.bootstrap() {
+        Some(_) => Layouts::Bootstrapped { levels: params.working_level().0 },
+        None => Layouts::Cheapest,
     }
 }
 
@@ -164,8 +176,10 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
     };
     let together = pictures_in_a_run(network, &params, options.pictures);
     let slots = if together > 1 { nn::fitting_slots(network, params.slots()) } else { slots_for(network, &params) };
-    let (layouts, cuts) = options.counted;
-    let lowering = LowerOptions { counted: layouts, ..LowerOptions::default() };
+    let (counted, cuts) = options.counted;
+    let kept = options.kept.iter().find(|kept| kept.together == together);
+    let layouts = if options.for_keeping { layouts_for(&params) } else { Layouts::default() };
+    let lowering = LowerOptions { counted, layouts, kept: kept.and_then(|k| k.layouts.clone()), ..LowerOptions::default() };
     let refused = |source| EngineError::Lower { network: network.name().into(), preset: preset.into(), source };
     let lowered = nn::lower(network, slots, &lowering).map_err(refused)?.interleaved(together);
     let cost = match options.costs {
@@ -175,7 +189,7 @@ pub fn prepare(network: &Model, preset: &str, options: PrepareOptions, devices: 
     let held_bytes = PlanOptions::default().held_bytes.min(rotation_room(backend.as_ref()));
     let decided_by = Some(options.target.cost(&params)?);
     let planning = PlanOptions { held_bytes, limits: options.limits, counted: cuts, cost: decided_by, ..PlanOptions::default() };
-    let plan = match options.kept.iter().find(|kept| kept.together == together) {
+    let plan = match kept {
         Some(kept) => Plan::decided(&lowered.program, &params, &planning, &kept.decisions),
         None => Plan::new(&lowered.program, &params, &planning),
     };

@@ -147,6 +147,7 @@ mod tests {
             .map(|together| KeptPlan {
                 together,
                 decisions: Decisions { input_level: 0, steps: Vec::new(), bootstrap_babies: Vec::new() },
+                layouts: None,
             })
             .collect();
         Terms {

@@ -69,6 +69,14 @@ pub enum LowerError {
     /// A layout that cannot be.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// Layouts that are kept with a network and are not for it.
+    #[error("layer {layer:?}: the layouts that are kept with the network are not for it: {reason}")]
+    KeptLayouts {
+        /// Which value: by the layer that makes it.
+        layer: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
 }
 
 /// What lowering may be told.
@@ -79,18 +87,26 @@ pub struct LowerOptions {
     pub ranges: HashMap<String, f64>,
     /// Which layouts may be chosen.
     pub layouts: Layouts,
+    /// Layouts that were chosen before ([`Lowered::chosen`]): taken as they are.
+    pub kept: Option<Vec<Arc<Layout>>>,
     /// What was counted before, with these options or those they were cloned from.
     pub counted: Counted,
 }
 
 /// Which layouts lowering may choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Layouts {
     /// Whatever takes the least work, by estimate.
     #[default]
     Cheapest,
     /// A row-major input, and channels in the gaps that strides leave.
     Multiplexed,
+    /// As [`Self::Cheapest`], but of a network that takes more than so many levels, whatever takes the least work where values are
+    /// bootstrapped. Who encrypts for it must be told the layout: it may change from version to version.
+    Bootstrapped {
+        /// Levels that there are without a bootstrap.
+        levels: usize,
+    },
 }
 
 /// A program, and how to pack its input and read its output.
@@ -104,6 +120,9 @@ pub struct Lowered {
     pub output: Layout,
     /// Layout of every value of the program.
     pub layouts: Vec<Arc<Layout>>,
+    /// What was chosen, or [kept](LowerOptions::kept): the layouts of the input and of every step that the network has before any
+    /// operand is moved.
+    pub chosen: Vec<Arc<Layout>>,
     /// Inputs that one run takes; the layouts are those of one of them.
     pub together: usize,
     /// What the result is divided by in the program: [`Model::output_divisor`].
@@ -213,10 +232,15 @@ fn ranges(model: &Model, options: &LowerOptions) -> HashMap<String, f64> {
 /// Lowers a model for shards of `slots` slots.
 ///
 /// # Errors
-/// As [`least_depth`]; [`LowerError::TooManyShards`], and [`LowerError::Layout`] without slots or elements.
+/// As [`least_depth`]; [`LowerError::TooManyShards`], [`LowerError::Layout`] without slots or elements, and
+/// [`LowerError::KeptLayouts`].
 pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowered, LowerError> {
     let (steps, output) = algebra::steps(model, &ranges(model, options))?;
-    let assignment = search::assign(model.input().shape, &steps, slots, (options.layouts, &options.counted))?;
+    let shape = model.input().shape;
+    let assignment = match &options.kept {
+        Some(kept) => search::Assignment::of_kept(shape, &steps, slots, kept.clone())?,
+        None => search::assign(shape, &steps, slots, (options.layouts, &options.counted))?,
+    };
     let bounds = algebra::bounds(&steps);
     let mut emitter = Emitter { steps: Vec::new(), layouts: vec![assignment.layouts[0].clone()] };
     // Value of the program that holds each value of the logical steps.
@@ -274,7 +298,8 @@ pub fn lower(model: &Model, slots: usize, options: &LowerOptions) -> Result<Lowe
     let Emitter { steps, layouts } = emitter;
     let program = Program { slots, input_shards: layouts[0].shards(), steps, output };
     let (input, result) = ((*layouts[0]).clone(), (*layouts[output.0]).clone());
-    Ok(Lowered { input, output: result, program, layouts, together: 1, output_divisor: model.output_divisor() })
+    let chosen = assignment.layouts;
+    Ok(Lowered { input, output: result, program, layouts, chosen, together: 1, output_divisor: model.output_divisor() })
 }
 
 struct Emitter {

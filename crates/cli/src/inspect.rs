@@ -74,9 +74,10 @@ impl Inspect {
 
 fn inspect_container(path: &Path, whole: bool) -> Outcome {
     let failed = |e: WireError| explain(format!("cannot read {}", path.display()), &e);
-    let kind = container::kind_of(path).map_err(failed)?;
+    let opened = container::Opened::path(path).map_err(failed)?;
+    let (kind, version) = (opened.kind(), opened.version());
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
-    say!("{kind}, cipherlens format {}, {}", container::VERSION, bytes(size));
+    say!("{kind}, cipherlens format {version}, {}", bytes(size));
     let origin = objects::read_origin(path).map_err(failed)?;
     if let Some(origin) = &origin {
         let warning = if origin.insecure { " (NO security, tests only)" } else { "" };
@@ -123,7 +124,8 @@ fn inspect_container(path: &Path, whole: bool) -> Outcome {
 fn inspect_compiled(path: &Path) -> Outcome {
     let compiled = model::open_compiled(path)?;
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
-    say!("compiled network, cipherlens format {}, {}, for preset {}", container::VERSION, bytes(size), compiled.preset);
+    let version = container::Opened::path(path).map_or(container::VERSION, |opened| opened.version());
+    say!("compiled network, cipherlens format {version}, {}, for preset {}", bytes(size), compiled.preset);
     say!("network {}", compiled.digest());
     inspect_network(&compiled.model, &path.display().to_string());
     print_notes(&compiled.report);

@@ -53,6 +53,13 @@ impl Kind {
     pub fn from_u16(value: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|&k| k as u16 == value)
     }
+    /// The format version that it is written with.
+    pub fn version(self) -> u16 {
+        match self {
+            Kind::CompiledNetwork => 3,
+            _ => 2,
+        }
+    }
     /// What a person calls it.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,6 +4,9 @@
 //! The unit is one number-theoretic transform of one limb. With L limbs, a third as many special primes and three digits,
 //! key switching takes about `8 L` for a hoisted rotation, `10 L` for one that is not and `14 L` for a product; a plaintext
 //! product is an encoding (about 16), L transforms and 2 L products of limbs (half a unit each).
+//!
+//! Where values are bootstrapped, levels still to come say nothing of limbs: nearly all matrices are applied just above the level
+//! at which that happens, and what counts beside them is that every level of every shard has to be bootstrapped for ([`Units::REFRESHED`]).
 
 use super::rotations::{ConvRotations, RotationSet};
 use crate::circuits::linear_transform::{Packing, Split};
@@ -13,46 +16,47 @@ use std::collections::btree_map::Entry;
 /// Limbs of a value on which nothing remains to be done.
 const LAST_LIMBS: usize = 3;
 
-/// Costs for a given number of limbs.
+/// What operations cost at the place of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Units {
-    limbs: usize,
+    product: usize,
+    hoisted: usize,
+    rotation: usize,
+    shard: usize,
+    level: usize,
 }
 
 impl Units {
-    /// For a value with so many levels still to be used: a level is somewhat more than a limb.
+    /// Where values are bootstrapped: a plaintext product is 10. Measured on ResNet-18 at N = 2^16 (benches/record/2026-11-28-networks.md): a
+    /// product takes 0.39 ms, a rotation among such products 1.9 ms; bootstrapping a shard 0.43 s and a polynomial on it 0.22, for some
+    /// 12 levels.
+    pub(super) const REFRESHED: Self = Self { product: 10, hoisted: 40, rotation: 60, shard: 10, level: 1000 };
+
+    /// There, before the first activation: measured on the first convolution of the same network, eight levels higher.
+    pub(super) const FRESH: Self = Self { product: 25, hoisted: 120, rotation: 180, shard: 30, level: 1000 };
+
+    /// For a value with so many levels still to be used, none of them by bootstrapping: a level is somewhat more than a limb.
     pub(super) fn with_levels(levels: usize) -> Self {
-        Self { limbs: LAST_LIMBS + levels * 5 / 4 }
+        let limbs = LAST_LIMBS + levels * 5 / 4;
+        Self { product: 16 + 2 * limbs, hoisted: 8 * limbs, rotation: 10 * limbs, shard: 16 * limbs, level: 0 }
     }
 
-    fn product(self) -> usize {
-        16 + 2 * self.limbs
-    }
-
-    fn hoisted(self) -> usize {
-        8 * self.limbs
-    }
-
-    fn rotation(self) -> usize {
-        10 * self.limbs
-    }
-
-    /// One shard of a value: what is done to it slot by slot, mostly its squaring.
-    pub(super) fn shard(self) -> usize {
-        16 * self.limbs
+    /// One shard of a value that a step of so many levels made: what is done to it slot by slot, mostly its squaring.
+    pub(super) fn shard(self, levels: usize) -> usize {
+        self.shard + self.level * levels
     }
 
     /// A matrix of which only the number of products is known.
     pub(super) fn matrix(self, products: usize) -> usize {
-        products * self.product() + (products as f64).sqrt() as usize * 2 * self.rotation()
+        products * self.product + (products as f64).sqrt() as usize * 2 * self.rotation
     }
 
     /// A convolution, at its best packing and split into baby and giant steps.
     pub(super) fn conv(self, counts: &ConvCounts) -> usize {
-        let steps = |&(babies, giants): &(usize, usize)| babies * self.hoisted() + giants * self.rotation();
+        let steps = |&(babies, giants): &(usize, usize)| babies * self.hoisted + giants * self.rotation;
         let packed = |p: &PackedCounts| {
             let steps = p.splits.iter().map(steps).min().unwrap_or(0);
-            p.products * self.product() + p.conjugations * self.rotation() + steps
+            p.products * self.product + p.conjugations * self.rotation + steps
         };
         counts.0.iter().map(packed).min().unwrap_or(0)
     }

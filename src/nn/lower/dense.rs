@@ -58,9 +58,10 @@ impl DenseMatrix {
         for o in 0..outputs {
             let valid = (rows - o * block).min(block);
             for shard in &elements {
-                // Rotation d is empty if no slot j with j mod block < valid has an element at j + d.
+                // Rotation d is empty if no slot j with j mod block < valid has an element at j + d. After a pooling whole shards may be.
+                let any = shard.iter().any(Option::is_some);
                 let used = (0..block).filter(|d| {
-                    valid == block
+                    (valid == block && any)
                         || shard.iter().enumerate().any(|(s, e)| e.is_some() && (s + slots - d) % slots % block < valid)
                 });
                 rotations.push(used.map(|d| d as u32).collect());
@@ -179,6 +180,15 @@ impl Moves {
         let taken = moves.map_or(Some((element as u32, 1.0)), |moves| moves.sources[element]);
         taken.filter(|(_, factor)| *factor != 0.0)
     }
+
+    /// What they are known by: each element's source.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for element in 0..self.sources.len() {
+            hasher.update(&Self::source(Some(self), element).map_or(u32::MAX, |(from, _)| from).to_le_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
 }
 
 impl MoveMatrix {
@@ -285,7 +295,7 @@ mod tests {
         let all = |e: usize| Some((e as u32, 1.0));
         let moves = Moves { sources: (0..shape.len()).map(all).collect(), stride: [1, 1] };
         let layouts: Vec<Layout> =
-            [64, 256, 1024].iter().flat_map(|slots| crate::nn::lower::placement::inputs(shape, *slots, [2, 2])).collect();
+            [64, 256, 1024].iter().flat_map(|slots| crate::nn::lower::placement::more_inputs(shape, *slots, [2, 2])).collect();
         assert!(layouts.len() > 6, "{} layouts", layouts.len());
         for from in &layouts {
             for to in layouts.iter().filter(|to| to.slots() == from.slots()) {

@@ -20,6 +20,8 @@ const MAX_SHARDS: usize = 1024;
 const CRITICAL_MOVE: usize = 50;
 /// States kept after each step.
 const BEAM: usize = 48;
+/// States kept beyond those, of each layout of the input: what makes the first layers dearer may make all others cheaper.
+const OF_EACH_INPUT: usize = 2;
 /// The layout of every value, and what moves between layouts where two operands differ.
 #[derive(Clone)]
 pub(super) struct Assignment {
@@ -29,6 +31,59 @@ pub(super) struct Assignment {
     pub moved: Vec<(usize, usize)>,
     /// Sum of estimates.
     cost: usize,
+}
+
+impl Assignment {
+    /// Layouts that were found before, or came in a file.
+    pub(super) fn of_kept(
+        shape: Shape,
+        steps: &[LogicalStep],
+        slots: usize,
+        layouts: Vec<Arc<Layout>>,
+    ) -> Result<Self, LowerError> {
+        let refused = |step: usize, reason| {
+            let layer = step.checked_sub(1).and_then(|i| steps.get(i)).map_or("input", |s| &s.layer).to_owned();
+            Err(LowerError::KeptLayouts { layer, reason })
+        };
+        if layouts.len() != steps.len() + 1 {
+            return refused(layouts.len().min(steps.len()), "there is not one layout for each value");
+        }
+        let shapes = std::iter::once(shape).chain(steps.iter().map(|s| s.shape));
+        for (i, (layout, shape)) in layouts.iter().zip(shapes).enumerate() {
+            if layout.shape() != shape || layout.slots() != slots || layout.shards() > MAX_SHARDS {
+                return refused(i, "its layout is for another shape, for other slots, or has too many shards");
+            }
+        }
+        let depths = depths(steps);
+        let mut moved = Vec::new();
+        for (i, step) in steps.iter().enumerate() {
+            let (made, [a, b]) = (&layouts[i + 1], step.operation.operands());
+            let fits = match &step.operation {
+                Logical::Conv { .. } | Logical::Move { .. } => true,
+                Logical::Dense { weights, .. } => {
+                    *made.as_ref() == Layout::vector(weights.weight.len() / weights.columns, slots)?
+                }
+                Logical::Square { .. } | Logical::Polynomial { .. } | Logical::Affine { .. } => *made == layouts[a],
+                Logical::Add { .. } | Logical::Multiply { .. } => {
+                    let which = moved_operand(&depths, [a, b]);
+                    if layouts[a] != layouts[b] {
+                        moved.push((i, which));
+                    }
+                    *made == layouts[[a, b][1 - which]]
+                }
+            };
+            if !fits {
+                return refused(i + 1, "its layout is not the one that it comes with");
+            }
+        }
+        Ok(Self { layouts, moved, cost: 0 })
+    }
+}
+
+/// Which operand of a sum or a product is moved where they lie differently. A move takes a level: the one that has one to spare, if there
+/// is such a one.
+fn moved_operand(depths: &[usize], [a, b]: [usize; 2]) -> usize {
+    usize::from(depths[a] >= depths[b])
 }
 
 /// What an estimate depends on: both layouts, the window, the groups and the limbs.
@@ -44,8 +99,8 @@ pub struct Counted(Arc<Known>);
 #[derive(Debug, Default)]
 struct Known {
     convolutions: Mutex<HashMap<Pair, Arc<ConvCounts>>>,
-    /// Diagonals of moves between two layouts.
-    moves: Mutex<HashMap<FromTo, usize>>,
+    /// Diagonals of moves between two layouts; of a tensor that stays the same, or by the digest of what moves.
+    moves: Mutex<HashMap<(FromTo, Option<[u8; 32]>), usize>>,
     /// Rotations of convolutions whose weights are zero at certain places.
     rotations: Mutex<HashMap<(Pair, Zeros), Rotations>>,
 }
@@ -72,8 +127,10 @@ impl Counted {
         known(&self.0.convolutions, pair, || Arc::new(ConvCounts::of(&ConvRotations::new(&pair.0, &pair.1, &pair.2, pair.3))))
     }
 
-    fn move_products(&self, from: &Arc<Layout>, to: &Arc<Layout>) -> usize {
-        known(&self.0.moves, &(from.clone(), to.clone()), || MoveMatrix::products(None, from, to))
+    /// `moves`: with their digest; none where the tensor stays the same.
+    fn move_products(&self, moves: Option<(&Moves, [u8; 32])>, from: &Arc<Layout>, to: &Arc<Layout>) -> usize {
+        let key = ((from.clone(), to.clone()), moves.map(|(_, digest)| digest));
+        known(&self.0.moves, &key, || MoveMatrix::products(moves.map(|(moves, _)| moves), from, to))
     }
 
     /// [`ConvMatrix::rotations_of`].
@@ -100,8 +157,12 @@ pub(super) fn assign(
     (choice, known): (Layouts, &Counted),
 ) -> Result<Assignment, LowerError> {
     let mut counted: HashMap<Key, usize> = HashMap::new();
-    let units: Vec<Units> = levels_to_come(steps).into_iter().map(Units::with_levels).collect();
     let (last_reads, depths) = (last_reads(steps), depths(steps));
+    let refreshed = matches!(choice, Layouts::Bootstrapped { levels } if depths.iter().any(|depth| *depth > levels));
+    let units: Vec<Units> = match refreshed {
+        true => fresh(steps).into_iter().map(|fresh| if fresh { Units::FRESH } else { Units::REFRESHED }).collect(),
+        false => levels_to_come(steps).into_iter().map(Units::with_levels).collect(),
+    };
     let too_many = |shape: Shape| {
         let shards = shape.len().div_ceil(slots.max(1));
         Err(LowerError::TooManyShards { shape, slots, shards, limit: MAX_SHARDS })
@@ -111,7 +172,8 @@ pub(super) fn assign(
     if widest.len().div_ceil(slots.max(1)) > MAX_SHARDS {
         return too_many(widest);
     }
-    let mut inputs = placement::inputs(shape, slots, total_stride(steps));
+    let inputs = if refreshed { placement::more_inputs } else { placement::inputs };
+    let mut inputs = inputs(shape, slots, total_stride(steps));
     inputs.retain(|l| l.shards() <= MAX_SHARDS);
     if inputs.is_empty() {
         Layout::row_major(shape, slots)?;
@@ -121,7 +183,7 @@ pub(super) fn assign(
         inputs.truncate(1);
     }
     let start = |layout: Layout| Assignment {
-        cost: units[0].shard() * layout.shards(),
+        cost: units[0].shard(0) * layout.shards(),
         layouts: vec![Arc::new(layout)],
         moved: Vec::new(),
     };
@@ -143,14 +205,12 @@ pub(super) fn assign(
                 }
             }
             Logical::Move { input, moves, .. } => {
-                let mut products: HashMap<(Arc<Layout>, Arc<Layout>), usize> = HashMap::new();
+                let digest = moves.digest();
                 for state in beam {
                     let from = &state.layouts[*input];
                     for layout in moved_to(&state, *input, step, moves, choice) {
-                        let count = products
-                            .entry((from.clone(), layout.clone()))
-                            .or_insert_with(|| MoveMatrix::products(Some(moves), from, &layout));
-                        let cost = state.cost + units[*input].matrix(*count);
+                        let count = known.move_products(Some((moves, digest)), from, &layout);
+                        let cost = state.cost + units[*input].matrix(count);
                         next.push((Assignment { cost, ..state.clone() }, layout));
                     }
                 }
@@ -166,14 +226,13 @@ pub(super) fn assign(
                 }));
             }
             Logical::Add { a, b } | Logical::Multiply { a, b } => {
-                // A move takes a level: the operand that has one to spare is moved, if there is such a one.
-                let moved = usize::from(depths[*a] >= depths[*b]);
+                let moved = moved_operand(&depths, [*a, *b]);
                 let price = if depths[*a] == depths[*b] { CRITICAL_MOVE } else { 1 };
                 for mut state in beam {
                     let operands = [*a, *b].map(|v| state.layouts[v].clone());
                     let (from, to) = (&operands[moved], &operands[1 - moved]);
                     if to != from {
-                        let products = known.move_products(from, to);
+                        let products = known.move_products(None, from, to);
                         state.cost += price * units[[*a, *b][moved]].matrix(products);
                         state.moved.push((i, moved));
                     }
@@ -188,7 +247,7 @@ pub(super) fn assign(
         beam = next
             .into_iter()
             .map(|(mut state, layout)| {
-                state.cost += units[i + 1].shard() * layout.shards();
+                state.cost += units[i + 1].shard(step.operation.levels()) * layout.shards();
                 state.layouts.push(layout);
                 state
             })
@@ -200,7 +259,13 @@ pub(super) fn assign(
             let live: Vec<Arc<Layout>> = (0..=i + 1).filter(|v| last_reads[*v] > i).map(|v| s.layouts[v].clone()).collect();
             seen.insert(live)
         });
-        beam.truncate(BEAM);
+        let mut of_input: HashMap<Arc<Layout>, usize> = HashMap::new();
+        let mut rank = 0;
+        beam.retain(|s| {
+            let own = of_input.entry(s.layouts[0].clone()).or_default();
+            (rank, *own) = (rank + 1, *own + 1);
+            rank <= BEAM || (refreshed && *own <= OF_EACH_INPUT)
+        });
     }
     beam.into_iter().next().map_or_else(|| too_many(shape), Ok)
 }
@@ -209,8 +274,7 @@ pub(super) fn assign(
 /// residual sum may need.
 fn candidates(state: &Assignment, input: usize, step: &LogicalStep, weights: &ConvWeights, choice: Layouts) -> Vec<Arc<Layout>> {
     let from = &state.layouts[input];
-    let mut layouts: Vec<Arc<Layout>> =
-        placement::outputs(from, step.shape, &weights.window, weights.groups).into_iter().map(Arc::new).collect();
+    let mut layouts = placed(from, step.shape, &weights.window, weights.groups, choice);
     if choice == Layouts::Multiplexed {
         layouts.truncate(1);
     } else if !layouts.contains(from) && from.shape() == step.shape {
@@ -219,12 +283,20 @@ fn candidates(state: &Assignment, input: usize, step: &LogicalStep, weights: &Co
     layouts
 }
 
+/// Those that [`placement::outputs`] proposes.
+fn placed(from: &Layout, shape: Shape, window: &Window, groups: usize, choice: Layouts) -> Vec<Arc<Layout>> {
+    let layouts = placement::outputs(from, shape, window, groups).into_iter();
+    match choice {
+        Layouts::Bootstrapped { .. } => layouts.map(|layout| Arc::new(placement::trimmed(&layout))).collect(),
+        _ => layouts.map(Arc::new).collect(),
+    }
+}
+
 /// Layouts to try where elements are moved: those placed by the operand, and those of other values of the same shape, to which
 /// the result may be added.
 fn moved_to(state: &Assignment, input: usize, step: &LogicalStep, moves: &Moves, choice: Layouts) -> Vec<Arc<Layout>> {
     let window = Window { kernel: [1, 1], stride: moves.stride, padding: [0; 4], dilation: [1, 1] };
-    let mut layouts: Vec<Arc<Layout>> =
-        placement::outputs(&state.layouts[input], step.shape, &window, 1).into_iter().map(Arc::new).collect();
+    let mut layouts = placed(&state.layouts[input], step.shape, &window, 1, choice);
     if choice == Layouts::Multiplexed {
         layouts.truncate(1);
     }
@@ -320,6 +392,18 @@ pub(super) fn depths(steps: &[LogicalStep]) -> Vec<usize> {
         depths.push(depths[a].max(depths[b]) + step.operation.levels());
     }
     depths
+}
+
+/// Whether each value is made of the input by matrices and sums alone. What comes after them has all the levels that an activation takes:
+/// so have they.
+fn fresh(steps: &[LogicalStep]) -> Vec<bool> {
+    let mut fresh = vec![true];
+    for step in steps {
+        let [a, b] = step.operation.operands();
+        let linear = !matches!(step.operation, Logical::Polynomial { .. } | Logical::Square { .. } | Logical::Multiply { .. });
+        fresh.push(linear && fresh[a] && fresh[b]);
+    }
+    fresh
 }
 
 /// Levels used after each value, at most.

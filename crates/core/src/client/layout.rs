@@ -135,7 +135,7 @@ pub enum LayoutError {
 
 /// A checked layout: every element has its own place. Read from a file, it is checked again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "Stored")]
+#[serde(try_from = "StoredLayout", into = "StoredLayout")]
 pub struct Layout {
     shape: Shape,
     slots: usize,
@@ -145,10 +145,10 @@ pub struct Layout {
     columns: Axis,
 }
 
-/// A layout as it is written down: shape, slots, and the digits of channels, rows and columns as (radix, shard step,
+/// A layout as it is written down, not checked: shape, slots, and the digits of channels, rows and columns as (radix, shard step,
 /// slot step).
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Stored {
+pub struct StoredLayout {
     shape: Shape,
     slots: usize,
     axes: [Vec<(usize, usize, usize)>; 3],
@@ -159,18 +159,25 @@ const MOST_STORED: usize = 1 << 26;
 /// Most shards of a layout from a file.
 const MOST_STORED_SHARDS: usize = 1 << 16;
 
-impl From<Layout> for Stored {
+impl From<Layout> for StoredLayout {
     fn from(layout: Layout) -> Self {
         let digits = |axis: Axis| axis.0.into_iter().map(|d| (d.radix, d.step.shard, d.step.slot)).collect();
         Self { shape: layout.shape, slots: layout.slots, axes: [layout.channels, layout.rows, layout.columns].map(digits) }
     }
 }
 
-impl TryFrom<Stored> for Layout {
+impl StoredLayout {
+    /// What checking it costs at most: the places that its digits have room for.
+    pub fn places(&self) -> usize {
+        self.axes.iter().flatten().fold(1, |room: usize, (radix, ..)| room.saturating_mul(*radix))
+    }
+}
+
+impl TryFrom<StoredLayout> for Layout {
     type Error = LayoutError;
 
-    fn try_from(stored: Stored) -> Result<Self, LayoutError> {
-        let Stored { shape, slots, axes } = stored;
+    fn try_from(stored: StoredLayout) -> Result<Self, LayoutError> {
+        let StoredLayout { shape, slots, axes } = stored;
         let refuse = || LayoutError::Places(format!("{axes:?}"));
         let elements = shape.channels.checked_mul(shape.height).and_then(|n| n.checked_mul(shape.width));
         let (mut room, mut shards) = (1usize, 1usize);
@@ -220,6 +227,11 @@ impl Layout {
         let (Some(places), true) = (places, Self::last(axes, |step| step.slot) < slots) else {
             return Err(LayoutError::Places(layout.to_string()));
         };
+        let stays = |d: &Digit| d.radix > 1 && d.step == Place::default();
+        let moves = !axes.into_iter().flat_map(|axis| &axis.0).any(stays);
+        if moves && Self::apart(axes, |step| step.slot) && Self::apart(axes, |step| step.shard) {
+            return Ok(layout);
+        }
         let mut taken = vec![false; places];
         let place_of = |axis: &Axis| (0..axis.room()).map(|i| axis.place(i)).collect::<Vec<_>>();
         let (rows, columns) = (place_of(&layout.rows), place_of(&layout.columns));
@@ -240,6 +252,19 @@ impl Layout {
     pub fn unchecked(shape: Shape, slots: usize, [channels, rows, columns]: [Axis; 3]) -> Self {
         let shards = Self::last([&channels, &rows, &columns], |step| step.shard).saturating_add(1);
         Self { shape, slots, shards, channels, rows, columns }
+    }
+
+    /// Whether every digit moves farther, in what `along` takes of a step, than all that move less do together: then no two places are one.
+    fn apart(axes: [&Axis; 3], along: fn(Place) -> usize) -> bool {
+        let digits = axes.into_iter().flat_map(|axis| &axis.0).filter(|d| d.radix > 1);
+        let mut moves: Vec<(usize, usize)> = digits.map(|d| (along(d.step), d.radix)).filter(|(step, _)| *step > 0).collect();
+        moves.sort_unstable();
+        let mut reached = 0usize;
+        moves.into_iter().all(|(step, radix)| {
+            let farther = step > reached;
+            reached = reached.saturating_add(step.saturating_mul(radix - 1));
+            farther
+        })
     }
 
     /// How far the last place of all axes is, in what `along` takes of a step.
@@ -481,6 +506,26 @@ mod tests {
             assert!(matches!(new(&[row], &[far]), Err(LayoutError::Places(_))), "{far:?}");
             assert!(matches!(new(&[row, far, far], &[Digit::slot(2, 1)]), Err(LayoutError::Places(_))), "{far:?}");
         }
+    }
+
+    /// Digits that move farther than all smaller ones together need not be tried place by place; the others are.
+    #[test]
+    fn places_that_meet_are_found_either_way() {
+        let (mut apart, mut met) = (0, 0);
+        for (a, b, c) in (0..6usize).flat_map(|a| (0..6).flat_map(move |b| (0..6).map(move |c| (a, b, c)))) {
+            let digit = |i: usize, radix| if i < 5 { Digit::slot(radix, i) } else { Digit::shard(radix, 1) };
+            let digits = [digit(a, 2), digit(b, 3), digit(c, 2)];
+            let axes = digits.map(|d| Axis(vec![d]));
+            let mut places: Vec<Place> = Vec::new();
+            for (x, y, z) in (0..2).flat_map(|x| (0..3).flat_map(move |y| (0..2).map(move |z| (x, y, z)))) {
+                places.push(axes[0].place(x) + axes[1].place(y) + axes[2].place(z));
+            }
+            places.sort_unstable();
+            let unique = places.windows(2).all(|p| p[0] != p[1]);
+            *(if unique { &mut apart } else { &mut met }) += 1;
+            assert_eq!(Layout::new(Shape::new(2, 3, 2), 64, axes).is_ok(), unique, "{digits:?}");
+        }
+        assert!(apart > 20 && met > 20, "{apart} {met}");
     }
 
     #[test]

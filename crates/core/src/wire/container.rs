@@ -32,8 +32,11 @@ use zeroize::Zeroizing;
 
 /// First bytes of every file.
 pub const MAGIC: [u8; 8] = *b"CIPHLENS";
-/// Version written and read. Version 1 did not say which network keys and ciphertexts belong to.
-pub const VERSION: u16 = 2;
+/// The newest version that is written and read. Version 1 did not say which network keys and ciphertexts belong to; version 2 of a compiled
+/// network has no layouts. A kind that a version does not change stays at the one before ([`Kind::version`]).
+pub const VERSION: u16 = 3;
+/// The oldest version that is read.
+const OLDEST: u16 = 2;
 /// Largest header, bytes.
 pub const MAX_HEADER_BYTES: usize = 1 << 20;
 /// Largest chunk, words.
@@ -227,7 +230,7 @@ impl<M: Serialize> Contents<'_, M> {
         let header = self.header(hashes)?;
         let mut start = vec![0u8; PRELUDE];
         start[..8].copy_from_slice(&MAGIC);
-        start[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        start[8..10].copy_from_slice(&self.kind.version().to_le_bytes());
         start[10..12].copy_from_slice(&(self.kind as u16).to_le_bytes());
         start[12..16].copy_from_slice(&(header.len() as u32).to_le_bytes());
         let hash = header_hash(&start, &header);
@@ -336,7 +339,7 @@ impl<R: Read> Opened<R> {
             return Err(WireError::Length { what: "prelude", expected: PRELUDE as u64, found: filled as u64 });
         }
         let version = u16::from_le_bytes([prelude[8], prelude[9]]);
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(WireError::Version { found: version, supported: VERSION });
         }
         let kind = u16::from_le_bytes([prelude[10], prelude[11]]);
@@ -345,7 +348,15 @@ impl<R: Read> Opened<R> {
             expected: format!("1 to {}", Kind::ALL.len()),
             found: kind.to_string(),
         })?;
+        if version > kind.version() {
+            return Err(WireError::Version { found: version, supported: kind.version() });
+        }
         Ok(Self { source, prelude, kind })
+    }
+
+    /// The format version it has.
+    pub fn version(&self) -> u16 {
+        u16::from_le_bytes([self.prelude[8], self.prelude[9]])
     }
 
     /// What it is.
