@@ -16,6 +16,7 @@ pub mod model;
 pub mod notes;
 pub mod onnx;
 mod open;
+pub mod pooling;
 pub mod simulate;
 
 pub use cipherlens_core::client::{layout, tensor};

@@ -13,6 +13,7 @@ pub mod minimax;
 pub mod sign;
 
 pub use composite::{Spread, WeightedComposite, best_spread};
+pub(crate) use dense::{cholesky, solve_cholesky};
 pub use least_squares::{Sample, least_squares, odd_least_squares};
 pub use minimax::{Minimax, Parity, minimax};
 pub use sign::{CompositeSign, composite_sign};

@@ -8,6 +8,7 @@ use super::model::{Gather, Model, Operator, Polynomial, Rearrange, Value, Window
 use super::tensor::{Element, Shape, ShapeMismatch, Tensor};
 use conv::PackedConv;
 use pointwise::Pointwise;
+use rayon::prelude::*;
 
 /// A model with its weights arranged for speed, in f32 (fast) or f64 (an oracle).
 #[derive(Debug, Clone)]
@@ -85,6 +86,34 @@ impl<T: Element> Network<T> {
         mut watch: impl FnMut(usize, &Tensor<T>, &Tensor<T>),
     ) -> Result<Tensor<T>, ShapeMismatch> {
         self.evaluate_altering(x, |node, operand, result| watch(node, operand, result))
+    }
+
+    /// As [`Self::evaluate_altering`], of several pictures node by node: `alter(node, operands, results)` sees and may change those of all
+    /// pictures. All threads; all pictures' values are held at once.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn evaluate_together(
+        &self,
+        pictures: &[&Tensor<T>],
+        mut alter: impl FnMut(usize, &[&Tensor<T>], &mut [Tensor<T>]),
+    ) -> Result<Vec<Tensor<T>>, ShapeMismatch> {
+        if let Some(x) = pictures.iter().find(|x| x.shape() != self.input) {
+            return Err(ShapeMismatch { expected: self.input, found: x.shape() });
+        }
+        let empty = Tensor::zeros(Shape::new(0, 0, 0));
+        let mut values: Vec<Vec<Tensor<T>>> = pictures.iter().map(|x| vec![(*x).clone()]).collect();
+        for (i, node) in self.nodes.iter().enumerate() {
+            let of_one = |values: &Vec<Tensor<T>>| node.run(&values[node.inputs[0].0], node.inputs.get(1).map(|v| &values[v.0]));
+            let mut results: Vec<Tensor<T>> = values.par_iter().map(of_one).collect();
+            let operands: Vec<&Tensor<T>> = values.iter().map(|values| &values[node.inputs[0].0]).collect();
+            alter(i, &operands, &mut results);
+            for (values, result) in values.iter_mut().zip(results) {
+                node.dead.iter().for_each(|v| values[v.0] = empty.clone());
+                values.push(result);
+            }
+        }
+        Ok(values.into_iter().map(|mut values| values.swap_remove(self.output.0)).collect())
     }
 
     /// As [`Self::evaluate_with`]; `alter(node, operand, result)` may change the result before anything reads it.

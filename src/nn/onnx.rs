@@ -86,6 +86,16 @@ impl std::str::FromStr for Results {
     }
 }
 
+/// What a MaxPool becomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MaxPools {
+    /// Maxima of pairs: exact, and as dear as an activation for each.
+    #[default]
+    Exact,
+    /// A convolution of each channel by itself, which stands for it once it is fitted ([`crate::nn::pooling::fit`]); an average until then.
+    Convolved,
+}
+
 /// What an ONNX file does not say.
 #[derive(Debug, Clone, Default)]
 pub struct OnnxOptions {
@@ -102,6 +112,8 @@ pub struct OnnxOptions {
     /// Which results are computed, where the file gives several (heads, auxiliary classifiers). Several are one vector: each in the
     /// order of its elements, one after the other.
     pub results: Results,
+    /// What a MaxPool becomes.
+    pub max_pools: MaxPools,
 }
 
 impl Model {

@@ -11,15 +11,18 @@ use super::place::{check_output, unwritable};
 use super::progress::Mode;
 use super::{Global, compute, dataset, model, plan, system};
 use cipherlens::ckks::presets;
-use cipherlens::engine::{self, ClientError, Compilation, CompileOptions, Costs, EngineError};
+use cipherlens::engine::{self, ClientError, Compilation, CompileOptions, Costs, EngineError, Prepared};
 use cipherlens::nn::Model;
 use cipherlens::nn::compiled::CompiledError;
 use cipherlens::nn::fit::{Choice, ChooseError, ChooseOptions, Form, NotRun, TriedFit, Watch};
 use cipherlens::nn::model::{Fit, Input, Normalisation};
+use cipherlens::nn::onnx::{MaxPools, OnnxOptions};
+use cipherlens::nn::pooling::{self, PoolingError};
 use cipherlens::nn::simulate::{Judge, Labelled, NoiseLevels};
 use cipherlens::plan::MemoryLimits;
 use cipherlens::wire::Kind;
 use rayon::prelude::*;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -82,6 +85,10 @@ pub(crate) struct Compile {
     /// How pictures are brought to the network's size [default: crop]. Kept in the file, for all who use it
     #[arg(long, value_parser = fits())]
     fit: Option<Fit>,
+    /// What the MaxPools of an ONNX file become: maxima, exact and as dear as activations, or convolutions fitted to the pictures, which
+    /// take next to nothing and change answers. How many is said
+    #[arg(long, value_name = "exact|fitted", default_value = "exact", value_parser = ["exact", "fitted"])]
+    max_pool: String,
     /// Plan for what costs little on a graphics card (this machine's, if it has one) or on a processor. The network runs on both
     #[arg(long = "for", value_name = "cpu|gpu", default_value = "cpu", value_parser = ["cpu", "gpu"])]
     device: String,
@@ -127,7 +134,9 @@ impl Compile {
         if let Some(preset) = &self.preset {
             presets::by_name(preset).map_err(EngineError::from)?;
         }
-        let model::Source { network, name: file, .. } = model::open(Some(&self.model), &global.onnx())?;
+        let max_pools = if self.max_pool == "fitted" { MaxPools::Convolved } else { MaxPools::Exact };
+        let model::Source { network, name: file, .. } =
+            model::open(Some(&self.model), &OnnxOptions { max_pools, ..global.onnx() })?;
         let own = network.input().clone();
         self.check_pixels()?;
         self.check_deviations()?;
@@ -156,6 +165,16 @@ impl Compile {
             notes.iter().for_each(|note| say!("{note}"));
             say!("{}", network.input().normalisation_note());
         }
+        let (network, stand_ins) = match max_pools {
+            MaxPools::Exact => (network, None),
+            MaxPools::Convolved => {
+                let fitted = self.fit_pools(&network, &pictures)?;
+                if talk {
+                    print_stand_ins(&fitted);
+                }
+                (fitted.model, Some((fitted.stand_ins, fitted.loss)))
+            }
+        };
         let watch = Watching { talk: global.progress_mode() != Mode::None, stop: super::interrupt::asked() };
         let (target, planned_for) = compute::target(&self.device)?;
         if let (Some(words), true) = (planned_for, talk) {
@@ -167,6 +186,9 @@ impl Compile {
         compiled.report.insert("source", file);
         compiled.report.insert("calibrated_with", &self.calib);
         compiled.report.insert("calibration_files", notes);
+        if let Some((stand_ins, loss)) = stand_ins {
+            compiled.report.insert("max_pools_fitted", json!({ "convolutions": stand_ins, "loss": loss }));
+        }
         let divisor = compiled.model.output_divisor();
         compiled.write(&self.output).map_err(|e| match e {
             CompiledError::File(e) => unwritable(&self.output)(e),
@@ -205,6 +227,13 @@ impl Compile {
                 }
                 _ => {}
             }
+            if let Some((seconds_of, named)) = max_pool_seconds(&network, &prepared) {
+                say!(
+                    "{named} takes {} of the {} estimated; --max-pool fitted puts a convolution in its place and says what that changes",
+                    seconds(seconds_of),
+                    seconds(prepared.plan.seconds())
+                );
+            }
             let error = foreseen.error;
             say!("expected: logits off by about {error:.1e} for encryption, which {:.2} % of the answers survive", 100.0 * kept);
             say!();
@@ -214,6 +243,19 @@ impl Compile {
         }
         say!("{} ({}) written in {}", self.output.display(), bytes(size), seconds(started.elapsed().as_secs_f64()));
         Ok(())
+    }
+
+    /// Convolutions in the place of MaxPools.
+    fn fit_pools(&self, network: &Model, pictures: &[Labelled]) -> Outcome<pooling::Fitted> {
+        let judge = self.comparison.judge().unwrap_or_default();
+        pooling::fit(network, pictures, judge).map_err(|e| {
+            let (class, advice) = match e {
+                PoolingError::NoPools => (Class::Usage, "leave --max-pool out: it is for ONNX files with MaxPool"),
+                PoolingError::TooFewPictures { .. } => (Class::Usage, "give more pictures with --calib, or leave --max-pool out"),
+                _ => (Class::BadInput, "calibrate on pictures of the kind that the network was trained on"),
+            };
+            Failure::from_error(class, "no convolution can be fitted to a MaxPool", &e, advice)
+        })
     }
 
     /// Refuses means and deviations of pixels from 0 to 255: they are of values in [0, 1] here.
@@ -385,6 +427,36 @@ pub(crate) fn pictures(
         Ok(Labelled { x: x.cast(), label: item.label })
     };
     Ok((items.par_iter().map(labelled).collect::<Outcome<_>>()?, notes))
+}
+
+/// What convolutions in the place of MaxPools change.
+fn print_stand_ins(fitted: &pooling::Fitted) {
+    for pooling::StandIn { node, unexplained } in &fitted.stand_ins {
+        let left = 100.0 * unexplained;
+        say!(
+            "MaxPool {node}: a convolution of each channel by itself is in its place; {left:.1} % of the variance is not explained"
+        );
+    }
+    let loss = &fitted.loss;
+    let on = counted(loss.pictures, "picture");
+    say!("on {on} that it was not fitted to, {:.2} % get the answer of the network with MaxPool", 100.0 * loss.agreement());
+    if let (Some(exact), Some(fitted)) = (loss.exact_accuracy(), loss.accuracy()) {
+        say!("{:.2} % of them are right, {:.2} % with MaxPool", 100.0 * fitted, 100.0 * exact);
+    }
+}
+
+/// Seconds of a plan that MaxPools take, and what to call them; none where there is none.
+fn max_pool_seconds(network: &Model, prepared: &Prepared) -> Option<(f64, String)> {
+    let names = pooling::max_pools(network);
+    let of_one =
+        |layer: &str| names.iter().any(|name| layer.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.')));
+    let seconds = prepared.plan.layers().iter().filter(|l| of_one(&l.layer)).map(|l| l.seconds).sum();
+    let called = match &names[..] {
+        [] => return None,
+        [only] => format!("MaxPool {only}"),
+        several => format!("MaxPool ({} of them)", several.len()),
+    };
+    Some((seconds, called))
 }
 
 fn print_fits(choice: &Choice) {

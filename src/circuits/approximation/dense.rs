@@ -81,7 +81,7 @@ pub(super) fn solve_square(a: &[Vec<f64>], y: &[f64]) -> Option<Vec<f64>> {
 
 /// The lower triangular L with `L L^T = A`, from the rows of A's lower triangle, in their place. None unless A is positive
 /// definite in f64.
-pub(super) fn cholesky(mut rows: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
+pub(crate) fn cholesky(mut rows: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
     for i in 0..rows.len() {
         let (above, row) = rows.split_at_mut(i);
         let row = &mut row[0];
@@ -99,7 +99,7 @@ pub(super) fn cholesky(mut rows: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
 }
 
 /// The x with `L L^T x = y`.
-pub(super) fn solve_cholesky(factor: &[Vec<f64>], mut y: Vec<f64>) -> Vec<f64> {
+pub(crate) fn solve_cholesky(factor: &[Vec<f64>], mut y: Vec<f64>) -> Vec<f64> {
     for (i, row) in factor.iter().enumerate() {
         let known = dot(&row[..i], &y[..i]);
         y[i] = (y[i] - known) / row[i];

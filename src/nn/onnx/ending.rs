@@ -1,11 +1,14 @@
 //! The end of a graph: which results are computed, what is passed on to them by what only moves elements, and how several are one.
 
 use super::attributes::Attributes;
-use super::graph::{Importer, Known, Refusal, Traced};
+use super::graph::{Importer, Known, Made, Refusal, Traced, value_name};
 use super::op::Op;
 use super::schema::{GraphProto, NodeProto};
-use super::{OnnxError, Results};
-use crate::nn::model::printable;
+use super::{IMAGENET_MEAN, IMAGENET_STD, MaxPools, OnnxError, OnnxOptions, Results};
+use crate::nn::model::{Fit, GraphSpec, InputSpec, Model, ModelError, Normalisation, TensorData, printable};
+use crate::nn::notes::Notes;
+use crate::nn::pooling;
+use crate::nn::tensor::Shape;
 use std::collections::{HashMap, HashSet};
 
 /// Operators that pass every element on, in whatever shape and order.
@@ -68,5 +71,53 @@ impl Importer<'_> {
         let note = format!("the results {}, one after the other", each.collect::<Vec<_>>().join(", "));
         self.about_result = Some(self.about_result.take().map_or_else(|| note.clone(), |before| format!("{note}; {before}")));
         self.result(&joined)
+    }
+
+    /// The model that was made, with this result.
+    pub(super) fn finish(self, result: usize, shape: Shape, turned: bool, options: &OnnxOptions) -> Result<Model, ModelError> {
+        let colour = shape.channels == IMAGENET_MEAN.len();
+        let or = |given: &[f64], imagenet: &[f64], plain: f64| match (given.is_empty(), colour) {
+            (false, _) => given.to_vec(),
+            (true, true) => imagenet.to_vec(),
+            (true, false) => vec![plain; shape.channels],
+        };
+        let mut training = Notes::default();
+        if turned {
+            let note = "the ONNX file takes [1, height, width, channels]; read as channels first";
+            training.insert("input", note);
+        }
+        if let Some(note) = self.about_result {
+            training.insert("output", note);
+        }
+        match self.max_pools {
+            (_, names) if names.is_empty() => {}
+            (MaxPools::Exact, names) => training.insert(pooling::MAX_POOLS, names),
+            (MaxPools::Convolved, names) => training.insert(pooling::STAND_INS, names),
+        }
+        let spec = GraphSpec {
+            name: if options.name.is_empty() { printable(&self.file.name).into_owned() } else { options.name.clone() },
+            input: InputSpec {
+                name: value_name(0),
+                channels: shape.channels,
+                height: shape.height,
+                width: shape.width,
+                mean: or(&options.mean, &IMAGENET_MEAN, 0.0),
+                std: or(&options.std, &IMAGENET_STD, 1.0),
+                normalisation: Normalisation::default(),
+                fit: Fit::default(),
+            },
+            classes: options.classes.clone(),
+            nodes: self.nodes.into_iter().map(Made::finish).collect(),
+            output: value_name(result),
+            output_divisor: None,
+            training,
+        };
+        // What was computed on the way takes memory, and is not needed any more.
+        drop(self.known);
+        let tensors: HashMap<_, _> = self.tensors.iter().map(|(name, c)| (name.as_str(), (c, c.little_endian()))).collect();
+        Model::from_spec(spec, |name| {
+            let (constant, (dtype, bytes)) = tensors.get(name)?;
+            Some(TensorData { shape: constant.dims.clone(), dtype: dtype.clone(), bytes })
+        })
     }
 }

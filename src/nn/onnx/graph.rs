@@ -13,12 +13,10 @@ use super::sums::Stack;
 use super::values::Named;
 use super::view::Room;
 use super::whole::Whole;
-use super::{IMAGENET_MEAN, IMAGENET_STD, LEAST_OPSET, MOST_OPSET, OnnxError, OnnxOptions, ending};
+use super::{LEAST_OPSET, MOST_OPSET, MaxPools, OnnxError, OnnxOptions, ending};
 use crate::nn::model::{
-    Fit, Formula, GraphSpec, InputSpec, MAX_ELEMENTS, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, Normalisation,
-    OperatorSpec, TensorData, UnsupportedOperator, printable,
+    Formula, MAX_ELEMENTS, MAX_EXTENT, MAX_NODES, Model, ModelError, NodeSpec, OperatorSpec, UnsupportedOperator, printable,
 };
-use crate::nn::notes::Notes;
 use crate::nn::tensor::Shape;
 use prost::Message;
 use std::borrow::Cow;
@@ -95,7 +93,7 @@ impl From<OnnxError> for Refusal {
 }
 
 /// A node of the model under construction; values are counted, the picture being 0.
-struct Made {
+pub(super) struct Made {
     name: String,
     inputs: Vec<usize>,
     output: usize,
@@ -103,28 +101,28 @@ struct Made {
 }
 
 impl Made {
-    fn finish(self) -> NodeSpec {
+    pub(super) fn finish(self) -> NodeSpec {
         let inputs = self.inputs.into_iter().map(value_name).collect();
         NodeSpec { name: self.name, inputs, output: value_name(self.output), operator: self.operator }
     }
 }
 
 /// What the model calls a value.
-fn value_name(value: usize) -> String {
+pub(super) fn value_name(value: usize) -> String {
     format!("v{value}")
 }
 
 /// The model under construction.
 pub(super) struct Importer<'f> {
-    file: &'f GraphProto,
+    pub file: &'f GraphProto,
     initializers: HashMap<&'f str, usize>,
-    known: HashMap<&'f str, Known>,
+    pub known: HashMap<&'f str, Known>,
     pub budget: Budget,
     /// Where the files beside the model are.
     folder: &'f Folder<'f>,
-    nodes: Vec<Made>,
+    pub nodes: Vec<Made>,
     /// Weights by name: the file's where it has one.
-    tensors: HashMap<String, Rc<Constant>>,
+    pub tensors: HashMap<String, Rc<Constant>>,
     /// What the file calls a constant; all of them are held by `known`, so that addresses stay theirs.
     called: HashMap<*const Constant, &'f str>,
     /// Pictures of the batch that the file was written for; one of them is read.
@@ -141,6 +139,8 @@ pub(super) struct Importer<'f> {
     ends: HashSet<&'f str>,
     /// What is said of the result: a softmax that was left out, what several are made of.
     pub about_result: Option<String>,
+    /// What a MaxPool becomes, and the names of those that there were.
+    pub max_pools: (MaxPools, Vec<String>),
     /// Shapes that the file notes, decoded when one is asked for.
     noted: Option<HashMap<String, Vec<usize>>>,
     /// Constants that could not be computed.
@@ -208,6 +208,7 @@ pub(super) fn import(file: &ModelProto, folder: &Folder<'_>, options: &OnnxOptio
         read,
         ends: outputs.iter().flat_map(|output| ending::values(graph, &order, output)).collect(),
         about_result: None,
+        max_pools: (options.max_pools, Vec::new()),
         noted: None,
         lost_constants: HashSet::new(),
         number_types: HashMap::new(),
@@ -549,6 +550,11 @@ impl<'f> Importer<'f> {
         Ok(())
     }
 
+    /// What the node is called that makes a value.
+    pub(super) fn node_of(&self, value: usize) -> Option<String> {
+        self.makers.get(&value).map(|node| self.nodes[*node].name.clone())
+    }
+
     /// The factors of a value that is another one times a number for each channel, as [`Self::affine`] makes it; and the other one.
     pub(super) fn channel_factors(&self, value: usize) -> Option<(Rc<Constant>, usize)> {
         let (OperatorSpec::BatchNorm { scale, bias, mean, var, epsilon: 0.0 }, operand) = self.maker(value)? else { return None };
@@ -597,48 +603,6 @@ impl<'f> Importer<'f> {
         }
         self.tensors.insert(name.clone(), constant);
         name
-    }
-
-    fn finish(self, result: usize, shape: Shape, turned: bool, options: &OnnxOptions) -> Result<Model, ModelError> {
-        let colour = shape.channels == IMAGENET_MEAN.len();
-        let or = |given: &[f64], imagenet: &[f64], plain: f64| match (given.is_empty(), colour) {
-            (false, _) => given.to_vec(),
-            (true, true) => imagenet.to_vec(),
-            (true, false) => vec![plain; shape.channels],
-        };
-        let mut training = Notes::default();
-        if turned {
-            let note = "the ONNX file takes [1, height, width, channels]; read as channels first";
-            training.insert("input", note);
-        }
-        if let Some(note) = self.about_result {
-            training.insert("output", note);
-        }
-        let spec = GraphSpec {
-            name: if options.name.is_empty() { printable(&self.file.name).into_owned() } else { options.name.clone() },
-            input: InputSpec {
-                name: value_name(0),
-                channels: shape.channels,
-                height: shape.height,
-                width: shape.width,
-                mean: or(&options.mean, &IMAGENET_MEAN, 0.0),
-                std: or(&options.std, &IMAGENET_STD, 1.0),
-                normalisation: Normalisation::default(),
-                fit: Fit::default(),
-            },
-            classes: options.classes.clone(),
-            nodes: self.nodes.into_iter().map(Made::finish).collect(),
-            output: value_name(result),
-            output_divisor: None,
-            training,
-        };
-        // What was computed on the way takes memory, and is not needed any more.
-        drop(self.known);
-        let tensors: HashMap<_, _> = self.tensors.iter().map(|(name, c)| (name.as_str(), (c, c.little_endian()))).collect();
-        Model::from_spec(spec, |name| {
-            let (constant, (dtype, bytes)) = tensors.get(name)?;
-            Some(TensorData { shape: constant.dims.clone(), dtype: dtype.clone(), bytes })
-        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! four ReLUs of the result's size or twice that, not eight. Beside a window of many taps its parts are shared: the greatest of n
 //! numbers is that of two overlapping windows of n / 2 ([`steps`]).
 
+use super::MaxPools;
 use super::attributes::Attributes;
 use super::expression::{Recognised, recognise};
 use super::graph::{Importer, Known, Refusal, Traced, extent};
@@ -168,6 +169,12 @@ impl Importer<'_> {
             Some([(2, of(0, height, [top, bottom])?), (3, of(1, width, [left, right])?)])
         };
         let whole = along([height, width], window.padding);
+        if let (MaxPools::Convolved, Some(axes)) = (self.max_pools.0, &whole) {
+            let made = self.averaged(x, window, axes.map(|(_, along)| along), name)?;
+            self.max_pools.1.extend(self.node_of(made.base));
+            return Ok(made);
+        }
+        self.max_pools.1.push(name.to_owned());
         let within = self.positive_within(x).filter(|_| !ceil).and_then(|(within, shape, zeros)| {
             let padding = std::array::from_fn(|side| window.padding[side] + zeros[side]);
             let dims = vec![1, shape.channels, shape.height, shape.width];
@@ -186,6 +193,26 @@ impl Importer<'_> {
         // The axis that gets shorter comes first.
         axes.sort_by_key(|(_, along)| std::cmp::Reverse(along.size / along.out));
         self.greatest_behind(&x, &node.input[0], &axes, name)
+    }
+
+    /// The average over each window, by a convolution: zeros around the picture count.
+    fn averaged(&mut self, x: &Traced, window: Window, axes: [Along; 2], name: &str) -> Result<Traced, Refusal> {
+        let (value, shape) = self.picture(x, name)?;
+        let [rows, columns] = axes;
+        // As far as the last windows reach.
+        let after = |a: Along| ((a.out - 1) * a.stride + (a.kernel - 1) * a.dilation + 1).saturating_sub(a.size + a.before);
+        let padding = [rows.before, columns.before, after(rows), after(columns)];
+        let [kh, kw] = window.kernel;
+        let taps = vec![1.0 / (kh * kw) as f64; shape.channels * kh * kw];
+        let operator = OperatorSpec::Conv2d {
+            weight: self.keep_values(vec![shape.channels, 1, kh, kw], taps)?,
+            bias: None,
+            stride: window.stride,
+            padding,
+            dilation: window.dilation,
+            groups: shape.channels,
+        };
+        self.emit_picture(name, &[value], operator, Shape::new(shape.channels, rows.out, columns.out))
     }
 
     /// What a picture is where it is one without negative numbers and zeros around it: that one, its shape, and the zeros. Among such
