@@ -264,6 +264,42 @@ fn vectors_are_compared() {
     decrypt(&green, &["--npy", &npy]).refused(3, &["cannot write"]);
 }
 
+/// A MaxPool as a convolution, from the file to an encrypted answer; and what cannot be fitted.
+#[test]
+fn a_max_pool_becomes_a_convolution() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let pooled = File::new(&[1, 3, 8, 8], "logits")
+        .constant("w", &[3, 3, 1, 1], Data::Real((0..9).map(|i| if i % 4 == 0 { 1.0 } else { -0.5 }).collect()))
+        .constant("fc", &[3, 3], Data::Real((0..9).map(|i| if i % 4 == 0 { 2.0 } else { 0.25 }).collect()))
+        .node(node("Conv", &["x", "w"], "c"))
+        .node(node("MaxPool", &["c"], "m").ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]))
+        .node(node("Relu", &["m"], "a"))
+        .node(node("GlobalAveragePool", &["a"], "p"))
+        .node(node("Flatten", &["p"], "f"))
+        .node(node("Gemm", &["f", "fc"], "logits").int("transB", 1));
+    std::fs::write(path("net.onnx"), pooled.bytes()).expect("a file");
+    std::fs::write(path("without.onnx"), colours().bytes()).expect("a file");
+    pictures(dir.path());
+    let (onnx, lens, calib) = (path("net.onnx"), path("net.lens"), path("pictures"));
+    let options = ["--preset", "insecure-small", "--target", "0.5", "--classes", "red,green,blue", "--max-pool", "fitted"];
+    let compile =
+        |model: &str, more: &[&str]| run(&[&["compile", model, "--calib", &calib, "-o", &lens], &options[..], more].concat());
+    let said = compile(&onnx, &[]);
+    let said = said.text();
+    let told = "a convolution of each channel by itself is in its place";
+    assert!(said.contains(told) && said.contains("on 18 pictures that it was not fitted to"), "{said}");
+    let compiled = compile(&onnx, &["--json"]).json();
+    let fitted = &compiled["max_pools_fitted"];
+    assert_eq!((fitted["convolutions"].as_array().map(Vec::len), &fitted["loss"]["pictures"]), (Some(1), &18.into()));
+    for colour in ["red", "green", "blue"] {
+        let answer = run(&["classify", &lens, &path(&format!("{colour}.png")), "--json"]).json();
+        assert_eq!((&answer["label"], &answer["clear_label"]), (&colour.into(), &colour.into()));
+    }
+    compile(&path("without.onnx"), &[]).refused(2, &["no MaxPool", "leave --max-pool out"]);
+    compile(&onnx, &["--limit", "7"]).refused(2, &["7 pictures", "--calib"]);
+}
+
 /// Class 0 and 1 of a single number: whether it is above 0.
 #[test]
 fn a_single_number_has_two_classes() {
