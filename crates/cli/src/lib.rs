@@ -16,6 +16,7 @@ mod eval;
 pub mod failure;
 mod inspect;
 mod interrupt;
+mod map;
 mod model;
 pub mod npy;
 mod output;

@@ -4,8 +4,9 @@
 //! parsed whole; values are read one input at a time, so that a file of any length takes the memory of one.
 
 use super::failure::{Class, Failure, Outcome};
+use super::place::write_new;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -61,15 +62,7 @@ pub(crate) fn write(path: &Path, dims: [usize; 4], values: &[f64]) -> Outcome {
     bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
     bytes.extend_from_slice(header.as_bytes());
     values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(path).and_then(|mut file| file.write_all(&bytes));
-    written.map_err(|e| {
-        let advice = "name a file that there is not yet, in a folder that you may write to";
-        Failure::from_error(Class::BadInput, format!("cannot write {}", path.display()), &e, advice)
-    })
+    write_new(path, &bytes)
 }
 
 /// One input.

@@ -2,12 +2,27 @@
 
 use super::failure::{Class, Failure, Outcome, explain};
 use cipherlens::wire::{Kind, WireError, container};
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 /// A failure to write a file.
 pub(crate) fn unwritable(path: &Path) -> impl FnOnce(WireError) -> Failure {
     let what = format!("cannot write {}", path.display());
     move |e| explain(what, &e)
+}
+
+/// Writes a new file that its owner alone may read.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Outcome {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(path).and_then(|mut file| file.write_all(bytes));
+    written.map_err(|e| {
+        let advice = "name a file that there is not yet, in a folder that you may write to";
+        Failure::from_error(Class::BadInput, format!("cannot write {}", path.display()), &e, advice)
+    })
 }
 
 /// Refuses an output that could not be written when the work is done: something else has its name, its folder is not there or must not be

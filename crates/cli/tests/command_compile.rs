@@ -264,6 +264,35 @@ fn vectors_are_compared() {
     decrypt(&green, &["--npy", &npy]).refused(3, &["cannot write"]);
 }
 
+/// A result that is a map of classes comes back as a picture of them.
+#[test]
+fn a_map_becomes_a_picture() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let network = File::new(&[1, 3, 8, 8], "map")
+        .constant("w", &[3, 3, 2, 2], Data::Real((0..36).map(|i| if i / 4 % 4 == 0 { 0.25 } else { -0.125 }).collect()))
+        .node(node("Conv", &["x", "w"], "c").ints("strides", &[2, 2]))
+        .node(node("Relu", &["c"], "map"));
+    std::fs::write(path("net.onnx"), network.bytes()).expect("a file");
+    pictures(dir.path());
+    let (onnx, lens, calib, secret) = (path("net.onnx"), path("net.lens"), path("pictures"), path("keys/secret.key"));
+    let options = ["--preset", "insecure-small", "--target", "0.5", "--metric", "euclidean", "--threshold", "1"];
+    let compiled = run(&[&["compile", &onnx, "--calib", &calib, "-o", &lens], &options[..]].concat());
+    assert_eq!(compiled.code, 0, "{}", compiled.stderr);
+    assert_eq!(run(&["keygen", "--model", &lens, "-o", &path("keys"), "--allow-insecure"]).code, 0);
+    let (input, output, map) = (path("in.ct"), path("out.ct"), path("map.png"));
+    assert_eq!(run(&["encrypt", &path("green.png"), "--model", &lens, "-k", &secret, "-o", &input, "--allow-insecure"]).code, 0);
+    assert_eq!(run(&["run", &input, "--model", &lens, "-k", &path("keys/evaluation.keys"), "-o", &output]).code, 0);
+    let decrypt = ["decrypt", &output, "--model", &lens, "-k", &secret, "--allow-insecure", "--map", &map];
+    assert!(run(&decrypt).text().contains("the map, 3x4x4"));
+    let picture = image::open(&map).expect("a PNG").into_rgb8();
+    assert_eq!(picture.dimensions(), (4, 4));
+    // Class 1, the second channel, is red in maps: the picture is green everywhere.
+    assert!(picture.pixels().all(|p| p.0 == [128, 0, 0]), "{picture:?}");
+    run(&decrypt).refused(3, &["cannot write"]);
+    run(&[&decrypt[..], &["--npy", &path("map.npy"), "--json"]].concat()).refused(3, &["cannot write"]);
+}
+
 /// A MaxPool as a convolution, from the file to an encrypted answer; and what cannot be fitted.
 #[test]
 fn a_max_pool_becomes_a_convolution() {

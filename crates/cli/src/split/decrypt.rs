@@ -4,7 +4,7 @@ use super::{AllowInsecure, Asked, Pictures, Side, check_kind, origin, unusable};
 use crate::comparison::above_zero;
 use crate::failure::{Class, Failure, Outcome};
 use crate::output::say;
-use crate::{Global, model, npy};
+use crate::{Global, map, model, npy};
 use cipherlens::client::Metric;
 use cipherlens::engine::ClientSpec;
 use cipherlens::wire::{Expect, Kind, objects};
@@ -37,7 +37,7 @@ pub(crate) struct Decrypt {
     #[arg(long, value_name = "BITS", conflicts_with = "logits")]
     publish: Option<u32>,
     /// Another answer of the same network and key, where these are vectors: print how far the two are apart
-    #[arg(long, value_name = "FILE", requires = "metric", conflicts_with_all = ["logits", "publish", "pictures", "npy"])]
+    #[arg(long, value_name = "FILE", requires = "metric", conflicts_with_all = ["logits", "publish", "pictures", "npy", "map"])]
     against: Option<PathBuf>,
     /// By which distance: euclidean or cosine (1 less the cosine)
     #[arg(long, value_name = "euclidean|cosine", requires = "against")]
@@ -49,6 +49,10 @@ pub(crate) struct Decrypt {
     /// leaves. As the logits, they are not for the server
     #[arg(long, value_name = "FILE.npy", conflicts_with = "publish")]
     npy: Option<PathBuf>,
+    /// Write a result that is a map (segmentation, depth) to this new file as a picture: one channel in greys, of several the colour of the
+    /// greatest at each place
+    #[arg(long, value_name = "FILE.png", conflicts_with_all = ["logits", "publish"])]
+    map: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -131,6 +135,19 @@ impl Decrypt {
             let shape = side.spec.output();
             let dims = [results.len(), shape.channels, shape.height, shape.width];
             npy::write(path, dims, &Zeroizing::new(results.concat()))?;
+        }
+        if let Some(path) = &self.map {
+            let [only] = &results[..] else {
+                let what = format!("cannot write {} results as one picture to {}", results.len(), path.display());
+                return Err(Failure::new(Class::Usage, what, "--map is of one", "write all of them with --npy"));
+            };
+            let shape = side.spec.output();
+            map::write(path, shape, only)?;
+            match self.json {
+                true => say!("{}", serde_json::json!({ "map": path.display().to_string(), "shape": shape.to_string() })),
+                false => say!("{}: the map, {shape}", path.display()),
+            }
+            return Ok(());
         }
         results.iter().enumerate().for_each(|(i, logits)| self.print(&side.spec, (i, wanted), logits, published, global));
         Ok(())
