@@ -129,7 +129,7 @@ fn advice(op: Op) -> &'static str {
         _ => {
             "supported: Conv, ConvTranspose, BatchNormalization, functions of single elements, Add, Sub, Mul, Max and Min, Div by constants, MaxPool, AveragePool, GlobalAveragePool, \
              GlobalMaxPool, ReduceMean, ReduceSum, ReduceMax, Gemm, MatMul, Flatten, Reshape, Transpose, Slice, Gather, Pad, Concat, Split, Expand, Tile, \
-             DepthToSpace, SpaceToDepth, Resize (nearest, and linear by whole factors)"
+             DepthToSpace, SpaceToDepth, Resize (nearest and linear)"
         }
     }
 }

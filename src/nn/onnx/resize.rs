@@ -277,8 +277,92 @@ impl Weighted {
     }
 }
 
+/// An axis that grows or shrinks by any factor p / q: element `p k + j` comes from beside `q k` plus a place of j's own. So a window at every
+/// q-th element makes p results, one for each j.
+struct Phased {
+    /// q.
+    stride: usize,
+    /// The first tap is so far from `q k`.
+    first: i64,
+    /// The taps' weights, by j.
+    weights: Vec<Vec<f64>>,
+}
+
+impl Phased {
+    /// None where the file says what lies outside the picture.
+    fn linear(along: &Resized, placement: Placement) -> Option<Self> {
+        let Resized { n, size, scale, .. } = *along;
+        // A scale that is not quite that of the extents moves every place: each element is one of its own then.
+        let exact = size as f32 / n as f32;
+        let regular = (scale - exact).abs() <= 1e-6 * exact;
+        let half = match placement {
+            Placement::CropAndResize | Placement::HalfPixelForNearest => return None,
+            Placement::Asymmetric if regular => Some((size, n, 0.0)),
+            Placement::HalfPixel | Placement::HalfPixelSymmetric if regular => Some((size, n, 0.5)),
+            Placement::PytorchHalfPixel if regular && size > 1 => Some((size, n, 0.5)),
+            Placement::AlignCorners if size > 1 && n > 1 => Some((size - 1, n - 1, 0.0)),
+            _ => None,
+        };
+        let (stride, places): (usize, Vec<f64>) = match half {
+            Some((grown, from, half)) => {
+                let common = gcd(grown, from);
+                let (p, q) = (grown / common, from / common);
+                (q, (0..p).map(|j| (j as f64 + half) * q as f64 / p as f64 - half).collect())
+            }
+            None => {
+                let last = (n - 1) as f64;
+                (n, (0..size).map(|j| f64::from(placement.coordinate(j, along)).clamp(0.0, last)).collect())
+            }
+        };
+        let least = places.iter().fold(f64::INFINITY, |m, x| m.min(x.floor())) as i64;
+        let most = places.iter().fold(f64::NEG_INFINITY, |m, x| m.max(x.ceil())) as i64;
+        let weights = |x: &f64| (least..=most).map(|tap| (1.0 - (x - tap as f64).abs()).max(0.0)).collect();
+        Some(Self { stride, first: least, weights: places.iter().map(weights).collect() })
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 impl Importer<'_> {
-    /// Linear interpolation of a picture: a convolution of each channel by itself.
+    /// Rows (axis 2) or columns (axis 3) of a picture by [`Phased`]: beyond its ends it goes on as it ends.
+    fn phased(&mut self, x: &Traced, at: usize, along: &Resized, by: &Phased, name: &str) -> Result<Traced, Refusal> {
+        let (phases, taps) = (by.weights.len(), by.weights.first().map_or(0, Vec::len));
+        let windows = along.size.div_ceil(phases);
+        let last = (along.n - 1) as i64;
+        let reach = (windows - 1) * by.stride + taps;
+        let pick = |i: usize| Some((i as i64 + by.first).clamp(0, last) as usize);
+        let spread = self.along(x, at, (0..reach).map(pick).collect(), 0.0, name)?;
+        let (value, shape) = self.picture(&spread, name)?;
+        let of_axis = |rows: usize, columns: usize| if at == 2 { [rows, 1] } else { [1, columns] };
+        let window =
+            Window { kernel: of_axis(taps, taps), stride: of_axis(by.stride, by.stride), padding: [0; 4], dilation: [1, 1] };
+        let (height, width) = window.output(shape.height, shape.width).ok_or("nothing is left of its result")?;
+        let channels = shape.channels;
+        let operator = OperatorSpec::Conv2d {
+            weight: self.keep_values(
+                vec![channels * phases, 1, window.kernel[0], window.kernel[1]],
+                by.weights.concat().repeat(channels),
+            )?,
+            bias: None,
+            stride: window.stride,
+            padding: window.padding,
+            dilation: window.dilation,
+            groups: channels,
+        };
+        let made = self.emit_picture(name, &[value], operator, Shape::new(channels * phases, height, width))?;
+        // The results of a window one after the other along the axis.
+        let apart = Traced { dims: vec![1, channels, phases, height, width], ..made };
+        let (order, dims) = match at {
+            2 => ([0, 1, 3, 2, 4], vec![1, channels, height * phases, width]),
+            _ => ([0, 1, 3, 4, 2], vec![1, channels, height, width * phases]),
+        };
+        let together = Traced { dims, ..self.transposed(&apart, &order, name)? };
+        self.along(&together, at, (0..along.size).map(Some).collect(), 0.0, name)
+    }
+
+    /// Linear interpolation of a picture: convolutions of each channel by itself.
     fn interpolated(
         &mut self,
         x: &Traced,
@@ -286,23 +370,29 @@ impl Importer<'_> {
         placement: Placement,
         name: &str,
     ) -> Result<Traced, Refusal> {
-        let [1, channels, height, width] = x.dims[..] else {
-            return Err(Refusal::Unsupported("linear interpolation of other tensors than pictures".into()));
-        };
-        let mut weighted = [Weighted::unchanged(height), Weighted::unchanged(width)];
-        for (at, along) in axes {
-            let found = at.checked_sub(2).and_then(|axis| weighted.get_mut(axis)).zip(Weighted::linear(along, placement));
-            let Some((axis, found)) = found else {
-                let why = format!(
-                    "linear interpolation of an axis of {} to {}: whole factors are supported, for rows and columns",
-                    along.n, along.size
-                );
-                return Err(Refusal::Unsupported(why.into()));
-            };
-            *axis = found;
+        if x.dims.len() != 4 || x.dims[0] != 1 || axes.iter().any(|(at, _)| *at < 2) {
+            return Err(Refusal::Unsupported("linear interpolation of others than the rows and columns of pictures".into()));
         }
+        let mut x = x.clone();
+        let mut whole = Vec::new();
+        for (at, along) in axes {
+            if let Some(weighted) = Weighted::linear(along, placement) {
+                whole.push((*at, weighted));
+            } else if let Some(by) = Phased::linear(along, placement) {
+                x = self.phased(&x, *at, along, &by, name)?;
+            } else {
+                let why = "linear interpolation of a part of the picture (tf_crop_and_resize)";
+                return Err(Refusal::Unsupported(why.into()));
+            }
+        }
+        if whole.is_empty() {
+            return Ok(x);
+        }
+        let channels = x.dims[1];
+        let mut weighted = [Weighted::unchanged(x.dims[2]), Weighted::unchanged(x.dims[3])];
+        whole.into_iter().for_each(|(at, by)| weighted[at - 2] = by);
         let [rows, columns] = &weighted;
-        let spread = self.along(x, 2, rows.picks.clone(), 0.0, name)?;
+        let spread = self.along(&x, 2, rows.picks.clone(), 0.0, name)?;
         let spread = self.along(&spread, 3, columns.picks.clone(), 0.0, name)?;
         let kernel = [rows.weights.len(), columns.weights.len()];
         if kernel == [1, 1] {
