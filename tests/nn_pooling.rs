@@ -54,7 +54,11 @@ fn pictures(count: usize) -> Vec<Labelled> {
     (0..count).map(one).collect()
 }
 
-const POOLS: [(&[(&str, &[i64])], bool); 4] = [
+/// Attributes of a MaxPool.
+type Attributes = &'static [(&'static str, &'static [i64])];
+
+/// With whether the number of windows is rounded up.
+const POOLS: [(Attributes, bool); 4] = [
     (&[("kernel_shape", &[3, 3]), ("strides", &[2, 2]), ("pads", &[1, 1, 1, 1])], false),
     (&[("kernel_shape", &[2, 2]), ("strides", &[2, 2])], true),
     (&[("kernel_shape", &[2, 3]), ("strides", &[2, 1]), ("pads", &[0, 1, 1, 1])], false),

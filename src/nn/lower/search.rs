@@ -100,13 +100,15 @@ pub struct Counted(Arc<Known>);
 struct Known {
     convolutions: Mutex<HashMap<Pair, Arc<ConvCounts>>>,
     /// Diagonals of moves between two layouts; of a tensor that stays the same, or by the digest of what moves.
-    moves: Mutex<HashMap<(FromTo, Option<[u8; 32]>), usize>>,
+    moves: Mutex<HashMap<(FromTo, Moved), usize>>,
     /// Rotations of convolutions whose weights are zero at certain places.
     rotations: Mutex<HashMap<(Pair, Zeros), Rotations>>,
 }
 
 /// Two layouts of one tensor.
 type FromTo = (Arc<Layout>, Arc<Layout>);
+/// Digest of what moves, none where the tensor stays the same.
+type Moved = Option<[u8; 32]>;
 /// Digest of where weights are zero, none if none is.
 type Zeros = Option<[u8; 32]>;
 /// `[output shard * input shards + input shard]`.
