@@ -48,6 +48,13 @@ def load_split(data, split):
     return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64))
 
 
+def load_packed(folder, split):
+    """One bundle, `train` or `val`, with its labels: uint8 [N, 3, H, W] and int64 [N]."""
+    pictures = _read_jpegs(Path(folder), split).transpose(0, 3, 1, 2)
+    labels = np.fromfile(Path(folder) / f"{split}.labels.u8", dtype=np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(pictures)), torch.from_numpy(labels.astype(np.int64))
+
+
 def normalise(x_u8):
     """(u8 / 255 - mean) / std, per channel, f32."""
     mean = torch.tensor(MEAN).view(1, 3, 1, 1)
