@@ -200,6 +200,7 @@ fn of_engine(error: EngineError, name: &str) -> Failure {
         EngineError::Lower { network, preset, source } => {
             let advice = match source {
                 LowerError::NotFitted { .. } => FIT_FIRST,
+                LowerError::KeptLayouts { .. } => "the file is not as it was written: compile the network again",
                 _ => "change the network; README.md, \"Your own model\", lists what runs",
             };
             Failure::from_error(Class::BadInput, cannot_run(network, preset), source, advice)
@@ -473,9 +474,14 @@ fn of_circuit(error: &CircuitError) -> Known {
     }
 }
 
+/// What to do where values would have to be bootstrapped and nothing bounds them.
+const BOUND_FIRST: &str = "cipherlens compile MODEL --calib PICTURES -o net.lens: pictures tell how large its values are, which a bootstrap \
+                           has to know; or name a preset with more levels";
+
 fn of_plan(error: &PlanError) -> Known {
     match error {
         PlanError::LevelsExhausted { .. } => Some((Class::Numeric, MORE_LEVELS)),
+        PlanError::NoPlacement { .. } => Some((Class::Numeric, BOUND_FIRST)),
         PlanError::KeyBytes { .. } => Some((Class::Resources, "allow more bytes with --max-key-bytes")),
         PlanError::Input { .. } => Some((Class::WrongKey, "encrypt the picture again, for this network and preset")),
         _ => None,
@@ -569,6 +575,19 @@ mod tests {
         let failure = explain("cannot run", &e);
         assert_eq!(failure.class, Class::BadInput);
         assert!(failure.to_string().contains("act1") && failure.to_string().contains("compile the network again"), "{failure}");
+    }
+
+    /// A network that is too deep and not compiled, and layouts that are not the file's: nobody has found a bug.
+    #[test]
+    fn plans_and_layouts_that_cannot_be_are_no_bugs() {
+        let e = PlanError::NoPlacement { layer: "act1".into(), needed: 3, top: 2, input: 3, output: 16 };
+        let failure = explain("cannot run", &e);
+        assert_eq!(failure.class, Class::Numeric);
+        assert!(failure.to_string().contains("act1") && failure.to_string().contains("compile MODEL"), "{failure}");
+        let source = LowerError::KeptLayouts { layer: "conv1".into(), reason: "its layout is not the one that it comes with" };
+        let failure = of_engine(EngineError::Lower { network: "net".into(), preset: "n16-boot".into(), source }, "this input");
+        assert_eq!(failure.class, Class::BadInput);
+        assert!(failure.to_string().contains("conv1") && failure.to_string().contains("compile the network again"), "{failure}");
     }
 
     #[test]
