@@ -39,8 +39,11 @@ fn file(pool: &[(&str, &[i64])], ceil: bool) -> Vec<u8> {
         .bytes()
 }
 
-fn read(bytes: &[u8], max_pools: MaxPools) -> Model {
-    Model::from_onnx(bytes, &OnnxOptions { max_pools, ..OnnxOptions::default() }).expect("a network")
+/// The network with its maxima, and with a convolution in their place.
+fn both(pool: &[(&str, &[i64])], ceil: bool) -> (Model, Model) {
+    let bytes = file(pool, ceil);
+    let read = |max_pools| Model::from_onnx(&bytes, &OnnxOptions { max_pools, ..OnnxOptions::default() }).expect("a network");
+    (read(MaxPools::Exact), read(MaxPools::Convolved))
 }
 
 fn pictures(count: usize) -> Vec<Labelled> {
@@ -69,8 +72,7 @@ const POOLS: [(Attributes, bool); 4] = [
 #[test]
 fn what_is_lost_is_told_against_the_network_with_max_pool() {
     for (pool, ceil) in POOLS {
-        let bytes = file(pool, ceil);
-        let (exact, convolved) = (read(&bytes, MaxPools::Exact), read(&bytes, MaxPools::Convolved));
+        let (exact, convolved) = both(pool, ceil);
         let seen = pictures(80);
         let fitted = pooling::fit(&convolved, &seen, Judge::Class).expect("it fits");
         let others: Vec<Labelled> = seen.iter().skip(1).step_by(2).cloned().collect();
@@ -99,8 +101,7 @@ fn convolutions(model: &Model) -> Vec<usize> {
 #[test]
 fn weights_are_the_nearest_and_moments_are_kept() {
     for (pool, ceil) in POOLS {
-        let bytes = file(pool, ceil);
-        let (exact, convolved) = (read(&bytes, MaxPools::Exact), read(&bytes, MaxPools::Convolved));
+        let (exact, convolved) = both(pool, ceil);
         let seen = pictures(60);
         let fitted = pooling::fit(&convolved, &seen, Judge::Class).expect("it fits").model;
         let [_, stand_in, behind] = convolutions(&fitted)[..] else { panic!("three convolutions") };
@@ -152,8 +153,7 @@ fn weights_are_the_nearest_and_moments_are_kept() {
 
 #[test]
 fn what_cannot_be_fitted_is_said() {
-    let bytes = file(POOLS[0].0, false);
-    let (exact, convolved) = (read(&bytes, MaxPools::Exact), read(&bytes, MaxPools::Convolved));
+    let (exact, convolved) = both(POOLS[0].0, false);
     let fit = |model: &Model, pictures: &[Labelled]| pooling::fit(model, pictures, Judge::Class).map(|f| f.stand_ins);
     assert_eq!(fit(&exact, &pictures(20)), Err(PoolingError::NoPools));
     assert_eq!(fit(&convolved, &pictures(7)), Err(PoolingError::TooFewPictures { found: 7 }));

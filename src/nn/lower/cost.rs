@@ -27,12 +27,13 @@ pub(super) struct Units {
 }
 
 impl Units {
-    /// Where values are bootstrapped: a plaintext product is 10. Measured on ResNet-18 at N = 2^16 (benches/record/2026-11-28-networks.md): a
+    /// Where values are bootstrapped: a plaintext product is 10. By the planner's typical kernels, in the plan of a ResNet-18 at N = 2^16: a
     /// product takes 0.39 ms, a rotation among such products 1.9 ms; bootstrapping a shard 0.43 s and a polynomial on it 0.22, for some
     /// 12 levels.
     pub(super) const REFRESHED: Self = Self { product: 10, hoisted: 40, rotation: 60, shard: 10, level: 1000 };
 
-    /// There, before the first activation: measured on the first convolution of the same network, eight levels higher.
+    /// There, before the first activation, some eight levels higher: a product took 2.3 ms in a run where others took 0.9
+    /// (benches/record/2026-11-28-networks.md), and rotations are assumed to grow a little more.
     pub(super) const FRESH: Self = Self { product: 25, hoisted: 120, rotation: 180, shard: 30, level: 1000 };
 
     /// For a value with so many levels still to be used, none of them by bootstrapping: a level is somewhat more than a limb.

@@ -183,11 +183,9 @@ impl Moves {
 
     /// What they are known by: each element's source.
     pub(super) fn digest(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        for element in 0..self.sources.len() {
-            hasher.update(&Self::source(Some(self), element).map_or(u32::MAX, |(from, _)| from).to_le_bytes());
-        }
-        *hasher.finalize().as_bytes()
+        let source = |element| Self::source(Some(self), element).map_or(u32::MAX, |(from, _)| from);
+        let sources: Vec<u32> = (0..self.sources.len()).map(source).collect();
+        *blake3::hash(bytemuck::cast_slice(&sources)).as_bytes()
     }
 }
 
